@@ -1,0 +1,1 @@
+"""What answers: one deployment for each model, behind one contract."""

@@ -1,0 +1,164 @@
+"""The configuration of one model: AIOS's keys and ours, checked before anything starts."""
+
+import os
+import re
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from ray.serve.config import AutoscalingConfig
+
+Capability = Literal["tools", "json", "images"]
+
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class Autoscaling(AutoscalingConfig):
+    """Ray Serve's own autoscaling settings, unknown ones refused.
+
+    Source: https://docs.ray.io/en/latest/serve/autoscaling-guide.html
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ModelConfig(BaseModel):
+    """What every model has, whichever backend answers for it.
+
+    Costs are in USD per token, `timeout` is the longest silence in seconds before an answer or
+    within it, `context_window` is in tokens.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    DEFAULT_CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset({"tools", "json"})
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    backend: Annotated[str, Field(min_length=1)]
+    model: str | None = None
+    cost_per_input_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    cost_per_output_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    autoscaling: Autoscaling | None = None
+    max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
+    timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    context_window: Annotated[int, Field(ge=1)] | None = None
+    capabilities: frozenset[Capability] | None = None
+    fallbacks: tuple[str, ...] = ()
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_not_the_router(cls, name: str) -> str:
+        if name == "auto":
+            raise ValueError("'auto' is the router's own name; choose another")
+        return name
+
+    @property
+    def provider_model(self) -> str:
+        """The model's name where it is served."""
+        return self.model or self.name
+
+    @property
+    def abilities(self) -> frozenset[Capability]:
+        """What the model can be asked for beyond text."""
+        return self.DEFAULT_CAPABILITIES if self.capabilities is None else self.capabilities
+
+    @property
+    def ray_actor_options(self) -> dict[str, Any]:
+        """What a replica asks of its node; little, since most models are served elsewhere."""
+        return {"num_cpus": 0.1}
+
+
+class HostedConfig(ModelConfig):
+    """A model served elsewhere, that a replica calls over the network."""
+
+    hostname: str | None = None
+    api_key: str | None = None
+
+    @field_validator("hostname")
+    @classmethod
+    def _hostname_is_a_url(cls, hostname: str | None) -> str | None:
+        if hostname is not None and not re.match(r"https?://[^/\s]+", hostname):
+            raise ValueError(f"'{hostname}' is no URL; write it as http://host:port")
+        return hostname
+
+    @field_validator("api_key")
+    @classmethod
+    def _key_is_a_reference(cls, key: str | None) -> str | None:
+        if key is not None and not _REFERENCE.fullmatch(key):
+            # The message must not repeat the value: it may be a real key.
+            raise ValueError(
+                "a key is not written into the config; put it into an environment variable of the "
+                "replicas and write its name: api_key: ${MY_KEY}"
+            )
+        return key
+
+    def resolve_api_key(self) -> str | None:
+        """The key itself, read from the replica's environment; None where none is configured.
+
+        Raises:
+            ValueError: the variable is not set.
+        """
+        if self.api_key is None:
+            return None
+        name = self.api_key[2:-1]
+        if not os.environ.get(name):
+            raise ValueError(
+                f"model '{self.name}' needs the environment variable {name}, which is not set "
+                "where its replica runs"
+            )
+        return os.environ[name]
+
+
+class LiteLLMConfig(HostedConfig):
+    """A model of any provider that LiteLLM knows; `backend` is the provider's name there."""
+
+    DEFAULT_CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset({"tools", "json", "images"})
+
+    @property
+    def litellm_model(self) -> str:
+        """`provider/model` as LiteLLM wants it, its prefix not doubled."""
+        provider = "gemini" if self.backend == "google" else self.backend
+        prefix = f"{provider}/"
+        name = self.provider_model
+        return name if name.startswith(prefix) else prefix + name
+
+
+class EndpointConfig(HostedConfig):
+    """A model on a vLLM or SGLang server elsewhere, called by its OpenAI API."""
+
+    backend: Literal["vllm", "sglang"]
+    hostname: str
+
+    @property
+    def base_url(self) -> str:
+        """The server's API root, whether or not `hostname` was written with it."""
+        root = self.hostname.rstrip("/")
+        return root if root.endswith("/v1") else root + "/v1"
+
+
+class HuggingFaceConfig(ModelConfig):
+    """A transformers model inside the replica: a hub name or a folder.
+
+    `eval_device` is a torch device ("cpu", "cuda:0"); `max_gpu_memory` is accelerate's `max_memory`
+    ({0: "24GB"}), for a model spread over several GPUs. `gpus` is what Ray reserves for a replica;
+    without it, one for each entry of `max_gpu_memory`, one for a CUDA device, else none.
+    """
+
+    backend: Literal["huggingface", "hflocal"]
+    max_gpu_memory: dict[int, str] | None = None
+    eval_device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] | None = None
+    gpus: Annotated[float, Field(ge=0)] | None = None
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    max_ongoing_requests: Annotated[int, Field(ge=1)] = 64
+
+    @property
+    def num_gpus(self) -> float:
+        """GPUs of one replica."""
+        if self.gpus is not None:
+            return self.gpus
+        if self.max_gpu_memory:
+            return len(self.max_gpu_memory)
+        return 1 if self.eval_device and self.eval_device.startswith("cuda") else 0
+
+    @property
+    def ray_actor_options(self) -> dict[str, Any]:
+        return {"num_cpus": 0.5, "num_gpus": self.num_gpus}

@@ -1,0 +1,325 @@
+"""The one promise of every backend: a chat request in, a stream of chunks out.
+
+Field names and meanings are those of OpenAI's chat completions API
+(https://platform.openai.com/docs/api-reference/chat/create).
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NotRequired, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import TypedDict
+
+from deployments.errors import UnsupportedParameter
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+# --- what goes in: validated plain dicts, so that backends hand them on as they are ---
+
+
+class TextPart(TypedDict):
+    type: Literal["text"]
+    text: str
+    cache_control: NotRequired[dict[str, Any]]
+
+
+class ImageURL(TypedDict):
+    url: str
+    detail: NotRequired[Literal["auto", "low", "high"]]
+
+
+class ImagePart(TypedDict):
+    type: Literal["image_url"]
+    image_url: ImageURL
+
+
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
+# Clients send answers back as they got them, with fields of their own making: those are left out.
+_LENIENT = ConfigDict(extra="ignore", strict=True)
+
+
+class FunctionCall(TypedDict):
+    __pydantic_config__ = _LENIENT  # type: ignore[misc]
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
+    __pydantic_config__ = _LENIENT  # type: ignore[misc]
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class SystemMessage(TypedDict):
+    __pydantic_config__ = _LENIENT  # type: ignore[misc]
+    role: Literal["system", "developer"]
+    content: str | list[TextPart]
+    name: NotRequired[str]
+
+
+class UserMessage(TypedDict):
+    __pydantic_config__ = _LENIENT  # type: ignore[misc]
+    role: Literal["user"]
+    content: str | Annotated[list[Part], Field(min_length=1)]
+    name: NotRequired[str]
+
+
+class AssistantMessage(TypedDict):
+    __pydantic_config__ = _LENIENT  # type: ignore[misc]
+    role: Literal["assistant"]
+    content: NotRequired[str | list[TextPart] | None]
+    tool_calls: NotRequired[list[ToolCall] | None]
+    reasoning_content: NotRequired[str | None]
+    name: NotRequired[str]
+
+
+class ToolMessage(TypedDict):
+    __pydantic_config__ = _LENIENT  # type: ignore[misc]
+    role: Literal["tool"]
+    content: str | list[TextPart]
+    tool_call_id: str
+
+
+Message = Annotated[
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+]
+
+
+class Function(TypedDict):
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    description: NotRequired[str | None]
+    parameters: NotRequired[dict[str, Any] | None]
+    strict: NotRequired[bool | None]
+
+
+class Tool(TypedDict):
+    type: Literal["function"]
+    function: Function
+
+
+class ChosenFunction(TypedDict):
+    name: str
+
+
+class NamedTool(TypedDict):
+    type: Literal["function"]
+    function: ChosenFunction
+
+
+class PlainFormat(TypedDict):
+    type: Literal["text", "json_object"]
+
+
+class JSONSchema(TypedDict):
+    name: str
+    description: NotRequired[str | None]
+    schema: NotRequired[dict[str, Any]]
+    strict: NotRequired[bool | None]
+
+
+class SchemaFormat(TypedDict):
+    type: Literal["json_schema"]
+    json_schema: JSONSchema
+
+
+class StreamOptions(TypedDict):
+    include_usage: NotRequired[bool]
+
+
+StopString = Annotated[str, Field(min_length=1, max_length=256)]
+
+# Says something about the request, changes nothing in the answer: a backend may leave it aside.
+DESCRIPTIVE = frozenset(
+    {"user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier"}
+)
+# Not a parameter of the model: handled by the contract itself.
+STRUCTURE = frozenset({"model", "messages", "stream", "stream_options", "n"})
+
+
+class ChatRequest(BaseModel):
+    """One request to one model, whole or streamed.
+
+    `model` is the configured name; a backend sends the provider's name instead. Fields left None
+    were not asked for and are not sent. Unknown fields are refused, so that nothing is dropped.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    model: Annotated[str, Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1)]
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
+    logit_bias: dict[str, float] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=128)] | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")] | None = (
+        None
+    )
+
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    service_tier: str | None = None
+
+    @model_validator(mode="after")
+    def _tool_choice_has_its_tool(self) -> "ChatRequest":
+        names = {tool["function"]["name"] for tool in self.tools or ()}
+        if self.tools and len(names) < len(self.tools):
+            raise ValueError("tools: two tools have one name")
+        if self.tool_choice == "required" and not names:
+            raise ValueError("tool_choice: 'required' needs tools")
+        if self.named_tool is not None and self.named_tool not in names:
+            raise ValueError(f"tool_choice: '{self.named_tool}' is none of the tools")
+        return self
+
+    @property
+    def output_limit(self) -> int | None:
+        """Most tokens the answer may have, or None for the model's own limit."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def stops(self) -> list[str]:
+        """The strings that end the answer; they are no part of it."""
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+    @property
+    def named_tool(self) -> str | None:
+        """The tool that `tool_choice` names, if it names one."""
+        return self.tool_choice["function"]["name"] if isinstance(self.tool_choice, dict) else None
+
+    def parameters(self) -> dict[str, Any]:
+        """What was asked of the model: every field set, except the structure and the messages."""
+        return {
+            name: value
+            for name in type(self).model_fields
+            if name not in STRUCTURE and (value := getattr(self, name)) is not None
+        }
+
+    def require(self, supported: frozenset[str]) -> None:
+        """Raises UnsupportedParameter for a parameter that is not among `supported`.
+
+        Descriptive fields (`user`, `metadata`, …) always pass: they don't change the answer.
+        """
+        for name in self.parameters():
+            if name not in supported and name not in DESCRIPTIVE:
+                raise UnsupportedParameter(
+                    f"model '{self.model}' does not support '{name}'; leave it out or ask another "
+                    "model",
+                    param=name,
+                )
+
+
+# --- what comes out ---
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer; `reasoning_tokens` and `cached_tokens` are parts of the two counts."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call: `id` and `name` come with the first, `arguments` add up to JSON."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of an answer. A stream's last chunks hold its finish reason and its usage, once each.
+
+    `logprobs` are OpenAI's `choices[0].logprobs.content` entries for this piece.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[dict[str, Any], ...] = ()
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+
+
+def merge(chunks: Iterable[Chunk]) -> Chunk:
+    """Adds pieces up to one, in order; of a whole stream, it gives the whole answer."""
+    chunks = list(chunks)
+    calls: dict[int, ToolCallDelta] = {}
+    for delta in (delta for chunk in chunks for delta in chunk.tool_calls):
+        known = calls.get(delta.index)
+        calls[delta.index] = delta if known is None else _join(known, delta)
+    return Chunk(
+        text="".join(chunk.text for chunk in chunks),
+        reasoning="".join(chunk.reasoning for chunk in chunks),
+        tool_calls=tuple(calls[index] for index in sorted(calls)),
+        logprobs=tuple(entry for chunk in chunks for entry in chunk.logprobs),
+        finish_reason=next((c.finish_reason for c in reversed(chunks) if c.finish_reason), None),
+        usage=next((c.usage for c in reversed(chunks) if c.usage), None),
+    )
+
+
+def _join(first: ToolCallDelta, more: ToolCallDelta) -> ToolCallDelta:
+    return ToolCallDelta(
+        index=first.index,
+        id=first.id or more.id,
+        name=first.name or more.name,
+        arguments=first.arguments + more.arguments,
+    )
+
+
+class Backend(Protocol):
+    """A model that answers. A plain class: Ray is put on in `deployments/replica.py` alone.
+
+    The constructor takes the model's config, wakes the heavy libraries and raises what must keep
+    a wrong config from serving. All methods run on one event loop.
+    """
+
+    def chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+        """Answers `request` as a stream of chunks, also when the caller wants it whole.
+
+        The stream ends with exactly one finish reason and one usage. Closing the iterator early
+        (the client has gone) stops the generation. Raises LLMError only.
+        """
+        ...
+
+    async def check_health(self) -> None:
+        """Raises if this replica can't answer any more and must be replaced."""
+        ...
+
+    async def aclose(self) -> None:
+        """Frees what the backend holds."""
+        ...

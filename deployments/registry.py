@@ -1,0 +1,45 @@
+"""The backends there are: for each, its config and the class that answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from deployments.config import EndpointConfig, HuggingFaceConfig, LiteLLMConfig, ModelConfig
+from deployments.contract import Backend
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of the registry. `backend` is "module:Class", imported inside the replica only."""
+
+    config: type[ModelConfig]
+    backend: str
+
+
+KINDS: Mapping[str, Kind] = {
+    "litellm": Kind(LiteLLMConfig, "deployments.litellm_backend:LiteLLMBackend"),
+    "endpoint": Kind(EndpointConfig, "deployments.openai_backend:OpenAIBackend"),
+    "huggingface": Kind(HuggingFaceConfig, "deployments.huggingface_backend:HuggingFaceBackend"),
+}
+
+# The values of the key `backend` that are not a provider of LiteLLM's.
+_OWN = {
+    "vllm": "endpoint",
+    "sglang": "endpoint",
+    "huggingface": "huggingface",
+    "hflocal": "huggingface",
+}
+
+
+def kind_of(raw: Any) -> str:
+    """The row for a model's config, raw or parsed; every other name is a provider of LiteLLM's."""
+    backend = raw.get("backend") if isinstance(raw, dict) else raw.backend
+    return _OWN.get(str(backend), "litellm")
+
+
+def load(config: ModelConfig) -> Backend:
+    """Makes the backend for a config: wakes its libraries, so call it inside the replica."""
+    module, name = KINDS[kind_of(config)].backend.split(":")
+    backend: Backend = getattr(import_module(module), name)(config)
+    return backend

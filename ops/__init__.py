@@ -1,0 +1,1 @@
+"""What operating the application needs: the demo, its load, its deployment."""

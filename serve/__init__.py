@@ -1,0 +1,1 @@
+"""What receives and decides: the HTTP ingress and the router."""

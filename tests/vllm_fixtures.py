@@ -1,0 +1,1 @@
+"""A real vLLM engine on the CPU, started once as an OpenAI-compatible server."""
