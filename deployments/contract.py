@@ -4,7 +4,7 @@ Field names and meanings are those of OpenAI's chat completions API
 (https://platform.openai.com/docs/api-reference/chat/create).
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired, Protocol
 
@@ -308,7 +308,7 @@ class Backend(Protocol):
     a wrong config from serving. All methods run on one event loop.
     """
 
-    def chat(self, request: ChatRequest) -> AsyncIterator[Chunk]:
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request` as a stream of chunks, also when the caller wants it whole.
 
         The stream ends with exactly one finish reason and one usage. Closing the iterator early

@@ -27,7 +27,8 @@ class LLMError(Exception):
         status: HTTP status of the answer.
         type: OpenAI's `error.type`.
         code: OpenAI's `error.code`, for programs to match on.
-        retryable: whether another try (the same model later, or another one now) may answer.
+        retryable: whether another try may answer: the same model later, or another one now.
+        elsewhere: whether another model may answer although a retry here makes no sense.
         param: the request's field at fault, if one is.
         retry_after: seconds after which a new try makes sense, if known.
     """
@@ -36,6 +37,7 @@ class LLMError(Exception):
     type: str = "server_error"
     code: str = "internal_error"
     retryable: bool = False
+    elsewhere: bool = False
 
     def __init__(
         self, message: str, *, param: str | None = None, retry_after: float | None = None
@@ -65,12 +67,14 @@ class UnsupportedParameter(InvalidRequest):
     """The request asks for something that its model or this server doesn't do."""
 
     code = "unsupported_parameter"
+    elsewhere = True
 
 
 class ContextLengthExceeded(InvalidRequest):
     """Prompt and answer don't fit into the model's context window."""
 
     code = "context_length_exceeded"
+    elsewhere = True
 
 
 class ContentFiltered(InvalidRequest):

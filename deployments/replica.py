@@ -1,0 +1,91 @@
+"""Puts Ray Serve on a backend: the deployment that every configured model becomes."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from ray import serve as rayserve
+from ray.serve.deployment import Application
+
+from deployments.config import ModelConfig
+from deployments.contract import ChatRequest, Chunk, merge
+from deployments.registry import load
+
+# A backend that runs ahead of its reader by this many chunks waits for it.
+_READ_AHEAD = 1024
+
+
+class Replica:
+    """One replica of one model."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._backend = load(config)
+
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """Answers `request`: as it is written if it is streamed, else in one chunk."""
+        async with aclosing(self._backend.chat(request)) as chunks:
+            if request.stream:
+                async with aclosing(coalesce(chunks)) as pieces:
+                    async for piece in pieces:
+                        yield piece
+            else:
+                yield merge([chunk async for chunk in chunks])
+
+    async def check_health(self) -> None:
+        """Called by Ray Serve; a replica that raises is replaced."""
+        await self._backend.check_health()
+
+    async def __del__(self) -> None:
+        # A replica whose constructor raised has no backend.
+        if hasattr(self, "_backend"):
+            await self._backend.aclose()
+
+
+async def coalesce(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+    """Joins the chunks that came while the last one was being sent: no wait, fewer items.
+
+    Each item costs a message between processes, so a reader slower than its model gets several
+    tokens in one; the first leaves at once.
+    """
+    queue: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue(_READ_AHEAD)
+
+    async def read() -> None:
+        try:
+            async for chunk in chunks:
+                await queue.put(chunk)
+            await queue.put(None)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the reader
+            await queue.put(error)
+
+    reading = asyncio.create_task(read())
+    try:
+        while True:
+            items = [await queue.get()]
+            while not queue.empty():
+                items.append(queue.get_nowait())
+            if ready := [item for item in items if isinstance(item, Chunk)]:
+                yield merge(ready)
+            if items[-1] is None:
+                return
+            if isinstance(items[-1], Exception):
+                raise items[-1]
+    finally:
+        # Only when nothing reads it any more can the backend's stream be closed.
+        reading.cancel()
+        await asyncio.wait([reading])
+
+
+def deploy(config: ModelConfig, deployment_name: str) -> Application:
+    """The Ray Serve application node for one model."""
+    options: dict[str, Any] = {
+        "name": deployment_name,
+        "ray_actor_options": config.ray_actor_options,
+        "max_ongoing_requests": config.max_ongoing_requests,
+        # As many again may wait, for each router replica; beyond it the caller is told at once.
+        "max_queued_requests": config.max_ongoing_requests,
+        "graceful_shutdown_timeout_s": config.timeout,
+    }
+    if config.autoscaling is not None:
+        options["autoscaling_config"] = config.autoscaling.model_dump(exclude_unset=True)
+    return rayserve.deployment(**options)(Replica).bind(config)

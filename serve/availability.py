@@ -1,0 +1,83 @@
+"""Which models have a running replica, as Ray Serve's controller sees it."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ray import serve as rayserve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview
+
+from deployments.config import ModelConfig
+
+logger = logging.getLogger("ray.serve")
+
+_PERIOD_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """How a model is: `status` and `message` are Ray Serve's, `replicas` those that run."""
+
+    available: bool
+    status: str
+    replicas: int
+    message: str
+
+
+class Availability:
+    """Asks the controller once a second; between the answers, the last one holds."""
+
+    def __init__(self, models: Mapping[str, ModelConfig], deployment_names: Mapping[str, str]):
+        self._models = models
+        self._deployment_names = deployment_names
+        unknown = ModelState(available=True, status="UNKNOWN", replicas=0, message="")
+        self.states: dict[str, ModelState] = dict.fromkeys(models, unknown)
+        self._watcher: asyncio.Task[None] | None = None
+
+    def running(self, names: list[str]) -> list[str]:
+        """Those of `names` that can answer now."""
+        return [name for name in names if self.states[name].available]
+
+    async def watch(self) -> None:
+        """Looks once, then goes on looking in the background."""
+        if self._watcher is None:
+            await self._look()
+            self._watcher = asyncio.create_task(self._go_on_looking())
+
+    async def _go_on_looking(self) -> None:
+        while True:
+            await asyncio.sleep(_PERIOD_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            status = await asyncio.to_thread(rayserve.status)
+        except (RayError, RayServeException, OSError) as error:
+            # The controller is away for a moment; models that run go on without it.
+            logger.warning("the controller did not say which models run: %s", error)
+            return
+        if app := status.applications.get(rayserve.get_replica_context().app_name):
+            self.states = self._read(app)
+
+    def _read(self, app: ApplicationStatusOverview) -> dict[str, ModelState]:
+        return {
+            name: _state(app.deployments.get(self._deployment_names[name]), model)
+            for name, model in self._models.items()
+        }
+
+
+def _state(deployment: DeploymentStatusOverview | None, model: ModelConfig) -> ModelState:
+    if deployment is None:
+        return ModelState(available=False, status="NOT_STARTED", replicas=0, message="")
+    replicas = sum(n for state, n in deployment.replica_states.items() if state.value == "RUNNING")
+    # A model that is allowed to sleep wakes by being asked.
+    asleep = model.autoscaling is not None and model.autoscaling.min_replicas == 0
+    return ModelState(
+        available=replicas > 0 or (asleep and deployment.status == "HEALTHY"),
+        status=str(deployment.status.value),
+        replicas=replicas,
+        message=deployment.message,
+    )

@@ -1,0 +1,67 @@
+"""Which models may answer a request."""
+
+from collections.abc import Mapping, Sequence
+
+from deployments.config import Capability, ModelConfig
+from deployments.contract import ChatRequest
+from deployments.errors import InvalidRequest, ModelNotFound, UnsupportedParameter
+
+# The name under which all models are asked for at once.
+AUTO = "auto"
+
+
+def candidates(
+    model: str, allowed: Sequence[str] | None, models: Mapping[str, ModelConfig]
+) -> list[str]:
+    """The names that `model` and `models` of a request allow, each once.
+
+    Raises:
+        ModelNotFound: a name is not configured.
+        InvalidRequest: both fields name models.
+    """
+    if model != AUTO and allowed is not None:
+        raise InvalidRequest(
+            f"give either `model: '{model}'` or `models` with `model: '{AUTO}'`, not both",
+            param="models",
+        )
+    names = list(dict.fromkeys(allowed or models)) if model == AUTO else [model]
+    for name in names:
+        if name not in models:
+            known = ", ".join([AUTO, *models])
+            raise ModelNotFound(
+                f"there is no model '{name}'; there are: {known}",
+                param="model" if allowed is None else "models",
+            )
+    return names
+
+
+def able(
+    request: ChatRequest, names: Sequence[str], models: Mapping[str, ModelConfig]
+) -> list[str]:
+    """Those of the named models that can do what the request needs.
+
+    Raises:
+        UnsupportedParameter: none of them can.
+    """
+    needed = needs(request)
+    left = [name for name in names if needed.keys() <= models[name].abilities]
+    if not left:
+        param = next(iter(needed.values()))
+        raise UnsupportedParameter(
+            f"{' and '.join(needed)}: not supported by {', '.join(names)}", param=param
+        )
+    return left
+
+
+def needs(request: ChatRequest) -> dict[Capability, str]:
+    """The capabilities that a request needs, each with the field that asks for it."""
+    needed: dict[Capability, str] = {}
+    if request.tools and request.tool_choice != "none":
+        needed["tools"] = "tools"
+    if request.response_format and request.response_format["type"] != "text":
+        needed["json"] = "response_format"
+    for index, message in enumerate(request.messages):
+        content = message.get("content")
+        if isinstance(content, list) and any(part["type"] == "image_url" for part in content):
+            needed["images"] = f"messages.{index}.content"
+    return needed

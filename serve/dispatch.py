@@ -1,0 +1,95 @@
+"""Sends a request to the first of the ranked models that begins to answer."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+
+from deployments.config import ModelConfig
+from deployments.contract import ChatRequest, Chunk
+from deployments.errors import DeadlineExceeded, LLMError, ModelUnavailable
+from serve.failures import translate
+
+# Of a long list of candidates, so many are tried.
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer that has begun: `chunks` gives all of it, the first without a wait."""
+
+    model: str
+    attempts: int
+    chunks: AsyncGenerator[Chunk, None]
+
+
+class Dispatcher:
+    """Calls the models' deployments by their handles."""
+
+    def __init__(
+        self, models: Mapping[str, ModelConfig], handles: Mapping[str, DeploymentHandle[Any]]
+    ) -> None:
+        self._models = models
+        self._handles = {
+            name: handle.options(stream=True, method_name="chat")
+            for name, handle in handles.items()
+        }
+
+    async def send(self, request: ChatRequest, ranked: Sequence[str]) -> Answer:
+        """Asks one model after the other until one begins to answer.
+
+        An error that another model can't mend ends it at once. Once a model has begun, its answer
+        is the answer.
+
+        Raises:
+            LLMError: of the first model that failed, where all did.
+        """
+        failures: list[LLMError] = []
+        for attempt, name in enumerate(ranked[:MAX_ATTEMPTS], start=1):
+            chunks = self._ask(name, request)
+            try:
+                first = await anext(chunks)
+            except LLMError as error:
+                if not (error.retryable or error.elsewhere):
+                    raise
+                failures.append(error)
+            except StopAsyncIteration:
+                failures.append(ModelUnavailable(f"model '{name}' gave no answer"))
+            else:
+                return Answer(name, attempt, _with_first(first, chunks))
+        # A fault says more than "this model doesn't do that", which is one model's affair.
+        raise next((failure for failure in failures if failure.retryable), failures[0])
+
+    async def _ask(self, name: str, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        timeout = self._models[name].timeout
+        request = request.model_copy(update={"model": name})
+        response = self._handles[name].remote(request)
+        assert isinstance(response, DeploymentResponseGenerator)  # the handle streams
+        try:
+            while True:
+                async with asyncio.timeout(timeout):
+                    chunk = await anext(response, None)
+                if chunk is None:
+                    return
+                yield chunk
+        except TimeoutError:
+            raise DeadlineExceeded(f"model '{name}' was silent for {timeout:g} s") from None
+        except LLMError:
+            raise
+        except Exception as error:  # whatever crosses the handle becomes an error of ours
+            raise translate(error, name) from error
+        finally:
+            # Reached when the client has gone, too: the model must not go on writing for nobody.
+            response.cancel()  # type: ignore[no-untyped-call]
+
+
+async def _with_first(
+    first: Chunk, rest: AsyncGenerator[Chunk, None]
+) -> AsyncGenerator[Chunk, None]:
+    async with aclosing(rest):
+        yield first
+        async for chunk in rest:
+            yield chunk

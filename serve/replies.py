@@ -1,0 +1,124 @@
+"""From chunks to what OpenAI's clients read: one completion, or a stream of events.
+
+Source: https://platform.openai.com/docs/api-reference/chat/object and …/chat-streaming
+"""
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pydantic_core import to_json
+
+from deployments.contract import Chunk, ToolCallDelta, Usage
+from deployments.errors import LLMError
+from serve.failures import error_json
+
+DONE = b"data: [DONE]\n\n"
+
+
+def new_id() -> str:
+    """A fresh id for a completion."""
+    return f"chatcmpl-{uuid.uuid4().hex}"
+
+
+def completion(answer: Chunk, *, id: str, model: str) -> dict[str, Any]:
+    """A `chat.completion` object for a whole answer."""
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None}
+    if not answer.tool_calls:
+        message["content"] = answer.text
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if answer.tool_calls:
+        message["tool_calls"] = [_tool_call(call) for call in answer.tool_calls]
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": {"content": list(answer.logprobs)} if answer.logprobs else None,
+        "finish_reason": answer.finish_reason,
+    }
+    return {
+        **_head("chat.completion", id, model),
+        "choices": [choice],
+        "usage": _usage(answer.usage),
+    }
+
+
+async def events(
+    chunks: AsyncIterator[Chunk], *, id: str, model: str, include_usage: bool
+) -> AsyncIterator[bytes]:
+    """The server-sent events of a streamed answer.
+
+    An error in mid-stream is the last event, and no `[DONE]` follows: a cut answer must not look
+    finished.
+    """
+    head = _head("chat.completion.chunk", id, model)
+    usage = None
+    role: dict[str, Any] = {"role": "assistant", "content": ""}
+    try:
+        async for chunk in chunks:
+            usage = chunk.usage or usage
+            if delta := {**role, **_delta(chunk)}:
+                yield _event({**head, "choices": [_stream_choice(delta, chunk, None)]})
+                role = {}
+            if chunk.finish_reason:
+                end = _stream_choice({}, Chunk(), chunk.finish_reason)
+                yield _event({**head, "choices": [end]})
+        if include_usage:
+            yield _event({**head, "choices": [], "usage": _usage(usage)})
+        yield DONE
+    except LLMError as error:
+        yield _event(error_json(error))
+
+
+def _head(object: str, id: str, model: str) -> dict[str, Any]:
+    return {"id": id, "object": object, "created": int(time.time()), "model": model}
+
+
+def _delta(chunk: Chunk) -> dict[str, Any]:
+    delta: dict[str, Any] = {}
+    if chunk.text:
+        delta["content"] = chunk.text
+    if chunk.reasoning:
+        delta["reasoning_content"] = chunk.reasoning
+    if chunk.tool_calls:
+        delta["tool_calls"] = [_tool_call_delta(call) for call in chunk.tool_calls]
+    return delta
+
+
+def _stream_choice(
+    delta: dict[str, Any], chunk: Chunk, finish_reason: str | None
+) -> dict[str, Any]:
+    logprobs = {"content": list(chunk.logprobs)} if chunk.logprobs else None
+    return {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def _tool_call(call: ToolCallDelta) -> dict[str, Any]:
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+
+
+def _tool_call_delta(call: ToolCallDelta) -> dict[str, Any]:
+    """A tool call's first piece brings its id, type and name; those after it, arguments alone."""
+    if call.id or call.name:
+        return {"index": call.index, **_tool_call(call)}
+    return {"index": call.index, "function": {"arguments": call.arguments}}
+
+
+def _usage(usage: Usage | None) -> dict[str, Any] | None:
+    if usage is None:
+        return None
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: " + to_json(data) + b"\n\n"

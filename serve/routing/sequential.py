@@ -1,0 +1,95 @@
+"""Sequential routing: each set of candidates is served by turn.
+
+Source: https://docs.aios.foundation/aios-docs/aios-kernel/llm-cores/llm-routing
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from deployments.sequence import Turns
+
+
+def turn_key(candidates: Sequence[str]) -> str:
+    """The name of a set of candidates, whatever the order they are written in."""
+    return "\n".join(sorted(candidates))
+
+
+def rotate(candidates: Sequence[str], turn: int) -> list[str]:
+    """The candidates in the order of preference at a turn: the one whose turn it is, then on."""
+    ordered = sorted(candidates)
+    first = turn % len(ordered)
+    return ordered[first:] + ordered[:first]
+
+
+class SequentialStrategy:
+    """Ranks candidates by turn; `next_turn` counts the earlier requests for a key."""
+
+    name = "sequential"
+
+    def __init__(self, next_turn: Callable[[str], Awaitable[int]]) -> None:
+        self._next_turn = next_turn
+
+    async def rank(self, candidates: Sequence[str]) -> list[str]:
+        """The names of the candidates, best first."""
+        if len(candidates) == 1:
+            return list(candidates)
+        return rotate(candidates, await self._next_turn(turn_key(candidates)))
+
+
+class SequentialRouting:
+    """Sequential routing without a server: indices into `llm_configs`, by turn.
+
+    Args:
+        llm_configs: the models, each with at least a "name".
+
+    Raises:
+        ValueError: no models, one without a name, or two of one name.
+    """
+
+    def __init__(self, llm_configs: Sequence[Mapping[str, Any]]) -> None:
+        self._index: dict[str, int] = {}
+        for index, config in enumerate(llm_configs):
+            name = _name(config)
+            if name in self._index:
+                raise ValueError(f"llm_configs: two models are called '{name}'")
+            self._index[name] = index
+        if not self._index:
+            raise ValueError("llm_configs: give at least one model")
+        self._turns = Turns()
+
+    def get_model_idxs(
+        self, selected_llms: Sequence[str | Mapping[str, Any]], n_queries: int = 1
+    ) -> list[int]:
+        """Distributes queries over the selected models, in the order in which they are given.
+
+        A call goes on where the last one for the same selection stopped; other selections don't
+        disturb it.
+
+        Args:
+            selected_llms: names, or mappings with a "name".
+            n_queries: how many queries to place.
+
+        Returns:
+            `n_queries` indices into `llm_configs`.
+
+        Raises:
+            ValueError: an empty selection, an unknown model, or a negative `n_queries`.
+        """
+        names = list(dict.fromkeys(_name(llm) for llm in selected_llms))
+        if not names:
+            raise ValueError("selected_llms: select at least one model")
+        if n_queries < 0:
+            raise ValueError(f"n_queries must not be negative, but is {n_queries}")
+        for name in names:
+            if name not in self._index:
+                known = ", ".join(self._index)
+                raise ValueError(f"selected_llms: no model is called '{name}'; there are: {known}")
+        key = turn_key(names)
+        return [self._index[names[self._turns.next(key) % len(names)]] for _ in range(n_queries)]
+
+
+def _name(llm: str | Mapping[str, Any]) -> str:
+    name = llm if isinstance(llm, str) else llm.get("name")
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"a model needs a name, but got {llm!r}")
+    return name

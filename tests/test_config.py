@@ -1,0 +1,151 @@
+"""Promise: a configuration is either right or refused at the door, with the path of the key."""
+
+from pathlib import Path
+
+import pytest
+
+from deployments.config import EndpointConfig, HuggingFaceConfig, LiteLLMConfig, ModelConfig
+from serve.app import DEFAULT_CONFIG, build, deployment_names
+from serve.config import AppConfig, ConfigError, load_config
+
+HOSTED = {"name": "gpt", "backend": "openai"}
+
+
+def load(*models: dict, **llms: object) -> AppConfig:
+    return load_config({"llms": {"models": list(models), **llms}})
+
+
+def test_a_section_from_aios_can_be_pasted(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("""
+llms:
+  models:
+    - name: "gpt-4o-mini"
+      backend: "openai"
+    - name: "gemini-1.5-flash"
+      backend: "google"
+    - name: "qwen2.5:7b"
+      backend: "ollama"
+      hostname: "http://localhost:11434"
+    - name: "meta-llama/Llama-3.1-8B-Instruct"
+      backend: "huggingface"
+      max_gpu_memory: {0: "24GB", 1: "24GB"}
+      eval_device: "cuda:0"
+    - name: "served"
+      backend: "vllm"
+      hostname: "http://localhost:8091/v1"
+  router:
+    strategy: "sequential"
+  log_mode: "console"
+  use_context_manager: false
+""")
+    gpt, gemini, _, llama, served = load_config({"config": str(path)}).llms.models
+    assert isinstance(gpt, LiteLLMConfig)
+    assert isinstance(gemini, LiteLLMConfig)
+    assert gemini.litellm_model == "gemini/gemini-1.5-flash"
+    assert isinstance(llama, HuggingFaceConfig)
+    assert llama.num_gpus == 2
+    assert isinstance(served, EndpointConfig)
+    assert served.base_url == "http://localhost:8091/v1"
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ({"backend": "openai"}, "llms.models.0.name: missing"),
+        ({"name": "a"}, "llms.models.0.backend: missing"),
+        ({**HOSTED, "nmae": "x"}, "llms.models.0.nmae: unknown key"),
+        ({**HOSTED, "gpus": 1}, "llms.models.0.gpus: unknown key"),
+        ({"name": "a", "backend": "sglang"}, "llms.models.0.hostname: missing"),
+        ({"name": "a", "backend": "sglang", "hostname": "box:1"}, "http://host:port"),
+        ({**HOSTED, "name": "auto"}, "'auto' is the router's own name"),
+        ({**HOSTED, "fallbacks": ["b"]}, "fallback 'b' of model 'gpt'"),
+        ({**HOSTED, "autoscaling": {"min_replica": 1}}, "autoscaling.min_replica: unknown key"),
+        ({**HOSTED, "cost_per_input_token": -1}, "llms.models.0.cost_per_input_token"),
+        ({"name": "a", "backend": "hflocal", "eval_device": "gpu"}, "llms.models.0.eval_device"),
+    ],
+)
+def test_a_fault_is_named_with_its_key(model: dict, says: str) -> None:
+    with pytest.raises(ConfigError, match="configuration is wrong") as refusal:
+        load(model)
+    assert says in str(refusal.value)
+
+
+def test_every_fault_is_named_at_once() -> None:
+    with pytest.raises(ConfigError) as refusal:
+        load({**HOSTED, "x": 1}, {"backend": "openai"})
+    assert "models.0.x" in str(refusal.value)
+    assert "models.1.name" in str(refusal.value)
+
+
+def test_two_models_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="two models are called 'gpt'"):
+        load(HOSTED, HOSTED)
+
+
+def test_a_literal_key_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigError, match=r"api_key: \$\{MY_KEY\}") as refusal:
+        load({**HOSTED, "api_key": "sk-canary-123"})
+    assert "sk-canary-123" not in str(refusal.value)
+
+
+def test_a_key_is_read_where_the_replica_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    (model,) = load({**HOSTED, "api_key": "${CANARY_KEY}"}).llms.models
+    assert isinstance(model, LiteLLMConfig)
+    with pytest.raises(ValueError, match="CANARY_KEY"):
+        model.resolve_api_key()
+    monkeypatch.setenv("CANARY_KEY", "sk-1")
+    assert model.resolve_api_key() == "sk-1"
+    assert "sk-1" not in repr(model)
+
+
+def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no configuration file"):
+        load_config({"config": str(tmp_path / "none.yaml")})
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("llms: [")
+    with pytest.raises(ConfigError, match="is no YAML"):
+        load_config({"config": str(broken)})
+    broken.write_text("- a")
+    with pytest.raises(ConfigError, match="begins with `llms:`"):
+        load_config({"config": str(broken)})
+
+
+def test_a_relative_folder_lies_beside_its_file() -> None:
+    small, large = load_config({"config": str(DEFAULT_CONFIG)}).llms.models
+    for model in (small, large):
+        assert (Path(model.provider_model) / "config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [("m", "gemini/m"), ("gemini/m", "gemini/m"), ("a/m", "gemini/a/m")]
+)
+def test_a_provider_prefix_is_not_doubled(name: str, model: str) -> None:
+    assert LiteLLMConfig(name=name, backend="gemini").litellm_model == model
+
+
+def test_each_model_is_a_deployment_named_after_it() -> None:
+    models = [
+        ModelConfig(name=name, backend="x") for name in ("a", "org/b:7b", "org_b_7b", "Router")
+    ]
+    names = deployment_names(models)
+    assert names["a"] == "a"
+    assert names["org/b:7b"] == "org_b_7b"
+    assert len(set(names.values()) | {"Router"}) == 5
+    assert names == deployment_names(models)
+
+
+def test_resources_follow_the_backend() -> None:
+    hosted = LiteLLMConfig(**HOSTED)
+    assert "num_gpus" not in hosted.ray_actor_options
+    assert hosted.max_ongoing_requests >= 100
+    for extra, gpus in (({}, 0), ({"eval_device": "cuda:0"}, 1), ({"gpus": 0.5}, 0.5)):
+        config = HuggingFaceConfig(name="h", backend="huggingface", **extra)
+        assert config.ray_actor_options["num_gpus"] == gpus
+
+
+def test_the_graph_is_built_from_a_file_or_inline() -> None:
+    build({"config": str(DEFAULT_CONFIG)})
+    build({"llms": {"models": [HOSTED]}})
+    with pytest.raises(ConfigError, match="not both"):
+        build({"config": "x", "llms": {}})

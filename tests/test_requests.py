@@ -1,0 +1,117 @@
+"""Promise: a wrong body is refused with OpenAI's 400 and the field at fault."""
+
+import json
+from typing import Any
+
+import pytest
+
+from deployments.errors import InvalidRequest, UnsupportedParameter
+from serve.requests import parse
+
+USER = {"role": "user", "content": "hi"}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps({"model": "auto", "messages": [USER], **fields}).encode()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        (b"{", None),
+        (b"[]", None),
+        (b'"\xff"', None),
+        (json.dumps({"messages": [USER]}).encode(), "model"),
+        (json.dumps({"model": "m"}).encode(), "messages"),
+        (body(messages=[]), "messages"),
+        (body(messages="hi"), "messages"),
+        (body(messages=[{"role": "robot", "content": "hi"}]), "messages.0"),
+        (body(messages=[{"content": "hi"}]), "messages.0"),
+        (body(messages=[{"role": "user"}]), "messages.0.content"),
+        (body(messages=[{"role": "user", "content": 5}]), "messages.0.content"),
+        (body(messages=[{"role": "user", "content": []}]), "messages.0.content"),
+        (
+            body(messages=[{"role": "user", "content": [{"type": "video"}]}]),
+            "messages.0.content.0",
+        ),
+        (body(max_tokens=-1), "max_tokens"),
+        (body(max_tokens=0), "max_tokens"),
+        (body(max_completion_tokens="5"), "max_completion_tokens"),
+        (body(temperature=3), "temperature"),
+        (body(top_p=0), "top_p"),
+        (body(n=2), "n"),
+        (body(stop=[""]), "stop.0"),
+        (body(models=[]), "models"),
+        (body(router={"strategy": "magic"}), "router.strategy"),
+        (body(tools=[]), "tools"),
+        (body(tools=[{"type": "function", "function": {}}]), "tools.0.function.name"),
+        (body(tools=[{"type": "function", "function": {"name": ""}}]), "tools.0.function.name"),
+        (
+            body(
+                tools=[{"type": "function", "function": {"name": "f", "parameters": {"type": 1}}}]
+            ),
+            "tools.0.function.parameters",
+        ),
+        (
+            body(
+                response_format={
+                    "type": "json_schema",
+                    "json_schema": {"name": "s", "schema": {"type": "none"}},
+                }
+            ),
+            "response_format.json_schema.schema",
+        ),
+        (body(response_format={"type": "xml"}), "response_format"),
+    ],
+)
+def test_a_wrong_body_names_its_field(wrong: bytes, param: str | None) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        parse(wrong)
+    assert refusal.value.status == 400
+    assert refusal.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"tool_choice": "required"}, "needs tools"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+            "none of the tools",
+        ),
+        ({"tools": [TOOL, TOOL]}, "two tools have one name"),
+    ],
+)
+def test_a_contradiction_is_told(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says):
+        parse(body(**fields))
+
+
+def test_an_unknown_parameter_is_refused_not_dropped() -> None:
+    with pytest.raises(UnsupportedParameter) as refusal:
+        parse(body(temprature=1))
+    assert refusal.value.param == "temprature"
+
+
+def test_an_answer_can_be_sent_back_as_it_came() -> None:
+    """Clients append the whole message object of the last answer, null fields and all."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    answer = {"role": "assistant", "content": None, "refusal": None, "audio": None}
+    result = {"role": "tool", "tool_call_id": "1", "content": "42"}
+    chat = parse(body(messages=[USER, {**answer, "tool_calls": [call]}, result])).chat
+    assert chat.messages[1] == {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+def test_what_was_asked_is_what_a_backend_gets() -> None:
+    parsed = parse(body(temperature=0, max_tokens=3, stop="x", user="u", models=["a"]))
+    assert parsed.wishes.models == ["a"]
+    assert parsed.chat.parameters() == {
+        "temperature": 0,
+        "max_tokens": 3,
+        "stop": "x",
+        "user": "u",
+    }
+    with pytest.raises(UnsupportedParameter, match="stop"):
+        parsed.chat.require(frozenset({"temperature", "max_tokens"}))
+    parsed.chat.require(frozenset({"temperature", "max_tokens", "stop"}))
