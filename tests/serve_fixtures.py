@@ -1,1 +1,99 @@
 """A real local Ray with the application on it, for tests over HTTP."""
+
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+import ray
+from ray import serve as rayserve
+
+from serve.app import DEFAULT_CONFIG, build
+
+DEMO_MODELS = DEFAULT_CONFIG.parent / "models"
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def huggingface(name: str, folder: str, **more: object) -> dict[str, object]:
+    """The config of a demo model in the replica, by any name."""
+    return {"name": name, "backend": "huggingface", "model": str(DEMO_MODELS / folder), **more}
+
+
+@dataclass(frozen=True)
+class Server:
+    """The running application."""
+
+    url: str
+
+    def client(self) -> openai.OpenAI:
+        """OpenAI's own client, which tries each request once."""
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=60)
+
+    def wait_until(self, status: str, patience_s: float = 60) -> None:
+        """Waits for /health/ready to say `status`."""
+        deadline = time.monotonic() + patience_s
+        while (health := httpx.get(f"{self.url}/health/ready", timeout=10).json()) and (
+            health["status"] != status
+        ):
+            assert time.monotonic() < deadline, health
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """A Ray of the tests' own, with Serve's proxy on a free port; gives its URL."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        ray.init(
+            address="local",
+            num_cpus=16,
+            include_dashboard=False,
+            _temp_dir=folder,
+            log_to_driver=False,
+        )
+        rayserve.start(http_options={"host": "127.0.0.1", "port": port})
+        yield f"http://127.0.0.1:{port}"
+        rayserve.shutdown()
+        ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def server(ray_cluster: str, vllm_server: object) -> Server:
+    """Models of every kind behind two router replicas."""
+    models = [
+        huggingface("demo-small", "demo-small"),
+        huggingface("demo-large", "demo-large"),
+        huggingface("demo/third", "demo-small"),
+    ]
+    two = {"min_replicas": 2, "max_replicas": 2}
+    app = build({"llms": {"models": models}, "server": {"autoscaling": two}})
+    rayserve.run(app, name="llms", route_prefix="/")
+    running = Server(ray_cluster)
+    running.wait_until("ready")
+    return running
+
+
+def kill_actor(name_part: str) -> None:
+    """Kills one actor of the cluster, by a part of its name: as a crash would."""
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if name_part in actor["name"]:
+            ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
+            return
+    raise AssertionError(f"no actor's name holds {name_part}")
+
+
+def in_repository(path: str) -> Path:
+    """A path of the repository."""
+    return Path(__file__).parent.parent / path

@@ -1,0 +1,262 @@
+"""Promise: OpenAI's client gets over HTTP what it gets from OpenAI, from every kind of model."""
+
+import asyncio
+import json
+from collections import Counter
+
+import httpx
+import jsonschema
+import openai
+import pytest
+from serve_fixtures import Server, kill_actor
+
+QUESTION = [{"role": "user", "content": "What is 7 plus 5?"}]
+SEVERAL = ["demo-small", "demo-large", "demo/third"]
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "city/weather",
+        "description": "The weather in a city",
+        "parameters": {
+            "type": "object",
+            "properties": {"unit": {"enum": ["celsius", "kelvin"]}, "days": {"type": "integer"}},
+            "required": ["unit", "days"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+@pytest.fixture
+def client(server: Server) -> openai.OpenAI:
+    return server.client()
+
+
+@pytest.mark.parametrize("model", ["demo-large", "engine", "hosted", "auto"])
+def test_a_question_is_answered(client: openai.OpenAI, model: str) -> None:
+    answer = client.chat.completions.create(model=model, messages=QUESTION, temperature=0)
+    assert answer.choices[0].message.content == "12"
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage
+    assert answer.usage.completion_tokens > 0
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+    assert answer.model != "auto"
+
+
+@pytest.mark.parametrize("model", ["demo-large", "engine", "hosted"])
+def test_a_stream_says_the_same(client: openai.OpenAI, model: str) -> None:
+    stream = client.chat.completions.create(
+        model=model,
+        messages=QUESTION,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == "12"
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert chunks[-1].usage
+    assert {chunk.model for chunk in chunks} == {model}
+
+
+@pytest.mark.parametrize("model", ["demo-small", "engine", "hosted"])
+@pytest.mark.parametrize("choice", ["required", "named"])
+def test_a_tool_is_called_by_its_own_name(client: openai.OpenAI, model: str, choice: str) -> None:
+    named = {"type": "function", "function": {"name": "city/weather"}}
+    answer = client.chat.completions.create(
+        model=model,
+        messages=QUESTION,
+        temperature=0,
+        max_tokens=200,
+        tools=[WEATHER],
+        tool_choice="required" if choice == "required" else named,
+        parallel_tool_calls=False,
+    ).choices[0]
+    assert answer.finish_reason == "tool_calls"
+    assert answer.message.tool_calls
+    call = answer.message.tool_calls[0]
+    assert call.function.name == "city/weather"
+    jsonschema.validate(json.loads(call.function.arguments), WEATHER["function"]["parameters"])
+    # The answer goes back as it came, with the tool's result behind it.
+    history = [
+        *QUESTION,
+        answer.message.model_dump(),
+        {"role": "tool", "tool_call_id": call.id, "content": "sunny"},
+    ]
+    further = client.chat.completions.create(
+        model=model, messages=history, tools=[WEATHER], max_tokens=5
+    )
+    assert further.choices[0].finish_reason in {"stop", "length"}
+
+
+@pytest.mark.parametrize("model", ["demo-small", "engine", "hosted"])
+def test_json_is_held_to_its_schema(client: openai.OpenAI, model: str) -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "size": {"enum": ["s", "m"]},
+            "inner": {
+                "type": "object",
+                "properties": {
+                    "flags": {"type": "array", "items": {"type": "boolean"}, "maxItems": 2}
+                },
+                "required": ["flags"],
+                "additionalProperties": False,
+            },
+        },
+        "required": ["size", "inner"],
+        "additionalProperties": False,
+    }
+    answer = client.chat.completions.create(
+        model=model,
+        messages=QUESTION,
+        max_tokens=300,
+        response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": schema}},
+    ).choices[0]
+    assert answer.finish_reason == "stop"
+    jsonschema.validate(json.loads(answer.message.content or ""), schema)
+
+
+async def test_turns_are_shared_by_all_routers(server: Server) -> None:
+    """300 concurrent requests over 3 models and 2 router replicas: 100 each, give or take one."""
+    body = {"model": "auto", "models": SEVERAL, "messages": QUESTION, "max_tokens": 2}
+    other = {**body, "models": SEVERAL[:2]}
+    async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
+        replies = await asyncio.gather(
+            *(client.post("/v1/chat/completions", json=body) for _ in range(300)),
+            *(client.post("/v1/chat/completions", json=other) for _ in range(30)),
+        )
+    assert {reply.status_code for reply in replies} == {200}
+    assert all(reply.json()["model"] == reply.headers["x-router-model"] for reply in replies)
+    spread = Counter(reply.headers["x-router-model"] for reply in replies[:300])
+    assert all(99 <= spread[name] <= 101 for name in SEVERAL), spread
+    # Another set of candidates, asked for in between, has turns of its own.
+    beside = Counter(reply.headers["x-router-model"] for reply in replies[300:])
+    assert all(14 <= beside[name] <= 16 for name in SEVERAL[:2]), beside
+
+
+def test_the_models_are_listed(server: Server, client: openai.OpenAI) -> None:
+    listed = {model.id: model for model in client.models.list()}
+    assert {"auto", *SEVERAL} <= listed.keys()
+    third = client.models.retrieve("demo/third")
+    assert third.owned_by == "huggingface"
+    with pytest.raises(openai.NotFoundError, match="demo-small"):
+        client.models.retrieve("none")
+    assert httpx.get(f"{server.url}/health/live").status_code == 200
+    ready = httpx.get(f"{server.url}/health/ready").json()
+    assert ready["models"]["demo-large"]["replicas"] == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code", "says"),
+    [
+        ({"messages": []}, 400, "invalid_request", "messages"),
+        ({"model": "none"}, 404, "model_not_found", "demo-small"),
+        ({"models": ["none"]}, 404, "model_not_found", "demo-small"),
+        ({"model": "demo-small", "models": ["demo-large"]}, 400, "invalid_request", "either"),
+        ({"max_tokens": -1}, 400, "invalid_request", "max_tokens"),
+        ({"unknown": 1}, 400, "unsupported_parameter", "unknown"),
+        (
+            {"model": "demo-small", "messages": [{"role": "user", "content": "a" * 10_000}]},
+            400,
+            "context_length_exceeded",
+            "context",
+        ),
+        (
+            {"model": "engine", "messages": [{"role": "user", "content": "a" * 10_000}]},
+            400,
+            "context_length_exceeded",
+            "context",
+        ),
+        (
+            {
+                "model": "demo-small",
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "image_url", "image_url": {"url": "data:,x"}}],
+                    }
+                ],
+            },
+            400,
+            "unsupported_parameter",
+            "images",
+        ),
+        (
+            {
+                "model": "demo-small",
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {
+                        "name": "s",
+                        "schema": {"type": "integer", "minimum": 5, "maximum": 3},
+                    },
+                },
+            },
+            400,
+            "invalid_request",
+            "",
+        ),
+    ],
+)
+def test_bad_input_gets_its_error_and_the_next_request_its_answer(
+    server: Server, fields: dict, status: int, code: str, says: str
+) -> None:
+    body = {"model": "auto", "models": SEVERAL, "messages": QUESTION, **fields}
+    if fields.get("model") and "models" not in fields:
+        del body["models"]
+    reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+    assert reply.status_code == status, reply.text
+    error = reply.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["code"] == code
+    assert says in error["message"]
+    well = {"model": "demo-small", "messages": QUESTION, "max_tokens": 1}
+    assert httpx.post(f"{server.url}/v1/chat/completions", json=well).status_code == 200
+
+
+def test_what_is_no_json_or_too_large_is_refused(server: Server) -> None:
+    url = f"{server.url}/v1/chat/completions"
+    assert httpx.post(url, content=b"{").json()["error"]["type"] == "invalid_request_error"
+    large = httpx.post(url, content=b" " * (17 * 2**20), timeout=60)
+    assert large.status_code == 413
+    assert large.json()["error"]["code"] == "request_too_large"
+    assert httpx.get(f"{server.url}/none").json()["error"]["code"] == "not_found"
+    assert httpx.get(url).json()["error"]["code"] == "method_not_allowed"
+
+
+def test_a_client_that_leaves_frees_its_slot(server: Server) -> None:
+    """The model takes one request at a time; the one left behind would hold it for long."""
+    endless = {
+        "model": "single",
+        "messages": QUESTION,
+        "stream": True,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "s", "schema": {"type": "string", "minLength": 1800}},
+        },
+    }
+    url = f"{server.url}/v1/chat/completions"
+    for _ in range(3):
+        with httpx.stream("POST", url, json=endless, timeout=60) as reply:
+            assert next(reply.iter_lines()).startswith("data: ")
+    well = {"model": "single", "messages": QUESTION, "max_tokens": 1}
+    assert httpx.post(url, json=well, timeout=60).status_code == 200
+
+
+def test_a_model_that_is_not_running_is_passed_over(server: Server) -> None:
+    kill_actor("llms#demo_third")
+    body = {"model": "auto", "models": ["demo/third", "demo-small"], "messages": QUESTION}
+    for _ in range(10):
+        reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+        assert reply.status_code == 200, reply.text
+    server.wait_until("ready")
+
+
+def test_requests_go_on_while_the_sequence_is_gone(server: Server) -> None:
+    kill_actor("sequence")
+    body = {"model": "auto", "models": SEVERAL, "messages": QUESTION, "max_tokens": 1}
+    for _ in range(10):
+        reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+        assert reply.status_code == 200, reply.text

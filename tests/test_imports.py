@@ -1,0 +1,29 @@
+"""Promise: imports run as requests run, from serve to deployments, and the app imports lightly."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"torch", "transformers", "litellm", "vllm", "openai", "xgrammar", "accelerate"}
+
+
+def test_importing_the_app_wakes_no_heavy_library() -> None:
+    code = "import sys, serve.app; print(*sorted({n.partition('.')[0] for n in sys.modules}))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert not HEAVY & set(run.stdout.split())
+
+
+def test_deployments_import_nothing_of_serve() -> None:
+    for path in (ROOT / "deployments").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            assert not any(name.partition(".")[0] == "serve" for name in names), path

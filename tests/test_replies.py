@@ -1,0 +1,79 @@
+"""Promise: chunks become what OpenAI's clients read, and a cut answer never looks finished."""
+
+import json
+from collections.abc import AsyncGenerator
+
+from deployments.contract import Chunk, ToolCallDelta, Usage, merge
+from deployments.errors import ProviderError
+from serve.replies import completion, events
+
+CALL = (
+    Chunk(tool_calls=(ToolCallDelta(0, id="c1", name="f", arguments='{"a"'),)),
+    Chunk(tool_calls=(ToolCallDelta(1, id="c2", name="g", arguments="{}"),)),
+    Chunk(tool_calls=(ToolCallDelta(0, arguments=": 1}"),)),
+    Chunk(finish_reason="tool_calls"),
+    Chunk(usage=Usage(3, 5)),
+)
+
+
+async def stream(*chunks: Chunk, error: Exception | None = None) -> AsyncGenerator[Chunk, None]:
+    for chunk in chunks:
+        yield chunk
+    if error:
+        raise error
+
+
+async def sent(*chunks: Chunk, error: Exception | None = None, usage: bool = False) -> list[str]:
+    source = stream(*chunks, error=error)
+    reply = events(source, id="1", model="m", include_usage=usage)
+    return [event.decode().removeprefix("data: ").rstrip() async for event in reply]
+
+
+def test_a_whole_answer_is_the_sum_of_its_chunks() -> None:
+    reply = completion(merge(CALL), id="1", model="m")
+    message = reply["choices"][0]["message"]
+    assert message["content"] is None
+    arguments = [json.loads(call["function"]["arguments"]) for call in message["tool_calls"]]
+    assert arguments == [{"a": 1}, {}]
+    assert reply["choices"][0]["finish_reason"] == "tool_calls"
+    assert reply["usage"]["total_tokens"] == 8
+
+
+def test_an_empty_answer_is_empty_text() -> None:
+    reply = completion(Chunk(finish_reason="stop"), id="1", model="m")
+    assert reply["choices"][0]["message"]["content"] == ""
+
+
+async def test_merging_changes_no_stream() -> None:
+    assert merge([merge(CALL[:2]), merge(CALL[2:])]) == merge(CALL)
+
+
+async def test_the_role_comes_once_and_the_end_once() -> None:
+    *bodies, done = await sent(Chunk(text="a"), Chunk(text="b"), Chunk(finish_reason="length"))
+    assert done == "[DONE]"
+    deltas = [json.loads(body)["choices"][0]["delta"] for body in bodies]
+    assert deltas == [{"role": "assistant", "content": "a"}, {"content": "b"}, {}]
+    reasons = [json.loads(body)["choices"][0]["finish_reason"] for body in bodies]
+    assert reasons == [None, None, "length"]
+
+
+async def test_usage_comes_only_when_asked_for() -> None:
+    chunks = (Chunk(text="a", finish_reason="stop"), Chunk(usage=Usage(1, 2)))
+    asked = await sent(*chunks, usage=True)
+    assert json.loads(asked[-2])["usage"]["total_tokens"] == 3
+    assert json.loads(asked[-2])["choices"] == []
+    unasked = await sent(*chunks)
+    assert not any("usage" in event for event in unasked)
+
+
+async def test_a_cut_stream_ends_in_its_error_and_is_not_done() -> None:
+    body, error = await sent(Chunk(text="a"), error=ProviderError("cut"))
+    assert json.loads(body)["choices"][0]["finish_reason"] is None
+    assert json.loads(error)["error"]["code"] == "provider_error"
+
+
+async def test_a_tool_call_names_itself_in_its_first_piece_only() -> None:
+    deltas = [json.loads(e)["choices"][0]["delta"] for e in (await sent(*CALL))[:3]]
+    first, _, later = (delta["tool_calls"][0] for delta in deltas)
+    assert (first["id"], first["type"], first["function"]["name"]) == ("c1", "function", "f")
+    assert later == {"index": 0, "function": {"arguments": ": 1}"}}

@@ -1,0 +1,80 @@
+"""Promise: `make run`'s program says when it is ready, its curl line works, Ctrl-C ends it all."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from serve_fixtures import free_port, in_repository
+
+
+def start(*args: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "ops.run", *args],
+        cwd=in_repository("."),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+@pytest.fixture
+def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The program, once it is ready, and the command that it printed."""
+    program = start("--port", str(free_port()))
+    output = ""
+    try:
+        assert program.stdout
+        for line in program.stdout:
+            output += line
+            if line.startswith("Ctrl-C"):
+                break
+        assert "Ready: http://localhost:" in output, output
+        yield program, output[output.index("curl ") : output.index("Ctrl-C")]
+    finally:
+        # By the process group: the program's own children go with it.
+        if program.poll() is None:
+            os.killpg(program.pid, signal.SIGKILL)
+        program.wait()
+
+
+def test_it_answers_and_ends(running: tuple[subprocess.Popen[str], str]) -> None:
+    program, curl = running
+    reply = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=60)
+    answer = json.loads(reply.stdout)
+    assert answer["choices"][0]["message"]["content"] == "12"
+
+    children = psutil.Process(program.pid).children(recursive=True)
+    assert children
+    os.killpg(program.pid, signal.SIGINT)
+    assert program.stdout
+    rest = program.stdout.read()
+    assert program.wait(timeout=60) == 0, rest
+    assert "Traceback" not in rest
+    deadline = time.monotonic() + 20
+    while left := [child for child in children if child.is_running()]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+def test_a_port_in_use_and_a_wrong_config_are_told_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        program = start("--port", str(taken.getsockname()[1]))
+        output, _ = program.communicate(timeout=60)
+    assert program.returncode == 1
+    assert "is in use" in output
+    program = start("--config", "none.yaml")
+    output, _ = program.communicate(timeout=60)
+    assert program.returncode == 1
+    assert "no configuration file" in output
+    assert "Traceback" not in output
