@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import ray
 from ray import serve as rayserve
+from ray.serve.deployment import Application
 
 from serve.app import DEFAULT_CONFIG, build
 from serve.config import ConfigError
@@ -38,7 +39,7 @@ def main() -> None:
     ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
     try:
         rayserve.start(http_options={"host": "127.0.0.1", "port": args.port})
-        rayserve.run(app)
+        _deploy(app)
         _print_ready(f"http://localhost:{args.port}")
         while not stop.wait(1):
             pass
@@ -49,6 +50,18 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         rayserve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
+
+
+def _deploy(app: Application) -> None:
+    try:
+        rayserve.run(app)
+    except RuntimeError as error:
+        reasons = [str(error)]
+        for status in rayserve.status().applications.values():
+            for name, deployment in status.deployments.items():
+                if lines := deployment.message.strip().splitlines():
+                    reasons.append(f"  {name}: {lines[-1]}")
+        sys.exit("\n".join(reasons))
 
 
 def _taken(port: int) -> bool:

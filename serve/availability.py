@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ray import serve as rayserve
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
 from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview
 
 from deployments.config import ModelConfig
@@ -50,15 +48,14 @@ class Availability:
     async def _go_on_looking(self) -> None:
         while True:
             await asyncio.sleep(_PERIOD_S)
-            await self._look()
+            try:
+                await self._look()
+            except Exception as error:  # noqa: BLE001 - one failed look must not be the last
+                # The controller may be away for a moment; models that run go on without it.
+                logger.warning("the controller did not say which models run: %s", error)
 
     async def _look(self) -> None:
-        try:
-            status = await asyncio.to_thread(rayserve.status)
-        except (RayError, RayServeException, OSError) as error:
-            # The controller is away for a moment; models that run go on without it.
-            logger.warning("the controller did not say which models run: %s", error)
-            return
+        status = await asyncio.to_thread(rayserve.status)
         if app := status.applications.get(rayserve.get_replica_context().app_name):
             self.states = self._read(app)
 
@@ -72,12 +69,13 @@ class Availability:
 def _state(deployment: DeploymentStatusOverview | None, model: ModelConfig) -> ModelState:
     if deployment is None:
         return ModelState(available=False, status="NOT_STARTED", replicas=0, message="")
-    replicas = sum(n for state, n in deployment.replica_states.items() if state.value == "RUNNING")
+    replicas = sum(n for state, n in deployment.replica_states.items() if state == "RUNNING")
     # A model that is allowed to sleep wakes by being asked.
     asleep = model.autoscaling is not None and model.autoscaling.min_replicas == 0
     return ModelState(
         available=replicas > 0 or (asleep and deployment.status == "HEALTHY"),
         status=str(deployment.status.value),
         replicas=replicas,
-        message=deployment.message,
+        # Of a traceback, the line that says why.
+        message=(deployment.message.strip().splitlines() or [""])[-1],
     )
