@@ -9,6 +9,9 @@ from ray.serve.config import AutoscalingConfig
 
 Capability = Literal["tools", "json", "images"]
 
+# LiteLLM's `ollama` writes tools and messages into one prompt; `ollama_chat` is Ollama's chat API.
+_LITELLM_NAMES = {"google": "gemini", "ollama": "ollama_chat"}
+
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -114,12 +117,17 @@ class LiteLLMConfig(HostedConfig):
     DEFAULT_CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset({"tools", "json", "images"})
 
     @property
+    def provider(self) -> str:
+        """The provider's name at LiteLLM."""
+        return _LITELLM_NAMES.get(self.backend, self.backend)
+
+    @property
     def litellm_model(self) -> str:
         """`provider/model` as LiteLLM wants it, its prefix not doubled."""
-        provider = "gemini" if self.backend == "google" else self.backend
-        prefix = f"{provider}/"
+        prefixes = [f"{name}/" for name in (self.backend, self.provider)]
         name = self.provider_model
-        return name if name.startswith(prefix) else prefix + name
+        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+        return f"{self.provider}/{name.removeprefix(prefix)}"
 
 
 class EndpointConfig(HostedConfig):

@@ -1,5 +1,6 @@
 """A real local Ray with the application on it, for tests over HTTP."""
 
+import os
 import socket
 import tempfile
 import time
@@ -12,6 +13,7 @@ import openai
 import pytest
 import ray
 from ray import serve as rayserve
+from vllm_fixtures import KEY, VLLMServer
 
 from serve.app import DEFAULT_CONFIG, build
 
@@ -55,6 +57,8 @@ class Server:
 def ray_cluster() -> Iterator[str]:
     """A Ray of the tests' own, with Serve's proxy on a free port; gives its URL."""
     port = free_port()
+    # What a replica's environment holds is what Ray was started with.
+    os.environ["ENGINE_KEY"] = KEY
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:
         ray.init(
             address="local",
@@ -70,12 +74,16 @@ def ray_cluster() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def server(ray_cluster: str, vllm_server: object) -> Server:
+def server(ray_cluster: str, vllm_server: VLLMServer) -> Server:
     """Models of every kind behind two router replicas."""
+    engine = {"model": vllm_server.model, "hostname": vllm_server.url, "api_key": "${ENGINE_KEY}"}
     models = [
+        {"name": "engine", "backend": "vllm", **engine},
+        {"name": "hosted", "backend": "hosted_vllm", **engine, "hostname": f"{vllm_server.url}/v1"},
         huggingface("demo-small", "demo-small"),
         huggingface("demo-large", "demo-large"),
         huggingface("demo/third", "demo-small"),
+        huggingface("single", "demo-small", max_ongoing_requests=1),
     ]
     two = {"min_replicas": 2, "max_replicas": 2}
     app = build({"llms": {"models": models}, "server": {"autoscaling": two}})

@@ -19,7 +19,7 @@ WEATHER = {
         "description": "The weather in a city",
         "parameters": {
             "type": "object",
-            "properties": {"unit": {"enum": ["celsius", "kelvin"]}, "days": {"type": "integer"}},
+            "properties": {"unit": {"enum": ["celsius", "kelvin"]}, "days": {"enum": [1, 2, 3]}},
             "required": ["unit", "days"],
             "additionalProperties": False,
         },

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"torch", "transformers", "litellm", "vllm", "openai", "xgrammar", "accelerate"}
+HEAVY = {"torch", "transformers", "litellm", "vllm", "openai", "llguidance", "accelerate"}
 
 
 def test_importing_the_app_wakes_no_heavy_library() -> None:

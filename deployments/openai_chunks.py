@@ -1,0 +1,184 @@
+"""Turns a stream in OpenAI's chunk format, which both client libraries speak, into our chunks."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterable
+from typing import Any
+from uuid import uuid4
+
+from deployments.contract import ChatRequest, Chunk, FinishReason, ToolCallDelta, Usage
+from deployments.errors import ProviderError
+from deployments.tool_names import ToolNames
+
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+
+async def read(
+    events: AsyncIterable[Any],
+    request: ChatRequest,
+    names: ToolNames,
+    *,
+    silence: float,
+    context_window: int | None,
+) -> AsyncGenerator[Chunk, None]:
+    """Yields an answer's chunks, the finish reason and the usage with the last one.
+
+    Args:
+        events: `ChatCompletionChunk`s of the openai library, or LiteLLM's of the same shape.
+        request: what is answered.
+        names: the tool names that were sent.
+        silence: seconds between two events after which a TimeoutError is raised. Comments that
+            only keep the connection open are no events.
+        context_window: tokens that prompt and answer have together, if known.
+
+    Raises:
+        ProviderError: the stream is malformed, or ends without a finish reason or usage.
+    """
+    answer = _Answer(request, names, context_window)
+    iterator = aiter(events)
+    while True:
+        try:
+            async with asyncio.timeout(silence):
+                event = await anext(iterator)
+        except StopAsyncIteration:
+            break
+        chunk = answer.add(event)
+        if chunk != Chunk():
+            yield chunk
+    yield answer.end()
+
+
+class _Answer:
+    """What must be remembered of an answer while it streams."""
+
+    def __init__(self, request: ChatRequest, names: ToolNames, context_window: int | None) -> None:
+        self._request = request
+        self._names = names
+        self._context_window = context_window
+        self._finish_reason: str | None = None
+        self._usage: Usage | None = None
+        self._arguments: list[str] = []  # of each call
+        self._ids: dict[int, str] = {}  # the provider's, by its index
+        self._indices: dict[int, int] = {}  # ours, by the provider's
+
+    def add(self, event: Any) -> Chunk:
+        """What one event says, except for how the answer ended."""
+        try:
+            if (usage := getattr(event, "usage", None)) is not None:
+                self._usage = _usage(usage)
+            if not event.choices:
+                return Chunk()
+            choice = event.choices[0]
+            self._finish_reason = choice.finish_reason or self._finish_reason
+            return self._chunk(choice.delta, getattr(choice, "logprobs", None))
+        except (AttributeError, TypeError, ValueError) as error:
+            # Neither library checks what a server sends against the format.
+            raise ProviderError(
+                f"the provider of model '{self._request.model}' sent a malformed chunk"
+            ) from error
+
+    def end(self) -> Chunk:
+        """The finish reason and the usage."""
+        if self._finish_reason is None:
+            raise ProviderError(
+                f"the provider of model '{self._request.model}' broke off its answer"
+            )
+        if self._finish_reason not in _FINISH_REASONS:
+            raise ProviderError(
+                f"the provider of model '{self._request.model}' ended its answer with "
+                f"'{self._finish_reason}'"
+            )
+        if self._usage is None:
+            # Counting for it here would bill by a guess.
+            raise ProviderError(
+                f"the provider of model '{self._request.model}' did not report the tokens used"
+            )
+        said = _FINISH_REASONS[self._finish_reason]
+        return Chunk(finish_reason=self._true_reason(said, self._usage), usage=self._usage)
+
+    def _chunk(self, delta: Any, logprobs: Any) -> Chunk:
+        return Chunk(
+            text=_text(delta.content),
+            # vLLM says `reasoning`, most others and LiteLLM `reasoning_content`.
+            reasoning=_text(getattr(delta, "reasoning_content", None))
+            or _text(getattr(delta, "reasoning", None)),
+            tool_calls=tuple(self._call(call) for call in delta.tool_calls or ()),
+            logprobs=_entries(logprobs),
+        )
+
+    def _call(self, delta: Any) -> ToolCallDelta:
+        name = _text(delta.function.name)
+        arguments = _text(delta.function.arguments)
+        # Where a provider sends several calls each in a chunk of its own, LiteLLM gives all of
+        # them the index 0: so it is the id that makes a call, or the name where there is none.
+        theirs = delta.index
+        starts = self._ids.get(theirs) != delta.id if delta.id else bool(name)
+        if theirs not in self._indices or starts:
+            self._indices[theirs] = len(self._arguments)
+            self._ids[theirs] = delta.id or f"call_{uuid4().hex}"
+            self._arguments.append(arguments)
+            return ToolCallDelta(
+                index=self._indices[theirs],
+                id=self._ids[theirs],
+                name=self._names.came(name),
+                arguments=arguments,
+            )
+        index = self._indices[theirs]
+        self._arguments[index] += arguments
+        return ToolCallDelta(index=index, arguments=arguments)
+
+    def _true_reason(self, said: FinishReason, usage: Usage) -> FinishReason:
+        """Corrects what servers say about calls.
+
+        vLLM says "stop" after a call that the request forced by name, as OpenAI does; and
+        "tool_calls" after one that ran out of tokens. Ours is "tool_calls" whenever whole calls
+        were made, "length" when tokens ran out within one.
+        """
+        if not self._arguments:
+            return "stop" if said == "tool_calls" else said
+        if said not in ("stop", "tool_calls"):
+            return said
+        limits = [
+            self._request.output_limit,
+            self._context_window and self._context_window - usage.prompt_tokens,
+        ]
+        ran_out = any(limit and usage.completion_tokens >= limit for limit in limits)
+        return "length" if ran_out and not _is_json(self._arguments[-1]) else "tool_calls"
+
+
+def _text(value: Any) -> str:
+    if value is not None and not isinstance(value, str):
+        raise TypeError("not a string")
+    return value or ""
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return True
+
+
+def _usage(usage: Any) -> Usage:
+    return Usage(
+        prompt_tokens=int(usage.prompt_tokens),
+        completion_tokens=int(usage.completion_tokens or 0),
+        cached_tokens=_detail(usage, "prompt_tokens_details", "cached_tokens"),
+        reasoning_tokens=_detail(usage, "completion_tokens_details", "reasoning_tokens"),
+    )
+
+
+def _detail(usage: Any, details: str, field: str) -> int:
+    return getattr(getattr(usage, details, None), field, None) or 0
+
+
+def _entries(logprobs: Any) -> tuple[dict[str, Any], ...]:
+    content = getattr(logprobs, "content", None) or ()
+    return tuple(entry.model_dump() for entry in content)

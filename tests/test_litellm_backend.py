@@ -1,0 +1,455 @@
+"""LiteLLM's providers: a real vLLM engine by three of them, fakes of what no engine here speaks."""
+
+import asyncio
+import inspect
+import json
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import jsonschema
+import pytest
+from fake_providers import (
+    DONE,
+    FAULTS,
+    SECRET,
+    SOME,
+    STOP,
+    TEXT,
+    gemini,
+    ollama,
+    serving,
+    streaming,
+    usage,
+)
+from litellm import exceptions
+from vllm_fixtures import VLLMServer
+
+from deployments.config import LiteLLMConfig
+from deployments.contract import ChatRequest, Chunk, merge
+from deployments.errors import (
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    InvalidRequest,
+    LLMError,
+    ProviderRejected,
+    RateLimited,
+    Unreachable,
+    UnsupportedParameter,
+)
+from deployments.litellm_backend import ERRORS, LiteLLMBackend
+
+Connect = Callable[..., LiteLLMBackend]
+
+PLACE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "minLength": 1, "maxLength": 6},
+        "days": {"type": "integer", "minimum": 1, "maximum": 9},
+    },
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+WEATHER = {"type": "function", "function": {"name": "weather/now", "parameters": PLACE}}
+TIME = {"type": "function", "function": {"name": "weather__now", "parameters": PLACE}}
+NAMED = {"type": "function", "function": {"name": "weather/now"}}
+JSON = {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE}}
+
+
+@pytest.fixture
+async def connect(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connect]:
+    """Makes backends for a provider at a URL; they are closed when the test ends."""
+    monkeypatch.setenv("TEST_KEY", SECRET)
+    made: list[LiteLLMBackend] = []
+
+    def connect(backend: str, url: str | None, **fields: Any) -> LiteLLMBackend:
+        given = {"name": "ours", "backend": backend, "api_key": "${TEST_KEY}", "hostname": url}
+        given["timeout"] = 120  # seconds; the machine of the tests may be slow
+        made.append(LiteLLMBackend(LiteLLMConfig.model_validate(given | fields)))
+        return made[-1]
+
+    yield connect
+    for backend in made:
+        await backend.aclose()
+
+
+def ask(content: str = "What is 12 + 30?", **fields: Any) -> ChatRequest:
+    messages = [{"role": "user", "content": content}]
+    return ChatRequest.model_validate({"model": "ours", "messages": messages, **fields})
+
+
+async def answer_to(backend: LiteLLMBackend, request: ChatRequest) -> Chunk:
+    async with aclosing(backend.chat(request)) as chunks:
+        return merge([chunk async for chunk in chunks])
+
+
+def after_a_tool(**fields: Any) -> ChatRequest:
+    """A request whose history has a call and its result."""
+    function = {"name": "weather/now", "arguments": '{"city": "Rome", "days": 1}'}
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "How is the weather?"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "call_1", "type": "function", "function": function}],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": "sunny"},
+    ]
+    return ask(messages=messages, tools=[WEATHER, TIME], **fields)
+
+
+# --- the real engine, by the three ways that LiteLLM has to it ---
+
+
+@pytest.fixture(params=["hosted_vllm", "openai", "anthropic"])
+def real(
+    request: pytest.FixtureRequest,
+    vllm_server: VLLMServer,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+) -> LiteLLMBackend:
+    """A backend for the real server; LiteLLM puts `/v1/messages` behind Anthropic's host itself."""
+    monkeypatch.setenv("TEST_KEY", vllm_server.key)
+    url = vllm_server.url + ("" if request.param == "anthropic" else "/v1")
+    return connect(request.param, url, model=vllm_server.model)
+
+
+async def test_text_comes_whole_and_streamed(real: LiteLLMBackend) -> None:
+    request = ask(max_tokens=12, temperature=0.0)
+    whole = await answer_to(real, request)
+    streamed = await answer_to(real, request.model_copy(update={"stream": True}))
+    assert whole == streamed
+    assert whole.finish_reason
+    assert whole.usage is not None
+    assert whole.usage.prompt_tokens > 0
+    assert whole.usage.completion_tokens > 0
+
+
+async def test_limit_and_stop_are_honoured(real: LiteLLMBackend) -> None:
+    greedy = await answer_to(real, ask(max_tokens=12, temperature=0.0))
+    cut = await answer_to(real, ask(max_completion_tokens=1, temperature=0.0))
+    assert (cut.text, cut.finish_reason) == (greedy.text[:1], "length")
+    stop = greedy.text[1]
+    stopped = await answer_to(real, ask(max_tokens=12, temperature=0.0, stop=[stop]))
+    assert (stopped.text, stopped.finish_reason) == (greedy.text.split(stop)[0], "stop")
+
+
+async def test_a_seed_is_honoured_or_refused(real: LiteLLMBackend) -> None:
+    request = ask(max_tokens=12, temperature=2.0, seed=7)
+    if real._config.backend == "anthropic":  # Anthropic's API has no seed
+        with pytest.raises(UnsupportedParameter, match="seed"):
+            await answer_to(real, request)
+    else:
+        assert (await answer_to(real, request)).text == (await answer_to(real, request)).text
+
+
+@pytest.mark.parametrize("choice", ["required", NAMED], ids=["required", "named"])
+async def test_forced_calls_come_with_their_name(real: LiteLLMBackend, choice: Any) -> None:
+    request = ask(tools=[WEATHER], tool_choice=choice, max_tokens=400, temperature=0.0)
+    answer = await answer_to(real, request)
+    assert answer.finish_reason == "tool_calls"
+    assert {call.name for call in answer.tool_calls} == {"weather/now"}
+    for call in answer.tool_calls:
+        jsonschema.validate(json.loads(call.arguments), PLACE)
+
+
+async def test_a_tool_result_is_answered(real: LiteLLMBackend) -> None:
+    answer = await answer_to(real, after_a_tool(max_tokens=12))
+    assert answer.finish_reason in ("stop", "length")
+
+
+async def test_json_keeps_to_its_schema(real: LiteLLMBackend) -> None:
+    answer = await answer_to(real, ask(response_format=JSON, max_tokens=400, temperature=0.0))
+    jsonschema.validate(json.loads(answer.text), PLACE)
+    assert answer.finish_reason == "stop"
+
+
+async def test_an_answer_closed_early_is_stopped_on_the_server(
+    real: LiteLLMBackend, vllm_server: VLLMServer
+) -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "string", "minLength": 1500}}}
+    schema |= {"required": ["x"], "additionalProperties": False}
+    form = {"type": "json_schema", "json_schema": {"name": "long", "schema": schema}}
+    request = ask(response_format=form, max_tokens=1800, stream=True)
+    if real._config.backend == "anthropic":  # LiteLLM takes `minLength` out for Anthropic
+        request = ask(tools=[long_tool(schema)], tool_choice="required", max_tokens=1800)
+    async with aclosing(real.chat(request)) as chunks:
+        await anext(chunks)
+        assert await asyncio.to_thread(vllm_server.running_requests) == 1
+    deadline = time.monotonic() + 10
+    while await asyncio.to_thread(vllm_server.running_requests):
+        assert time.monotonic() < deadline, "the server goes on for nobody"
+        await asyncio.sleep(0.05)
+
+
+def long_tool(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "long", "parameters": schema}}
+
+
+async def test_too_long_a_prompt_is_told_from_another_bad_request(real: LiteLLMBackend) -> None:
+    with pytest.raises(ContextLengthExceeded):
+        await answer_to(real, ask("word " * 1000, max_tokens=5))
+    with pytest.raises(InvalidRequest) as error:
+        await answer_to(real, ask(max_tokens=100_000))
+    assert error.type is InvalidRequest
+
+
+async def test_a_wrong_key_is_the_operators_fault(
+    real: LiteLLMBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KEY", SECRET)
+    with pytest.raises(ProviderRejected, match="'ours'"):
+        await answer_to(LiteLLMBackend(real._config), ask(max_tokens=5))
+
+
+# --- Gemini ---
+
+
+async def test_gemini_answers_in_its_own_format(connect: Connect) -> None:
+    request = ask(temperature=0.5, top_p=0.5, top_k=3, seed=7, max_tokens=50, stop=["zz"])
+    with serving(gemini) as fake:
+        answer = await answer_to(connect("google", fake.url, model="gemini-2.5-flash"), request)
+    assert answer.text.split() == TEXT.split()
+    assert answer.finish_reason == "stop"
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (7, 7)
+    assert fake.paths == ["/models/gemini-2.5-flash:streamGenerateContent"]
+    assert fake.headers[0]["x-goog-api-key"] == SECRET
+    settings = fake.requests[0]["generationConfig"]
+    assert {name: settings[name] for name in ("temperature", "seed")} == {
+        "temperature": 0.5,
+        "seed": 7,
+    }
+    assert 0.5 in (settings.get("top_p"), settings.get("topP"))
+    assert 3 in (settings.get("top_k"), settings.get("topK"))
+    assert 50 in (settings.get("max_output_tokens"), settings.get("maxOutputTokens"))
+    assert ["zz"] in (settings.get("stop_sequences"), settings.get("stopSequences"))
+
+
+async def test_gemini_makes_several_calls(connect: Connect) -> None:
+    request = ask(tools=[WEATHER, TIME], tool_choice="required")
+    with serving(gemini) as fake:
+        answer = await answer_to(connect("gemini", fake.url, model="gemini-2.5-flash"), request)
+        named = request.model_copy(update={"tool_choice": NAMED})
+        one = await answer_to(connect("gemini", fake.url, model="gemini-2.5-flash"), named)
+    assert [call.name for call in answer.tool_calls] == ["weather/now", "weather__now"]
+    assert len({call.id for call in answer.tool_calls}) == 2
+    assert all(json.loads(c.arguments) == {"city": "Rome", "days": 4} for c in answer.tool_calls)
+    assert answer.finish_reason == "tool_calls"
+    assert [call.name for call in one.tool_calls] == ["weather/now"]
+
+
+async def test_gemini_answers_a_tool_result_and_a_schema(connect: Connect) -> None:
+    with serving(gemini) as fake:
+        backend = connect("gemini", fake.url, model="gemini-2.5-flash")
+        told = await answer_to(backend, after_a_tool())
+        form = await answer_to(backend, ask(response_format=JSON))
+        short = await answer_to(backend, ask(max_tokens=2))
+    assert told.text.split() == ["The", "tool", "said", "so."]
+    assert json.loads(form.text) == {"city": "Rome", "days": 4}
+    assert (short.text.split(), short.finish_reason) == (TEXT.split()[:2], "length")
+
+
+# --- Ollama ---
+
+
+async def test_ollama_answers_in_its_own_format(connect: Connect) -> None:
+    request = ask(temperature=0.5, top_p=0.5, top_k=3, min_p=0.1, seed=7, max_tokens=50, stop="zz")
+    with serving(ollama) as fake:
+        answer = await answer_to(connect("ollama", fake.url, api_key=None, model="llama"), request)
+    assert answer.text.split() == TEXT.split()
+    assert answer.finish_reason == "stop"
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (7, 7)
+    assert fake.paths == ["/api/chat"]
+    assert fake.requests[0]["model"] == "llama"
+    assert fake.requests[0]["options"] == {
+        "temperature": 0.5,
+        "top_p": 0.5,
+        "top_k": 3,
+        "min_p": 0.1,
+        "seed": 7,
+        "num_predict": 50,
+        "stop": "zz",
+    }
+
+
+async def test_ollama_makes_several_calls(connect: Connect) -> None:
+    request = ask("call them", tools=[WEATHER, TIME], tool_choice="auto", parallel_tool_calls=True)
+    with serving(ollama) as fake:
+        answer = await answer_to(connect("ollama", fake.url, model="llama"), request)
+    assert [call.name for call in answer.tool_calls] == ["weather/now", "weather__now"]
+    assert len({call.id for call in answer.tool_calls}) == 2
+    assert all(json.loads(c.arguments) == {"city": "Rome", "days": 4} for c in answer.tool_calls)
+    assert answer.finish_reason == "tool_calls"
+
+
+async def test_ollama_answers_a_tool_result_and_a_schema(connect: Connect) -> None:
+    with serving(ollama) as fake:
+        backend = connect("ollama", fake.url, model="llama")
+        told = await answer_to(backend, after_a_tool())
+        form = await answer_to(backend, ask(response_format=JSON))
+        short = await answer_to(backend, ask(max_tokens=2))
+        none = await answer_to(backend, ask("call", tools=[WEATHER], tool_choice="none"))
+    assert told.text.split() == ["The", "tool", "said", "so."]
+    assert json.loads(form.text) == {"city": "Rome", "days": 4}
+    assert (short.text.split(), short.finish_reason) == (TEXT.split()[:2], "length")
+    assert none.tool_calls == ()
+
+
+# --- nothing is lost on the way ---
+
+
+@pytest.mark.parametrize(
+    ("provider", "asked"),
+    [
+        ("ollama", {"tool_choice": "required", "tools": [WEATHER]}),
+        ("ollama", {"tool_choice": NAMED, "tools": [WEATHER]}),
+        ("ollama", {"frequency_penalty": 0.5}),
+        ("gemini", {"parallel_tool_calls": False, "tools": [WEATHER, TIME]}),
+        ("gemini", {"min_p": 0.5}),
+        ("anthropic", {"response_format": {"type": "json_object"}}),
+        ("anthropic", {"seed": 1}),
+        ("groq", {"top_k": 3}),
+        ("openai", {"chat_template_kwargs": {"enable_thinking": False}}),
+    ],
+)
+async def test_what_would_be_lost_is_refused(
+    connect: Connect, provider: str, asked: dict[str, Any]
+) -> None:
+    with serving(streaming()) as fake, pytest.raises(UnsupportedParameter) as error:
+        await answer_to(connect(provider, fake.url, model="m"), ask(**asked))
+    assert error.value.param in asked
+    assert fake.requests == []
+
+
+@pytest.mark.parametrize("provider", ["openai", "hosted_vllm"])
+async def test_the_request_goes_out_as_it_was_asked(connect: Connect, provider: str) -> None:
+    request = ask(
+        max_tokens=5,
+        max_completion_tokens=7,
+        temperature=0.5,
+        seed=3,
+        tools=[WEATHER],
+        tool_choice=NAMED,
+        metadata={"team": "red"},
+    )
+    with serving(streaming(SOME, STOP, usage(), DONE)) as fake:
+        await answer_to(connect(provider, fake.url, model="theirs"), request)
+    [body] = fake.requests
+    assert fake.headers[0]["authorization"] == f"Bearer {SECRET}"
+    [tool] = body.pop("tools")
+    assert tool["function"]["name"] == "weather__now"
+    assert body == {
+        "model": "theirs",
+        "messages": [{"role": "user", "content": "What is 12 + 30?"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_completion_tokens": 7,
+        "temperature": 0.5,
+        "seed": 3,
+        "tool_choice": {"type": "function", "function": {"name": "weather__now"}},
+    }
+
+
+async def test_what_vllm_has_beyond_openai_goes_out(connect: Connect) -> None:
+    own = {"top_k": 3, "min_p": 0.5, "repetition_penalty": 1.5, "chat_template_kwargs": {"a": 1}}
+    with serving(streaming(SOME, STOP, usage(), DONE)) as fake:
+        await answer_to(connect("hosted_vllm", fake.url, model="m"), ask(**own))
+    assert {name: fake.requests[0][name] for name in own} == own
+
+
+# --- providers ---
+
+
+@pytest.mark.parametrize(
+    ("backend", "model", "sent"),
+    [
+        ("openai", "gpt-4o", "openai/gpt-4o"),
+        ("openai", "openai/gpt-4o", "openai/gpt-4o"),
+        ("groq", "openai/gpt-oss-20b", "groq/openai/gpt-oss-20b"),
+        ("google", "gemini-2.5-flash", "gemini/gemini-2.5-flash"),
+        ("google", "gemini/gemini-2.5-flash", "gemini/gemini-2.5-flash"),
+        ("ollama", "llama3", "ollama_chat/llama3"),
+        ("ollama", "ollama/llama3", "ollama_chat/llama3"),
+    ],
+)
+def test_the_provider_is_put_before_the_model_once(backend: str, model: str, sent: str) -> None:
+    assert LiteLLMConfig(name=model, backend=backend).litellm_model == sent
+
+
+def test_an_unknown_provider_is_refused_with_near_names(connect: Connect) -> None:
+    with pytest.raises(ValueError, match=r"'ours': backend: 'opnai'.*\bopenai\b"):
+        connect("opnai", None)
+
+
+async def test_requests_share_one_pool_of_connections(connect: Connect) -> None:
+    with serving(streaming(SOME, STOP, usage(), DONE)) as fake:
+        backend = connect("hosted_vllm", fake.url, model="m")
+        for _ in range(5):
+            await answer_to(backend, ask())
+        await backend.aclose()
+    assert len(fake.connections) == 1
+
+
+async def test_tokens_are_counted_for_a_provider_that_does_not(connect: Connect) -> None:
+    with serving(streaming(SOME, STOP, DONE)) as fake:
+        answer = await answer_to(connect("openai", fake.url, model="m"), ask())
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens > 0
+    assert answer.usage.completion_tokens > 0
+
+
+# --- errors ---
+
+
+@pytest.mark.parametrize("provider", ["openai", "hosted_vllm"])  # the two clients LiteLLM has
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_fault_becomes_the_right_error(connect: Connect, provider: str, fault: str) -> None:
+    answer, kind = FAULTS[fault]
+    with serving(answer) as fake:
+        backend = connect(provider, fake.url, model="m", timeout=1.0)
+        with pytest.raises(kind) as error:
+            await answer_to(backend, ask())
+        await backend.aclose()
+    assert error.type is kind
+    assert "'ours'" in error.value.message
+    assert SECRET not in "".join(traceback.format_exception(error.value))
+    assert len(fake.requests) == 1  # the router decides on another try
+
+
+@pytest.mark.parametrize("provider", ["openai", "hosted_vllm", "anthropic", "gemini", "ollama"])
+async def test_every_provider_tells_its_rate_limit(connect: Connect, provider: str) -> None:
+    with serving(FAULTS["rate limit"][0]) as fake, pytest.raises(RateLimited) as error:
+        await answer_to(connect(provider, fake.url, model="m"), ask())
+    assert error.value.retry_after == 7
+
+
+@pytest.mark.parametrize("provider", ["openai", "hosted_vllm", "anthropic", "gemini", "ollama"])
+async def test_every_provider_can_be_unreachable_or_silent(connect: Connect, provider: str) -> None:
+    with pytest.raises(Unreachable):
+        await answer_to(connect(provider, "http://127.0.0.1:9", model="m"), ask())
+    with serving(FAULTS["silence"][0]) as fake, pytest.raises(DeadlineExceeded):
+        await answer_to(connect(provider, fake.url, model="m", timeout=0.5), ask())
+
+
+async def test_a_bad_request_gives_the_reason(connect: Connect) -> None:
+    for provider in ("openai", "hosted_vllm"):
+        with serving(FAULTS["bad value"][0]) as fake, pytest.raises(InvalidRequest) as error:
+            await answer_to(connect(provider, fake.url, model="m"), ask())
+        assert error.value.message.endswith(": seed too big …")
+
+
+def test_every_error_of_the_library_is_in_the_table() -> None:
+    library = {
+        cls
+        for name in dir(exceptions)
+        if inspect.isclass(cls := getattr(exceptions, name))
+        and issubclass(cls, Exception)
+        and cls.__module__ == exceptions.__name__
+    }
+    assert library - set(ERRORS) == set()
+    assert all(issubclass(ours, LLMError) for ours in ERRORS.values())
