@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from ray import serve as rayserve
@@ -21,16 +21,18 @@ class Replica:
 
     def __init__(self, config: ModelConfig) -> None:
         self._backend = load(config)
+        # Often enough for the router to see that an answer which it waits for whole goes on.
+        self._whole_pause = config.timeout / 4
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        """Answers `request`: as it is written if it is streamed, else in one chunk."""
-        async with aclosing(self._backend.chat(request)) as chunks:
-            if request.stream:
-                async with aclosing(coalesce(chunks)) as pieces:
-                    async for piece in pieces:
-                        yield piece
-            else:
-                yield merge([chunk async for chunk in chunks])
+        """Answers `request`: streamed, as it is written; whole, in as few chunks as may be."""
+        pause = 0 if request.stream else self._whole_pause
+        async with (
+            aclosing(self._backend.chat(request)) as chunks,
+            aclosing(coalesce(chunks, pause)) as pieces,
+        ):
+            async for piece in pieces:
+                yield piece
 
     async def check_health(self) -> None:
         """Called by Ray Serve; a replica that raises is replaced."""
@@ -42,11 +44,15 @@ class Replica:
             await self._backend.aclose()
 
 
-async def coalesce(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
-    """Joins the chunks that came while the last one was being sent: no wait, fewer items.
+async def coalesce(
+    chunks: AsyncGenerator[Chunk, None], pause: float
+) -> AsyncGenerator[Chunk, None]:
+    """Joins chunks, since each item costs a message between processes.
 
-    Each item costs a message between processes, so a reader slower than its model gets several
-    tokens in one; the first leaves at once.
+    Args:
+        chunks: what the backend writes.
+        pause: seconds to wait for more before an item is sent. With 0 the first leaves at once,
+            and what came while it was being sent leaves as one.
     """
     queue: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue(_READ_AHEAD)
 
@@ -62,8 +68,10 @@ async def coalesce(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk,
     try:
         while True:
             items = [await queue.get()]
-            while not queue.empty():
-                items.append(queue.get_nowait())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    while isinstance(items[-1], Chunk):
+                        items.append(await queue.get())
             if ready := [item for item in items if isinstance(item, Chunk)]:
                 yield merge(ready)
             if items[-1] is None:

@@ -13,6 +13,9 @@ from deployments.contract import ChatRequest, Chunk
 from deployments.errors import DeadlineExceeded, LLMError, ModelUnavailable
 from serve.failures import translate
 
+# A replica notices its backend's silence by itself; the router's longer patience, in times of the
+# model's `timeout`, is for a replica that hangs.
+_PATIENCE = 1.5
 # Of a long list of candidates, so many are tried.
 MAX_ATTEMPTS = 3
 
@@ -64,19 +67,19 @@ class Dispatcher:
         raise next((failure for failure in failures if failure.retryable), failures[0])
 
     async def _ask(self, name: str, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        timeout = self._models[name].timeout
+        patience = _PATIENCE * self._models[name].timeout
         request = request.model_copy(update={"model": name})
         response = self._handles[name].remote(request)
         assert isinstance(response, DeploymentResponseGenerator)  # the handle streams
         try:
             while True:
-                async with asyncio.timeout(timeout):
+                async with asyncio.timeout(patience):
                     chunk = await anext(response, None)
                 if chunk is None:
                     return
                 yield chunk
         except TimeoutError:
-            raise DeadlineExceeded(f"model '{name}' was silent for {timeout:g} s") from None
+            raise DeadlineExceeded(f"model '{name}' was silent for {patience:g} s") from None
         except LLMError:
             raise
         except Exception as error:  # whatever crosses the handle becomes an error of ours

@@ -17,11 +17,12 @@ from deployments.errors import LLMError, ModelNotFound, ModelUnavailable, Reques
 from serve.availability import Availability
 from serve.candidates import AUTO, able, candidates
 from serve.config import AppConfig, RouterConfig
-from serve.dispatch import Answer, Dispatcher
+from serve.dispatch import Dispatcher
 from serve.failures import error_headers, error_json, from_status
 from serve.replies import completion, events, new_id
 from serve.requests import ParsedRequest, parse
 from serve.routing.sequential import SequentialStrategy
+from serve.routing.strategy import Strategy
 from serve.turns import SharedTurns
 
 logger = logging.getLogger("ray.serve")
@@ -45,7 +46,7 @@ class Router:
         self._max_body_bytes = config.server.max_body_bytes
         self._dispatcher = Dispatcher(self._models, handles)
         self._availability = Availability(self._models, deployment_names)
-        self._strategy = SequentialStrategy(SharedTurns().next)
+        self._strategies = {"sequential": SequentialStrategy(SharedTurns().next)}
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Takes new router settings; Ray Serve calls it at the start and on each change."""
@@ -59,9 +60,14 @@ class Router:
         Which models may answer a request for "auto" is chosen with `models: [names]`.
         """
         parsed = parse(await self._body(request))
-        answer = await self._dispatcher.send(parsed.chat, await self._rank(parsed))
+        strategy = self._strategies[parsed.wishes.router.strategy or self._settings.strategy]
+        answer = await self._dispatcher.send(parsed.chat, await self._rank(parsed, strategy))
         id = new_id()
-        headers = self._answer_headers(answer)
+        headers = {
+            "x-router-model": answer.model,
+            "x-router-strategy": strategy.name,
+            "x-router-attempts": str(answer.attempts),
+        }
         if parsed.chat.stream:
             options = parsed.chat.stream_options or {}
             stream = events(
@@ -110,12 +116,12 @@ class Router:
         }
         return _json({"status": status, "models": models}, status=200 if running else 503)
 
-    async def _rank(self, parsed: ParsedRequest) -> list[str]:
+    async def _rank(self, parsed: ParsedRequest, strategy: Strategy) -> list[str]:
         """The models to ask, best first: those that may, can and are running."""
         names = candidates(parsed.chat.model, parsed.wishes.models, self._models)
         capable = able(parsed.chat, names, self._models)
         running = self._availability.running(capable)
-        ranked = await self._strategy.rank(running) if running else []
+        ranked = await strategy.rank(running) if running else []
         fallbacks = [name for model in capable for name in self._models[model].fallbacks]
         ranked = list(dict.fromkeys([*ranked, *self._availability.running(fallbacks)]))
         if not ranked:
@@ -132,13 +138,6 @@ class Router:
             if len(body) > self._max_body_bytes:
                 raise RequestTooLarge(f"the body is over {self._max_body_bytes} bytes")
         return bytes(body)
-
-    def _answer_headers(self, answer: Answer) -> dict[str, str]:
-        return {
-            "x-router-model": answer.model,
-            "x-router-strategy": self._strategy.name,
-            "x-router-attempts": str(answer.attempts),
-        }
 
     def _describe(self, name: str) -> dict[str, Any]:
         """A `model` object of OpenAI's, with what a caller may want to know beside it."""

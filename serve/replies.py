@@ -5,7 +5,8 @@ Source: https://platform.openai.com/docs/api-reference/chat/object and …/chat-
 
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from pydantic_core import to_json
@@ -45,7 +46,7 @@ def completion(answer: Chunk, *, id: str, model: str) -> dict[str, Any]:
 
 
 async def events(
-    chunks: AsyncIterator[Chunk], *, id: str, model: str, include_usage: bool
+    chunks: AsyncGenerator[Chunk, None], *, id: str, model: str, include_usage: bool
 ) -> AsyncIterator[bytes]:
     """The server-sent events of a streamed answer.
 
@@ -56,14 +57,15 @@ async def events(
     usage = None
     role: dict[str, Any] = {"role": "assistant", "content": ""}
     try:
-        async for chunk in chunks:
-            usage = chunk.usage or usage
-            if delta := {**role, **_delta(chunk)}:
-                yield _event({**head, "choices": [_stream_choice(delta, chunk, None)]})
-                role = {}
-            if chunk.finish_reason:
-                end = _stream_choice({}, Chunk(), chunk.finish_reason)
-                yield _event({**head, "choices": [end]})
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                usage = chunk.usage or usage
+                if delta := {**role, **_delta(chunk)}:
+                    yield _event({**head, "choices": [_stream_choice(delta, chunk, None)]})
+                    role = {}
+                if chunk.finish_reason:
+                    end = _stream_choice({}, Chunk(), chunk.finish_reason)
+                    yield _event({**head, "choices": [end]})
         if include_usage:
             yield _event({**head, "choices": [], "usage": _usage(usage)})
         yield DONE

@@ -24,7 +24,7 @@ class Source:
             for number in range(self._count):
                 yield Chunk(text=str(number))
                 if number == 0:
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.05)
             if self._error:
                 raise self._error
         finally:
@@ -33,17 +33,25 @@ class Source:
 
 async def test_the_first_leaves_at_once_and_the_rest_together() -> None:
     pieces = []
-    async for piece in coalesce(Source(5).chunks()):
+    async for piece in coalesce(Source(5).chunks(), pause=0):
         pieces.append(piece.text)
-        await asyncio.sleep(0.02)  # a slow reader
+        await asyncio.sleep(0.1)  # a slow reader
     assert pieces == ["0", "1234"]
+
+
+async def test_a_whole_answer_is_one_item_unless_it_takes_long() -> None:
+    assert [piece.text async for piece in coalesce(Source(5).chunks(), pause=10)] == ["01234"]
+    assert [piece.text async for piece in coalesce(Source(5).chunks(), pause=0.005)] == [
+        "0",
+        "1234",
+    ]
 
 
 async def test_what_came_before_an_error_is_sent_before_it() -> None:
     pieces = []
 
     async def read() -> None:
-        async for piece in coalesce(Source(3, ProviderError("broken")).chunks()):
+        async for piece in coalesce(Source(3, ProviderError("broken")).chunks(), pause=0):
             pieces.append(piece.text)
 
     with pytest.raises(ProviderError, match="broken"):
@@ -56,7 +64,10 @@ async def test_a_reader_that_leaves_closes_the_source() -> None:
     source = Source(10**9)
 
     async def read() -> None:
-        async with aclosing(source.chunks()) as chunks, aclosing(coalesce(chunks)) as pieces:
+        async with (
+            aclosing(source.chunks()) as chunks,
+            aclosing(coalesce(chunks, pause=0)) as pieces,
+        ):
             async for _ in pieces:
                 await asyncio.sleep(0)
 
