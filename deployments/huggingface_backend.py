@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import llguidance.hf
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils.chat_parsing import ResponseParser
 from transformers.utils.chat_parsing.response_templates import load_response_template
@@ -64,6 +65,8 @@ SUPPORTED = frozenset(
 _RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
 # Threads that write prompts and compile grammars, so that the event loop does not wait for them.
 _PREPARERS = 2
+# What goes wrong when a model is missing, broken, or needs a library that is not here.
+_LOADING = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 _DEFAULT_CONTEXT = 2048  # of a model that does not say
 
 
@@ -292,7 +295,7 @@ def _load(config: HuggingFaceConfig) -> tuple[PreTrainedModel, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=config.dtype, **placement)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except _LOADING as error:
         raise ValueError(
             f"model '{config.name}': '{name}' can't be loaded; set `model` to a folder with a "
             f"transformers model or to a name on the hub that this machine reaches: {error}"

@@ -110,7 +110,9 @@ class LiteLLMBackend:
     """A model of a provider that LiteLLM knows; its client pools last as long as the replica.
 
     Without `api_key`, LiteLLM looks for one where the provider's own client does (for OpenAI, in
-    `OPENAI_API_KEY`). Where a provider doesn't report usage, LiteLLM counts the tokens.
+    `OPENAI_API_KEY`). Where a provider doesn't report usage, LiteLLM counts the tokens. For some
+    providers LiteLLM takes the stream's `[DONE]` for a finish reason "stop" and leaves out events
+    that are no JSON; a stream that breaks off without `[DONE]` is an error with all of them.
     """
 
     def __init__(self, config: LiteLLMConfig) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import openai
-from openai._streaming import ServerSentEvent
 from openai.types.chat import ChatCompletionChunk
 
 from deployments.config import EndpointConfig
@@ -74,7 +73,7 @@ class _WholeStream(openai.AsyncStream[ChatCompletionChunk]):
     A connection whose last response was not read to the end is closed, not used again.
     """
 
-    async def _iter_events(self) -> AsyncGenerator[ServerSentEvent, None]:
+    async def _iter_events(self) -> AsyncGenerator[Any, None]:
         async for event in super()._iter_events():
             if event.data != "[DONE]":
                 yield event

@@ -21,6 +21,8 @@ START_SECONDS = 240
 # wants it on all its paths: so one server with a key does for every kind of client.
 KEY = "sk-ant-oat01-for-tests-only"
 
+_LIBC = ctypes.CDLL(None)  # before any fork, after which little is safe to do
+
 
 @dataclass(frozen=True)
 class VLLMServer:
@@ -101,7 +103,7 @@ def _free_port() -> int:
 def _die_with_the_tests() -> None:
     """Has the kernel end the server when the tests are killed before they can (`prctl(2)`)."""
     set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+    _LIBC.prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def _wait_until_ready(server: VLLMServer, process: "subprocess.Popen[bytes]") -> None:
