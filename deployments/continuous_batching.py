@@ -155,9 +155,9 @@ class Engine:
 
     def check(self) -> None:
         """Raises ProviderError if the engine's thread has ended."""
-        failure = self._manager.background_thread_status.fatal_error
-        if failure is not None or not self._manager.is_running():
-            raise ProviderError(f"the engine has stopped: {failure or 'its thread has ended'}")
+        status = self._manager.background_thread_status
+        if status.can_accept_new_requests() is not None or not self._manager.is_running():
+            raise ProviderError(f"the engine has stopped: {status.fatal_error or 'it was closed'}")
 
     def close(self) -> None:
         """Stops the engine; what is running fails. Blocks till its thread has ended."""
