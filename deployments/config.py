@@ -35,7 +35,8 @@ class ModelConfig(BaseModel):
 
     DEFAULT_CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset({"tools", "json"})
 
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+    # It travels in headers, so it is printable ASCII.
+    name: Annotated[str, Field(max_length=200, pattern=r"^[!-~]([ -~]*[!-~])?$")]
     backend: Annotated[str, Field(min_length=1)]
     model: str | None = None
     cost_per_input_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -79,8 +80,9 @@ class HostedConfig(ModelConfig):
     @field_validator("hostname")
     @classmethod
     def _hostname_is_a_url(cls, hostname: str | None) -> str | None:
-        if hostname is not None and not re.match(r"https?://[^/\s]+", hostname):
-            raise ValueError(f"'{hostname}' is no URL; write it as http://host:port")
+        # The message must not repeat the value: a password may stand in it.
+        if hostname is not None and not re.fullmatch(r"https?://[^/\s@]+(/[^\s@]*)?", hostname):
+            raise ValueError("no URL; write it as http://host:port, without user or password")
         return hostname
 
     @field_validator("api_key")
@@ -98,17 +100,18 @@ class HostedConfig(ModelConfig):
         """The key itself, read from the replica's environment; None where none is configured.
 
         Raises:
-            ValueError: the variable is not set.
+            ValueError: the variable is not set, or can't be a key (white space, not ASCII).
         """
         if self.api_key is None:
             return None
         name = self.api_key[2:-1]
-        if not os.environ.get(name):
+        key = os.environ.get(name, "")
+        if not re.fullmatch(r"[!-~]+", key):
             raise ValueError(
-                f"model '{self.name}' needs the environment variable {name}, which is not set "
-                "where its replica runs"
+                f"model '{self.name}' needs the environment variable {name}, which "
+                + ("holds what no key holds" if key else "is not set where its replica runs")
             )
-        return os.environ[name]
+        return key
 
 
 class LiteLLMConfig(HostedConfig):
@@ -147,26 +150,37 @@ class HuggingFaceConfig(ModelConfig):
     """A transformers model inside the replica: a hub name or a folder.
 
     `eval_device` is a torch device ("cpu", "cuda:0"); `max_gpu_memory` is accelerate's `max_memory`
-    ({0: "24GB"}), for a model spread over several GPUs. `gpus` is what Ray reserves for a replica;
-    without it, one for each entry of `max_gpu_memory`, one for a CUDA device, else none.
+    ({0: "24GB"}), of one GPU: continuous batching keeps its cache on one device. `gpus` and `cpus`
+    are what Ray reserves for a replica, and `cpus` the threads that torch gets; without `gpus`, one
+    GPU where a key above names one, else none.
     """
 
     backend: Literal["huggingface", "hflocal"]
-    max_gpu_memory: dict[int, str] | None = None
+    max_gpu_memory: Annotated[dict[int, str], Field(min_length=1)] | None = None
     eval_device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] | None = None
     gpus: Annotated[float, Field(ge=0)] | None = None
+    cpus: Annotated[float, Field(gt=0)] = 0.5
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 64
+
+    @field_validator("max_gpu_memory")
+    @classmethod
+    def _one_gpu(cls, memory: dict[int, str] | None) -> dict[int, str] | None:
+        if memory is not None and len(memory) > 1:
+            raise ValueError(
+                "a Hugging Face model runs on one GPU; serve one that needs several by a vLLM "
+                "server (backend: vllm, hostname: …)"
+            )
+        return memory
 
     @property
     def num_gpus(self) -> float:
         """GPUs of one replica."""
         if self.gpus is not None:
             return self.gpus
-        if self.max_gpu_memory:
-            return len(self.max_gpu_memory)
-        return 1 if self.eval_device and self.eval_device.startswith("cuda") else 0
+        on_gpu = self.max_gpu_memory or (self.eval_device or "cpu") != "cpu"
+        return 1 if on_gpu else 0
 
     @property
     def ray_actor_options(self) -> dict[str, Any]:
-        return {"num_cpus": 0.5, "num_gpus": self.num_gpus}
+        return {"num_cpus": self.cpus, "num_gpus": self.num_gpus}

@@ -6,14 +6,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 from deployments.contract import ChatRequest, Tool
 from deployments.errors import InvalidRequest
 from deployments.instructions import offered_tools
+from deployments.json_schema import check_schema
 
 # JSON on one line, as json.dumps writes it: a weak model would lose itself in white space.
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -169,17 +168,6 @@ class Grammars:
             reason = matcher.get_error().splitlines()[0]
             raise InvalidRequest(f"the schemas together are too much for this model: {reason}")
         return matcher
-
-
-def check_schema(schema: Any, where: str, param: str) -> None:
-    """Raises InvalidRequest unless `schema` is a JSON Schema (2020-12) that JSON can hold."""
-    try:
-        Draft202012Validator.check_schema(schema)
-        json.dumps(schema, allow_nan=False)
-    except SchemaError as error:
-        raise InvalidRequest(f"{where}: no JSON schema: {error.message}", param=param) from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{where}: no JSON schema: {error}", param=param) from error
 
 
 def _check_tool(tool: Tool) -> None:

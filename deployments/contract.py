@@ -4,11 +4,13 @@ Field names and meanings are those of OpenAI's chat completions API
 (https://platform.openai.com/docs/api-reference/chat/create).
 """
 
+import json
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from deployments.errors import UnsupportedParameter
@@ -27,12 +29,13 @@ class TextPart(TypedDict):
 
 class ImageURL(TypedDict):
     url: str
-    detail: NotRequired[Literal["auto", "low", "high"]]
+    detail: NotRequired[Literal["auto", "low", "high"] | None]
 
 
 class ImagePart(TypedDict):
     type: Literal["image_url"]
     image_url: ImageURL
+    cache_control: NotRequired[dict[str, Any]]
 
 
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
@@ -56,17 +59,15 @@ class ToolCall(TypedDict):
 
 
 class SystemMessage(TypedDict):
-    __pydantic_config__ = _LENIENT  # type: ignore[misc]
     role: Literal["system", "developer"]
     content: str | list[TextPart]
-    name: NotRequired[str]
+    name: NotRequired[str | None]
 
 
 class UserMessage(TypedDict):
-    __pydantic_config__ = _LENIENT  # type: ignore[misc]
     role: Literal["user"]
     content: str | Annotated[list[Part], Field(min_length=1)]
-    name: NotRequired[str]
+    name: NotRequired[str | None]
 
 
 class AssistantMessage(TypedDict):
@@ -75,11 +76,10 @@ class AssistantMessage(TypedDict):
     content: NotRequired[str | list[TextPart] | None]
     tool_calls: NotRequired[list[ToolCall] | None]
     reasoning_content: NotRequired[str | None]
-    name: NotRequired[str]
+    name: NotRequired[str | None]
 
 
 class ToolMessage(TypedDict):
-    __pydantic_config__ = _LENIENT  # type: ignore[misc]
     role: Literal["tool"]
     content: str | list[TextPart]
     tool_call_id: str
@@ -128,7 +128,7 @@ class SchemaFormat(TypedDict):
 
 
 class StreamOptions(TypedDict):
-    include_usage: NotRequired[bool]
+    include_usage: NotRequired[bool | None]
 
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
@@ -150,8 +150,8 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    model: Annotated[str, Field(min_length=1)]
-    messages: Annotated[list[Message], Field(min_length=1)]
+    model: Annotated[str, Field(min_length=1, max_length=200)]
+    messages: Annotated[list[Message], Field(min_length=1), FailFast()]
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
@@ -167,7 +167,7 @@ class ChatRequest(BaseModel):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: dict[str, Annotated[float, Field(allow_inf_nan=False)]] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
@@ -189,15 +189,29 @@ class ChatRequest(BaseModel):
     prompt_cache_key: str | None = None
     service_tier: str | None = None
 
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _options_are_json(cls, options: dict[str, Any] | None) -> dict[str, Any] | None:
+        json.dumps(options, allow_nan=False)
+        return options
+
     @model_validator(mode="after")
-    def _tool_choice_has_its_tool(self) -> "ChatRequest":
+    def _fields_agree(self) -> "ChatRequest":
         names = {tool["function"]["name"] for tool in self.tools or ()}
         if self.tools and len(names) < len(self.tools):
-            raise ValueError("tools: two tools have one name")
+            raise _contradiction("tools", "two tools have one name")
         if self.tool_choice == "required" and not names:
-            raise ValueError("tool_choice: 'required' needs tools")
+            raise _contradiction("tool_choice", "'required' needs tools")
         if self.named_tool is not None and self.named_tool not in names:
-            raise ValueError(f"tool_choice: '{self.named_tool}' is none of the tools")
+            raise _contradiction("tool_choice", f"'{self.named_tool}' is none of the tools")
+        if self.stream_options is not None and not self.stream:
+            raise _contradiction("stream_options", "only a streamed answer has them")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise _contradiction("top_logprobs", "needs logprobs: true")
+        if None not in (limits := (self.max_tokens, self.max_completion_tokens)) and (
+            limits[0] != limits[1]
+        ):
+            raise _contradiction("max_tokens", "differs from max_completion_tokens; give one")
         return self
 
     @property
@@ -235,6 +249,11 @@ class ChatRequest(BaseModel):
                     "model",
                     param=name,
                 )
+
+
+def _contradiction(param: str, message: str) -> PydanticCustomError:
+    """An error of a field that is wrong only beside another."""
+    return PydanticCustomError("contradiction", "{message}", {"message": message, "param": param})
 
 
 # --- what comes out ---

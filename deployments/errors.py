@@ -5,6 +5,7 @@ LLMError                          500
 │   ├── UnsupportedParameter      400
 │   ├── ContextLengthExceeded     400
 │   ├── ContentFiltered           400
+│   ├── RequestTimeout            408
 │   └── RequestTooLarge           413
 ├── ModelNotFound                 404
 ├── RateLimited                   429  the provider says: later
@@ -81,6 +82,13 @@ class ContentFiltered(InvalidRequest):
     """The provider's content policy refused the prompt."""
 
     code = "content_filter"
+
+
+class RequestTimeout(InvalidRequest):
+    """The body came too slowly."""
+
+    status = 408
+    code = "request_timeout"
 
 
 class RequestTooLarge(InvalidRequest):

@@ -34,7 +34,7 @@ _OWN = {
 
 def kind_of(raw: Any) -> str:
     """The row for a model's config, raw or parsed; every other name is a provider of LiteLLM's."""
-    backend = raw.get("backend") if isinstance(raw, dict) else raw.backend
+    backend = raw.get("backend") if isinstance(raw, dict) else getattr(raw, "backend", None)
     return _OWN.get(str(backend), "litellm")
 
 

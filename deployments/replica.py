@@ -10,8 +10,11 @@ from ray.serve.deployment import Application
 
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk, merge
+from deployments.errors import ProviderError
 from deployments.registry import load
 
+# Seconds that a replica which is to go has for the answers that it is writing.
+GRACE_S = 120.0
 # A backend that runs ahead of its reader by this many chunks waits for it.
 _READ_AHEAD = 1024
 
@@ -61,6 +64,11 @@ async def coalesce(
             async for chunk in chunks:
                 await queue.put(chunk)
             await queue.put(None)
+        except asyncio.CancelledError:
+            # Of a library's own making, perhaps: then the reader still waits.
+            with suppress(asyncio.QueueFull):
+                queue.put_nowait(ProviderError("the backend gave up"))
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the reader
             await queue.put(error)
 
@@ -92,8 +100,12 @@ def deploy(config: ModelConfig, deployment_name: str) -> Application:
         "max_ongoing_requests": config.max_ongoing_requests,
         # As many again may wait, for each router replica; beyond it the caller is told at once.
         "max_queued_requests": config.max_ongoing_requests,
-        "graceful_shutdown_timeout_s": config.timeout,
+        "graceful_shutdown_timeout_s": GRACE_S,
     }
     if config.autoscaling is not None:
-        options["autoscaling_config"] = config.autoscaling.model_dump(exclude_unset=True)
+        options["autoscaling_config"] = {
+            # Ray's default of 2 is for one request at a time; a replica here answers many at once.
+            "target_ongoing_requests": max(1, config.max_ongoing_requests // 2),
+            **config.autoscaling.model_dump(exclude_unset=True),
+        }
     return rayserve.deployment(**options)(Replica).bind(config)

@@ -5,14 +5,11 @@ import logging
 import signal
 import socket
 import sys
-import threading
 import time
-from typing import Any
 
 import httpx
 import ray
 from ray import serve as rayserve
-from ray.serve.deployment import Application
 
 from serve.app import DEFAULT_CONFIG, build
 from serve.config import ConfigError
@@ -34,15 +31,17 @@ def main() -> None:
     if _taken(args.port):
         sys.exit(f"port {args.port} is in use; choose another: make run PORT=8001")
 
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
+    # A supervisor's way to end it does as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
         rayserve.start(http_options={"host": "127.0.0.1", "port": args.port})
-        _deploy(app)
-        _print_ready(f"http://localhost:{args.port}")
-        while not stop.wait(1):
-            pass
+        rayserve.run_many([rayserve.RunTarget(app)], wait_for_applications_running=False)
+        url = f"http://localhost:{args.port}"
+        _wait_until_ready(url)
+        _print_ready(url)
+        while True:
+            signal.pause()
     except KeyboardInterrupt:
         print("\nstopping …", flush=True)
     finally:
@@ -52,16 +51,20 @@ def main() -> None:
         ray.shutdown()
 
 
-def _deploy(app: Application) -> None:
-    try:
-        rayserve.run(app)
-    except RuntimeError as error:
-        reasons = [str(error)]
-        for status in rayserve.status().applications.values():
-            for name, deployment in status.deployments.items():
-                if lines := deployment.message.strip().splitlines():
-                    reasons.append(f"  {name}: {lines[-1]}")
-        sys.exit("\n".join(reasons))
+def _wait_until_ready(url: str) -> None:
+    deadline = time.monotonic() + _STARTUP_S
+    while not _ready(url):
+        (application,) = rayserve.status().applications.values()
+        failed = application.status == "DEPLOY_FAILED"
+        if failed or time.monotonic() > deadline:
+            reasons = [
+                f"  {name}: {lines[-1]}"
+                for name, deployment in application.deployments.items()
+                if (lines := deployment.message.strip().splitlines())
+            ]
+            what = "the start failed" if failed else f"not ready after {_STARTUP_S} s"
+            sys.exit("\n".join([what, *reasons]))
+        time.sleep(0.5)
 
 
 def _taken(port: int) -> bool:
@@ -75,11 +78,6 @@ def _taken(port: int) -> bool:
 
 
 def _print_ready(url: str) -> None:
-    deadline = time.monotonic() + _STARTUP_S
-    while (state := _ready(url))["status"] != "ready":
-        if time.monotonic() > deadline:
-            sys.exit(f"not ready after {_STARTUP_S} s: {state}")
-        time.sleep(0.5)
     print(
         f"""
 Ready: {url}
@@ -92,12 +90,11 @@ Ctrl-C ends it.""",
     )
 
 
-def _ready(url: str) -> dict[str, Any]:
+def _ready(url: str) -> bool:
     try:
-        state: dict[str, Any] = httpx.get(f"{url}/health/ready", timeout=5).json()
+        return bool(httpx.get(f"{url}/health/ready", timeout=5).json()["status"] == "ready")
     except (httpx.HTTPError, ValueError):
-        return {"status": "starting"}
-    return {"status": "starting", **state}
+        return False
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from ray.serve.config import DeploymentActorConfig
 from ray.serve.deployment import Application
 
 from deployments.config import ModelConfig
-from deployments.replica import deploy
+from deployments.replica import GRACE_S, deploy
 from deployments.sequence import Sequence as SequenceActor
 from serve.config import load_config
 from serve.ingress import RouterDeployment
@@ -39,6 +39,7 @@ def build(args: dict[str, Any]) -> Application:
         # Waiting for models costs a router nothing: what bounds it is the models' own queues.
         max_ongoing_requests=1000,
         max_queued_requests=1000,
+        graceful_shutdown_timeout_s=GRACE_S,
         user_config=config.llms.router.model_dump(),
         deployment_actors=[DeploymentActorConfig(name=ACTOR_NAME, actor_class=SequenceActor)],
     )
@@ -63,4 +64,8 @@ def deployment_names(models: Sequence[ModelConfig]) -> dict[str, str]:
     return names
 
 
-app = build({"config": str(DEFAULT_CONFIG)})
+def __getattr__(name: str) -> Application:
+    """`app`, the embedded default, made when it is asked for: `build` needs no demo models."""
+    if name == "app":
+        return build({"config": str(DEFAULT_CONFIG)})
+    raise AttributeError(name)

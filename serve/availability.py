@@ -13,6 +13,8 @@ from deployments.config import ModelConfig
 logger = logging.getLogger("ray.serve")
 
 _PERIOD_S = 1.0
+_PATIENCE_S = 10.0
+_FAILED = ("UNHEALTHY", "DEPLOY_FAILED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ class Availability:
                 logger.warning("the controller did not say which models run: %s", error)
 
     async def _look(self) -> None:
-        status = await asyncio.to_thread(rayserve.status)
+        async with asyncio.timeout(_PATIENCE_S):
+            status = await asyncio.to_thread(rayserve.status)
         if app := status.applications.get(rayserve.get_replica_context().app_name):
             self.states = self._read(app)
 
@@ -73,7 +76,7 @@ def _state(deployment: DeploymentStatusOverview | None, model: ModelConfig) -> M
     # A model that is allowed to sleep wakes by being asked.
     asleep = model.autoscaling is not None and model.autoscaling.min_replicas == 0
     return ModelState(
-        available=replicas > 0 or (asleep and deployment.status == "HEALTHY"),
+        available=replicas > 0 or (asleep and deployment.status.value not in _FAILED),
         status=str(deployment.status.value),
         replicas=replicas,
         # Of a traceback, the line that says why.

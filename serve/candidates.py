@@ -53,6 +53,15 @@ def able(
     return left
 
 
+def fallbacks(
+    request: ChatRequest, names: Sequence[str], models: Mapping[str, ModelConfig]
+) -> list[str]:
+    """The configured fallbacks of the named models that can do what the request needs."""
+    needed = needs(request).keys()
+    configured = (fallback for name in names for fallback in models[name].fallbacks)
+    return [name for name in dict.fromkeys(configured) if needed <= models[name].abilities]
+
+
 def needs(request: ChatRequest) -> dict[Capability, str]:
     """The capabilities that a request needs, each with the field that asks for it."""
     needed: dict[Capability, str] = {}

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -40,13 +41,26 @@ class RouterConfig(_Section):
     strategy: Literal["sequential"] = "sequential"
 
 
+# A router waits for models, so it takes many requests at once.
+_ROUTER_AUTOSCALING: dict[str, Any] = {
+    "min_replicas": 1,
+    "max_replicas": 4,
+    "target_ongoing_requests": 100,
+}
+
+
 class ServerConfig(_Section):
     """The HTTP ingress. `max_body_bytes` bounds a request's body."""
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
-    autoscaling: Autoscaling = Autoscaling(
-        min_replicas=1, max_replicas=4, target_ongoing_requests=100
-    )
+    autoscaling: Autoscaling = Autoscaling(**_ROUTER_AUTOSCALING)
+
+    @field_validator("autoscaling", mode="before")
+    @classmethod
+    def _over_our_defaults(cls, autoscaling: Any) -> Any:
+        if not isinstance(autoscaling, dict):
+            return autoscaling
+        return {**_ROUTER_AUTOSCALING, **autoscaling}
 
 
 class LLMs(_Section):
@@ -93,6 +107,8 @@ def load_config(args: dict[str, Any]) -> AppConfig:
     if "config" in args:
         if len(args) > 1:
             raise ConfigError("args: give either `config` or the configuration itself, not both")
+        if not isinstance(args["config"], str):
+            raise ConfigError("args.config: give the path of a YAML file")
         path = Path(args["config"]).resolve()
         base, args = path.parent, _read(path)
     try:
@@ -103,14 +119,32 @@ def load_config(args: dict[str, Any]) -> AppConfig:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text("utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError(f"there is no configuration file {path}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        # Not the whole error: it quotes the line, and a key may stand there.
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ConfigError(f"{path} is no YAML: line {line}: {error.problem}") from None
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path} can't be read: {type(error).__name__}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no configuration; it begins with `llms:`")
     return content
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key given twice is an error, instead of the first one being lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key.value, str) and key.value != "<<":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' is given twice", key.start_mark
+                )
+            seen.add(key.value if isinstance(key.value, str) else id(key))
+        return super().construct_mapping(node, deep)
 
 
 def _with_folders(args: dict[str, Any], base: Path) -> dict[str, Any]:
@@ -128,13 +162,17 @@ def _with_folders(args: dict[str, Any], base: Path) -> dict[str, Any]:
     return {**args, "llms": {**llms, "models": [resolved(model) for model in llms["models"]]}}
 
 
+def _without_tag(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The place of a fault less the name of the model's kind, which is no key of the user's."""
+    return loc[:3] + loc[4:] if loc[:2] == ("llms", "models") and loc[3:4] else loc
+
+
 def _explain(error: ValidationError) -> str:
     """One line for each fault: the path of the key and what is wrong. Never the value: it may be
     a secret written in the wrong place."""
     lines = []
     for fault in error.errors(include_url=False, include_input=False):
-        # The discriminator's tag is no key of the user's.
-        path = ".".join(str(part) for part in fault["loc"] if part not in KINDS)
+        path = ".".join(str(part) for part in _without_tag(fault["loc"]))
         reason = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             reason = "unknown key"

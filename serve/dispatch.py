@@ -11,12 +11,15 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import DeadlineExceeded, LLMError, ModelUnavailable
+from serve.availability import Availability
 from serve.failures import translate
 
 # A replica notices its backend's silence by itself; the router's longer patience, in times of the
 # model's `timeout`, is for a replica that hangs.
 _PATIENCE = 1.5
-# Of a long list of candidates, so many are tried.
+# Seconds for a model that was scaled to zero to start and answer.
+_WAKING_S = 600.0
+# After so many models that failed, the request fails.
 MAX_ATTEMPTS = 3
 
 
@@ -33,9 +36,13 @@ class Dispatcher:
     """Calls the models' deployments by their handles."""
 
     def __init__(
-        self, models: Mapping[str, ModelConfig], handles: Mapping[str, DeploymentHandle[Any]]
+        self,
+        models: Mapping[str, ModelConfig],
+        handles: Mapping[str, DeploymentHandle[Any]],
+        availability: Availability,
     ) -> None:
         self._models = models
+        self._availability = availability
         self._handles = {
             name: handle.options(stream=True, method_name="chat")
             for name, handle in handles.items()
@@ -44,30 +51,35 @@ class Dispatcher:
     async def send(self, request: ChatRequest, ranked: Sequence[str]) -> Answer:
         """Asks one model after the other until one begins to answer.
 
-        An error that another model can't mend ends it at once. Once a model has begun, its answer
-        is the answer.
+        A model that doesn't do what is asked is passed over; after `MAX_ATTEMPTS` models that
+        failed, or an error that another model can't mend, it ends. Once a model has begun, its
+        answer is the answer.
 
         Raises:
-            LLMError: of the first model that failed, where all did.
+            LLMError: of the first model that failed, else of the last that was asked.
         """
         failures: list[LLMError] = []
-        for attempt, name in enumerate(ranked[:MAX_ATTEMPTS], start=1):
+        for name in ranked:
             chunks = self._ask(name, request)
             try:
                 first = await anext(chunks)
             except LLMError as error:
-                if not (error.retryable or error.elsewhere):
-                    raise
                 failures.append(error)
             except StopAsyncIteration:
                 failures.append(ModelUnavailable(f"model '{name}' gave no answer"))
             else:
-                return Answer(name, attempt, _with_first(first, chunks))
+                return Answer(name, len(failures) + 1, _with_first(first, chunks))
+            last = failures[-1]
+            if not (last.retryable or last.elsewhere):
+                break
+            if sum(failure.retryable for failure in failures) == MAX_ATTEMPTS:
+                break
         # A fault says more than "this model doesn't do that", which is one model's affair.
-        raise next((failure for failure in failures if failure.retryable), failures[0])
+        raise next((failure for failure in failures if failure.retryable), failures[-1])
 
     async def _ask(self, name: str, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        patience = _PATIENCE * self._models[name].timeout
+        asleep = self._availability.states[name].replicas == 0
+        patience = _WAKING_S if asleep else _PATIENCE * self._models[name].timeout
         request = request.model_copy(update={"model": name})
         response = self._handles[name].remote(request)
         assert isinstance(response, DeploymentResponseGenerator)  # the handle streams

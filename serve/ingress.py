@@ -1,5 +1,6 @@
 """The router: the HTTP ingress that receives a request, decides who answers it, and replies."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -13,9 +14,15 @@ from starlette.exceptions import HTTPException
 
 from deployments.config import ModelConfig
 from deployments.contract import merge
-from deployments.errors import LLMError, ModelNotFound, ModelUnavailable, RequestTooLarge
+from deployments.errors import (
+    LLMError,
+    ModelNotFound,
+    ModelUnavailable,
+    RequestTimeout,
+    RequestTooLarge,
+)
 from serve.availability import Availability
-from serve.candidates import AUTO, able, candidates
+from serve.candidates import AUTO, able, candidates, fallbacks
 from serve.config import AppConfig, RouterConfig
 from serve.dispatch import Dispatcher
 from serve.failures import error_headers, error_json, from_status
@@ -26,6 +33,9 @@ from serve.routing.strategy import Strategy
 from serve.turns import SharedTurns
 
 logger = logging.getLogger("ray.serve")
+
+_LONG_BODY = 2**16  # bytes
+_BODY_S = 60
 
 api = FastAPI(
     title="LLM Cores on Ray Serve",
@@ -44,8 +54,8 @@ class Router:
     ) -> None:
         self._models: dict[str, ModelConfig] = {model.name: model for model in config.llms.models}
         self._max_body_bytes = config.server.max_body_bytes
-        self._dispatcher = Dispatcher(self._models, handles)
         self._availability = Availability(self._models, deployment_names)
+        self._dispatcher = Dispatcher(self._models, handles, self._availability)
         self._strategies = {"sequential": SequentialStrategy(SharedTurns().next)}
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -59,7 +69,9 @@ class Router:
 
         Which models may answer a request for "auto" is chosen with `models: [names]`.
         """
-        parsed = parse(await self._body(request))
+        body = await self._body(request)
+        # A long body is read beside the event loop, or every other stream would wait for it.
+        parsed = parse(body) if len(body) < _LONG_BODY else await asyncio.to_thread(parse, body)
         strategy = self._strategies[parsed.wishes.router.strategy or self._settings.strategy]
         answer = await self._dispatcher.send(parsed.chat, await self._rank(parsed, strategy))
         id = new_id()
@@ -74,7 +86,7 @@ class Router:
                 answer.chunks,
                 id=id,
                 model=answer.model,
-                include_usage=options.get("include_usage", False),
+                include_usage=bool(options.get("include_usage")),
             )
             return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
         whole = merge([chunk async for chunk in answer.chunks])
@@ -122,8 +134,9 @@ class Router:
         capable = able(parsed.chat, names, self._models)
         running = self._availability.running(capable)
         ranked = await strategy.rank(running) if running else []
-        fallbacks = [name for model in capable for name in self._models[model].fallbacks]
-        ranked = list(dict.fromkeys([*ranked, *self._availability.running(fallbacks)]))
+        if parsed.wishes.models is None:  # who names a set wants no other model
+            others = fallbacks(parsed.chat, capable, self._models)
+            ranked = list(dict.fromkeys([*ranked, *self._availability.running(others)]))
         if not ranked:
             raise ModelUnavailable(
                 f"no replica is running of: {', '.join(capable)}; /health/ready says why",
@@ -133,10 +146,14 @@ class Router:
 
     async def _body(self, request: Request) -> bytes:
         body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > self._max_body_bytes:
-                raise RequestTooLarge(f"the body is over {self._max_body_bytes} bytes")
+        try:
+            async with asyncio.timeout(_BODY_S):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > self._max_body_bytes:
+                        raise RequestTooLarge(f"the body is over {self._max_body_bytes} bytes")
+        except TimeoutError:
+            raise RequestTimeout(f"the body did not come within {_BODY_S} s") from None
         return bytes(body)
 
     def _describe(self, name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Source: https://platform.openai.com/docs/api-reference/chat/object and …/chat-streaming
 """
 
+import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -14,6 +15,8 @@ from pydantic_core import to_json
 from deployments.contract import Chunk, ToolCallDelta, Usage
 from deployments.errors import LLMError
 from serve.failures import error_json
+
+logger = logging.getLogger("ray.serve")
 
 DONE = b"data: [DONE]\n\n"
 
@@ -71,6 +74,9 @@ async def events(
         yield DONE
     except LLMError as error:
         yield _event(error_json(error))
+    except Exception:  # the status has been sent: only an event can say that it failed
+        logger.exception("the stream of model '%s' failed", model)
+        yield _event(error_json(LLMError("the server failed; its log says why")))
 
 
 def _head(object: str, id: str, model: str) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import jsonschema
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployments.contract import ChatRequest
 from deployments.errors import InvalidRequest, UnsupportedParameter
+from deployments.json_schema import check_schema
+
+# Checking a schema takes a second for each few thousand properties.
+_MAX_SCHEMA_CHARACTERS = 2**18
 
 
 class RouterOptions(BaseModel):
@@ -43,11 +46,13 @@ def parse(body: bytes) -> ParsedRequest:
         InvalidRequest: with the field at fault in `param`.
     """
     try:
-        fields = pydantic_core.from_json(body)
+        fields = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise InvalidRequest("the body must be a JSON object")
+    # To OpenAI's clients a null is a field left out.
+    fields = {key: value for key, value in fields.items() if value is not None}
     wishes = {key: fields.pop(key) for key in ("models", "router") if key in fields}
     try:
         parsed = ParsedRequest(
@@ -61,7 +66,7 @@ def parse(body: bytes) -> ParsedRequest:
 
 def _explain(error: ValidationError, fields: dict[str, Any]) -> InvalidRequest:
     # A union complains for each of its members; the one that got furthest is the one meant.
-    faults = error.errors(include_url=False, include_context=False)
+    faults = error.errors(include_url=False)
     fault = max(faults, key=lambda fault: len(_keys(fault["loc"], fields)))
     missing = [fault["loc"][-1]] if fault["type"] == "missing" else []
     path = ".".join(str(part) for part in [*_keys(fault["loc"], fields), *missing])
@@ -71,8 +76,8 @@ def _explain(error: ValidationError, fields: dict[str, Any]) -> InvalidRequest:
         )
     if missing:
         return InvalidRequest(f"'{path}' is missing", param=path)
-    message = fault["msg"].removeprefix("Value error, ")
-    return InvalidRequest(f"{path}: {message}" if path else message, param=path or None)
+    path = path or fault.get("ctx", {}).get("param", "")
+    return InvalidRequest(f"{path}: {fault['msg']}" if path else fault["msg"], param=path or None)
 
 
 def _keys(loc: tuple[str | int, ...], value: Any) -> list[str | int]:
@@ -89,19 +94,19 @@ def _keys(loc: tuple[str | int, ...], value: Any) -> list[str | int]:
 
 def _check_schemas(request: ChatRequest) -> None:
     """Refuses a JSON schema that is none, before any model sees it."""
-    for index, tool in enumerate(request.tools or ()):
-        _check_schema(tool["function"].get("parameters"), f"tools.{index}.function.parameters")
+    schemas = {
+        f"tools.{index}.function.parameters": tool["function"].get("parameters")
+        for index, tool in enumerate(request.tools or ())
+    }
     if request.response_format and request.response_format["type"] == "json_schema":
         schema = request.response_format["json_schema"].get("schema")
-        _check_schema(schema, "response_format.json_schema.schema")
-
-
-def _check_schema(schema: dict[str, Any] | None, path: str) -> None:
-    if schema is None:
-        return
-    try:
-        jsonschema.validators.validator_for(schema).check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise InvalidRequest(
-            f"{path} is no valid JSON schema: {error.message}", param=path
-        ) from None
+        schemas["response_format.json_schema.schema"] = schema
+    size = 0
+    for path, schema in schemas.items():
+        size += len(str(schema))
+        if size > _MAX_SCHEMA_CHARACTERS:
+            raise InvalidRequest(
+                f"the request's schemas are over {_MAX_SCHEMA_CHARACTERS} characters", param=path
+            )
+        if schema is not None:
+            check_schema(schema, path, path)

@@ -46,11 +46,15 @@ class Server:
     def wait_until(self, status: str, patience_s: float = 60) -> None:
         """Waits for /health/ready to say `status`."""
         deadline = time.monotonic() + patience_s
-        while (health := httpx.get(f"{self.url}/health/ready", timeout=10).json()) and (
-            health["status"] != status
-        ):
+        while (health := self._health()) != status:
             assert time.monotonic() < deadline, health
             time.sleep(0.2)
+
+    def _health(self) -> str:
+        try:
+            return str(httpx.get(f"{self.url}/health/ready", timeout=10).json()["status"])
+        except (httpx.HTTPError, ValueError) as error:
+            return f"no answer: {error}"
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +88,13 @@ def server(ray_cluster: str, vllm_server: VLLMServer) -> Server:
         huggingface("demo-large", "demo-large"),
         huggingface("demo/third", "demo-small"),
         huggingface("single", "demo-small", max_ongoing_requests=1),
+        # Nothing listens there.
+        {
+            "name": "down",
+            "backend": "vllm",
+            "hostname": f"http://127.0.0.1:{free_port()}",
+            "fallbacks": ["demo-small"],
+        },
     ]
     two = {"min_replicas": 2, "max_replicas": 2}
     app = build({"llms": {"models": models}, "server": {"autoscaling": two}})

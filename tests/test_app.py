@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
 
 import httpx
@@ -136,6 +137,36 @@ async def test_turns_are_shared_by_all_routers(server: Server) -> None:
     assert all(14 <= beside[name] <= 16 for name in SEVERAL[:2]), beside
 
 
+def test_the_set_allowed_is_chosen_by_the_client(client: openai.OpenAI) -> None:
+    answers = [
+        client.chat.completions.create(
+            model="auto", messages=QUESTION, extra_body={"models": ["demo-large", "engine"]}
+        )
+        for _ in range(4)
+    ]
+    assert Counter(answer.model for answer in answers) == {"demo-large": 2, "engine": 2}
+    assert all(answer.choices[0].message.content == "12" for answer in answers)
+
+
+@pytest.mark.parametrize("model", ["demo-small", "engine"])
+def test_a_call_streams(client: openai.OpenAI, model: str) -> None:
+    stream = client.chat.completions.create(
+        model=model,
+        messages=QUESTION,
+        temperature=0,
+        max_tokens=200,
+        tools=[WEATHER],
+        tool_choice={"type": "function", "function": {"name": "city/weather"}},
+        stream=True,
+    )
+    choices = [chunk.choices[0] for chunk in stream if chunk.choices]
+    deltas = [delta for choice in choices for delta in choice.delta.tool_calls or ()]
+    assert "".join(delta.function.name or "" for delta in deltas) == "city/weather"
+    arguments = "".join(delta.function.arguments or "" for delta in deltas)
+    jsonschema.validate(json.loads(arguments), WEATHER["function"]["parameters"])
+    assert choices[-1].finish_reason == "tool_calls"
+
+
 def test_the_models_are_listed(server: Server, client: openai.OpenAI) -> None:
     listed = {model.id: model for model in client.models.list()}
     assert {"auto", *SEVERAL} <= listed.keys()
@@ -226,31 +257,64 @@ def test_what_is_no_json_or_too_large_is_refused(server: Server) -> None:
     assert httpx.get(url).json()["error"]["code"] == "method_not_allowed"
 
 
-def test_a_client_that_leaves_frees_its_slot(server: Server) -> None:
-    """The model takes one request at a time; the one left behind would hold it for long."""
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_a_client_that_leaves_frees_its_slot(server: Server, stream: bool) -> None:
+    """The model takes one request at a time; the ones left behind would hold it for long."""
     endless = {
         "model": "single",
         "messages": QUESTION,
-        "stream": True,
+        "stream": stream,
         "response_format": {
             "type": "json_schema",
             "json_schema": {"name": "s", "schema": {"type": "string", "minLength": 1800}},
         },
     }
     url = f"{server.url}/v1/chat/completions"
-    for _ in range(3):
-        with httpx.stream("POST", url, json=endless, timeout=60) as reply:
-            assert next(reply.iter_lines()).startswith("data: ")
+    for _ in range(8):
+        if stream:
+            with httpx.stream("POST", url, json=endless, timeout=60) as reply:
+                assert next(reply.iter_lines()).startswith("data: ")
+        else:
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(url, json=endless, timeout=0.5)
     well = {"model": "single", "messages": QUESTION, "max_tokens": 1}
     assert httpx.post(url, json=well, timeout=60).status_code == 200
 
 
-def test_a_model_that_is_not_running_is_passed_over(server: Server) -> None:
-    kill_actor("llms#demo_third")
-    body = {"model": "auto", "models": ["demo/third", "demo-small"], "messages": QUESTION}
-    for _ in range(10):
+def test_a_model_that_fails_hands_over_to_its_fallback(server: Server) -> None:
+    url = f"{server.url}/v1/chat/completions"
+    reply = httpx.post(url, json={"model": "down", "messages": QUESTION}, timeout=60)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["model"] == reply.headers["x-router-model"] == "demo-small"
+    assert reply.headers["x-router-attempts"] == "2"
+    # Who names a set of models gets none beside it.
+    alone = {"model": "auto", "models": ["down"], "messages": QUESTION}
+    reply = httpx.post(url, json=alone, timeout=60)
+    assert reply.status_code == 503
+    assert reply.json()["error"]["code"] == "provider_unreachable"
+    assert "down" in reply.json()["error"]["message"]
+
+
+def test_a_model_that_cannot_is_passed_over_whoever_has_the_turn(server: Server) -> None:
+    """Only the engine tells the probabilities of its tokens."""
+    models = [*SEVERAL, "single", "engine"]
+    body = {"model": "auto", "models": models, "messages": QUESTION, "logprobs": True}
+    for _ in models:
         reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
         assert reply.status_code == 200, reply.text
+        assert reply.json()["model"] == "engine"
+        assert reply.json()["choices"][0]["logprobs"]["content"]
+
+
+def test_a_model_that_is_not_running_is_passed_over(server: Server) -> None:
+    """Not asked and found missing, which would show as a second attempt."""
+    kill_actor("llms#demo_third")
+    server.wait_until("degraded")
+    time.sleep(1.5)  # the other router replica looks once a second, too
+    body = {"model": "auto", "models": ["demo/third", "demo-small"], "messages": QUESTION}
+    reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+    assert reply.headers["x-router-model"] == "demo-small"
+    assert reply.headers["x-router-attempts"] == "1"
     server.wait_until("ready")
 
 

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
+from serve_fixtures import in_repository
 
 from deployments.config import EndpointConfig, HuggingFaceConfig, LiteLLMConfig, ModelConfig
 from serve.app import DEFAULT_CONFIG, build, deployment_names
@@ -29,7 +32,7 @@ llms:
       hostname: "http://localhost:11434"
     - name: "meta-llama/Llama-3.1-8B-Instruct"
       backend: "huggingface"
-      max_gpu_memory: {0: "24GB", 1: "24GB"}
+      max_gpu_memory: {0: "24GB"}
       eval_device: "cuda:0"
     - name: "served"
       backend: "vllm"
@@ -44,7 +47,7 @@ llms:
     assert isinstance(gemini, LiteLLMConfig)
     assert gemini.litellm_model == "gemini/gemini-1.5-flash"
     assert isinstance(llama, HuggingFaceConfig)
-    assert llama.num_gpus == 2
+    assert llama.num_gpus == 1
     assert isinstance(served, EndpointConfig)
     assert served.base_url == "http://localhost:8091/v1"
 
@@ -58,6 +61,15 @@ llms:
         ({**HOSTED, "gpus": 1}, "llms.models.0.gpus: unknown key"),
         ({"name": "a", "backend": "sglang"}, "llms.models.0.hostname: missing"),
         ({"name": "a", "backend": "sglang", "hostname": "box:1"}, "http://host:port"),
+        ({**HOSTED, "hostname": "http://me:secret@box"}, "without user or password"),
+        ({**HOSTED, "endpoint": "http://box"}, "llms.models.0.endpoint: unknown key"),
+        ({**HOSTED, "name": "日本"}, "llms.models.0.name"),
+        ({**HOSTED, "name": "a\nb"}, "llms.models.0.name"),
+        (None, "llms.models.0"),
+        (
+            {"name": "a", "backend": "huggingface", "max_gpu_memory": {0: "1GB", 1: "1GB"}},
+            "runs on one GPU",
+        ),
         ({**HOSTED, "name": "auto"}, "'auto' is the router's own name"),
         ({**HOSTED, "fallbacks": ["b"]}, "fallback 'b' of model 'gpt'"),
         ({**HOSTED, "autoscaling": {"min_replica": 1}}, "autoscaling.min_replica: unknown key"),
@@ -69,6 +81,7 @@ def test_a_fault_is_named_with_its_key(model: dict, says: str) -> None:
     with pytest.raises(ConfigError, match="configuration is wrong") as refusal:
         load(model)
     assert says in str(refusal.value)
+    assert "secret" not in str(refusal.value)
 
 
 def test_every_fault_is_named_at_once() -> None:
@@ -94,6 +107,10 @@ def test_a_key_is_read_where_the_replica_runs(monkeypatch: pytest.MonkeyPatch) -
     assert isinstance(model, LiteLLMConfig)
     with pytest.raises(ValueError, match="CANARY_KEY"):
         model.resolve_api_key()
+    monkeypatch.setenv("CANARY_KEY", "sk-1\n")
+    with pytest.raises(ValueError, match="holds what no key holds") as refusal:
+        model.resolve_api_key()
+    assert "sk-1" not in str(refusal.value)
     monkeypatch.setenv("CANARY_KEY", "sk-1")
     assert model.resolve_api_key() == "sk-1"
     assert "sk-1" not in repr(model)
@@ -109,6 +126,44 @@ def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
     broken.write_text("- a")
     with pytest.raises(ConfigError, match="begins with `llms:`"):
         load_config({"config": str(broken)})
+    broken.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="can't be read"):
+        load_config({"config": str(broken)})
+    with pytest.raises(ConfigError, match="can't be read"):
+        load_config({"config": str(tmp_path)})
+    with pytest.raises(ConfigError, match="path of a YAML file"):
+        load_config({"config": None})
+
+
+def test_a_key_given_twice_is_refused_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("llms:\n  models: [{name: a, backend: x}]\n  models: []\n")
+    with pytest.raises(ConfigError, match="line 3: the key 'models' is given twice"):
+        load_config({"config": str(path)})
+
+
+def test_a_broken_line_is_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text("llms:\n  api_key: sk-canary: [\n")
+    with pytest.raises(ConfigError, match="line") as refusal:
+        load_config({"config": str(path)})
+    assert "canary" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("path", sorted(in_repository("ops").glob("*.yaml")), ids=lambda p: p.name)
+def test_the_serve_configs_that_ship_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(in_repository("."))
+    schema = ServeDeploySchema.model_validate(yaml.safe_load(path.read_text()))
+    for application in schema.applications:
+        assert application.import_path == "serve.app:build"
+        build(application.args)
+
+
+def test_autoscaling_that_is_half_given_keeps_our_other_half() -> None:
+    server = {"autoscaling": {"min_replicas": 3}}
+    config = load_config({"llms": {"models": [HOSTED]}, "server": server})
+    assert config.server.autoscaling.min_replicas == 3
+    assert config.server.autoscaling.target_ongoing_requests == 100
 
 
 def test_a_relative_folder_lies_beside_its_file() -> None:

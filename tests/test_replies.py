@@ -72,6 +72,12 @@ async def test_a_cut_stream_ends_in_its_error_and_is_not_done() -> None:
     assert json.loads(error)["error"]["code"] == "provider_error"
 
 
+async def test_what_nobody_foresaw_ends_a_stream_with_an_error_too() -> None:
+    body, error = await sent(Chunk(text="a"), Chunk(text="\ud800"))
+    assert json.loads(body)["choices"][0]["delta"]["content"] == "a"
+    assert json.loads(error)["error"]["code"] == "internal_error"
+
+
 async def test_a_tool_call_names_itself_in_its_first_piece_only() -> None:
     deltas = [json.loads(e)["choices"][0]["delta"] for e in (await sent(*CALL))[:3]]
     first, _, later = (delta["tool_calls"][0] for delta in deltas)

@@ -16,6 +16,16 @@ def body(**fields: Any) -> bytes:
     return json.dumps({"model": "auto", "messages": [USER], **fields}).encode()
 
 
+def schema_body(schema: Any) -> bytes:
+    return body(
+        response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    )
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return {"items": nested(depth - 1)} if depth else {"type": 1}
+
+
 @pytest.mark.parametrize(
     ("wrong", "param"),
     [
@@ -63,6 +73,18 @@ def body(**fields: Any) -> bytes:
             "response_format.json_schema.schema",
         ),
         (body(response_format={"type": "xml"}), "response_format"),
+        (schema_body({"$schema": []}), "response_format.json_schema.schema"),
+        (schema_body({"$schema": 1}), "response_format.json_schema.schema"),
+        (schema_body(nested(150)), "response_format.json_schema.schema"),
+        (schema_body({"enum": ["x" * 300_000]}), "response_format.json_schema.schema"),
+        (body(logit_bias={"1": float("nan")}), None),
+        (body()[:-1] + b', "logit_bias": {"1": 1e999}}', "logit_bias.1"),
+        (body()[:-1] + b', "chat_template_kwargs": {"a": 1e999}}', "chat_template_kwargs"),
+        (body(messages=[{**USER, "contnet": 1}]), "messages.0.contnet"),
+        (body(stream_options={"include_usage": True}), "stream_options"),
+        (body(top_logprobs=2), "top_logprobs"),
+        (body(max_tokens=1, max_completion_tokens=2), "max_tokens"),
+        (body(tool_choice="required"), "tool_choice"),
     ],
 )
 def test_a_wrong_body_names_its_field(wrong: bytes, param: str | None) -> None:
@@ -101,6 +123,11 @@ def test_an_answer_can_be_sent_back_as_it_came() -> None:
     result = {"role": "tool", "tool_call_id": "1", "content": "42"}
     chat = parse(body(messages=[USER, {**answer, "tool_calls": [call]}, result])).chat
     assert chat.messages[1] == {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+def test_a_null_is_a_field_left_out() -> None:
+    fields = {"stop": None, "stream": None, "models": None, "router": None, "tools": None}
+    assert parse(body(**fields)).chat.parameters() == {}
 
 
 def test_what_was_asked_is_what_a_backend_gets() -> None:

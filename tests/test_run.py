@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
-from serve_fixtures import free_port, in_repository
+from serve_fixtures import Server, free_port, in_repository
 
 
 def start(*args: str) -> subprocess.Popen[str]:
@@ -63,6 +64,43 @@ def test_it_answers_and_ends(running: tuple[subprocess.Popen[str], str]) -> None
     while left := [child for child in children if child.is_running()]:
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
+
+
+def test_a_model_that_cannot_start_is_told_and_ends_it(tmp_path: Path) -> None:
+    config = tmp_path / "wrong.yaml"
+    config.write_text("llms: {models: [{name: m, backend: huggingface, model: ./none}]}")
+    program = start("--port", str(free_port()), "--config", str(config))
+    output, _ = program.communicate(timeout=240)
+    assert program.returncode == 1
+    assert "m: ValueError: model 'm'" in output
+
+
+def test_serve_run_serves_a_serve_config(tmp_path: Path) -> None:
+    """Ray Serve's own command, as the README has it, on a free port."""
+    port = free_port()
+    config = in_repository("ops/demo.yaml").read_text().replace("8000", str(port))
+    file = tmp_path / "serve.yaml"
+    file.write_text(config)
+    program = subprocess.Popen(
+        [Path(sys.executable).with_name("serve"), "run", str(file)],
+        cwd=in_repository("."),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        # A Ray of its own, not the one of the other tests.
+        env={**os.environ, "RAY_ADDRESS": "local"},
+    )
+    try:
+        server = Server(f"http://127.0.0.1:{port}")
+        server.wait_until("ready", patience_s=240)
+        answer = server.client().chat.completions.create(
+            model="demo-large", messages=[{"role": "user", "content": "What is 7 plus 5?"}]
+        )
+        assert answer.choices[0].message.content == "12"
+    finally:
+        os.killpg(program.pid, signal.SIGINT)
+        program.communicate(timeout=120)
 
 
 def test_a_port_in_use_and_a_wrong_config_are_told_at_once() -> None:

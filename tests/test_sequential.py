@@ -31,6 +31,12 @@ def test_selections_do_not_disturb_one_another() -> None:
     assert Counter(idxs) == {0: 15, 2: 15}
 
 
+def test_the_order_of_a_selection_is_no_other_selection() -> None:
+    routing = SequentialRouting(CONFIGS)
+    orders = [["claude", "gpt-4o-mini"], ["gpt-4o-mini", "claude"]] * 5
+    assert Counter(i for names in orders for i in routing.get_model_idxs(names)) == {0: 5, 2: 5}
+
+
 def test_a_model_selected_twice_counts_once() -> None:
     idxs = SequentialRouting(CONFIGS).get_model_idxs(["claude", "claude", "gpt-4o-mini"], 4)
     assert Counter(idxs) == {0: 2, 2: 2}

@@ -60,7 +60,7 @@ class SequentialRouting:
     def get_model_idxs(
         self, selected_llms: Sequence[str | Mapping[str, Any]], n_queries: int = 1
     ) -> list[int]:
-        """Distributes queries over the selected models, in the order in which they are given.
+        """Distributes queries over the selected models, in the order of `llm_configs`.
 
         A call goes on where the last one for the same selection stopped; other selections don't
         disturb it.
@@ -75,7 +75,7 @@ class SequentialRouting:
         Raises:
             ValueError: an empty selection, an unknown model, or a negative `n_queries`.
         """
-        names = list(dict.fromkeys(_name(llm) for llm in selected_llms))
+        names = sorted({_name(llm) for llm in selected_llms}, key=lambda n: self._index.get(n, -1))
         if not names:
             raise ValueError("selected_llms: select at least one model")
         if n_queries < 0:
