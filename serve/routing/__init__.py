@@ -1,0 +1,5 @@
+"""The strategies: which of the models that may answer a request shall."""
+
+from serve.routing.smart import SmartRouting
+
+__all__ = ["SmartRouting"]

@@ -126,9 +126,7 @@ def _growing(problem: Problem, shares: Floats, multiplier: float) -> Iterator[In
         yield order[: int(split.sum()) + extra]
 
 
-def _settle(
-    problem: Problem, limits: Floats, shares: Floats, rows: Integers
-) -> Integers | None:
+def _settle(problem: Problem, limits: Floats, shares: Floats, rows: Integers) -> Integers | None:
     """Places `rows` whole at the least cost, the others as in `shares`; None if it can't."""
     n, m = problem.quality.shape
     choice = shares.argmax(axis=1)

@@ -132,7 +132,9 @@ def _parquet_rows(path: Path) -> Parsers:
     if "query" not in names or not models:
         raise ValueError(f"{path}: there must be a column 'query' and columns 'score__<model>'")
     wanted = [
-        name for name in names if name in {"query", "input_tokens"} or name[:5] in {"score", "out__"}
+        name
+        for name in names
+        if name in {"query", "input_tokens"} or name.startswith(("score__", "out__"))
     ]
     number = 0
     for batch in file.iter_batches(batch_size=_BATCH, columns=wanted):

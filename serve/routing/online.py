@@ -31,14 +31,16 @@ class Policy:
 
     Attributes:
         requirement: mean quality to hold.
+        optimism: how much predictions were too high for what they chose on past queries.
         multiplier: USD that one unit of quality is worth; None before the first choice.
         scale: running mean of the spread of costs between a request's candidates, in USD.
         decisions: how many choices have moved the multiplier.
-        error: weighted sum of (predicted − real quality) over scored answers.
+        error: weighted sum of (predicted − optimism − real quality) over scored answers.
         scores: weight of those scores.
     """
 
     requirement: float
+    optimism: float = 0.0
     multiplier: float | None = None
     scale: float = 0.0
     decisions: int = 0
@@ -49,19 +51,22 @@ class Policy:
         check_requirement(self.requirement)
 
     @classmethod
-    def started(cls, requirement: float, quality: Floats, cost: Floats) -> "Policy":
+    def started(
+        cls, requirement: float, quality: Floats, cost: Floats, optimism: float = 0.0
+    ) -> "Policy":
         """A policy that begins at the multiplier of a batch: past queries, predicted out of fold.
 
         Args:
             requirement: mean quality to hold.
             quality: (n, m) predicted qualities.
             cost: (n, m) predicted costs in USD.
+            optimism: of these predictions, as `Backtest.optimism` measures it.
         """
-        policy = cls(requirement)
+        policy = cls(requirement, optimism)
         if not len(quality):
             return policy
         scale = float(np.ptp(cost, axis=1).mean())
-        multiplier = assign(quality, cost, requirement).multiplier
+        multiplier = assign(quality, cost, policy.aim).multiplier
         multiplier = min(max(multiplier, scale * exp(_LOWEST)), scale * exp(_HIGHEST))
         return replace(policy, multiplier=multiplier, scale=scale, decisions=_TRUST)
 
@@ -75,8 +80,13 @@ class Policy:
         return asdict(self)
 
     @property
+    def aim(self) -> float:
+        """The mean predicted quality to hold, so that the real one holds the requirement."""
+        return min(max(self.requirement + self.optimism + self.bias, 0.0), 1.0)
+
+    @property
     def bias(self) -> float:
-        """How much predictions are too high, as far as scores have shown."""
+        """How much too high predictions still are, as far as scores have shown."""
         bias = self.error / (self.scores + _CAUTION)
         return min(max(bias, -_LARGEST_BIAS), _LARGEST_BIAS)
 
@@ -104,8 +114,7 @@ class Policy:
         multiplier = scale * exp(_START) if self.multiplier is None else self.multiplier
         chosen = int((c - multiplier * q).argmin())
         step = max(_LAST_STEP, _FIRST_STEP / sqrt(self.decisions + 1))
-        wanted = min(max(self.requirement + self.bias, 0.0), 1.0)
-        moved = multiplier * exp(step * (wanted - float(q[chosen])))
+        moved = multiplier * exp(step * (self.aim - float(q[chosen])))
         return int(candidates[chosen]), replace(
             self,
             multiplier=min(max(moved, scale * exp(_LOWEST)), scale * exp(_HIGHEST)),
@@ -131,5 +140,7 @@ class Policy:
             return replace(self, error=self.error + replaced - score)
         keep = 1 - 1 / _MEMORY
         return replace(
-            self, error=self.error * keep + predicted - score, scores=self.scores * keep + 1
+            self,
+            error=self.error * keep + predicted - self.optimism - score,
+            scores=self.scores * keep + 1,
         )
