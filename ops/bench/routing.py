@@ -105,7 +105,7 @@ def embedded(queries: list[str], cache: Path) -> Floats32:
     return loaded
 
 
-# --- what is compared: each gives predictions of quality and cost for `test`, from `train` alone ---
+# --- what is compared: predictions of quality and cost for `test`, from `train` alone ---
 
 Rule = Callable[[Data, Integers, Integers], tuple[Floats, Floats]]
 
@@ -153,10 +153,11 @@ def hull(points: Floats) -> Floats:
     return np.array(kept)
 
 
-def quality_at(points: Floats, cost: npt.ArrayLike) -> Floats:
+def quality_at(points: Floats, cost: Floats | float) -> Floats:
     """Height of the hull at these costs."""
     line = hull(points)
-    return np.interp(cost, line[:, 0], line[:, 1])
+    height: Floats = np.interp(np.asarray(cost), line[:, 0], line[:, 1])
+    return height
 
 
 def cost_at(points: Floats, quality: float) -> float:

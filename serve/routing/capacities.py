@@ -43,9 +43,9 @@ def assign_within(problem: Problem, limits: Floats) -> Assignment:
         return problem.assignment(choice, np.inf, problem.totals(choice)[1])
     shares, bound, multiplier = solution
     for rows in _growing(problem, shares, multiplier):
-        choice = _settle(problem, limits, shares, rows)
-        if choice is not None:
-            return problem.assignment(choice, multiplier, bound)
+        settled = _settle(problem, limits, shares, rows)
+        if settled is not None:
+            return problem.assignment(settled, multiplier, bound)
     # Only rounding stands between the LP and a whole assignment: the best one is within it.
     return problem.assignment(relaxed.best(), multiplier, bound)
 
@@ -111,7 +111,8 @@ class _Relaxation:
             raise RuntimeError(f"HiGHS gave up: {result.message}")
         shares = np.zeros(self.problem.quality.shape)
         shares[self.row, self.model] = result.x
-        return shares.argmax(axis=1)
+        choice: Integers = shares.argmax(axis=1)
+        return choice
 
 
 def _growing(problem: Problem, shares: Floats, multiplier: float) -> Iterator[Integers]:
@@ -129,7 +130,7 @@ def _growing(problem: Problem, shares: Floats, multiplier: float) -> Iterator[In
 def _settle(problem: Problem, limits: Floats, shares: Floats, rows: Integers) -> Integers | None:
     """Places `rows` whole at the least cost, the others as in `shares`; None if it can't."""
     n, m = problem.quality.shape
-    choice = shares.argmax(axis=1)
+    choice: Integers = shares.argmax(axis=1)
     fixed = np.setdiff1d(np.arange(n), rows)
     left = limits - np.bincount(choice[fixed], minlength=m)
     needed = problem.target - float(problem.quality[fixed, choice[fixed]].sum())

@@ -110,14 +110,16 @@ class Problem:
     def cheapest(self) -> Integers:
         """The cheapest model of each query, the better one of equals."""
         tied = self.cost <= self.cost.min(axis=1, keepdims=True)
-        return np.where(tied, self.quality, -np.inf).argmax(axis=1)
+        choice: Integers = np.where(tied, self.quality, -np.inf).argmax(axis=1)
+        return choice
 
     def best(self) -> Integers:
         """The best model of each query, the cheaper one of equals."""
         allowed = np.isfinite(self.cost)
         quality = np.where(allowed, self.quality, -np.inf)
         tied = quality >= quality.max(axis=1, keepdims=True)
-        return np.where(tied, self.cost, np.inf).argmin(axis=1)
+        choice: Integers = np.where(tied, self.cost, np.inf).argmin(axis=1)
+        return choice
 
     def assignment(self, choice: Integers, multiplier: float, lower_bound: float) -> Assignment:
         """Describes `choice`."""

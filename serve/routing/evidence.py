@@ -109,4 +109,5 @@ def _mean(values: Floats32, weight: Floats32) -> Floats32:
     total = np.where(known, weight, 0).sum(axis=0, dtype=np.float64)
     sums = np.where(known, values * weight, 0).sum(axis=0, dtype=np.float64)
     with np.errstate(invalid="ignore"):
-        return (sums / total).astype(np.float32)
+        mean: Floats32 = (sums / total).astype(np.float32)
+    return mean

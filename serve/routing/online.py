@@ -21,7 +21,7 @@ _TRUST = 1000  # a batch's multiplier counts as much as that of so many decision
 _MEMORY = 1000.0  # decisions and scores over which averages forget
 _CAUTION = 20.0  # scores that count as much as the belief that predictions are right
 _LARGEST_BIAS = 0.2
-_LOWEST, _HIGHEST = -12.0, 5.0  # how far log λ may go from the scale of costs
+_LOWEST, _HIGHEST = -12.0, 4.0  # how far log λ may go from the scale of costs
 _START = -3.0  # and where it begins while nothing is known
 
 

@@ -68,7 +68,8 @@ def price_prior(prices: Sequence[Price]) -> Floats:
     price is a weak sign and real outcomes soon outweigh it.
     """
     level = np.log10([max(price.input + price.output, 1e-12) for price in prices])
-    return np.clip(0.65 + 0.15 * (level - level.mean()), 0.3, 0.9)
+    prior: Floats = np.clip(0.65 + 0.15 * (level - level.mean()), 0.3, 0.9)
+    return prior
 
 
 class NeighbourPredictor:

@@ -65,7 +65,8 @@ def costs(prices: Sequence[Price], input_tokens: Floats, output_tokens: Floats) 
     """
     input_price = np.array([price.input for price in prices])
     output_price = np.array([price.output for price in prices])
-    return np.asarray(input_tokens)[:, None] * input_price + output_tokens * output_price
+    total: Floats = np.asarray(input_tokens)[:, None] * input_price + output_tokens * output_price
+    return total
 
 
 def _listed(config: Mapping[str, Any]) -> Price | None:
