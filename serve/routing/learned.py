@@ -22,7 +22,7 @@ from serve.routing.predictor import (
 )
 from serve.routing.ridge import Ridge, fit_ridge
 
-_SHARE = 1 / 3  # of the regression where a model's outcomes are many; chosen on training data
+_SHARE = 1 / 3  # of the regression where outcomes are many; chosen by cross-validation
 _CAUTION = 200.0  # outcomes of a model at which the regression has half its share
 _FEWEST_ROWS = 200
 _MOST_ROWS = 20_000

@@ -56,7 +56,7 @@ def default_n_similar(n: int) -> int:
     """How many neighbours to look at among n past queries: 6 √n, between 16 and 512.
 
     More neighbours average out the noise of single outcomes, fewer are nearer: the balance grows
-    with the root of n. The factor was chosen on training data.
+    with the root of n. The factor was chosen by cross-validation on recorded outcomes.
     """
     return int(min(max(6 * n**0.5, _NEIGHBOURS[0]), _NEIGHBOURS[1]))
 
