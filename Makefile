@@ -1,11 +1,11 @@
-# make run | test | lint: each makes what it needs; a second run starts at once.
+# make run | test | lint | bench-routing: each makes what it needs; a second run starts at once.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint ops/constraints.txt
 
-.PHONY: run test lint format clean
+.PHONY: run test lint bench-routing format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(CONFIG),--config $(CONFIG))
@@ -17,6 +17,10 @@ lint: .venv/.tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Routing quality against cost, and the optimiser's time. Needs recorded outcomes: ROUTING_DATA=folder
+bench-routing: .venv/.tested
+	$(BIN)/python -m ops.bench.routing --out build/bench-routing
 
 format: .venv/.tested
 	$(BIN)/ruff check --fix .

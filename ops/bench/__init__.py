@@ -1,0 +1,1 @@
+"""Benchmarks: each is a module that ends with one line of JSON."""

@@ -1,0 +1,113 @@
+"""What is known of past queries: the arrays that pass between a store and a predictor.
+
+Shapes: n past queries, b new ones, k neighbours of each, m models, d dimensions of an embedding.
+NaN stands for an outcome that is not known.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Floats32 = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The k nearest past queries of each of b new ones, nearest first.
+
+    Attributes:
+        ids: (b, k) the store's numbers of the past queries.
+        similarity: (b, k) cosine.
+        quality: (b, k, m) mean quality of a model's answers, 0 to 1.
+        output_tokens: (b, k, m) their mean length.
+        weight: (b, k, m) how many answers were averaged.
+    """
+
+    ids: Integers
+    similarity: Floats32
+    quality: Floats32
+    output_tokens: Floats32
+    weight: Floats32
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What is known of each model overall, each (m,); NaN where nothing is.
+
+    Attributes:
+        quality: mean quality of all its scored answers.
+        output_tokens: their mean length.
+        count: number of queries with a score.
+    """
+
+    quality: Floats32
+    output_tokens: Floats32
+    count: Integers
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All past queries at one moment, to fit a predictor on.
+
+    Attributes:
+        queries: n texts.
+        embeddings: (n, d), each of length 1.
+        quality, output_tokens, weight: (n, m), as in Neighbours.
+    """
+
+    queries: Sequence[str]
+    embeddings: Floats32
+    quality: Floats32
+    output_tokens: Floats32
+    weight: Floats32
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def part(self, rows: npt.NDArray[np.intp]) -> "Snapshot":
+        """The snapshot of these rows alone."""
+        return Snapshot(
+            [self.queries[row] for row in rows],
+            self.embeddings[rows],
+            self.quality[rows],
+            self.output_tokens[rows],
+            self.weight[rows],
+        )
+
+    def means(self) -> Means:
+        """What the rows say of each model overall."""
+        return Means(
+            _mean(self.quality, self.weight),
+            _mean(self.output_tokens, self.weight),
+            (~np.isnan(self.quality)).sum(axis=0),
+        )
+
+
+class Evidence(Protocol):
+    """What a predictor asks of a store."""
+
+    def __len__(self) -> int:
+        """How many past queries there are."""
+        ...
+
+    def neighbours(self, embeddings: Floats32, k: int) -> Neighbours:
+        """The nearest past queries of each embedding (b, d); fewer than k where there are fewer."""
+        ...
+
+    def means(self) -> Means:
+        """What is known of each model overall."""
+        ...
+
+
+def _mean(values: Floats32, weight: Floats32) -> Floats32:
+    """(m,) weighted means of the columns' known values; NaN where none is known."""
+    known = ~np.isnan(values)
+    total = np.where(known, weight, 0).sum(axis=0, dtype=np.float64)
+    sums = np.where(known, values * weight, 0).sum(axis=0, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        mean: Floats32 = (sums / total).astype(np.float32)
+    return mean

@@ -1,0 +1,200 @@
+"""Reading what models did on past queries: AIOS's bootstrap JSON, JSONL of it, Parquet, or rows.
+
+JSON is an array of `{"query", "input_token_length", "outputs": [{"model_name", "correctness",
+"output_token_length"}]}`; JSONL has one such object in a line. Parquet has one row for a query with
+`query`, `input_tokens` and, for each model m, `score__m` and `out__m`; null means not known.
+Source: https://docs.aios.foundation/aios-docs/aios-kernel/llm-cores/llm-routing
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+History = str | Path | Iterable[Mapping[str, Any]]
+
+_BATCH = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one model did on one query; None is not known, `count` answers are averaged."""
+
+    quality: float | None
+    output_tokens: float | None
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A past query and what each model that answered it did."""
+
+    query: str
+    input_tokens: int | None
+    outcomes: Mapping[str, Outcome]
+
+
+class BadRow(ValueError):
+    """A row that can't be used; the message says where it stands and what is wrong."""
+
+
+def read_history(
+    history: History, on_bad_row: Callable[[BadRow], None] | None = None
+) -> Iterator[Row]:
+    """Reads rows from a file (.json, .jsonl, .parquet) or from objects as in AIOS's JSON.
+
+    Args:
+        history: a path, or the rows themselves.
+        on_bad_row: gets every row that can't be used, which is then left out; without it, the
+            first one is raised.
+
+    Raises:
+        BadRow: a row is wrong and there is no `on_bad_row`.
+        ValueError: the file is of no known kind, or isn't what its name says.
+        FileNotFoundError: there is no such file.
+    """
+    for where, parse in _rows(history):
+        try:
+            row = parse()
+        except BadRow as error:
+            bad = BadRow(f"{where}: {error}")
+        else:
+            yield row
+            continue
+        if on_bad_row is None:
+            raise bad
+        on_bad_row(bad)
+
+
+Parsers = Iterator[tuple[str, Callable[[], Row]]]
+
+
+def _rows(history: History) -> Parsers:
+    if not isinstance(history, str | Path):
+        for number, item in enumerate(history, start=1):
+            yield f"row {number}", lambda item=item: _from_object(item)  # type: ignore[misc]
+        return
+    path = Path(history)
+    readers = {".json": _json_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
+    if path.suffix not in readers:
+        raise ValueError(f"{path}: a history is one of {', '.join(readers)}, not '{path.suffix}'")
+    yield from readers[path.suffix](path)
+
+
+def _json_rows(path: Path) -> Parsers:
+    text = path.read_text(encoding="utf-8")
+    decoder = json.JSONDecoder()
+    at = _skip(text, 0)
+    if text[at : at + 1] != "[":
+        raise ValueError(f"{path}: not a JSON array of rows")
+    at = _skip(text, at + 1)
+    line, counted = 1, 0
+    while text[at : at + 1] != "]":
+        line, counted = line + text.count("\n", counted, at), at
+        try:
+            item, at = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {error.lineno}: {error.msg}") from error
+        yield f"{path}, line {line}", lambda item=item: _from_object(item)  # type: ignore[misc]
+        at = _skip(text, at)
+        if text[at : at + 1] == ",":
+            at = _skip(text, at + 1)
+        elif text[at : at + 1] != "]":
+            raise ValueError(f"{path}, line {line}: a comma or the end of the array is missing")
+
+
+def _skip(text: str, at: int) -> int:
+    """The next place that is no white space."""
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
+
+
+def _jsonl_rows(path: Path) -> Parsers:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield f"{path}, line {number}", lambda line=line: _from_line(line)  # type: ignore[misc]
+
+
+def _parquet_rows(path: Path) -> Parsers:
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        file = ParquetFile(path)
+    except ArrowInvalid as error:
+        raise ValueError(f"{path}: not a Parquet file: {error}") from error
+    names = set(file.schema_arrow.names)
+    models = [name.removeprefix("score__") for name in names if name.startswith("score__")]
+    if "query" not in names or not models:
+        raise ValueError(f"{path}: there must be a column 'query' and columns 'score__<model>'")
+    wanted = [
+        name
+        for name in names
+        if name in {"query", "input_tokens"} or name.startswith(("score__", "out__"))
+    ]
+    number = 0
+    for batch in file.iter_batches(batch_size=_BATCH, columns=wanted):
+        for item in batch.to_pylist():
+            number += 1
+            yield f"{path}, row {number}", lambda item=item: _from_columns(item, models)  # type: ignore[misc]
+
+
+def _from_line(line: str) -> Row:
+    try:
+        return _from_object(json.loads(line))
+    except json.JSONDecodeError as error:
+        raise BadRow(f"not JSON: {error.msg}") from error
+
+
+def _from_object(item: Any) -> Row:
+    if not isinstance(item, Mapping):
+        raise BadRow(f"a row is an object, not {type(item).__name__}")
+    outputs = item.get("outputs")
+    if not isinstance(outputs, list | tuple):
+        raise BadRow("'outputs' must be a list")
+    outcomes: dict[str, Outcome] = {}
+    for output in outputs:
+        if not isinstance(output, Mapping) or not isinstance(output.get("model_name"), str):
+            raise BadRow("every output needs a 'model_name'")
+        name = output["model_name"]
+        if name in outcomes:
+            raise BadRow(f"two outputs of model '{name}'")
+        outcomes[name] = _outcome(
+            name, output.get("correctness"), output.get("output_token_length")
+        )
+    return _row(item.get("query"), item.get("input_token_length"), outcomes)
+
+
+def _from_columns(item: Mapping[str, Any], models: list[str]) -> Row:
+    outcomes = {
+        model: _outcome(model, item[f"score__{model}"], item.get(f"out__{model}"))
+        for model in models
+        if item[f"score__{model}"] is not None or item.get(f"out__{model}") is not None
+    }
+    return _row(item["query"], item.get("input_tokens"), outcomes)
+
+
+def _row(query: Any, input_tokens: Any, outcomes: Mapping[str, Outcome]) -> Row:
+    if not isinstance(query, str) or not query.strip():
+        raise BadRow("'query' must be text that is not empty")
+    tokens = _number("the input length", input_tokens)
+    return Row(query, None if tokens is None else int(tokens), outcomes)
+
+
+def _outcome(model: str, quality: Any, tokens: Any) -> Outcome:
+    score = _number(f"the score of '{model}'", quality)
+    if score is not None and score > 1:
+        raise BadRow(f"the score of '{model}' must be between 0 and 1, not {score}")
+    return Outcome(score, _number(f"the output length of '{model}'", tokens))
+
+
+def _number(what: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise BadRow(f"{what} must be a number, 0 or more, not {value!r}")
+    return float(value)

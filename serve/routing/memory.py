@@ -1,0 +1,107 @@
+"""Past queries held in memory: exact neighbours by one matrix product, for use without a server."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from serve.routing.evidence import Floats32, Means, Neighbours, Snapshot
+from serve.routing.history import Outcome, Row
+
+_SIMILARITIES = 2**26  # of one block of new queries; bounds the memory that a product takes
+
+
+class MemoryEvidence:
+    """Exact nearest neighbours over a snapshot. Implements serve.routing.evidence.Evidence."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._means = snapshot.means()
+
+    def __len__(self) -> int:
+        return len(self.snapshot)
+
+    def means(self) -> Means:
+        return self._means
+
+    def neighbours(self, embeddings: Floats32, k: int) -> Neighbours:
+        ids, similarity = nearest(embeddings, self.snapshot.embeddings, k)
+        return Neighbours(
+            ids,
+            similarity,
+            self.snapshot.quality[ids],
+            self.snapshot.output_tokens[ids],
+            self.snapshot.weight[ids],
+        )
+
+
+def nearest(
+    embeddings: Floats32, past: Floats32, k: int
+) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]], Floats32]:
+    """Row numbers and cosines, each (b, min(k, n)), of the k rows of `past` nearest to each
+    embedding, nearest first; all rows are of length 1."""
+    n = len(past)
+    k = min(k, n)
+    ids = np.zeros((len(embeddings), k), np.int64)
+    similarity = np.zeros((len(embeddings), k), np.float32)
+    block = max(1, _SIMILARITIES // max(1, n))
+    for start in range(0, len(embeddings) if k else 0, block):
+        part = slice(start, start + block)
+        cosine = embeddings[part] @ past.T
+        found = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
+        near = np.take_along_axis(cosine, found, axis=1)
+        order = np.argsort(-near, axis=1, kind="stable")
+        ids[part] = np.take_along_axis(found, order, axis=1)
+        similarity[part] = np.take_along_axis(near, order, axis=1)
+    return ids, similarity
+
+
+class _Sum:
+    """What one model did on one query, over all rows of that query."""
+
+    def __init__(self) -> None:
+        self.answers = self.scored = self.counted = 0
+        self.quality = self.tokens = 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        self.answers += outcome.count
+        if outcome.quality is not None:
+            self.scored += outcome.count
+            self.quality += outcome.quality * outcome.count
+        if outcome.output_tokens is not None:
+            self.counted += outcome.count
+            self.tokens += outcome.output_tokens * outcome.count
+
+
+def gather(rows: Iterable[Row], models: Sequence[str]) -> tuple[Snapshot, frozenset[str]]:
+    """Puts rows into arrays, without embeddings; rows of one query are averaged with counts.
+
+    Args:
+        rows: the history.
+        models: the models whose outcomes are kept, in the order of the arrays' columns.
+
+    Returns:
+        The snapshot, its embeddings (n, 0), and the names in the history that are not in `models`;
+        what those models did is left out, and a query that only they answered with it.
+    """
+    column = {model: index for index, model in enumerate(models)}
+    sums: dict[str, dict[int, _Sum]] = {}
+    unknown: set[str] = set()
+    for row in rows:
+        for model, outcome in row.outcomes.items():
+            if model not in column:
+                unknown.add(model)
+            elif outcome.quality is not None or outcome.output_tokens is not None:
+                known = sums.setdefault(row.query, {})
+                known.setdefault(column[model], _Sum()).add(outcome)
+    shape = (len(sums), len(models))
+    quality, tokens = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
+    weight = np.zeros(shape, np.float32)
+    for index, known in enumerate(sums.values()):
+        for at, total in known.items():
+            weight[index, at] = total.answers
+            if total.scored:
+                quality[index, at] = total.quality / total.scored
+            if total.counted:
+                tokens[index, at] = total.tokens / total.counted
+    embeddings = np.zeros((len(sums), 0), np.float32)
+    return Snapshot(list(sums), embeddings, quality, tokens, weight), frozenset(unknown)
