@@ -59,6 +59,7 @@ class Engine:
     """Generates for many requests at once; each joins and leaves the running batch on its own.
 
     Args:
+        name: our name of the model, for the errors.
         model: a causal language model on one device.
         ends: tokens that end an answer.
         context_window: most tokens of a prompt and its answer.
@@ -71,6 +72,7 @@ class Engine:
 
     def __init__(
         self,
+        name: str,
         model: PreTrainedModel,
         *,
         ends: Sequence[int],
@@ -78,6 +80,7 @@ class Engine:
         max_running: int,
         timeout: float,
     ) -> None:
+        self._name = name
         self._ends = list(ends)
         self._timeout = timeout
         self._outputs = _Outputs()
@@ -92,8 +95,8 @@ class Engine:
         longest = infer_max_single_request_tokens(self._manager.batch_processor.cache)
         if longest < context_window:
             raise ValueError(
-                f"the memory left holds {longest} tokens of the context window of "
-                f"{context_window}; set a smaller context_window"
+                f"model '{name}': the memory left holds {longest} tokens of the context window "
+                f"of {context_window}; set a smaller context_window"
             )
         # A thread started by a daemon is one: a process that forgets to close us can still end.
         starter = threading.Thread(target=self._manager.start, daemon=True)
@@ -129,12 +132,14 @@ class Engine:
                 decoding=decoding,
             )
             if accepted is None:
-                raise ProviderError("the engine has stopped")
+                raise ProviderError(f"the engine of model '{self._name}' has stopped")
             known, finished = 0, False
             while not finished:
                 output = await self._next(outputs)
                 if output.error is not None:
-                    raise ProviderError(f"the engine failed: {output.error}")
+                    raise ProviderError(
+                        f"the engine of model '{self._name}' failed: {output.error}"
+                    )
                 tokens, finished = output.generated_tokens[known:], output.is_finished()
                 known += len(tokens)
                 yield tokens
@@ -148,7 +153,9 @@ class Engine:
             async with asyncio.timeout(self._timeout):
                 output = await outputs.get()
         except TimeoutError:
-            raise DeadlineExceeded(f"no token came for {self._timeout:g} seconds") from None
+            raise DeadlineExceeded(
+                f"no token of model '{self._name}' came for {self._timeout:g} seconds"
+            ) from None
         while not outputs.empty():
             output = outputs.get_nowait()
         return output
@@ -157,7 +164,10 @@ class Engine:
         """Raises ProviderError if the engine's thread has ended."""
         status = self._manager.background_thread_status
         if status.can_accept_new_requests() is not None or not self._manager.is_running():
-            raise ProviderError(f"the engine has stopped: {status.fatal_error or 'it was closed'}")
+            raise ProviderError(
+                f"the engine of model '{self._name}' has stopped: "
+                f"{status.fatal_error or 'it was closed'}"
+            )
 
     def close(self) -> None:
         """Stops the engine; what is running fails. Blocks till its thread has ended."""
@@ -175,7 +185,7 @@ def _batching(
 ) -> ContinuousBatchingConfig:
     common: dict[str, Any] = {
         "max_requests_per_batch": max_running,
-        "max_queue_size": 0,  # the backend bounds what waits
+        "max_queue_size": 0,  # Ray Serve bounds what it is given
         # A grammar must know the last token before it allows the next.
         "use_async_batching": False,
         # What is done to the scores differs from batch to batch.

@@ -24,7 +24,6 @@ from deployments.decoding import Decoding, Sampling
 from deployments.errors import (
     ContextLengthExceeded,
     InvalidRequest,
-    Overloaded,
     UnsupportedParameter,
 )
 from deployments.instructions import (
@@ -93,7 +92,6 @@ class HuggingFaceBackend:
     """
 
     def __init__(self, config: HuggingFaceConfig) -> None:
-        self._config = config
         self._model, self._tokenizer = _load(config)
         self._defaults = self._model.generation_config
         self._ends = _ends(self._model, self._tokenizer, config)
@@ -109,6 +107,7 @@ class HuggingFaceBackend:
             self._ends,
         )
         self._engine = Engine(
+            config.name,
             self._model,
             ends=self._ends,
             context_window=self._context,
@@ -116,25 +115,14 @@ class HuggingFaceBackend:
             timeout=config.timeout,
         )
         self._preparers = ThreadPoolExecutor(_PREPARERS, thread_name_prefix="prompt")
-        self._ongoing = 0
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """See `Backend.chat`."""
         request.require(SUPPORTED)
-        if self._ongoing >= 2 * self._config.max_ongoing_requests:
-            raise Overloaded(
-                f"model '{request.model}' is answering {self._config.max_ongoing_requests} "
-                "requests and as many wait",
-                retry_after=1.0,
-            )
-        self._ongoing += 1
-        try:
-            loop = asyncio.get_running_loop()
-            job = await loop.run_in_executor(self._preparers, self._prepare, request)
-            async for chunk in self._answer(job):
-                yield chunk
-        finally:
-            self._ongoing -= 1
+        loop = asyncio.get_running_loop()
+        job = await loop.run_in_executor(self._preparers, self._prepare, request)
+        async for chunk in self._answer(job):
+            yield chunk
 
     async def check_health(self) -> None:
         """See `Backend.check_health`."""
@@ -248,14 +236,15 @@ class _ChatTemplate:
                 f"the chat template of model '{request.model}' has no option '{unknown[0]}'",
                 param="chat_template_kwargs",
             )
-        turns = native_turns(request) if self._knows_tools else plain_turns(request)
-        if not self._knows_system:
-            turns = without_system(turns)
-        tools = offered_tools(request) if self._knows_tools else []
         try:
+            turns = native_turns(request) if self._knows_tools else plain_turns(request)
+            if not self._knows_system:
+                turns = without_system(turns)
+            tools = offered_tools(request) if self._knows_tools else []
             text = self._render(turns, tools, options)
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
-            # A template says what it does not take by an error of its own or of an operation.
+        except (jinja2.TemplateError, TypeError, ValueError, RecursionError) as error:
+            # A template says what it does not take by an error of its own or of an operation; and
+            # what is nested too deeply can't be written.
             raise InvalidRequest(
                 f"the chat template of model '{request.model}' refuses the messages: {error}",
                 param="messages",
@@ -288,10 +277,7 @@ class _ChatTemplate:
 
 def _load(config: HuggingFaceConfig) -> tuple[PreTrainedModel, Any]:
     name = config.provider_model
-    placement: dict[str, Any] = {}
-    if config.max_gpu_memory:
-        # In order, so that a model which fits on the first GPU stays there.
-        placement = {"device_map": "sequential", "max_memory": config.max_gpu_memory}
+    placement = _placement(config)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=config.dtype, **placement)
@@ -305,15 +291,24 @@ def _load(config: HuggingFaceConfig) -> tuple[PreTrainedModel, Any]:
             f"model '{config.name}': '{name}' has no tokenizer.json (a fast tokenizer), "
             "which streaming needs"
         )
-    if not placement:
-        model = model.to(torch.device(config.eval_device or ("cuda" if config.num_gpus else "cpu")))
-    elif len(devices := set(model.hf_device_map.values()) - {"cpu", "disk"}) > 1:
-        raise ValueError(
-            f"model '{config.name}': it takes {len(devices)} GPUs, and continuous batching runs on "
-            "one; raise max_gpu_memory, or serve it by backend: vllm with "
-            "engine: {tensor_parallel_size: …}"
-        )
-    return model, tokenizer
+    return (model if placement else model.to(_device(config))), tokenizer
+
+
+def _placement(config: HuggingFaceConfig) -> dict[str, Any]:
+    """How accelerate is to place the model, where its memory is bounded.
+
+    Ray shows a replica no GPU but its own, and counts from 0.
+    """
+    if not config.max_gpu_memory:
+        return {}
+    memory = dict(enumerate(config.max_gpu_memory.values()))
+    return {"device_map": "sequential", "max_memory": memory}
+
+
+def _device(config: HuggingFaceConfig) -> torch.device:
+    """Where the model goes otherwise; whichever GPU the config names, it is the replica's first."""
+    wanted = config.eval_device or ("cuda" if config.num_gpus else "cpu")
+    return torch.device(torch.device(wanted).type)
 
 
 def _ends(model: PreTrainedModel, tokenizer: Any, config: HuggingFaceConfig) -> list[int]:

@@ -113,8 +113,10 @@ def _text(message: Message) -> str:
 def _call(function: Any) -> dict[str, Any]:
     try:
         arguments = json.loads(function["arguments"] or "{}")
-    except ValueError:
-        # A client may send back what a model got wrong: it is shown as it was.
+        json.dumps(arguments, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        # A client may send back what a model got wrong, or what can't be written again, such as
+        # half a surrogate pair: it is shown as it was.
         arguments = function["arguments"]
     return {"name": function["name"], "arguments": arguments}
 

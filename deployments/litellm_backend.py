@@ -343,6 +343,7 @@ def _is_too_long(error: Exception) -> bool:
 def _reason(error: Exception) -> str:
     """What the provider said, without what LiteLLM puts before and around it."""
     message = str(getattr(error, "message", error))
+    message = message.partition("Traceback (most recent call last)")[0].strip()
     message = re.sub(r"^((litellm\.)?\w+(Error|Exception)(: | - ))+", "", message)
     message = re.sub(r"^b'(.*)'$", r"\1", message).replace("\\'", "'")  # as Python prints bytes
     try:

@@ -63,7 +63,10 @@ class _Answer:
         self._context_window = context_window
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
-        self._arguments: list[str] = []  # of each call
+        self._text = _Pieces()
+        self._reasoning = _Pieces()
+        self._calls: list[_Pieces] = []  # the arguments of each call, as they come
+        self._arguments: list[str] = []  # of each call, so far
         self._ids: dict[int, str] = {}  # the provider's, by its index
         self._indices: dict[int, int] = {}  # ours, by the provider's
 
@@ -100,20 +103,31 @@ class _Answer:
                 f"the provider of model '{self._request.model}' did not report the tokens used"
             )
         said = _FINISH_REASONS[self._finish_reason]
-        return Chunk(finish_reason=self._true_reason(said, self._usage), usage=self._usage)
+        rests = [pieces.end() for pieces in self._calls]
+        return Chunk(
+            text=self._text.end(),
+            reasoning=self._reasoning.end(),
+            tool_calls=tuple(
+                ToolCallDelta(index=i, arguments=rest) for i, rest in enumerate(rests) if rest
+            ),
+            finish_reason=self._true_reason(said, self._usage),
+            usage=self._usage,
+        )
 
     def _chunk(self, delta: Any, logprobs: Any) -> Chunk:
+        # vLLM says `reasoning`, most others and LiteLLM `reasoning_content`.
+        reasoning = _text(getattr(delta, "reasoning_content", None)) or _text(
+            getattr(delta, "reasoning", None)
+        )
         return Chunk(
-            text=_text(delta.content),
-            # vLLM says `reasoning`, most others and LiteLLM `reasoning_content`.
-            reasoning=_text(getattr(delta, "reasoning_content", None))
-            or _text(getattr(delta, "reasoning", None)),
+            text=self._text.add(_text(delta.content)),
+            reasoning=self._reasoning.add(reasoning),
             tool_calls=tuple(self._call(call) for call in delta.tool_calls or ()),
             logprobs=_entries(logprobs),
         )
 
     def _call(self, delta: Any) -> ToolCallDelta:
-        name = _text(delta.function.name)
+        name = _whole(_text(delta.function.name))
         arguments = _text(delta.function.arguments)
         # Where a provider sends several calls each in a chunk of its own, LiteLLM gives all of
         # them the index 0: so it is the id that makes a call, or the name where there is none.
@@ -122,7 +136,8 @@ class _Answer:
         if theirs not in self._indices or starts:
             self._indices[theirs] = len(self._arguments)
             self._ids[theirs] = delta.id or f"call_{uuid4().hex}"
-            self._arguments.append(arguments)
+            self._calls.append(_Pieces())
+            self._arguments.append(arguments := self._calls[-1].add(arguments))
             return ToolCallDelta(
                 index=self._indices[theirs],
                 id=self._ids[theirs],
@@ -130,7 +145,7 @@ class _Answer:
                 arguments=arguments,
             )
         index = self._indices[theirs]
-        self._arguments[index] += arguments
+        self._arguments[index] += (arguments := self._calls[index].add(arguments))
         return ToolCallDelta(index=index, arguments=arguments)
 
     def _true_reason(self, said: FinishReason, usage: Usage) -> FinishReason:
@@ -152,6 +167,28 @@ class _Answer:
         return "length" if ran_out and not _is_json(self._arguments[-1]) else "tool_calls"
 
 
+class _Pieces:
+    """Text in pieces that may part a surrogate pair, as JSON's escapes write an emoji."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def add(self, piece: str) -> str:
+        """The next text that is whole: a first half of a pair waits for its second."""
+        text = self._half + piece
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        return _whole(text.removesuffix(self._half))
+
+    def end(self) -> str:
+        """What still waits."""
+        return _whole(self._half)
+
+
+def _whole(text: str) -> str:
+    """Joins surrogate pairs; one without its other half, which UTF-8 can't hold, becomes U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 def _text(value: Any) -> str:
     if value is not None and not isinstance(value, str):
         raise TypeError("not a string")
@@ -161,7 +198,7 @@ def _text(value: Any) -> str:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or none that Python can read
         return False
     return True
 

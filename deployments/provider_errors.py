@@ -1,5 +1,6 @@
 """What the error tables of the backends share: from a library's error to one of ours."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from deployments.errors import (
     RequestTooLarge,
     Unreachable,
 )
+
+logger = logging.getLogger("ray.serve")
 
 _QUOTED = 500  # characters; what a proxy on the way says may be a whole page
 _WHAT_HAPPENED: Mapping[type[LLMError], str] = {
@@ -43,11 +46,12 @@ def translated(translate: Callable[[Exception], LLMError | None]) -> Iterator[No
         yield
     except LLMError:
         raise
-    except Exception as error:  # the table says what each one is
+    except Exception as error:  # noqa: BLE001 - the table says what each one is
         ours = translate(error)
         if ours is None:
-            raise LLMError(f"the backend failed: {type(error).__name__}") from error
-        # Without its cause: a library's error may quote the request's headers, our key among them.
+            logger.error("a backend failed: %s", type(error).__name__)
+            ours = LLMError(f"the backend failed: {type(error).__name__}")
+        # Without its cause: an error may quote the request's headers, our key among them.
         raise ours from None
 
 
@@ -78,9 +82,9 @@ def explain(
         headers: of the provider's response; `Retry-After` is read from them.
     """
     what = next(text for known, text in _WHAT_HAPPENED.items() if issubclass(kind, known))
-    quoted = "" if kind in _UNQUOTED else reason.strip()[:_QUOTED]
     if secret:
-        quoted = quoted.replace(secret, "…")
+        reason = reason.replace(secret, "…")
+    quoted = "" if kind in _UNQUOTED else reason.strip()[:_QUOTED]
     message = f"model '{model}' {what}" + (f": {quoted}" if quoted else "")
     return kind(message, param=param, retry_after=_retry_after(headers or {}))
 

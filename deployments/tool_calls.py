@@ -219,7 +219,7 @@ class TemplateReader:
         else:
             try:
                 events = parse()
-            except ValueError:
+            except (ValueError, RecursionError):
                 # The model broke its own format: from here on, what it writes is text.
                 self._broken = True
                 events = [{"type": "region_chunk", "field": "", "text": self._region + text}]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from jsonschema import validate
 from tiny_models import CHATML_WITH_TOOLS, CONTEXT, byte_tokenizer, random_model, reciting_model
 
@@ -18,11 +19,10 @@ from deployments.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
     InvalidRequest,
-    Overloaded,
     ProviderError,
     UnsupportedParameter,
 )
-from deployments.huggingface_backend import HuggingFaceBackend
+from deployments.huggingface_backend import HuggingFaceBackend, _device, _placement
 
 WEATHER = {
     "type": "function",
@@ -302,6 +302,15 @@ async def test_an_unknown_option_of_the_chat_template_is_refused(
         await answer(random_weights, ask(chat_template_kwargs={"enable_thinking": True}))
 
 
+async def test_what_a_template_cannot_write_for_its_depth_is_refused(
+    reciting: HuggingFaceBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    too_deep = "{%- macro again() %}{{ again() }}{% endmacro %}{{ again() }}"
+    monkeypatch.setattr(reciting._template, "_source", too_deep)
+    with pytest.raises(InvalidRequest, match="chat template of model 'tiny'"):
+        await answer(reciting, ask("one"))
+
+
 async def test_images_are_refused(random_weights: HuggingFaceBackend) -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     request = ChatRequest(model="tiny", messages=[{"role": "user", "content": [image]}])
@@ -516,16 +525,6 @@ async def test_a_cancelled_task_leaves_the_batch(random_weights: HuggingFaceBack
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await settled(random_weights)
-    assert random_weights._ongoing == 0
-
-
-async def test_too_many_at_once_are_refused(own: Any) -> None:
-    backend = own(max_ongoing_requests=2)
-    tasks = [asyncio.create_task(answer(backend, ask(max_tokens=20))) for _ in range(6)]
-    replies = await asyncio.gather(*tasks, return_exceptions=True)
-    refused = [reply for reply in replies if isinstance(reply, Overloaded)]
-    assert len(refused) == 2
-    assert len([reply for reply in replies if isinstance(reply, Chunk)]) == 4
 
 
 async def test_a_full_cache_starts_answers_anew_without_changing_them(
@@ -552,7 +551,7 @@ async def test_one_failing_request_leaves_the_others(random_weights: HuggingFace
         """The engine checks the type of what a request brings."""
 
     other = asyncio.create_task(answer(random_weights, ask(max_tokens=40)))
-    with pytest.raises(ProviderError):
+    with pytest.raises(ProviderError, match="'tiny'"):
         async for _ in random_weights._engine.generate([1, 2], 5, Unknown()):  # type: ignore[arg-type]
             pass
     assert (await other).finish_reason == "length"
@@ -571,18 +570,18 @@ async def test_a_dead_engine_fails_its_requests_and_the_health_check(
         raise RuntimeError("the device is lost")
 
     monkeypatch.setattr(backend._engine._manager.batch_processor, "prepare_next_batch", break_down)
-    with pytest.raises(ProviderError, match="the device is lost"):
+    with pytest.raises(ProviderError, match=r"'tiny' failed: .*the device is lost"):
         async for _ in chunks:
             pass
-    with pytest.raises(ProviderError):
+    with pytest.raises(ProviderError, match="'tiny'"):
         await answer(backend, ask())
-    with pytest.raises(ProviderError, match="the engine has stopped"):
+    with pytest.raises(ProviderError, match="the engine of model 'tiny' has stopped"):
         await backend.check_health()
 
 
 async def test_silence_ends_in_time(own: Any) -> None:
     backend = own(timeout=0.2)
-    with backend._engine._manager.pause(), pytest.raises(DeadlineExceeded):
+    with backend._engine._manager.pause(), pytest.raises(DeadlineExceeded, match="'tiny'"):
         await answer(backend, ask(max_tokens=5))
 
 
@@ -611,6 +610,27 @@ def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ValueError, match="no chat template"):
         HuggingFaceBackend(config(folder))
+
+
+@pytest.mark.parametrize(
+    ("fields", "device"),
+    [
+        ({}, "cpu"),
+        ({"eval_device": "cpu"}, "cpu"),
+        ({"eval_device": "cuda:3"}, "cuda"),
+        ({"gpus": 0.5}, "cuda"),
+    ],
+)
+def test_whichever_gpu_is_named_is_the_first_that_the_replica_sees(
+    tmp_path: Path, fields: dict[str, Any], device: str
+) -> None:
+    given = config(tmp_path, **fields)
+    assert (_device(given), _placement(given)) == (torch.device(device), {})
+
+
+def test_the_memory_of_a_gpu_bounds_the_first_that_the_replica_sees(tmp_path: Path) -> None:
+    placement = _placement(config(tmp_path, max_gpu_memory={3: "24GB"}))
+    assert placement["max_memory"] == {0: "24GB"}
 
 
 def test_a_context_window_over_the_models_is_refused(tmp_path: Path) -> None:

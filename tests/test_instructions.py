@@ -87,10 +87,16 @@ def test_calls_and_results_stay_calls_and_results_for_a_template_that_knows_them
     assert (tool["role"], tool["name"], tool["content"]) == ("tool", "weather", "sunny")
 
 
-def test_arguments_that_are_no_json_are_shown_as_they_were() -> None:
-    broken = {**CALL, "function": {"name": "weather", "arguments": "Paris"}}
-    turns = native_turns(ask([USER, {"role": "assistant", "tool_calls": [broken]}]))
-    assert turns[1]["tool_calls"][0]["function"]["arguments"] == "Paris"
+@pytest.mark.parametrize(
+    "arguments",
+    ["Paris", "[" * 100_000, "9" * 5000, '{"city": "\\ud83d"}'],
+    ids=["no JSON", "too deep", "too long a number", "half a surrogate pair"],
+)
+def test_arguments_that_cannot_be_read_are_shown_as_they_were(arguments: str) -> None:
+    broken = {**CALL, "function": {"name": "weather", "arguments": arguments}}
+    request = ask([USER, {"role": "assistant", "tool_calls": [broken]}])
+    assert native_turns(request)[1]["tool_calls"][0]["function"]["arguments"] == arguments
+    assert json.dumps(arguments) in plain_turns(request)[1]["content"]
 
 
 def test_a_schema_is_told_to_every_template() -> None:
