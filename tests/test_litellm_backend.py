@@ -329,7 +329,7 @@ async def test_what_would_be_lost_is_refused(
 @pytest.mark.parametrize("provider", ["openai", "hosted_vllm"])
 async def test_the_request_goes_out_as_it_was_asked(connect: Connect, provider: str) -> None:
     request = ask(
-        max_tokens=5,
+        max_tokens=7,
         max_completion_tokens=7,
         temperature=0.5,
         seed=3,

@@ -148,7 +148,7 @@ async def test_a_wrong_key_is_the_operators_fault(
 
 async def test_the_request_goes_out_as_it_was_asked(connect: Connect) -> None:
     request = ask(
-        max_tokens=5,
+        max_tokens=7,
         max_completion_tokens=7,
         temperature=0.5,
         seed=3,
