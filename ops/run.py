@@ -53,8 +53,11 @@ def main() -> None:
 
 def _wait_until_ready(url: str) -> None:
     deadline = time.monotonic() + _STARTUP_S
-    while not _ready(url):
+    while True:
         (application,) = rayserve.status().applications.values()
+        # Each question at the door is a line in the log, so it comes last.
+        if application.status == "RUNNING" and _ready(url):
+            return
         failed = application.status == "DEPLOY_FAILED"
         if failed or time.monotonic() > deadline:
             reasons = [
