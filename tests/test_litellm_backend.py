@@ -178,7 +178,7 @@ async def test_an_answer_closed_early_is_stopped_on_the_server(
         request = ask(tools=[long_tool(schema)], tool_choice="required", max_tokens=1800)
     async with aclosing(real.chat(request)) as chunks:
         await anext(chunks)
-        assert await asyncio.to_thread(vllm_server.running_requests) == 1
+        await asyncio.to_thread(vllm_server.wait_until_running)
     deadline = time.monotonic() + 10
     while await asyncio.to_thread(vllm_server.running_requests):
         assert time.monotonic() < deadline, "the server goes on for nobody"

@@ -102,7 +102,7 @@ async def test_an_answer_closed_early_is_stopped_on_the_server(
 ) -> None:
     async with aclosing(real.chat(ask(response_format=LONG, stream=True))) as chunks:
         await anext(chunks)
-        assert await asyncio.to_thread(vllm_server.running_requests) == 1
+        await asyncio.to_thread(vllm_server.wait_until_running)
     await until_idle(vllm_server)
 
 

@@ -42,6 +42,13 @@ class VLLMServer:
             if line.startswith(("vllm:num_requests_running", "vllm:num_requests_waiting{"))
         )
 
+    def wait_until_running(self) -> None:
+        """Waits for the engine to say that it generates: its gauge follows a moment later."""
+        deadline = time.monotonic() + 5
+        while not self.running_requests():
+            assert time.monotonic() < deadline, "the engine generates for nobody"
+            time.sleep(0.02)
+
 
 @pytest.fixture(scope="session")
 def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServer]:
