@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from serve.routing.dual import assign, cheapest_above
+from serve.routing.dual import assign, above_floor
 
 
 def batch(n, m, seed=0):
@@ -163,8 +163,8 @@ def test_bad_input_is_refused(change, message):
 def test_the_floor_takes_the_cheapest_that_is_good_enough_else_the_best():
     quality, cost = np.array([0.5, 0.8, 0.9]), np.array([1.0, 2.0, 3.0])
     everyone = np.ones(3, bool)
-    assert cheapest_above(quality, cost, 0.7, everyone) == 1
-    assert cheapest_above(quality, cost, 0.95, everyone) == 2
-    assert cheapest_above(quality, cost, 0.7, np.array([True, False, True])) == 2
+    assert above_floor(quality, cost, 0.7, everyone).tolist() == [1, 2, 0]
+    assert above_floor(quality, cost, 0.95, everyone).tolist() == [2, 1, 0]
+    assert above_floor(quality, cost, 0.7, np.array([True, False, True])).tolist() == [2, 0]
     with pytest.raises(ValueError, match="no candidate"):
-        cheapest_above(quality, cost, 0.7, ~everyone)
+        above_floor(quality, cost, 0.7, ~everyone)

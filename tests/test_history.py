@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from serve.routing.history import BadRow, read_history
+from deployments.store.history import BadRow, read_history
 
 GOOD = {
     "query": "What is 2 + 2?",

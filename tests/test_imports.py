@@ -17,7 +17,7 @@ def test_importing_the_app_wakes_no_heavy_library() -> None:
 
 
 def test_deployments_import_nothing_of_serve() -> None:
-    for path in (ROOT / "deployments").glob("*.py"):
+    for path in (ROOT / "deployments").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = (
                 [alias.name for alias in node.names]

@@ -20,7 +20,7 @@ def run(policy, quality, cost):
     everyone = np.ones(quality.shape[1], bool)
     total = np.zeros(2)
     for q, c in zip(quality, cost, strict=True):
-        choice, policy = policy.decide(q, c, everyone)
+        (choice, *_), policy = policy.decide(q, c, everyone)
         total += c[choice], q[choice]
     return total[0], total[1] / len(quality), policy
 
@@ -58,7 +58,7 @@ def test_callers_with_different_requirements_do_not_disturb_each_other():
     total = {0.55: 0.0, 0.78: 0.0}
     for q, c in zip(quality, cost, strict=True):
         for requirement in policies:
-            choice, policies[requirement] = policies[requirement].decide(q, c, everyone)
+            (choice, *_), policies[requirement] = policies[requirement].decide(q, c, everyone)
             total[requirement] += q[choice]
     assert policies[0.55] == alone[2]
     assert total[0.55] / 1000 == pytest.approx(0.55, abs=0.02)
@@ -77,10 +77,10 @@ def test_a_model_that_may_not_answer_is_not_chosen_and_a_single_one_moves_nothin
     quality, cost = stream(50, seed=7)
     policy = Policy(0.7)
     for q, c in zip(quality, cost, strict=True):
-        choice, policy = policy.decide(q, c, np.array([True, False, True, False, True]))
-        assert choice in (0, 2, 4)
-    choice, after = policy.decide(quality[0], cost[0], np.arange(5) == 3)
-    assert (choice, after) == (3, policy)
+        ranked, policy = policy.decide(q, c, np.array([True, False, True, False, True]))
+        assert sorted(ranked) == [0, 2, 4]
+    ranked, after = policy.decide(quality[0], cost[0], np.arange(5) == 3)
+    assert (ranked.tolist(), after) == ([3], policy)
     with pytest.raises(ValueError, match="no candidate"):
         policy.decide(quality[0], cost[0], np.zeros(5, bool))
 

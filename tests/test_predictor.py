@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from serve.routing.evidence import Snapshot
+from deployments.store.evidence import Snapshot
+from deployments.store.nearest import nearest
 from serve.routing.learned import BlendPredictor, refit
-from serve.routing.memory import MemoryEvidence, nearest
+from serve.routing.memory import MemoryEvidence
 from serve.routing.predictor import NeighbourPredictor, believed, default_n_similar, price_prior
 from serve.routing.prices import Price
 from serve.routing.ridge import fit_ridge

@@ -20,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from serve.routing.dual import Floats, assign
-from serve.routing.evidence import Floats32, Integers, Snapshot
+from deployments.store.evidence import Floats32, Integers, Snapshot
 from serve.routing.learned import refit
-from serve.routing.memory import MemoryEvidence, nearest
-from serve.routing.minilm import MiniLM
+from deployments.store.nearest import nearest
+from serve.routing.memory import MemoryEvidence
+from deployments.encoder import MiniLM
 from serve.routing.online import Policy
 from serve.routing.predictor import default_n_similar, price_prior
 from serve.routing.prices import Price, costs
@@ -251,7 +252,8 @@ def smart(data: Data, splits: list[Split], requirements: Floats) -> Ours:
             batch[number, test] = assign(quality[test], cost[test], aim).choice
             policy = Policy.started(requirement, fitted.backtest.quality, past_cost, optimism)
             for row in order:
-                online[number, row], policy = policy.decide(quality[row], cost[row], everyone)
+                ranked, policy = policy.decide(quality[row], cost[row], everyone)
+                online[number, row] = ranked[0]
     return Ours(quality, cost, batch, online, accepted, seconds)
 
 

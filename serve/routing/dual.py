@@ -169,18 +169,18 @@ def assign(
     return assign_within(problem, limits)
 
 
-def cheapest_above(quality: Floats, cost: Floats, floor: float, allowed: Booleans) -> int:
-    """The cheapest allowed model with at least the quality `floor`, else the best; arrays (m,).
+def above_floor(quality: Floats, cost: Floats, floor: float, allowed: Booleans) -> Integers:
+    """Columns of the allowed models, best first: those with at least the quality `floor` by their
+    cost, then the others by their quality; arrays (m,).
 
     Raises:
         ValueError: no model is allowed.
     """
     if not allowed.any():
         raise ValueError("the request has no candidate model")
-    enough = allowed & (quality >= floor)
-    if enough.any():
-        return int(np.where(enough, cost, np.inf).argmin())
-    return int(np.where(allowed, quality, -np.inf).argmax())
+    enough = quality >= floor
+    order = np.lexsort((np.where(enough, cost, -quality), ~enough))
+    return order[allowed[order]]
 
 
 def _assign_freely(problem: Problem) -> Assignment:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from deployments.store.evidence import Floats32, Means, Neighbours, Snapshot
+from deployments.store.nearest import nearest
 from serve.routing.dual import Floats, assign
-from serve.routing.evidence import Floats32, Means, Neighbours, Snapshot
-from serve.routing.memory import nearest
 from serve.routing.predictor import (
     NeighbourPredictor,
     Prediction,

@@ -4,14 +4,13 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from serve.routing.evidence import Floats32, Means, Neighbours, Snapshot
-from serve.routing.history import Outcome, Row
-
-_SIMILARITIES = 2**26  # of one block of new queries; bounds the memory that a product takes
+from deployments.store.evidence import Floats32, Means, Neighbours, Snapshot
+from deployments.store.history import Outcome, Row
+from deployments.store.nearest import nearest
 
 
 class MemoryEvidence:
-    """Exact nearest neighbours over a snapshot. Implements serve.routing.evidence.Evidence."""
+    """Exact nearest neighbours over a snapshot. Implements deployments.store.evidence.Evidence."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -32,27 +31,6 @@ class MemoryEvidence:
             self.snapshot.output_tokens[ids],
             self.snapshot.weight[ids],
         )
-
-
-def nearest(
-    embeddings: Floats32, past: Floats32, k: int
-) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]], Floats32]:
-    """Row numbers and cosines, each (b, min(k, n)), of the k rows of `past` nearest to each
-    embedding, nearest first; all rows are of length 1."""
-    n = len(past)
-    k = min(k, n)
-    ids = np.zeros((len(embeddings), k), np.int64)
-    similarity = np.zeros((len(embeddings), k), np.float32)
-    block = max(1, _SIMILARITIES // max(1, n))
-    for start in range(0, len(embeddings) if k else 0, block):
-        part = slice(start, start + block)
-        cosine = embeddings[part] @ past.T
-        found = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
-        near = np.take_along_axis(cosine, found, axis=1)
-        order = np.argsort(-near, axis=1, kind="stable")
-        ids[part] = np.take_along_axis(found, order, axis=1)
-        similarity[part] = np.take_along_axis(near, order, axis=1)
-    return ids, similarity
 
 
 class _Sum:

@@ -13,8 +13,11 @@ from math import exp, sqrt
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from serve.routing.dual import Booleans, Floats, assign, check_requirement
+
+Ranked = npt.NDArray[np.intp]
 
 _FIRST_STEP, _LAST_STEP = 4.0, 0.05
 _TRUST = 1000  # a batch's multiplier counts as much as that of so many decisions
@@ -90,13 +93,17 @@ class Policy:
         bias = self.error / (self.scores + _CAUTION)
         return min(max(bias, -_LARGEST_BIAS), _LARGEST_BIAS)
 
-    def decide(self, quality: Floats, cost: Floats, allowed: Booleans) -> tuple[int, "Policy"]:
-        """Chooses a model for one request, and gives the policy for the next one.
+    def decide(self, quality: Floats, cost: Floats, allowed: Booleans) -> tuple[Ranked, "Policy"]:
+        """Ranks the models for one request, and gives the policy for the next one.
 
         Args:
             quality: (m,) predicted qualities.
             cost: (m,) predicted costs in USD.
             allowed: (m,) which models may answer; a model that is down or full may not.
+
+        Returns:
+            The columns of the allowed models, best first: the first is the choice, the others are
+            for when it fails. And the policy, moved by the choice.
 
         Raises:
             ValueError: no model is allowed.
@@ -106,16 +113,16 @@ class Policy:
             raise ValueError("the request has no candidate model")
         if candidates.size == 1:
             # No choice was made, so it must not move the price that others' choices are made at.
-            return int(candidates[0]), self
+            return candidates, self
         q, c = quality[candidates], cost[candidates]
         spread = float(c.max() - c.min())
         age = min(self.decisions, _MEMORY)
         scale = (self.scale * age + spread) / (age + 1)
         multiplier = scale * exp(_START) if self.multiplier is None else self.multiplier
-        chosen = int((c - multiplier * q).argmin())
+        order = np.argsort(c - multiplier * q, kind="stable")
         step = max(_LAST_STEP, _FIRST_STEP / sqrt(self.decisions + 1))
-        moved = multiplier * exp(step * (self.aim - float(q[chosen])))
-        return int(candidates[chosen]), replace(
+        moved = multiplier * exp(step * (self.aim - float(q[order[0]])))
+        return candidates[order], replace(
             self,
             multiplier=min(max(moved, scale * exp(_LOWEST)), scale * exp(_HIGHEST)),
             scale=scale,

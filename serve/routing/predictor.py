@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from deployments.store.evidence import Floats32, Means, Neighbours
 from serve.routing.dual import Floats
-from serve.routing.evidence import Floats32, Means, Neighbours
 from serve.routing.prices import Price
 
 TEMPERATURE = 0.12  # of the kernel exp(−(1 − cosine) / temperature)

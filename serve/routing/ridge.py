@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deployments.store.evidence import Floats32, Snapshot
 from serve.routing.dual import Floats
-from serve.routing.evidence import Floats32, Snapshot
 from serve.routing.features import text_features
 
 _PENALTIES = np.geomspace(10, 1e5, 13)

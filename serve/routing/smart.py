@@ -9,24 +9,20 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from serve.routing.dual import Assignment, Booleans, Floats, assign, check_requirement
-from serve.routing.evidence import Floats32, Snapshot
-from serve.routing.history import History, read_history
-from serve.routing.learned import refit
+from deployments.encoder import MiniLM
+from deployments.store.evidence import Floats32, Snapshot
+from deployments.store.history import History, read_history
+from serve.routing.dual import Assignment, Booleans, Floats, check_requirement
+from serve.routing.forecaster import Forecaster
 from serve.routing.memory import MemoryEvidence, gather
-from serve.routing.minilm import MiniLM
-from serve.routing.predictor import Prediction, default_n_similar, price_prior
-from serve.routing.prices import costs, price_of
+from serve.routing.predictor import Prediction
+from serve.routing.prices import price_of
 
 logger = logging.getLogger(__name__)
 
 LLM = str | Mapping[str, Any]
 Embed = Callable[[Sequence[str]], Floats32]
-
-_BLOCK = 256  # queries predicted at a time; bounds the memory that neighbours' outcomes take
-_CHARACTERS_PER_TOKEN = 4.0  # of past queries: near enough to weigh their prompts' costs
 
 
 class SmartRouting:
@@ -58,20 +54,14 @@ class SmartRouting:
         embed: Embed | None = None,
     ) -> None:
         self._index = _index(llm_configs)
-        if n_similar < 1:
-            raise ValueError(f"n_similar must be 1 or more, not {n_similar}")
         self.performance_requirement = performance_requirement
-        self._prices = [price_of(config) for config in llm_configs]
+        prices = [price_of(config) for config in llm_configs]
         self._embed = embed or MiniLM()
-        prior = _prior(llm_configs, price_prior(self._prices))
-        snapshot = self._learn(history)
-        self._evidence = MemoryEvidence(snapshot)
-        self._n_similar = max(n_similar, default_n_similar(len(snapshot)))
-        fitted = refit(snapshot, prior, self._n_similar)
-        self._predictor, self._backtest = fitted.predictor, fitted.backtest
-        lengths = [len(query) / _CHARACTERS_PER_TOKEN for query in fitted.queries]
-        self._past_cost = costs(self._prices, np.array(lengths), self._backtest.output_tokens)
-        self._optimism: dict[tuple[float, tuple[int, ...]], float] = {}
+        snapshot = self._read(history)
+        priors = [_prior(config) for config in llm_configs]
+        self._forecaster = Forecaster(MemoryEvidence(snapshot), prices, priors, n_similar)
+        if len(snapshot):
+            self._forecaster.adopt(self._forecaster.refit(snapshot))
 
     @property
     def performance_requirement(self) -> float:
@@ -123,12 +113,8 @@ class SmartRouting:
             raise ValueError("every input token length must be a number, 0 or more")
         allowed = self._allowed(selected_llms, len(queries))
         prediction = self._predict(queries)
-        cost = costs(self._prices, tokens, prediction.output_tokens)
-        optimism = self._optimism_at(np.flatnonzero(allowed.any(axis=0)))
-        aim = min(max(self._requirement + optimism, 0.0), 1.0)
-        answer = assign(prediction.quality, cost, aim, allowed=allowed)
-        quality = answer.quality - (aim - self._requirement)
-        return replace(answer, quality=min(max(quality, 0.0), 1.0))
+        cost = self._forecaster.costs(tokens, prediction)
+        return self._forecaster.assign(prediction, cost, self._requirement, allowed)
 
     def predict(
         self, queries: Sequence[str], models: Sequence[LLM] | None = None
@@ -152,30 +138,15 @@ class SmartRouting:
         for number, query in enumerate(queries):
             if not isinstance(query, str) or not query.strip():
                 raise ValueError(f"query {number} is empty")
-        embeddings = self._embeddings(queries)
-        parts = [
-            self._predictor.predict(
-                queries[start : start + _BLOCK],
-                embeddings[start : start + _BLOCK],
-                self._evidence.neighbours(embeddings[start : start + _BLOCK], self._n_similar),
-                self._evidence.means(),
-            )
-            for start in range(0, len(queries), _BLOCK)
-        ]
-        empty = np.zeros((0, len(self._index)))
-        return Prediction(
-            np.concatenate([empty, *(part.quality for part in parts)]),
-            np.concatenate([empty, *(part.output_tokens for part in parts)]),
-            np.concatenate([empty, *(part.uncertainty for part in parts)]),
-        )
+        return self._forecaster.predict(queries, self._embeddings(queries))
 
     def _embeddings(self, queries: Sequence[str]) -> Floats32:
         """Of no use, and not made, while nothing is known to be near to."""
-        if not len(self._evidence):
+        if not len(self._forecaster.evidence):
             return np.zeros((len(queries), 0), np.float32)
         return self._embed(queries)
 
-    def _learn(self, history: History | None) -> Snapshot:
+    def _read(self, history: History | None) -> Snapshot:
         models = list(self._index)
         snapshot, unknown = gather(read_history(history if history is not None else ()), models)
         if unknown and not len(snapshot):
@@ -187,15 +158,6 @@ class SmartRouting:
         if not len(snapshot):
             return snapshot
         return replace(snapshot, embeddings=self._embed(snapshot.queries))
-
-    def _optimism_at(self, columns: npt.NDArray[np.intp]) -> float:
-        key = (self._requirement, tuple(int(column) for column in columns))
-        if key not in self._optimism:
-            self._optimism.clear()  # one at a time is enough: requirements are rarely changed
-            self._optimism[key] = self._backtest.optimism(
-                self._past_cost, self._requirement, columns
-            )
-        return self._optimism[key]
 
     def _allowed(self, selected: Sequence[LLM] | Sequence[Sequence[LLM]], queries: int) -> Booleans:
         """(n, m) whether a model may answer a query."""
@@ -224,7 +186,7 @@ class SmartRouting:
             raise ValueError(f"no model is called '{name}'; there are: {known}")
         column = self._index[name]
         if not isinstance(llm, str):
-            price = self._prices[column]
+            price = self._forecaster.prices[column]
             for key, ours in (
                 ("cost_per_input_token", price.input),
                 ("cost_per_output_token", price.output),
@@ -256,13 +218,7 @@ def _name(llm: LLM) -> str:
     return name
 
 
-def _prior(llm_configs: Sequence[Mapping[str, Any]], priced: Floats) -> Floats:
-    """(m,) each config's own `prior_quality`, else the one by its price."""
-    prior = priced.copy()
-    for column, config in enumerate(llm_configs):
-        own = config.get("prior_quality")
-        if own is not None:
-            if not 0 <= own <= 1:
-                raise ValueError(f"prior_quality of '{config['name']}' must be between 0 and 1")
-            prior[column] = own
-    return prior
+def _prior(config: Mapping[str, Any]) -> float:
+    """A config's own `prior_quality`, NaN where it has none."""
+    own = config.get("prior_quality")
+    return float("nan") if own is None else float(own)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from serve.routing.evidence import Floats32
+from deployments.store.evidence import Floats32
 
 _TOKENS = 256  # what the model was trained on; what is longer is cut
 _CHARACTERS = 20 * _TOKENS  # no text needs to be tokenised further than this

@@ -1,0 +1,136 @@
+"""What a query will be worth and cost on each model: evidence, a fitted predictor, and prices.
+
+A library call and the shared actor of the server forecast by the same class; they differ only in
+where the evidence lies.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from deployments.store.evidence import Evidence, Floats32, Snapshot
+from serve.routing.dual import Assignment, Booleans, Floats, assign
+from serve.routing.learned import Refit, refit
+from serve.routing.online import Policy
+from serve.routing.predictor import Prediction, default_n_similar, price_prior
+from serve.routing.prices import Price, costs
+
+CHARACTERS_PER_TOKEN = 4.0  # where nothing is known: near enough to weigh prompts' costs
+
+_BLOCK = 256  # queries predicted at a time; bounds the memory that neighbours' outcomes take
+
+
+class Forecaster:
+    """Predicts from evidence; fitted on a snapshot of it, it also knows how far off it is.
+
+    Args:
+        evidence: the past queries.
+        prices: of the m models.
+        own_priors: (m,) qualities to begin with; NaN where the price shall tell.
+        n_similar: the fewest past queries to predict from; as evidence grows, more are looked at.
+
+    Raises:
+        ValueError: `n_similar` is under 1, or a prior is not between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        prices: Sequence[Price],
+        own_priors: npt.ArrayLike | None = None,
+        n_similar: int = 16,
+    ) -> None:
+        if n_similar < 1:
+            raise ValueError(f"n_similar must be 1 or more, not {n_similar}")
+        own = np.full(len(prices), np.nan) if own_priors is None else np.array(own_priors, float)
+        if not ((own >= 0) & (own <= 1) | np.isnan(own)).all():
+            raise ValueError(f"prior_quality must be between 0 and 1, not {own.tolist()}")
+        self.evidence = evidence
+        self.prices = list(prices)
+        self._n_similar = n_similar
+        self._prior = np.where(np.isnan(own), price_prior(self.prices), own)
+        self._characters_per_token = CHARACTERS_PER_TOKEN
+        self.adopt(self.refit(_nothing(len(self.prices))))
+
+    def refit(self, snapshot: Snapshot) -> Refit:
+        """Fits a predictor on past queries. Takes seconds to a minute and changes nothing yet."""
+        return refit(snapshot, self._prior, max(self._n_similar, default_n_similar(len(snapshot))))
+
+    def adopt(self, fitted: Refit) -> None:
+        """Swaps in what `refit` gave, whole."""
+        self._fitted = fitted
+        lengths = [len(query) / self._characters_per_token for query in fitted.queries]
+        self._past_cost = costs(self.prices, np.array(lengths), fitted.backtest.output_tokens)
+        self._optimism: dict[tuple[float, tuple[int, ...]], float] = {}
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the fitted predictor was better than neighbours alone, and so is in use."""
+        return self._fitted.accepted
+
+    @property
+    def rows_fitted(self) -> int:
+        """How many past queries tell how far off the predictions are."""
+        return len(self._fitted.queries)
+
+    def predict(self, queries: Sequence[str], embeddings: Floats32) -> Prediction:
+        """Predictions for b queries, given their embeddings (b, d)."""
+        k = max(self._n_similar, default_n_similar(len(self.evidence)))
+        means = self.evidence.means()
+        parts = []
+        for start in range(0, len(queries), _BLOCK):
+            near = self.evidence.neighbours(embeddings[start : start + _BLOCK], k)
+            texts, vectors = queries[start : start + _BLOCK], embeddings[start : start + _BLOCK]
+            parts.append(self._fitted.predictor.predict(texts, vectors, near, means))
+        if len(parts) == 1:
+            return parts[0]
+        empty = np.zeros((0, len(self.prices)))
+        return Prediction(
+            np.concatenate([empty, *(part.quality for part in parts)]),
+            np.concatenate([empty, *(part.output_tokens for part in parts)]),
+            np.concatenate([empty, *(part.uncertainty for part in parts)]),
+        )
+
+    def costs(self, input_tokens: npt.ArrayLike, prediction: Prediction) -> Floats:
+        """Predicted USD, (b, m), of queries whose prompts have these lengths (b,)."""
+        return costs(self.prices, np.asarray(input_tokens, np.float64), prediction.output_tokens)
+
+    def optimism(self, requirement: float, columns: Sequence[int]) -> float:
+        """How much too high predictions are for what a requirement makes these models answer."""
+        key = (requirement, tuple(columns))
+        if key not in self._optimism:
+            if len(self._optimism) >= 1000:
+                self._optimism.clear()
+            backtest = self._fitted.backtest
+            self._optimism[key] = backtest.optimism(self._past_cost, requirement, columns)
+        return self._optimism[key]
+
+    def start_policy(self, requirement: float, columns: Sequence[int]) -> Policy:
+        """A policy for these candidates, begun at the multiplier that past queries would have
+        had. Takes tens of milliseconds."""
+        optimism = self.optimism(requirement, columns)
+        quality = self._fitted.backtest.quality[:, columns]
+        return Policy.started(requirement, quality, self._past_cost[:, columns], optimism)
+
+    def assign(
+        self,
+        prediction: Prediction,
+        cost: Floats,
+        requirement: float,
+        allowed: Booleans,
+        capacities: npt.ArrayLike | None = None,
+    ) -> Assignment:
+        """Optimises a batch; its `quality` is what predictions say less what they were too high
+        by on past queries. See `serve.routing.dual.assign`."""
+        optimism = self.optimism(requirement, [int(c) for c in np.flatnonzero(allowed.any(axis=0))])
+        aim = min(max(requirement + optimism, 0.0), 1.0)
+        answer = assign(prediction.quality, cost, aim, allowed=allowed, capacities=capacities)
+        quality = answer.quality - (aim - requirement)
+        return replace(answer, quality=min(max(quality, 0.0), 1.0))
+
+
+def _nothing(models: int) -> Snapshot:
+    none = np.zeros((0, models), np.float32)
+    return Snapshot([], np.zeros((0, 0), np.float32), none, none, none)
