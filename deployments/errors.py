@@ -8,6 +8,7 @@ LLMError                          500
 │   ├── RequestTimeout            408
 │   └── RequestTooLarge           413
 ├── ModelNotFound                 404
+├── UnknownAnswer                 404
 ├── RateLimited                   429  the provider says: later
 ├── Overloaded                    429  our own queue is full
 ├── ProviderRejected              502  our key or our config is wrong there
@@ -104,6 +105,14 @@ class ModelNotFound(LLMError):
     status = 404
     type = "invalid_request_error"
     code = "model_not_found"
+
+
+class UnknownAnswer(LLMError):
+    """No answer of that id is known."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "answer_not_found"
 
 
 class RateLimited(LLMError):

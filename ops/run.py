@@ -6,10 +6,13 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import ray
 from ray import serve as rayserve
+from ray.serve.deployment import Application
 
 from serve.app import DEFAULT_CONFIG, build
 from serve.config import ConfigError
@@ -28,22 +31,38 @@ def main() -> None:
         app = build({"config": args.config})
     except ConfigError as error:
         sys.exit(str(error))
-    if _taken(args.port):
+    if taken(args.port):
         sys.exit(f"port {args.port} is in use; choose another: make run PORT=8001")
 
     # A supervisor's way to end it does as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        with serving(app, args.port) as url:
+            _print_ready(url)
+            while True:
+                signal.pause()
+    except KeyboardInterrupt:
+        pass
+
+
+@contextmanager
+def serving(app: Application, port: int) -> Iterator[str]:
+    """Serves an application on a Ray of its own till the block ends; gives its URL once every
+    model answers.
+
+    Raises:
+        SystemExit: it did not start; the message says why.
+    """
+    try:
         ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
-        rayserve.start(http_options={"host": "127.0.0.1", "port": args.port})
+        rayserve.start(http_options={"host": "127.0.0.1", "port": port})
         rayserve.run_many([rayserve.RunTarget(app)], wait_for_applications_running=False)
-        url = f"http://localhost:{args.port}"
+        url = f"http://localhost:{port}"
         _wait_until_ready(url)
-        _print_ready(url)
-        while True:
-            signal.pause()
+        yield url
     except KeyboardInterrupt:
         print("\nstopping …", flush=True)
+        raise
     finally:
         # A second Ctrl-C must not leave half of it running.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -70,7 +89,7 @@ def _wait_until_ready(url: str) -> None:
         time.sleep(0.5)
 
 
-def _taken(port: int) -> bool:
+def taken(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

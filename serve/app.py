@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deployments.embedder import EMBEDDER, deploy_embedder
 from ray.serve.config import DeploymentActorConfig
 from ray.serve.deployment import Application
 
 from deployments.config import ModelConfig
 from deployments.replica import GRACE_S, deploy
 from deployments.sequence import Sequence as SequenceActor
-from serve.config import load_config
+from serve.config import AppConfig, ConfigError, Settings, StoreConfig, load_config
+from serve.decider_actor import DeciderActor
 from serve.ingress import RouterDeployment
-from serve.turns import ACTOR_NAME
+from serve.routing.prices import price_of
+from serve.shared_decider import ACTOR_NAME as DECIDER
+from serve.turns import ACTOR_NAME as SEQUENCE
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "ops" / "demo" / "llms.yaml"
 
@@ -33,6 +37,13 @@ def build(args: dict[str, Any]) -> Application:
     config = load_config(args)
     models = config.llms.models
     names = deployment_names(models)
+    actors: list[dict[Any, Any] | DeploymentActorConfig] = [
+        DeploymentActorConfig(name=SEQUENCE, actor_class=SequenceActor)
+    ]
+    embedder = None
+    if store := config.llms.store:
+        actors.append(_decider(models, store))
+        embedder = deploy_embedder(store.embedding_model, store.embedder)
     router = RouterDeployment.options(
         autoscaling_config=config.server.autoscaling.model_dump(exclude_unset=True),
         ray_actor_options={"num_cpus": 0.5},
@@ -40,11 +51,46 @@ def build(args: dict[str, Any]) -> Application:
         max_ongoing_requests=1000,
         max_queued_requests=1000,
         graceful_shutdown_timeout_s=GRACE_S,
-        user_config=config.llms.router.model_dump(),
-        deployment_actors=[DeploymentActorConfig(name=ACTOR_NAME, actor_class=SequenceActor)],
+        user_config=_settings(config).model_dump(),
+        deployment_actors=actors,
     )
-    handles = {model.name: deploy(model, names[model.name]) for model in models}
-    return router.bind(config, handles, names)
+    # Prices change without a restart, so they are no part of what a restart is for.
+    bare = [_without_prices(model) for model in models]
+    config = config.model_copy(update={"llms": config.llms.model_copy(update={"models": bare})})
+    handles = {model.name: deploy(model, names[model.name]) for model in bare}
+    return router.bind(config, handles, names, embedder)
+
+
+def _settings(config: AppConfig) -> Settings:
+    """What may change without a restart.
+
+    Raises:
+        ConfigError: smart routing is to be had, and a model has no price.
+    """
+    prices = {}
+    for index, model in enumerate(config.llms.models):
+        own = model.cost_per_input_token, model.cost_per_output_token
+        if config.llms.store is None and None in own:
+            continue
+        try:
+            price = price_of(model.model_dump())
+        except ValueError as error:
+            raise ConfigError(f"llms.models.{index}: {error}") from None
+        prices[model.name] = (price.input, price.output)
+    return Settings(router=config.llms.router, prices=prices)
+
+
+def _without_prices(model: ModelConfig) -> ModelConfig:
+    return model.model_copy(update={"cost_per_input_token": None, "cost_per_output_token": None})
+
+
+def _decider(models: Sequence[ModelConfig], store: StoreConfig) -> DeploymentActorConfig:
+    priors = {m.name: m.prior_quality for m in models if m.prior_quality is not None}
+    return DeploymentActorConfig(
+        name=DECIDER,
+        actor_class=DeciderActor,
+        init_kwargs={"models": [m.name for m in models], "priors": priors, "store": store},
+    )
 
 
 def deployment_names(models: Sequence[ModelConfig]) -> dict[str, str]:
@@ -53,7 +99,7 @@ def deployment_names(models: Sequence[ModelConfig]) -> dict[str, str]:
     Where two would collide, the later one gets a piece of its hash, so that the names don't depend
     on chance.
     """
-    taken = {"Router"}
+    taken = {"Router", EMBEDDER}
     names = {}
     for model in models:
         safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", model.name)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ logger = logging.getLogger("ray.serve")
 
 _PERIOD_S = 1.0
 _PATIENCE_S = 10.0
+_REST_S, _LONGEST_REST_S = 1.0, 30.0
 _FAILED = ("UNHEALTHY", "DEPLOY_FAILED")
 
 
@@ -35,11 +37,18 @@ class Availability:
         self._deployment_names = deployment_names
         unknown = ModelState(available=True, status="UNKNOWN", replicas=0, message="")
         self.states: dict[str, ModelState] = dict.fromkeys(models, unknown)
+        self._full_until: dict[str, float] = dict.fromkeys(models, 0.0)
         self._watcher: asyncio.Task[None] | None = None
 
     def running(self, names: list[str]) -> list[str]:
-        """Those of `names` that can answer now."""
-        return [name for name in names if self.states[name].available]
+        """Those of `names` that can answer now: without the full ones, unless all are full."""
+        running = [name for name in names if self.states[name].available]
+        now = time.monotonic()
+        return [name for name in running if self._full_until[name] <= now] or running
+
+    def rest(self, name: str, seconds: float | None) -> None:
+        """Passes a model over for a while, since it has as many requests as it can take."""
+        self._full_until[name] = time.monotonic() + min(seconds or _REST_S, _LONGEST_REST_S)
 
     async def watch(self) -> None:
         """Looks once, then goes on looking in the background."""

@@ -1,5 +1,6 @@
 """The configuration of the application: its models and its router, checked before it starts."""
 
+import re
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -18,7 +19,9 @@ from pydantic import (
 )
 
 from deployments.config import Autoscaling, ModelConfig
+from deployments.encoder import DEFAULT_MODEL
 from deployments.registry import KINDS, kind_of
+from serve.queries import QueryChoice
 
 if TYPE_CHECKING:
     AnyModel = ModelConfig
@@ -36,9 +39,61 @@ class _Section(BaseModel):
 
 
 class RouterConfig(_Section):
-    """How requests are routed. What stands here changes without a restart."""
+    """How requests are routed. What stands here changes without a restart.
 
-    strategy: Literal["sequential"] = "sequential"
+    `performance_requirement` is the mean quality that smart routing holds, 0 to 1; `n_similar` the
+    fewest past queries that it predicts from; `query` what of a conversation is embedded;
+    `show_queries` whether `/v1/route` shows the texts of past queries.
+    """
+
+    strategy: Literal["sequential", "smart"] = "sequential"
+    performance_requirement: Annotated[float, Field(ge=0, le=1)] = 0.7
+    n_similar: Annotated[int, Field(ge=1, le=10_000)] = 16
+    query: QueryChoice = "last_user_message"
+    show_queries: bool = False
+
+
+class Settings(_Section):
+    """What router replicas take without a restart: Ray Serve's `user_config`.
+
+    `prices` are USD for one token of the prompt and of the answer, by model; of every model where
+    smart routing is to be had, else of those that have one.
+    """
+
+    router: RouterConfig
+    prices: dict[str, tuple[float, float]]
+
+
+class StoreConfig(_Section):
+    """Where smart routing keeps past queries, and how many of them.
+
+    `url` is SQLAlchemy's (SQLite, PostgreSQL); "${NAME}" in it is an environment variable of the
+    cluster. `history` are files that are taken in at the first start, `embedding_model` is a
+    sentence-transformers name or folder.
+    """
+
+    url: str | None = None
+    history: tuple[str, ...] = ()
+    embedding_model: str = DEFAULT_MODEL
+    most_queries: Annotated[int, Field(ge=1)] = 1_000_000
+    most_days: Annotated[float, Field(gt=0)] | None = None
+    embedder: Autoscaling = Autoscaling(min_replicas=1, max_replicas=4)
+
+    @field_validator("history", mode="before")
+    @classmethod
+    def _one_file_or_more(cls, history: Any) -> Any:
+        return [history] if isinstance(history, str) else history
+
+    @field_validator("url")
+    @classmethod
+    def _no_literal_password(cls, url: str | None) -> str | None:
+        # The message must not repeat the value: a password may stand in it.
+        if url is not None and re.search(r"://[^/@]*:(?!\$\{)[^/@]+@", url):
+            raise ValueError(
+                "a password is not written into the config; put it, or the whole URL, into an "
+                "environment variable and write its name: url: ${STORE_URL}"
+            )
+        return url
 
 
 # A router waits for models, so it takes many requests at once.
@@ -69,8 +124,18 @@ class LLMs(_Section):
 
     models: Annotated[list[AnyModel], Field(min_length=1)]
     router: RouterConfig = RouterConfig()
+    store: StoreConfig | None = None
     log_mode: Literal["console"] = "console"
     use_context_manager: Literal[False] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _smart_routing_has_a_store(cls, llms: Any) -> Any:
+        if not isinstance(llms, dict) or llms.get("store") is not None:
+            return llms
+        router = llms.get("router")
+        smart = isinstance(router, dict) and router.get("strategy") == "smart"
+        return {**llms, "store": {}} if smart else llms
 
     @model_validator(mode="after")
     def _names_are_sound(self) -> "LLMs":
@@ -97,8 +162,8 @@ class AppConfig(_Section):
 def load_config(args: dict[str, Any]) -> AppConfig:
     """Reads a configuration: inline, or from the YAML file that `config` names.
 
-    A `model` that starts with "./" or "../" is a folder beside that file (inline: beside the
-    working directory).
+    A `model` or a history of the store that starts with "./" or "../" lies beside that file
+    (inline: beside the working directory); so does a SQLite file with a relative path.
 
     Raises:
         ConfigError: with the path of every key at fault.
@@ -148,18 +213,33 @@ class _Loader(yaml.SafeLoader):
 
 
 def _with_folders(args: dict[str, Any], base: Path) -> dict[str, Any]:
-    """`args` with the relative model folders made absolute."""
+    """`args` with relative paths made absolute. What is not of the right shape stays as it is, to
+    be refused where its shape is checked."""
     llms = args.get("llms")
-    if not isinstance(llms, dict) or not isinstance(llms.get("models"), list):
+    if not isinstance(llms, dict):
         return args
 
-    def resolved(model: Any) -> Any:
-        folder = model.get("model") if isinstance(model, dict) else None
-        if isinstance(folder, str) and folder.startswith(("./", "../")):
-            return {**model, "model": str((base / folder).resolve())}
-        return model
+    def resolved(path: Any) -> Any:
+        relative = isinstance(path, str) and path.startswith(("./", "../"))
+        return str((base / path).resolve()) if relative else path
 
-    return {**args, "llms": {**llms, "models": [resolved(model) for model in llms["models"]]}}
+    def model_resolved(model: Any) -> Any:
+        has_model = isinstance(model, dict) and "model" in model
+        return {**model, "model": resolved(model["model"])} if has_model else model
+
+    llms = dict(llms)
+    if isinstance(llms.get("models"), list):
+        llms["models"] = [model_resolved(model) for model in llms["models"]]
+    if isinstance(llms.get("store"), dict):
+        llms["store"] = store = dict(llms["store"])
+        if isinstance(store.get("history"), list | tuple):
+            store["history"] = [resolved(path) for path in store["history"]]
+        elif "history" in store:
+            store["history"] = resolved(store["history"])
+        url = store.get("url")
+        if isinstance(url, str) and re.match(r"sqlite:///[^/:$]", url):
+            store["url"] = f"sqlite:///{(base / url.removeprefix('sqlite:///')).resolve()}"
+    return {**args, "llms": llms}
 
 
 def _without_tag(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:

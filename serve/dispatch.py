@@ -1,6 +1,7 @@
 """Sends a request to the first of the ranked models that begins to answer."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk
-from deployments.errors import DeadlineExceeded, LLMError, ModelUnavailable
+from deployments.errors import DeadlineExceeded, LLMError, ModelUnavailable, Overloaded, RateLimited
 from serve.availability import Availability
 from serve.failures import translate
 
@@ -25,10 +26,12 @@ MAX_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer that has begun: `chunks` gives all of it, the first without a wait."""
+    """An answer that has begun: `chunks` gives all of it, the first without a wait; `started` is
+    when its model was asked, by `time.monotonic`."""
 
     model: str
     attempts: int
+    started: float
     chunks: AsyncGenerator[Chunk, None]
 
 
@@ -60,6 +63,7 @@ class Dispatcher:
         """
         failures: list[LLMError] = []
         for name in ranked:
+            started = time.monotonic()
             chunks = self._ask(name, request)
             try:
                 first = await anext(chunks)
@@ -68,8 +72,10 @@ class Dispatcher:
             except StopAsyncIteration:
                 failures.append(ModelUnavailable(f"model '{name}' gave no answer"))
             else:
-                return Answer(name, len(failures) + 1, _with_first(first, chunks))
+                return Answer(name, len(failures) + 1, started, _with_first(first, chunks))
             last = failures[-1]
+            if isinstance(last, Overloaded | RateLimited):
+                self._availability.rest(name, last.retry_after)
             if not (last.retryable or last.elsewhere):
                 break
             if sum(failure.retryable for failure in failures) == MAX_ATTEMPTS:

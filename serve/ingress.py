@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Request, Response
@@ -13,29 +13,37 @@ from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
 from deployments.config import ModelConfig
-from deployments.contract import merge
+from deployments.contract import Chunk, merge
 from deployments.errors import (
+    InvalidRequest,
     LLMError,
     ModelNotFound,
     ModelUnavailable,
     RequestTimeout,
     RequestTooLarge,
+    UnknownAnswer,
 )
 from serve.availability import Availability
+from serve.batches import Batch
 from serve.candidates import AUTO, able, candidates, fallbacks
-from serve.config import AppConfig, RouterConfig
-from serve.dispatch import Dispatcher
+from serve.config import AppConfig, Settings
+from serve.dispatch import Answer, Dispatcher
 from serve.failures import error_headers, error_json, from_status
+from serve.learning import Lesson, cost
+from serve.queries import prompt_characters, query_of
 from serve.replies import completion, events, new_id
-from serve.requests import ParsedRequest, parse
+from serve.requests import Feedback, ParsedRequest, parse, parse_as
+from serve.routing.prices import Price
 from serve.routing.sequential import SequentialStrategy
-from serve.routing.strategy import Strategy
+from serve.routing.strategy import Asked, Ranking, Strategy
+from serve.smart import Smart
 from serve.turns import SharedTurns
 
 logger = logging.getLogger("ray.serve")
 
 _LONG_BODY = 2**16  # bytes
 _BODY_S = 60
+_STATUS_S = 2.0
 
 api = FastAPI(
     title="LLM Cores on Ray Serve",
@@ -51,17 +59,28 @@ class Router:
         config: AppConfig,
         handles: Mapping[str, DeploymentHandle[Any]],
         deployment_names: Mapping[str, str],
+        embedder: DeploymentHandle[Any] | None,
     ) -> None:
         self._models: dict[str, ModelConfig] = {model.name: model for model in config.llms.models}
         self._max_body_bytes = config.server.max_body_bytes
         self._availability = Availability(self._models, deployment_names)
         self._dispatcher = Dispatcher(self._models, handles, self._availability)
-        self._strategies = {"sequential": SequentialStrategy(SharedTurns().next)}
+        self._strategies: dict[str, Strategy] = {
+            "sequential": SequentialStrategy(SharedTurns().next)
+        }
+        self._smart = Smart(embedder) if embedder is not None else None
+        if self._smart is not None:
+            self._strategies["smart"] = self._smart.strategy
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Takes new router settings; Ray Serve calls it at the start and on each change."""
-        self._settings = RouterConfig.model_validate(user_config)
+        settings = Settings.model_validate(user_config)
+        if settings.router.strategy not in self._strategies:
+            raise ValueError("llms.router.strategy: smart routing needs `llms.store`")
+        self._settings = settings
         await self._availability.watch()
+        if self._smart is not None:
+            await self._smart.configure(settings)
 
     @api.post("/v1/chat/completions")
     async def chat_completions(self, request: Request) -> Response:
@@ -72,25 +91,63 @@ class Router:
         body = await self._body(request)
         # A long body is read beside the event loop, or every other stream would wait for it.
         parsed = parse(body) if len(body) < _LONG_BODY else await asyncio.to_thread(parse, body)
-        strategy = self._strategies[parsed.wishes.router.strategy or self._settings.strategy]
-        answer = await self._dispatcher.send(parsed.chat, await self._rank(parsed, strategy))
+        strategy = self._strategy(parsed.wishes.router.strategy)
+        asked = self._asked(parsed)
+        ranking = await strategy.rank(asked) if asked.available else Ranking([])
+        models = self._with_fallbacks(parsed, asked, ranking)
+        answer = await self._dispatcher.send(parsed.chat, models)
         id = new_id()
+        chunks = self._followed(id, asked, ranking, answer)
         headers = {
             "x-router-model": answer.model,
             "x-router-strategy": strategy.name,
             "x-router-attempts": str(answer.attempts),
         }
+        if ranking.reason:
+            headers["x-router-reason"] = ranking.reason
         if parsed.chat.stream:
             options = parsed.chat.stream_options or {}
             stream = events(
-                answer.chunks,
+                chunks,
                 id=id,
                 model=answer.model,
                 include_usage=bool(options.get("include_usage")),
             )
             return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
-        whole = merge([chunk async for chunk in answer.chunks])
+        whole = merge([chunk async for chunk in chunks])
+        usd = cost(self._price(answer.model), whole.usage)
+        if usd is not None:
+            headers["x-router-cost"] = f"{usd:.9g}"
         return _json(completion(whole, id=id, model=answer.model), headers=headers)
+
+    @api.post("/v1/route")
+    async def route(self, request: Request) -> Response:
+        """Decides for a batch of queries without calling a model, and says why."""
+        batch = parse_as(Batch, await self._body(request))
+        smart = self._needs_smart()
+        known = {
+            name: candidates(AUTO, [name], self._models)
+            for names in batch.candidates(list(self._models))
+            for name in names
+        }
+        running = set(self._availability.running(list(known)))
+        allowed = [
+            [name for name in names if name in running]
+            for names in batch.candidates(list(self._models))
+        ]
+        return _json(await smart.route(batch, allowed))
+
+    @api.post("/v1/feedback")
+    async def feedback(self, request: Request) -> Response:
+        """What an answer was worth: `{"id": "chatcmpl-…", "score": 0 to 1}`."""
+        given = parse_as(Feedback, await self._body(request))
+        if not await self._needs_smart().feedback(given.id, given.score):
+            raise UnknownAnswer(
+                f"no answer '{given.id}' is known: it is older than is kept, had no text to learn "
+                "from, or never was",
+                param="id",
+            )
+        return _json({"object": "feedback", "id": given.id, "score": given.score})
 
     @api.get("/v1/models")
     async def list_models(self) -> Response:
@@ -126,23 +183,80 @@ class Router:
             }
             for name, state in states.items()
         }
-        return _json({"status": status, "models": models}, status=200 if running else 503)
+        health: dict[str, Any] = {"status": status, "models": models}
+        if self._smart is not None:
+            health["store"] = store = await self._smart.status(_STATUS_S)
+            if store["status"] != "ready" and status == "ready":
+                health["status"] = "degraded"
+        return _json(health, status=200 if running else 503)
 
-    async def _rank(self, parsed: ParsedRequest, strategy: Strategy) -> list[str]:
-        """The models to ask, best first: those that may, can and are running."""
+    def _strategy(self, wanted: str | None) -> Strategy:
+        if wanted == "smart":
+            self._needs_smart()
+        return self._strategies[wanted or self._settings.router.strategy]
+
+    def _needs_smart(self) -> Smart:
+        if self._smart is None:
+            raise InvalidRequest(
+                "this server has no smart routing; its configuration needs `llms.router.strategy: "
+                "smart` or `llms.store`",
+                param="router.strategy",
+            )
+        return self._smart
+
+    def _asked(self, parsed: ParsedRequest) -> Asked:
+        """What strategies are told: the models that may, can and are running, and the query."""
         names = candidates(parsed.chat.model, parsed.wishes.models, self._models)
         capable = able(parsed.chat, names, self._models)
-        running = self._availability.running(capable)
-        ranked = await strategy.rank(running) if running else []
+        available = self._availability.running(capable)
+        if self._smart is None:
+            return Asked(capable, available)
+        query = query_of(parsed.chat, self._settings.router.query)
+        wishes = parsed.wishes.router
+        return Asked(
+            capable,
+            available,
+            query,
+            prompt_characters(parsed.chat),
+            self._smart.embedding(query),
+            wishes.performance_requirement,
+            wishes.floor,
+        )
+
+    def _with_fallbacks(self, parsed: ParsedRequest, asked: Asked, ranking: Ranking) -> list[str]:
+        """The models to ask, best first."""
+        ranked = ranking.models
         if parsed.wishes.models is None:  # who names a set wants no other model
-            others = fallbacks(parsed.chat, capable, self._models)
+            others = fallbacks(parsed.chat, asked.candidates, self._models)
             ranked = list(dict.fromkeys([*ranked, *self._availability.running(others)]))
         if not ranked:
             raise ModelUnavailable(
-                f"no replica is running of: {', '.join(capable)}; /health/ready says why",
+                f"no replica is running of: {', '.join(asked.candidates)}; /health/ready says why",
                 retry_after=1,
             )
         return ranked
+
+    def _followed(
+        self, id: str, asked: Asked, ranking: Ranking, answer: Answer
+    ) -> AsyncGenerator[Chunk, None]:
+        """The answer's chunks; what they teach goes to the store, if there is one."""
+        if self._smart is None or asked.embedding is None:
+            return answer.chunks
+        lesson = Lesson(
+            id,
+            answer.model,
+            asked.query,
+            asked.characters,
+            ranking.quality.get(answer.model),
+            ranking.policy,
+            self._price(answer.model),
+            answer.started,
+        )
+        return self._smart.learner.follow(answer.chunks, lesson, asked.embedding)
+
+    def _price(self, model: str) -> Price | None:
+        price = self._settings.prices.get(model)
+        return Price(*price) if price is not None else None
 
     async def _body(self, request: Request) -> bytes:
         body = bytearray()
@@ -169,14 +283,14 @@ class Router:
                 "capabilities": sorted(abilities),
                 "available": available,
             }
-        model = self._models[name]
+        model, price = self._models[name], self._price(name)
         return {
             **described,
             "owned_by": model.backend,
             "capabilities": sorted(model.abilities),
             "context_window": model.context_window,
-            "cost_per_input_token": model.cost_per_input_token,
-            "cost_per_output_token": model.cost_per_output_token,
+            "cost_per_input_token": price and price.input,
+            "cost_per_output_token": price and price.output,
             "available": states[name].available,
         }
 

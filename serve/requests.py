@@ -1,7 +1,7 @@
 """From the bytes of a body to a request and the caller's wishes for its routing."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,16 +10,28 @@ from deployments.contract import ChatRequest
 from deployments.errors import InvalidRequest, UnsupportedParameter
 from deployments.json_schema import check_schema
 
+Model = TypeVar("Model", bound=BaseModel)
+
 # Checking a schema takes a second for each few thousand properties.
 _MAX_SCHEMA_CHARACTERS = 2**18
 
 
 class RouterOptions(BaseModel):
-    """`router`: settings for this request alone."""
+    """`router`: settings for this request alone.
+
+    `mode` says what `performance_requirement` is: the mean quality to hold over all requests that
+    want the same ("mean"), or the least quality predicted for this one ("floor").
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    strategy: Literal["sequential"] | None = None
+    strategy: Literal["sequential", "smart"] | None = None
+    performance_requirement: Annotated[float, Field(ge=0, le=1)] | None = None
+    mode: Literal["mean", "floor"] = "mean"
+
+    @property
+    def floor(self) -> bool:
+        return self.mode == "floor"
 
 
 class RoutingWishes(BaseModel):
@@ -29,6 +41,15 @@ class RoutingWishes(BaseModel):
 
     models: Annotated[list[str], Field(min_length=1)] | None = None
     router: RouterOptions = RouterOptions()
+
+
+class Feedback(BaseModel):
+    """What an answer was worth: `id` is the completion's, `score` is 0 to 1."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+    score: Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -45,15 +66,10 @@ def parse(body: bytes) -> ParsedRequest:
     Raises:
         InvalidRequest: with the field at fault in `param`.
     """
-    try:
-        fields = pydantic_core.from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise InvalidRequest("the body must be a JSON object")
+    fields = _fields(body)
     # To OpenAI's clients a null is a field left out.
     fields = {key: value for key, value in fields.items() if value is not None}
-    wishes = {key: fields.pop(key) for key in ("models", "router") if key in fields}
+    wishes: dict[str, Any] = {k: fields.pop(k) for k in ("models", "router") if k in fields}
     try:
         parsed = ParsedRequest(
             ChatRequest.model_validate(fields), RoutingWishes.model_validate(wishes)
@@ -62,6 +78,29 @@ def parse(body: bytes) -> ParsedRequest:
         raise _explain(error, {**fields, **wishes}) from None
     _check_schemas(parsed.chat)
     return parsed
+
+
+def parse_as(model: type[Model], body: bytes) -> Model:
+    """Reads a body that is one object of ours.
+
+    Raises:
+        InvalidRequest: with the field at fault in `param`.
+    """
+    fields = _fields(body)
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise _explain(error, fields) from None
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    try:
+        fields = pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    return fields
 
 
 def _explain(error: ValidationError, fields: dict[str, Any]) -> InvalidRequest:

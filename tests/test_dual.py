@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from serve.routing.dual import assign, above_floor
+from serve.routing.dual import above_floor, assign
 
 
 def batch(n, m, seed=0):

@@ -7,6 +7,7 @@ import pytest
 from deployments.sequence import MAX_SETS, Turns
 from serve.routing import SequentialRouting
 from serve.routing.sequential import SequentialStrategy, rotate
+from serve.routing.strategy import Asked
 
 CONFIGS = [
     {"name": "gpt-4o-mini", "backend": "openai"},
@@ -69,10 +70,12 @@ async def test_a_ranking_holds_every_candidate_once_and_moves_on() -> None:
         return turns.next(key)
 
     strategy = SequentialStrategy(next_turn)
-    ranked = [await strategy.rank(["c", "a", "b"]) for _ in range(3)]
+    asked = Asked(candidates=["c", "a", "b"], available=["c", "a", "b"])
+    ranked = [(await strategy.rank(asked)).models for _ in range(3)]
     assert ranked == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]]
     # The order in which a caller writes the names makes no other set of them.
-    assert await strategy.rank(["b", "c", "a"]) == rotate(["a", "b", "c"], 3)
+    other = Asked(candidates=["b", "c", "a"], available=["b", "c", "a"])
+    assert (await strategy.rank(other)).models == rotate(["a", "b", "c"], 3)
 
 
 def test_the_number_of_sets_kept_is_bounded() -> None:

@@ -2,12 +2,12 @@
 
 JSON is an array of `{"query", "input_token_length", "outputs": [{"model_name", "correctness",
 "output_token_length"}]}`; JSONL has one such object in a line. Parquet has one row for a query with
-`query`, `input_tokens` and, for each model m, `score__m` and `out__m`; null means not known.
+`query`, `input_tokens` and, for each model m, `score__m` and `out__m`; null means not known. Beyond
+AIOS's format, an output may have a `count` of the answers that it averages; in Parquet `count__m`.
 Source: https://docs.aios.foundation/aios-docs/aios-kernel/llm-cores/llm-routing
 """
 
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any
 History = str | Path | Iterable[Mapping[str, Any]]
 
 _BATCH = 1024
+_BEYOND = 1e15  # what any number can be; also refuses infinity and what no float holds
+_MOST_ANSWERS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def read_history(
 
     Raises:
         BadRow: a row is wrong and there is no `on_bad_row`.
-        ValueError: the file is of no known kind, or isn't what its name says.
+        ValueError: the file is of no known kind, isn't what its name says, or is empty.
         FileNotFoundError: there is no such file.
     """
     for where, parse in _rows(history):
@@ -84,7 +86,7 @@ def _rows(history: History) -> Parsers:
 
 
 def _json_rows(path: Path) -> Parsers:
-    text = path.read_text(encoding="utf-8")
+    text = _text(path)
     decoder = json.JSONDecoder()
     at = _skip(text, 0)
     if text[at : at + 1] != "[":
@@ -97,12 +99,23 @@ def _json_rows(path: Path) -> Parsers:
             item, at = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}, line {error.lineno}: {error.msg}") from error
+        except (ValueError, RecursionError) as error:  # numbers too long, objects too deep
+            raise ValueError(f"{path}, line {line}: {error}") from error
         yield f"{path}, line {line}", lambda item=item: _from_object(item)  # type: ignore[misc]
         at = _skip(text, at)
         if text[at : at + 1] == ",":
             at = _skip(text, at + 1)
         elif text[at : at + 1] != "]":
             raise ValueError(f"{path}, line {line}: a comma or the end of the array is missing")
+
+
+def _text(path: Path) -> str:
+    raw = path.read_bytes()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + raw.count(b"\n", 0, error.start)
+        raise ValueError(f"{path}, line {line}: not UTF-8 text") from error
 
 
 def _skip(text: str, at: int) -> int:
@@ -113,41 +126,57 @@ def _skip(text: str, at: int) -> int:
 
 
 def _jsonl_rows(path: Path) -> Parsers:
-    with path.open(encoding="utf-8") as lines:
+    empty = True
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
+                empty = False
                 yield f"{path}, line {number}", lambda line=line: _from_line(line)  # type: ignore[misc]
+    if empty:
+        raise ValueError(f"{path}: there are no rows in it")
 
 
 def _parquet_rows(path: Path) -> Parsers:
-    from pyarrow import ArrowInvalid
+    from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
+    number = 0
     try:
         file = ParquetFile(path)
-    except ArrowInvalid as error:
-        raise ValueError(f"{path}: not a Parquet file: {error}") from error
-    names = set(file.schema_arrow.names)
+        models, wanted = _columns(path, file.schema_arrow.names)
+        for batch in file.iter_batches(batch_size=_BATCH, columns=wanted):
+            for item in batch.to_pylist():
+                number += 1
+                yield f"{path}, row {number}", lambda item=item: _from_columns(item, models)  # type: ignore[misc]
+    except FileNotFoundError:
+        raise
+    except (ArrowException, OSError) as error:  # the latter of pages that are damaged
+        after = f", after row {number}" if number else ""
+        raise ValueError(f"{path}{after}: not a Parquet file, or a damaged one: {error}") from error
+    if not number:
+        raise ValueError(f"{path}: there are no rows in it")
+
+
+def _columns(path: Path, names: list[str]) -> tuple[list[str], list[str]]:
+    """The models, and the columns that tell of them and of the query."""
     models = [name.removeprefix("score__") for name in names if name.startswith("score__")]
     if "query" not in names or not models:
         raise ValueError(f"{path}: there must be a column 'query' and columns 'score__<model>'")
-    wanted = [
-        name
-        for name in names
-        if name in {"query", "input_tokens"} or name.startswith(("score__", "out__"))
-    ]
-    number = 0
-    for batch in file.iter_batches(batch_size=_BATCH, columns=wanted):
-        for item in batch.to_pylist():
-            number += 1
-            yield f"{path}, row {number}", lambda item=item: _from_columns(item, models)  # type: ignore[misc]
+    wanted = {"query", "input_tokens"}
+    wanted |= {f"{kind}__{model}" for kind in ("score", "out", "count") for model in models}
+    return models, [name for name in names if name in wanted]
 
 
-def _from_line(line: str) -> Row:
+def _from_line(line: bytes) -> Row:
     try:
-        return _from_object(json.loads(line))
+        item = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadRow("not UTF-8 text") from error
     except json.JSONDecodeError as error:
         raise BadRow(f"not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # numbers too long, objects too deep
+        raise BadRow(f"not JSON: {error}") from error
+    return _from_object(item)
 
 
 def _from_object(item: Any) -> Row:
@@ -158,20 +187,25 @@ def _from_object(item: Any) -> Row:
         raise BadRow("'outputs' must be a list")
     outcomes: dict[str, Outcome] = {}
     for output in outputs:
-        if not isinstance(output, Mapping) or not isinstance(output.get("model_name"), str):
-            raise BadRow("every output needs a 'model_name'")
-        name = output["model_name"]
+        name = output.get("model_name") if isinstance(output, Mapping) else None
+        if not isinstance(name, str) or not name or not name.isprintable():
+            raise BadRow("every output needs a 'model_name', a text")
         if name in outcomes:
             raise BadRow(f"two outputs of model '{name}'")
         outcomes[name] = _outcome(
-            name, output.get("correctness"), output.get("output_token_length")
+            name,
+            output.get("correctness"),
+            output.get("output_token_length"),
+            output.get("count"),
         )
     return _row(item.get("query"), item.get("input_token_length"), outcomes)
 
 
 def _from_columns(item: Mapping[str, Any], models: list[str]) -> Row:
     outcomes = {
-        model: _outcome(model, item[f"score__{model}"], item.get(f"out__{model}"))
+        model: _outcome(
+            model, item[f"score__{model}"], item.get(f"out__{model}"), item.get(f"count__{model}")
+        )
         for model in models
         if item[f"score__{model}"] is not None or item.get(f"out__{model}") is not None
     }
@@ -185,16 +219,18 @@ def _row(query: Any, input_tokens: Any, outcomes: Mapping[str, Outcome]) -> Row:
     return Row(query, None if tokens is None else int(tokens), outcomes)
 
 
-def _outcome(model: str, quality: Any, tokens: Any) -> Outcome:
+def _outcome(model: str, quality: Any, tokens: Any, count: Any) -> Outcome:
     score = _number(f"the score of '{model}'", quality)
     if score is not None and score > 1:
         raise BadRow(f"the score of '{model}' must be between 0 and 1, not {score}")
-    return Outcome(score, _number(f"the output length of '{model}'", tokens))
+    if count is not None and (not isinstance(count, int) or not 1 <= count < _MOST_ANSWERS):
+        raise BadRow(f"the count of '{model}' must be a whole number, 1 or more, not {count!r}")
+    return Outcome(score, _number(f"the output length of '{model}'", tokens), count or 1)
 
 
 def _number(what: str, value: Any) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if not isinstance(value, int | float) or not 0 <= value < _BEYOND:
         raise BadRow(f"{what} must be a number, 0 or more, not {value!r}")
     return float(value)

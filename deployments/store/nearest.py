@@ -7,9 +7,7 @@ from deployments.store.evidence import Floats32, Integers
 _SIMILARITIES = 2**26  # of one block of new queries; bounds the memory that a product takes
 
 
-def nearest(
-    embeddings: Floats32, past: Floats32, k: int
-) -> tuple[Integers, Floats32]:
+def nearest(embeddings: Floats32, past: Floats32, k: int) -> tuple[Integers, Floats32]:
     """Row numbers and cosines, each (b, min(k, n)), of the k rows of `past` nearest to each
     embedding, nearest first; all rows are of length 1."""
     n = len(past)

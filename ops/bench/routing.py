@@ -3,7 +3,8 @@
     python -m ops.bench.routing [--data FOLDER] [--out FOLDER]
 
 For each file of the data: fitted on `train` and reported on `val`, and five-fold (fold is
-sha256(id) % 5). Writes a plot for each file and RESULTS.md, and ends with one line of JSON.
+sha256(id) % 5). Writes a plot for each file and its tables, and ends with one line of JSON. The
+folder of the data may also be given by the environment variable ROUTING_DATA.
 """
 
 import argparse
@@ -19,14 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serve.routing.dual import Floats, assign
+from deployments.encoder import Encoder
 from deployments.store.evidence import Floats32, Integers, Snapshot
-from serve.routing.learned import refit
 from deployments.store.nearest import nearest
+from serve.routing.dual import Floats, assign
+from serve.routing.learned import refit
 from serve.routing.memory import MemoryEvidence
-from deployments.encoder import MiniLM
 from serve.routing.online import Policy
-from serve.routing.predictor import default_n_similar, price_prior
+from serve.routing.predictor import NeighbourPredictor, default_n_similar, price_prior
 from serve.routing.prices import Price, costs
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "routing-data"
@@ -34,10 +35,12 @@ FOLDS = 5
 AIOS_SIMILAR, AIOS_REQUIREMENT = 16, 0.7  # AIOS's defaults
 MULTIPLIERS = np.concatenate([[0.0], np.geomspace(1e-6, 1e1, 300)])
 CLOSE = 0.02  # how far under the best single model CR looks
-GOALS = {
+RESAMPLES = 200
+GOALS = {  # for the five folds
     "zeroeval": {"aiq": 0.823, "cr": 0.32, "cost_at_aios": 0.10},
     "mmlu_pro": {"aiq": 0.692, "cr": 0.29, "cost_at_aios": 0.40},
 }
+MISS_GOAL, ONLINE_GOAL = 0.02, 1.02
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def embedded(queries: list[str], cache: Path) -> Floats32:
     file = cache / f"{digest}.npy"
     if not file.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        np.save(file, MiniLM()(queries))
+        np.save(file, Encoder()(queries))
     loaded: Floats32 = np.load(file)
     return loaded
 
@@ -196,6 +199,22 @@ def curve(data: Data, rows: Integers, quality: Floats, cost: Floats) -> Floats:
     return np.array([realised(data, rows, choice) for choice in choices])
 
 
+def standard_errors(data: Data, rows: Integers, quality: Floats, cost: Floats) -> dict[str, float]:
+    """Of the summary of `curve`, by drawing as many of its queries again, with replacement."""
+    choices = np.array([(cost - price * quality).argmin(axis=1) for price in MULTIPLIERS]).T
+    real = [np.take_along_axis(truth[rows], choices, 1) for truth in (data.cost, data.score)]
+    even = np.full(len(rows), 1 / len(rows))
+    found = []
+    for share in np.random.default_rng(0).multinomial(len(rows), even, RESAMPLES) / len(rows):
+        points = np.column_stack([share @ part for part in real])
+        alone = np.column_stack([share @ data.cost[rows], share @ data.score[rows]])
+        found.append(summary(points, alone))
+    return {
+        key: float(np.std([one[key] for one in found if np.isfinite(one[key])]))
+        for key in ("aiq", "cr")
+    }
+
+
 # --- runs ---
 
 Split = tuple[Integers, Integers]
@@ -211,10 +230,12 @@ def five_folds(data: Data) -> list[Split]:
 class Ours:
     """Smart routing's predictions, and its choices for each requirement, batch and online.
 
-    `batch` and `online` are (requirements, rows); `seconds` is the time of the fits.
+    `neighbours` is the quality without the networks; `batch` and `online` are (requirements, rows);
+    `seconds` is the time of the fits.
     """
 
     quality: Floats
+    neighbours: Floats
     cost: Floats
     batch: Integers
     online: Integers
@@ -225,7 +246,7 @@ class Ours:
 def smart(data: Data, splits: list[Split], requirements: Floats) -> Ours:
     """Fits on each split's train rows and decides its test rows."""
     shape = data.score.shape
-    quality, cost = np.zeros(shape), np.zeros(shape)
+    quality, near, cost = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     batch = np.zeros((len(requirements), shape[0]), np.int64)
     online = np.zeros_like(batch)
     everyone = np.ones(shape[1], np.bool_)
@@ -239,9 +260,10 @@ def smart(data: Data, splits: list[Split], requirements: Floats) -> Ours:
         evidence, k = MemoryEvidence(snapshot), default_n_similar(len(snapshot))
         for rows in np.array_split(test, len(test) // 256 + 1):
             found = evidence.neighbours(data.embeddings[rows], k)
-            texts = [data.queries[row] for row in rows]
-            guess = fitted.predictor.predict(texts, data.embeddings[rows], found, evidence.means())
-            quality[rows] = guess.quality
+            texts, embeddings = [data.queries[row] for row in rows], data.embeddings[rows]
+            guess = fitted.predictor.predict(texts, embeddings, found, evidence.means())
+            plain = NeighbourPredictor(prior).predict(texts, embeddings, found, evidence.means())
+            quality[rows], near[rows] = guess.quality, plain.quality
             cost[rows] = data.predicted_cost(rows, guess.output_tokens)
         past_tokens = np.array([len(query) / 4 for query in fitted.queries])
         past_cost = costs(data.prices, past_tokens, fitted.backtest.output_tokens)
@@ -254,7 +276,7 @@ def smart(data: Data, splits: list[Split], requirements: Floats) -> Ours:
             for row in order:
                 ranked, policy = policy.decide(quality[row], cost[row], everyone)
                 online[number, row] = ranked[0]
-    return Ours(quality, cost, batch, online, accepted, seconds)
+    return Ours(quality, near, cost, batch, online, accepted, seconds)
 
 
 def pooled(data: Data, splits: list[Split], rule: Rule) -> tuple[Floats, Floats]:
@@ -281,6 +303,7 @@ def measure(data: Data, splits: list[Split]) -> tuple[dict[str, Any], dict[str, 
         quality, cost = pooled(data, splits, rule)
         curves[name] = curve(data, rows, quality[rows], cost[rows])
     ours = smart(data, splits, requirements)
+    curves["smart's neighbours alone"] = curve(data, rows, ours.neighbours[rows], ours.cost[rows])
     curves["smart"] = curve(data, rows, ours.quality[rows], ours.cost[rows])
 
     batch = np.array([realised(data, rows, choice[rows]) for choice in ours.batch])
@@ -293,16 +316,19 @@ def measure(data: Data, splits: list[Split]) -> tuple[dict[str, Any], dict[str, 
     figures: dict[str, Any] = {
         "rows": len(rows),
         "curves": {name: summary(points, alone) for name, points in curves.items()},
+        "standard_errors": standard_errors(data, rows, ours.quality[rows], ours.cost[rows]),
         "cost_at_aios": cost_at(curves["smart"], aios[1]) / aios[0],
         "quality_at_aios_cost": float(quality_at(curves["smart"], aios[0])) - aios[1],
         "miss_max": float(np.abs(miss).max()),
         "miss_mean": float(np.abs(miss).mean()),
         "online_miss_max": float(np.abs(online_miss).max()),
+        "online_miss_mean": float(np.abs(online_miss).mean()),
+        "mean_standard_error": float(data.score[rows].std(axis=0).mean() / len(rows) ** 0.5),
         "online_over_batch_mean": float(np.mean(planned)),
         "online_over_batch_max": float(np.max(planned)),
         "online_over_batch_realised": float((online[:, 0] / batch[:, 0]).mean()),
         "fit_seconds": round(ours.seconds / len(splits), 2),
-        "regression_accepted": ours.accepted,
+        "networks_accepted": ours.accepted,
     }
     return figures, curves
 
@@ -333,41 +359,68 @@ def plot(data: Data, curves: dict[str, Floats], file: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.5))
+    figure, axes = pyplot.subplots(figsize=(8, 5))
     for name, points in curves.items():
         line = hull(points)
-        axes.plot(line[:, 0] * 1e3, line[:, 1], label=name)
+        width = 2.5 if name == "smart" else 1.2
+        axes.plot(line[:, 0] * 1e3, line[:, 1], label=name, linewidth=width)
     alone = curves["random mix of single models"]
-    axes.plot(alone[:, 0] * 1e3, alone[:, 1], "k.", markersize=4)
-    axes.set(xscale="log", xlabel="USD for 1,000 queries", ylabel="quality", title=data.name)
-    axes.legend(fontsize=8)
-    figure.tight_layout()
-    figure.savefig(file, dpi=120)
+    axes.plot(alone[:, 0] * 1e3, alone[:, 1], "k.", markersize=4, label="single models")
+    axes.set(
+        xscale="log",
+        xlabel="cost of 1,000 queries (USD, logarithmic)",
+        ylabel="quality (share of right answers)",
+        title=f"{data.name}, five-fold: {len(data.queries):,} queries, {len(data.prices)} models",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    figure.savefig(file, dpi=120, bbox_inches="tight")
     pyplot.close(figure)
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """The figures in Markdown."""
-    lines = ["# Routing: quality against cost", ""]
-    for name, figures in results.items():
-        lines += [
-            f"## {name} ({figures['rows']} queries)",
-            "",
-            "| | AIQ | CR(−.02) |",
-            "|---|---|---|",
-        ]
-        lines += [
-            f"| {rule} | {value['aiq']:.4f} | {value['cr']:.3f} |"
-            for rule, value in figures["curves"].items()
-        ]
-        lines += ["", "| | |", "|---|---|"]
-        lines += [
-            f"| {key} | {value:.4f} |" if isinstance(value, float) else f"| {key} | {value} |"
-            for key, value in figures.items()
-            if key not in {"curves", "rows"}
-        ]
-        lines.append("")
-    return "\n".join(lines)
+def table(name: str, figures: dict[str, Any], goals: dict[str, float]) -> str:
+    """The figures of one run in Markdown."""
+    errors = figures["standard_errors"]
+    lines = [
+        f"### {name}: {figures['rows']:,} queries",
+        "",
+        "| | AIQ | CR(−.02) |",
+        "|---|---|---|",
+    ]
+    if goals:
+        lines.append(f"| goal | ≥ {goals['aiq']} | ≤ {goals['cr']} |")
+    for rule, value in figures["curves"].items():
+        cells = f"{value['aiq']:.4f}", f"{value['cr']:.3f}".replace("inf", "never")
+        if rule == "smart":
+            cells = f"{cells[0]} ± {errors['aiq']:.4f}", f"{cells[1]} ± {errors['cr']:.3f}"
+        lines.append(f"| {rule} | {cells[0]} | {cells[1]} |")
+    limit = f"≤ {goals['cost_at_aios']:.2f}×" if goals else ""
+    held, near = f"≤ {MISS_GOAL}", f"≤ {ONLINE_GOAL}×"
+    lines += ["", "| smart | measured | goal |", "|---|---|---|"]
+    lines += [
+        f"| {what} | {measured} | {goal} |"
+        for what, measured, goal in (
+            ("cost at the quality of AIOS's default", f"{figures['cost_at_aios']:.3f}×", limit),
+            ("quality at the cost of it", f"{figures['quality_at_aios_cost']:+.4f}", ""),
+            ("largest miss of ten requirements, batch", f"{figures['miss_max']:.4f}", held),
+            ("mean miss, batch", f"{figures['miss_mean']:.4f}", held),
+            ("largest miss, online", f"{figures['online_miss_max']:.4f}", held),
+            ("mean miss, online", f"{figures['online_miss_mean']:.4f}", held),
+            ("standard error of a mean quality", f"{figures['mean_standard_error']:.4f}", ""),
+            ("online over batch, mean", f"{figures['online_over_batch_mean']:.4f}×", near),
+            ("online over batch, largest", f"{figures['online_over_batch_max']:.4f}×", near),
+            ("online over batch, paid", f"{figures['online_over_batch_realised']:.4f}×", ""),
+            ("a fit on one core", f"{figures['fit_seconds']:.1f} s", ""),
+        )
+    ]
+    return "\n".join([*lines, ""])
+
+
+def finite(value: Any) -> Any:
+    """The same, with None where a number is infinite, which JSON doesn't know."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def main() -> None:
@@ -378,15 +431,23 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, Any]] = {}
-    for name in GOALS:
+    tables = []
+    for name, goals in GOALS.items():
         data = load(name, arguments.data, arguments.out / "embeddings")
-        results[f"{name}, five-fold"], curves = measure(data, five_folds(data))
+        folds, held_out = (
+            five_folds(data),
+            (np.flatnonzero(data.train), np.flatnonzero(~data.train)),
+        )
+        figures, curves = measure(data, folds)
         plot(data, curves, arguments.out / f"{name}.png")
-        held_out = [(np.flatnonzero(data.train), np.flatnonzero(~data.train))]
-        results[f"{name}, val"], _ = measure(data, held_out)
-    (arguments.out / "RESULTS.md").write_text(table(results))
-    print(table(results))
-    print(json.dumps({"goals": GOALS, "results": results, **optimiser_seconds()}))
+        results[f"{name}, five-fold"] = figures
+        tables.append(table(f"{name}, five-fold", figures, goals))
+        figures, _ = measure(data, [held_out])
+        results[f"{name}, val"] = figures
+        tables.append(table(f"{name}, fitted on train, measured on val", figures, {}))
+    (arguments.out / "tables.md").write_text("\n".join(tables))
+    print("\n".join(tables))
+    print(json.dumps(finite({"goals": GOALS, "results": results, **optimiser_seconds()})))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What the demo models really answer to questions they were trained on: `python -m ops.demo.outcomes`.
+"""What the demo models really answer to questions that they were trained on.
 
-It writes `outcomes.jsonl`, the history that smart routing begins with in the embedded default. None
-of its questions is held out, so that the held-out ones can tell how well smart routing does.
+`python -m ops.demo.outcomes` writes `outcomes.jsonl`, the history that smart routing begins with in
+the embedded default. None of its questions is held out, so that the held-out ones can tell how well
+smart routing does.
 """
 
 import json
@@ -23,7 +24,9 @@ def trained_questions(seed: int = 0) -> Iterator[Question]:
     rng = Random(seed)
     for kind in KINDS:
         drawn = (draw(rng, kind) for _ in range(20 * _OF_EACH_KIND))
-        yield from list({question.question: question for question in drawn}.values())[:_OF_EACH_KIND]
+        yield from list({question.question: question for question in drawn}.values())[
+            :_OF_EACH_KIND
+        ]
 
 
 def outcomes(questions: list[Question]) -> Iterator[dict[str, Any]]:

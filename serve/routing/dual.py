@@ -179,7 +179,7 @@ def above_floor(quality: Floats, cost: Floats, floor: float, allowed: Booleans) 
     if not allowed.any():
         raise ValueError("the request has no candidate model")
     enough = quality >= floor
-    order = np.lexsort((np.where(enough, cost, -quality), ~enough))
+    order: Integers = np.lexsort((np.where(enough, cost, -quality), ~enough))
     return order[allowed[order]]
 
 

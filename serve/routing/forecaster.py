@@ -10,11 +10,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from deployments.store.evidence import Evidence, Floats32, Snapshot
+from deployments.store.evidence import Evidence, Floats32, Neighbours, Snapshot
 from serve.routing.dual import Assignment, Booleans, Floats, assign
 from serve.routing.learned import Refit, refit
 from serve.routing.online import Policy
-from serve.routing.predictor import Prediction, default_n_similar, price_prior
+from serve.routing.predictor import NeighbourPredictor, Prediction, default_n_similar, price_prior
 from serve.routing.prices import Price, costs
 
 CHARACTERS_PER_TOKEN = 4.0  # where nothing is known: near enough to weigh prompts' costs
@@ -30,6 +30,10 @@ class Forecaster:
         prices: of the m models.
         own_priors: (m,) qualities to begin with; NaN where the price shall tell.
         n_similar: the fewest past queries to predict from; as evidence grows, more are looked at.
+
+    Attributes:
+        fitted: what `adopt` swapped in last.
+        characters_per_token: of prompts, as far as is known.
 
     Raises:
         ValueError: `n_similar` is under 1, or a prior is not between 0 and 1.
@@ -49,9 +53,9 @@ class Forecaster:
             raise ValueError(f"prior_quality must be between 0 and 1, not {own.tolist()}")
         self.evidence = evidence
         self.prices = list(prices)
+        self.characters_per_token = CHARACTERS_PER_TOKEN
         self._n_similar = n_similar
         self._prior = np.where(np.isnan(own), price_prior(self.prices), own)
-        self._characters_per_token = CHARACTERS_PER_TOKEN
         self.adopt(self.refit(_nothing(len(self.prices))))
 
     def refit(self, snapshot: Snapshot) -> Refit:
@@ -60,20 +64,10 @@ class Forecaster:
 
     def adopt(self, fitted: Refit) -> None:
         """Swaps in what `refit` gave, whole."""
-        self._fitted = fitted
-        lengths = [len(query) / self._characters_per_token for query in fitted.queries]
+        self.fitted = fitted
+        lengths = [len(query) / self.characters_per_token for query in fitted.queries]
         self._past_cost = costs(self.prices, np.array(lengths), fitted.backtest.output_tokens)
         self._optimism: dict[tuple[float, tuple[int, ...]], float] = {}
-
-    @property
-    def accepted(self) -> bool:
-        """Whether the fitted predictor was better than neighbours alone, and so is in use."""
-        return self._fitted.accepted
-
-    @property
-    def rows_fitted(self) -> int:
-        """How many past queries tell how far off the predictions are."""
-        return len(self._fitted.queries)
 
     def predict(self, queries: Sequence[str], embeddings: Floats32) -> Prediction:
         """Predictions for b queries, given their embeddings (b, d)."""
@@ -83,7 +77,7 @@ class Forecaster:
         for start in range(0, len(queries), _BLOCK):
             near = self.evidence.neighbours(embeddings[start : start + _BLOCK], k)
             texts, vectors = queries[start : start + _BLOCK], embeddings[start : start + _BLOCK]
-            parts.append(self._fitted.predictor.predict(texts, vectors, near, means))
+            parts.append(self.fitted.predictor.predict(texts, vectors, near, means))
         if len(parts) == 1:
             return parts[0]
         empty = np.zeros((0, len(self.prices)))
@@ -91,6 +85,18 @@ class Forecaster:
             np.concatenate([empty, *(part.quality for part in parts)]),
             np.concatenate([empty, *(part.output_tokens for part in parts)]),
             np.concatenate([empty, *(part.uncertainty for part in parts)]),
+        )
+
+    def expect(self) -> Prediction:
+        """What the next query can be expected to be, nothing being known of it; (1, m)."""
+        shape = (1, 0, len(self.prices))
+        none = np.zeros(shape, np.float32)
+        near = Neighbours(
+            np.zeros((1, 0), np.int64), np.zeros((1, 0), np.float32), none, none, none
+        )
+        means = self.evidence.means()
+        return NeighbourPredictor(self._prior).predict(
+            [""], np.zeros((1, 0), np.float32), near, means
         )
 
     def costs(self, input_tokens: npt.ArrayLike, prediction: Prediction) -> Floats:
@@ -103,7 +109,7 @@ class Forecaster:
         if key not in self._optimism:
             if len(self._optimism) >= 1000:
                 self._optimism.clear()
-            backtest = self._fitted.backtest
+            backtest = self.fitted.backtest
             self._optimism[key] = backtest.optimism(self._past_cost, requirement, columns)
         return self._optimism[key]
 
@@ -111,7 +117,7 @@ class Forecaster:
         """A policy for these candidates, begun at the multiplier that past queries would have
         had. Takes tens of milliseconds."""
         optimism = self.optimism(requirement, columns)
-        quality = self._fitted.backtest.quality[:, columns]
+        quality = self.fitted.backtest.quality[:, columns]
         return Policy.started(requirement, quality, self._past_cost[:, columns], optimism)
 
     def assign(

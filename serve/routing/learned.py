@@ -1,8 +1,8 @@
-"""The learned predictor: neighbours and a ridge regression, averaged, fitted on a snapshot.
+"""The learned predictor: neighbours blended with small neural networks, fitted on a snapshot.
 
-Fitting makes a new predictor beside the one in use; `refit` gives it only if it predicts the
-fitted rows, each left out in turn, better than neighbours alone do, so that a worse one is never
-swapped in.
+Fitting makes a new predictor beside the one in use; `refit` gives it only if it predicts past
+queries that it has not seen better than neighbours alone do, so that a worse one is never swapped
+in.
 """
 
 from collections.abc import Sequence
@@ -11,19 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from deployments.store.evidence import Floats32, Means, Neighbours, Snapshot
+from deployments.store.evidence import Floats32, Integers, Means, Neighbours, Snapshot
 from deployments.store.nearest import nearest
 from serve.routing.dual import Floats, assign
+from serve.routing.mlp import MLP, fit_mlp
 from serve.routing.predictor import (
     NeighbourPredictor,
     Prediction,
     Predictor,
     default_n_similar,
 )
-from serve.routing.ridge import Ridge, fit_ridge
 
-_SHARE = 1 / 3  # of the regression where outcomes are many; chosen by cross-validation
-_CAUTION = 200.0  # outcomes of a model at which the regression has half its share
+_CAUTION = 200.0  # outcomes of a model at which the networks have half their share
 _FEWEST_ROWS = 200
 _MOST_ROWS = 20_000
 _CHECKED_ROWS = 4_000
@@ -31,17 +30,38 @@ _BLOCK = 256  # queries at a time; bounds the memory that neighbours' outcomes t
 _BELIEF = 50.0  # outcomes that count as much as the belief that predictions are right
 
 
-class BlendPredictor:
-    """The average of two predictions.
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How much the networks count beside the neighbours, 0 to 1.
 
-    Args:
-        neighbours: the one.
-        ridge: the other.
-        share: (m,) how much the regression counts for each model.
+    Attributes:
+        level: in how well a query goes for all models together.
+        difference: in how much better it goes for one model than for another.
+        trust: (m,) the part of either that is kept for each model; little where few of its
+            outcomes are known.
     """
 
-    def __init__(self, neighbours: NeighbourPredictor, ridge: Ridge, share: Floats) -> None:
-        self._neighbours, self._ridge, self._share = neighbours, ridge, share
+    level: float
+    difference: float
+    trust: Floats
+
+    def blend(self, near: Floats, far: Floats) -> Floats:
+        """The blend of both predictions, each (b, m)."""
+        level, difference = _apart(near, far, self.trust)
+        return np.clip(near + self.level * level + self.difference * difference, 0.0, 1.0)
+
+
+class BlendPredictor:
+    """Neighbours and networks together.
+
+    Args:
+        neighbours: the ones.
+        mlp: the others.
+        shares: how much the networks count.
+    """
+
+    def __init__(self, neighbours: NeighbourPredictor, mlp: MLP, shares: Shares) -> None:
+        self._neighbours, self._mlp, self._shares = neighbours, mlp, shares
 
     def predict(
         self,
@@ -51,11 +71,9 @@ class BlendPredictor:
         means: Means,
     ) -> Prediction:
         near = self._neighbours.predict(queries, embeddings, neighbours, means)
-        line = self._ridge.predict(queries, embeddings)
-        quality = (1 - self._share) * near.quality + self._share * line
+        quality = self._shares.blend(near.quality, self._mlp.predict(queries, embeddings))
         # Where the two disagree, at least one of them is wrong.
-        apart = self._share * (line - near.quality)
-        uncertainty = np.sqrt(near.uncertainty**2 + apart**2)
+        uncertainty = np.hypot(near.uncertainty, quality - near.quality)
         return Prediction(quality, near.output_tokens, uncertainty)
 
 
@@ -125,10 +143,10 @@ class Refit:
 
 
 def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int | None = None) -> Refit:
-    """Fits on a snapshot; where the regression does not pay, the answer is neighbours alone.
+    """Fits on a snapshot; where the networks don't pay, the answer is neighbours alone.
 
-    Takes seconds on 10,000 rows: run it beside the requests, and swap in the answer whole. Of more
-    than 20,000 rows, an even sample is fitted on.
+    Takes about ten seconds on 10,000 rows: run it beside the requests, and swap in the answer
+    whole. Of more than 20,000 rows, an even sample is fitted on, those with a score first.
 
     Args:
         snapshot: past queries with their embeddings.
@@ -136,24 +154,55 @@ def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int | None = None
         n_similar: neighbours to look at; grows with the snapshot where None.
     """
     random = np.random.default_rng(0)
-    if len(snapshot) > _MOST_ROWS:
-        snapshot = snapshot.part(np.sort(random.permutation(len(snapshot))[:_MOST_ROWS]))
+    snapshot = _sample(snapshot, random)
     near = NeighbourPredictor(prior)
-    rows = np.sort(random.permutation(len(snapshot))[:_CHECKED_ROWS])
+    scored = np.flatnonzero(~np.isnan(snapshot.quality).all(axis=1))
+    enough = len(scored) >= _FEWEST_ROWS
+    candidates = scored if enough else np.arange(len(snapshot))
+    rows = np.sort(random.permutation(candidates)[:_CHECKED_ROWS])
     alone = _left_out(snapshot, rows, near, n_similar or default_n_similar(len(snapshot)))
-    scored = ~np.isnan(snapshot.quality)
     checked = [snapshot.queries[row] for row in rows]
-    if scored.any(axis=1).sum() < _FEWEST_ROWS:
+    if not enough:
         return Refit(near, checked, alone, False, alone.loss(), alone.loss())
-    ridge, line = fit_ridge(snapshot)
-    count = scored.sum(axis=0)
-    share = _SHARE * count / (count + _CAUTION)
-    quality = (1 - share) * alone.quality + share * line[rows]
-    both = Backtest(quality, alone.output_tokens, alone.truth)
+    mlp, far = fit_mlp(snapshot.part(scored))
+    far = far[np.searchsorted(scored, rows)]
+    shares = _shares(alone, far, snapshot.means().count)
+    both = Backtest(shares.blend(alone.quality, far), alone.output_tokens, alone.truth)
     if both.loss() >= alone.loss():
         return Refit(near, checked, alone, False, both.loss(), alone.loss())
-    predictor = BlendPredictor(near, ridge, share)
+    predictor = BlendPredictor(near, mlp, shares)
     return Refit(predictor, checked, both, True, both.loss(), alone.loss())
+
+
+def _sample(snapshot: Snapshot, random: np.random.Generator) -> Snapshot:
+    """All rows, or as many as can be fitted on in time."""
+    if len(snapshot) <= _MOST_ROWS:
+        return snapshot
+    order = random.permutation(len(snapshot))
+    unscored = np.isnan(snapshot.quality[order]).all(axis=1)
+    return snapshot.part(np.sort(order[np.argsort(unscored, kind="stable")[:_MOST_ROWS]]))
+
+
+def _shares(alone: Backtest, far: Floats, count: Integers) -> Shares:
+    """By stacking: the shares that predict the rows left out best, half way back to equal ones.
+
+    The level and the differences are weighed apart, for networks may know well how hard a query is
+    and neighbours better who can do it. Source: Breiman, "Stacked regressions", Machine Learning
+    24 (1996).
+    """
+    trust = count / (count + _CAUTION)
+    known = ~np.isnan(alone.truth)
+    apart = np.column_stack([part[known] for part in _apart(alone.quality, far, trust)])
+    best = np.linalg.lstsq(apart, (alone.truth - alone.quality)[known], rcond=None)[0]
+    level, difference = (np.clip(best, 0.0, 1.0) + 0.5) / 2
+    return Shares(float(level), float(difference), trust)
+
+
+def _apart(near: Floats, far: Floats, trust: Floats) -> tuple[Floats, Floats]:
+    """How far two predictions (b, m) are apart: in all models alike, and in each beyond that."""
+    apart = trust * (far - near)
+    level = np.broadcast_to(apart.mean(axis=1, keepdims=True), apart.shape)
+    return level, apart - level
 
 
 def _left_out(

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from deployments.sequence import Turns
+from serve.routing.strategy import Asked, Ranking
 
 
 def turn_key(candidates: Sequence[str]) -> str:
@@ -29,11 +30,12 @@ class SequentialStrategy:
     def __init__(self, next_turn: Callable[[str], Awaitable[int]]) -> None:
         self._next_turn = next_turn
 
-    async def rank(self, candidates: Sequence[str]) -> list[str]:
-        """The names of the candidates, best first."""
-        if len(candidates) == 1:
-            return list(candidates)
-        return rotate(candidates, await self._next_turn(turn_key(candidates)))
+    async def rank(self, asked: Asked) -> Ranking:
+        """The available models, beginning with the one whose turn it is."""
+        available = list(asked.available)
+        if len(available) == 1:
+            return Ranking(available)
+        return Ranking(rotate(available, await self._next_turn(turn_key(available))))
 
 
 class SequentialRouting:

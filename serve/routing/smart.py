@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deployments.encoder import MiniLM
+from deployments.encoder import Encoder
 from deployments.store.evidence import Floats32, Snapshot
 from deployments.store.history import History, read_history
 from serve.routing.dual import Assignment, Booleans, Floats, check_requirement
@@ -56,7 +56,7 @@ class SmartRouting:
         self._index = _index(llm_configs)
         self.performance_requirement = performance_requirement
         prices = [price_of(config) for config in llm_configs]
-        self._embed = embed or MiniLM()
+        self._embed = embed or Encoder()
         snapshot = self._read(history)
         priors = [_prior(config) for config in llm_configs]
         self._forecaster = Forecaster(MemoryEvidence(snapshot), prices, priors, n_similar)

@@ -1,7 +1,50 @@
-"""The one promise of every routing strategy: candidates in, the same in order of preference out."""
+"""The one promise of every routing strategy: a request in, its candidates in order out."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from deployments.store.evidence import Floats32
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a strategy may know of a request.
+
+    Attributes:
+        candidates: the models that may and can answer it.
+        available: those of them that run and take requests; one at the least.
+        query: the text that stands for the conversation; "" where it has none.
+        characters: of the whole prompt.
+        embedding: gives that of the query, or None where it can't be had.
+        requirement: the quality that the request wants; the server's where None.
+        floor: whether that is for this request alone, and not in the mean.
+    """
+
+    candidates: Sequence[str]
+    available: Sequence[str]
+    query: str = ""
+    characters: int = 0
+    embedding: Awaitable[Floats32 | None] | None = None
+    requirement: float | None = None
+    floor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The available models, best first.
+
+    Attributes:
+        models: names.
+        reason: one line for people; "" where there was nothing to weigh.
+        quality: what was predicted of each model, where something was.
+        policy: the name of the policy that decided, where one did.
+    """
+
+    models: list[str]
+    reason: str = ""
+    quality: Mapping[str, float] = field(default_factory=dict)
+    policy: str | None = None
 
 
 class Strategy(Protocol):
@@ -12,6 +55,6 @@ class Strategy(Protocol):
         """What configs, requests and answers call it."""
         ...
 
-    async def rank(self, candidates: Sequence[str]) -> list[str]:
-        """The names of the candidates, best first; each of them is running and able."""
+    async def rank(self, asked: Asked) -> Ranking:
+        """The available models, best first."""
         ...

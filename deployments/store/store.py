@@ -1,0 +1,211 @@
+"""The embedding store: a durable database, what is searched of it in memory, and one writer.
+
+What a write's future gives was committed. Writes that wait while a transaction runs go into the
+next one together, so that a durable commit, which costs milliseconds, is paid for once by many.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from deployments.store.connections import DatabaseUnavailable
+from deployments.store.database import Database
+from deployments.store.evidence import Snapshot
+from deployments.store.observations import Answer, Observation, Scored
+from deployments.store.rows import Rows
+
+logger = logging.getLogger("ray.serve")
+
+T = TypeVar("T")
+
+_MOST_WAITING = 10_000  # writes; beyond it `StoreOverloaded`
+_MOST_TOGETHER = 512
+_PAUSES_S = 0.1, 0.5, 2.0, 10.0  # between tries to write, while the database does not take it
+
+
+class StoreOverloaded(Exception):
+    """More writes wait than the database can take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What is kept: at most `most_queries`, none that was not touched for `most_days`; and answers
+    that feedback may come for, for `answer_hours`."""
+
+    most_queries: int | None = 1_000_000
+    most_days: float | None = None
+    answer_hours: float = 48.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    observation: Observation
+    answer: Answer | None
+    done: "Future[None]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Score:
+    id: str
+    score: float
+    done: "Future[Scored | None]"
+
+
+class EmbeddingStore:
+    """Past queries: durable, searched in memory, written by one thread.
+
+    Args:
+        database: where they are kept.
+        models: whose outcomes are looked at.
+        dimensions: of the embeddings.
+    """
+
+    def __init__(self, database: Database, models: Sequence[str], dimensions: int) -> None:
+        self.database = database
+        self.rows = Rows(models, dimensions)
+        self.loaded = 0
+        self._waiting: queue.Queue[_Write | _Score | None] = queue.Queue(_MOST_WAITING)
+        self._synced = 0
+        self._writer = threading.Thread(target=self._write_on, name="store-writer", daemon=True)
+        self._writer.start()
+
+    def load(self, progress: Callable[[int], None] = lambda loaded: None) -> None:
+        """Reads all rows of the database into memory; `progress` gets how many there are so far."""
+        self._synced = self.database.revision()
+        for batch in self.database.rows():
+            self.rows.put(batch)
+            self.loaded += len(batch)
+            progress(self.loaded)
+
+    def observe(self, observation: Observation, answer: Answer | None = None) -> "Future[None]":
+        """Writes what a model did on a query; `answer` is what feedback may come for.
+
+        Raises:
+            StoreOverloaded: too many writes wait.
+        """
+        done: Future[None] = _future()
+        self._submit(_Write(observation, answer, done))
+        return done
+
+    def score(self, id: str, score: float) -> "Future[Scored | None]":
+        """Writes what an answer was worth, 0 to 1; a second score replaces the first. The future
+        gives None if no answer of this id is known.
+
+        Raises:
+            StoreOverloaded: too many writes wait.
+            ValueError: the score is not between 0 and 1.
+        """
+        if not 0 <= score <= 1:
+            raise ValueError(f"a score must be between 0 and 1, not {score}")
+        done: Future[Scored | None] = _future()
+        self._submit(_Score(id, score, done))
+        return done
+
+    def sync(self) -> int:
+        """Takes in what other processes wrote to the database since last time, and says how many
+        rows that was: another store during a redeployment, an import while the server runs."""
+        revision = self.database.revision()
+        ids = self.database.foreign(self._synced)
+        self._synced = revision
+        for part in _parts(ids, _MOST_TOGETHER):
+            self.rows.put(self.database.read(part))
+        return len(ids)
+
+    def retain(self, retention: Retention) -> int:
+        """Deletes what is not to be kept, and says how many queries that was."""
+        ids = self.database.retain(
+            retention.most_queries, retention.most_days, retention.answer_hours
+        )
+        self.rows.remove(ids)
+        return len(ids)
+
+    def snapshot(self, ids: Sequence[int]) -> Snapshot:
+        """These past queries with their texts, to fit a predictor on; those deleted meanwhile are
+        left out."""
+        rows = [row for part in _parts(ids, _MOST_TOGETHER) for row in self.database.read(part)]
+        return self.rows.snapshot(rows)
+
+    def close(self) -> None:
+        """Writes what waits, then closes the database."""
+        self._waiting.put(None)
+        self._writer.join()
+        self.database.close()
+
+    def _submit(self, item: _Write | _Score) -> None:
+        try:
+            self._waiting.put_nowait(item)
+        except queue.Full:
+            raise StoreOverloaded(f"{_MOST_WAITING} writes wait for the database") from None
+
+    def _write_on(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            together: list[_Write | _Score] = [first]
+            ended = False
+            while len(together) < _MOST_TOGETHER and not self._waiting.empty():
+                item = self._waiting.get()
+                if item is None:
+                    ended = True
+                    break
+                together.append(item)
+            self._commit(together)
+            if ended:
+                return
+
+    def _commit(self, together: list[_Write | _Score]) -> None:
+        writes = [item for item in together if isinstance(item, _Write)]
+        if writes:
+            items = [(w.observation, w.answer) if w.answer else w.observation for w in writes]
+            ids = self._settled(writes, lambda: self.database.write(items))
+            if ids is not None:
+                self._refresh(ids, writes, [None] * len(writes))
+        scores = [item for item in together if isinstance(item, _Score)]
+        if scores:
+            pairs = [(item.id, item.score) for item in scores]
+            found = self._settled(scores, lambda: self.database.score(pairs))
+            if found is not None:
+                ids = [known[0] for known in found if known]
+                self._refresh(ids, scores, [known and known[1] for known in found])
+
+    def _settled(self, items: Sequence[_Write | _Score], work: Callable[[], T]) -> T | None:
+        """What `work` gives; tried again while the database is away, then its error goes to who
+        waits for the items."""
+        for pause in (*_PAUSES_S, None):
+            try:
+                return work()
+            except Exception as error:  # whatever it is, who waits must hear of it
+                if pause is None or not isinstance(error, DatabaseUnavailable):
+                    logger.error("the store's database did not take a write", exc_info=error)
+                    for item in items:
+                        item.done.set_exception(error)
+                    return None
+                logger.warning("the store's database is away: %s", error)
+                time.sleep(pause)
+        return None
+
+    def _refresh(
+        self, ids: Sequence[int], items: Sequence[_Write | _Score], results: Sequence[Any]
+    ) -> None:
+        """Brings what was committed into memory, then tells who waits for it."""
+        try:
+            self.rows.put(self.database.read(ids))
+        except Exception as error:  # noqa: BLE001 - it is committed all the same
+            logger.warning("the store's database did not give back what it took: %s", error)
+        for item, result in zip(items, results, strict=True):
+            item.done.set_result(result)
+
+
+def _parts(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
+
+
+def _future() -> "Future[Any]":
+    """One that can't be cancelled: what is written can't be taken back by who no longer waits."""
+    future: Future[Any] = Future()
+    future.set_running_or_notify_cancel()
+    return future

@@ -1,0 +1,97 @@
+"""The held-out questions asked of the running application: accuracy and cost of four ways.
+
+    python -m ops.demo.live [--port PORT]
+
+Each way gets every question once over HTTP, in one shuffled order, several at a time: either model
+alone, both by turn, and smart routing as the embedded default has it, with a fresh store. What an
+answer cost is what its `x-router-cost` header says. The last line is one of JSON.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import httpx
+
+from ops.demo.questions import Question, read_questions
+from ops.run import serving, taken
+from serve.app import DEFAULT_CONFIG, build
+
+WAYS: dict[str, dict[str, Any]] = {
+    "demo-small": {"model": "demo-small"},
+    "demo-large": {"model": "demo-large"},
+    "sequential": {"model": "auto", "router": {"strategy": "sequential"}},
+    "smart": {"model": "auto"},
+}
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a way reached over all questions: accuracy 0 to 1, USD, and the share of demo-small."""
+
+    accuracy: float
+    cost: float
+    small: float
+
+
+def ask(client: httpx.Client, way: dict[str, Any], question: Question) -> tuple[bool, float, bool]:
+    """Whether the answer is right to the letter, its USD, and whether demo-small gave it."""
+    messages = [{"role": "user", "content": question.question}]
+    response = client.post(
+        "/v1/chat/completions", json={**way, "messages": messages, "temperature": 0}
+    )
+    response.raise_for_status()
+    answer = response.json()
+    right = answer["choices"][0]["message"]["content"] == question.answer
+    return right, float(response.headers["x-router-cost"]), answer["model"] == "demo-small"
+
+
+def run(url: str, way: dict[str, Any], questions: Sequence[Question]) -> Result:
+    """Asks all questions one way."""
+    with httpx.Client(base_url=url, timeout=60) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
+        asked = pool.map(lambda question: ask(client, way, question), questions)
+        right, cost, small = zip(*asked, strict=True)
+    return Result(sum(right) / len(right), sum(cost), sum(small) / len(small))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--port", type=int, default=8000)
+    port = parser.parse_args().port
+    if taken(port):
+        sys.exit(f"port {port} is in use; choose another: make demo-eval PORT=8001")
+    questions = read_questions()
+    Random(0).shuffle(questions)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_STATE_HOME"] = folder
+        with serving(build({"config": str(DEFAULT_CONFIG)}), port) as url:
+            results = {name: run(url, way, questions) for name, way in WAYS.items()}
+    large = results["demo-large"]
+    print(f"{len(questions)} held-out questions\n")
+    print("| | accuracy | of demo-large's | cost, USD | of demo-large's | to demo-small |")
+    print("|---|---|---|---|---|---|")
+    for name, result in results.items():
+        print(
+            f"| {name} | {result.accuracy:.3f} | {result.accuracy / large.accuracy:.3f} "
+            f"| {result.cost:.6f} | {result.cost / large.cost:.3f} | {result.small:.2f} |"
+        )
+    figures = {
+        name: {
+            "accuracy": round(result.accuracy / large.accuracy, 4),
+            "cost": round(result.cost / large.cost, 4),
+        }
+        for name, result in results.items()
+    }
+    print(json.dumps({"benchmark": "demo-eval", "relative_to_demo_large": figures}))
+
+
+if __name__ == "__main__":
+    main()

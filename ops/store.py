@@ -1,0 +1,227 @@
+"""The embedding store from a shell: import, export, stats, reembed."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from deployments.encoder import DEFAULT_MODEL, Encoder
+from deployments.store.database import (
+    Database,
+    NoStore,
+    default_url,
+)
+from deployments.store.evidence import Floats32
+from deployments.store.exporting import write_history
+from deployments.store.history import BadRow, read_history
+from deployments.store.importing import import_history
+from deployments.store.reembedding import reembed
+
+_REPORTED = 20  # bad rows of a file that are told one by one
+
+
+class _Encoder(Protocol):
+    """Texts to embeddings, of a model with a name."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dimensions(self) -> int: ...
+    def __call__(self, texts: Sequence[str], /) -> Floats32: ...
+
+
+class Refused(Exception):
+    """What was asked for is not done; the message says why."""
+
+
+def main(
+    arguments: Sequence[str] | None = None, encoder: Callable[[str], _Encoder] = Encoder
+) -> None:
+    """`python -m ops.store import|export|stats|reembed`; exits with 1 where it is not done.
+
+    Args:
+        arguments: of the command line.
+        encoder: makes the embedding model of a name.
+    """
+    args = _parser().parse_args(arguments)
+    try:
+        args.run(args, encoder)
+    except (Refused, ValueError, OSError) as error:  # OSError: files, and DatabaseUnavailable
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ops.store", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="import|export|stats|reembed")
+
+    def command(name: str, run: Callable[..., None], about: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=about, description=about)
+        sub.set_defaults(run=run)
+        sub.add_argument(
+            "--store",
+            metavar="URL",
+            default=default_url(),
+            help="sqlite:///path or postgresql://user:password@host/name (default: %(default)s)",
+        )
+        return sub
+
+    importing = command(
+        "import",
+        _import,
+        "Adds histories to a store. Repeating an import changes nothing; all files are checked "
+        "before anything is written.",
+    )
+    importing.add_argument("files", metavar="FILE", nargs="+", help=".json, .jsonl or .parquet")
+    importing.add_argument(
+        "--name", help="of the import; what it said before is replaced (default: FILE's stem)"
+    )
+    importing.add_argument(
+        "--skip-bad-rows", action="store_true", help="leave them out instead of refusing the file"
+    )
+    importing.add_argument(
+        "--model", help=f"embedding model (default: the store's; of a new store {DEFAULT_MODEL})"
+    )
+    exporting = command("export", _export, "Writes all of a store to a file.")
+    exporting.add_argument("file", metavar="FILE", help=".json, .jsonl or .parquet")
+    stats = command("stats", _stats, "Tells what is in a store.")
+    stats.add_argument("--json", action="store_true", help="for machines")
+    reembedding = command(
+        "reembed",
+        _reembed,
+        "Replaces all embeddings by another model's, at once at the end; may be killed and "
+        "repeated. Stop the server before.",
+    )
+    reembedding.add_argument(
+        "--model", default=DEFAULT_MODEL, help="embedding model (default: %(default)s)"
+    )
+    return parser
+
+
+def _import(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> None:
+    files = [Path(file) for file in args.files]
+    rows = {file: _checked(file, args.skip_bad_rows) for file in files}
+    database, embed = _opened(args.store, args.model, encoder)
+    try:
+        for file in files:
+            with tqdm(total=rows[file], desc=file.name, unit=" rows") as bar:
+                done = import_history(
+                    database,
+                    file,
+                    embed,
+                    name=args.name or file.stem,
+                    on_bad_row=(lambda row: None) if args.skip_bad_rows else None,
+                    progress=lambda rows, bar=bar: bar.update(rows - bar.n),  # type: ignore[misc]
+                )
+            left_out = f", {done.bad} bad rows left out" if done.bad else ""
+            print(f"{file}: {done.rows} rows, {done.observations} observations{left_out}")
+    finally:
+        database.close()
+
+
+def _checked(file: Path, skip_bad_rows: bool) -> int:
+    """How many good rows the file has; its bad ones are told."""
+    bad: list[BadRow] = []
+
+    def tell(row: BadRow) -> None:
+        bad.append(row)
+        if len(bad) <= _REPORTED:
+            tqdm.write(str(row), file=sys.stderr)
+
+    rows = sum(1 for _ in tqdm(read_history(file, tell), f"checking {file.name}", unit=" rows"))
+    if len(bad) > _REPORTED:
+        print(f"{file}: and {len(bad) - _REPORTED} bad rows more", file=sys.stderr)
+    if bad and not skip_bad_rows:
+        raise Refused(
+            f"{file}: {len(bad)} bad rows, so nothing is imported; "
+            "--skip-bad-rows imports the others"
+        )
+    return rows
+
+
+def _opened(
+    url: str, model: str | None, encoder: Callable[[str], _Encoder]
+) -> tuple[Database, _Encoder]:
+    """The store, made if it is not there, and its encoder."""
+    if model is None:
+        try:
+            database = Database(url)
+            return database, encoder(database.embedding_model)
+        except NoStore:
+            pass
+    embed = encoder(model or DEFAULT_MODEL)
+    return Database(url, embed.name, embed.dimensions), embed
+
+
+def _export(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> None:
+    database = Database(args.store)
+    try:
+        models = list(database.stats()["models"])
+        if not models:
+            raise Refused(f"{database.url} is empty: there is nothing to export")
+        with tqdm(total=database.count(), desc=Path(args.file).name, unit=" rows") as bar:
+            rows = write_history(args.file, _counted(database.rows(), bar), models)
+    finally:
+        database.close()
+    print(f"{args.file}: {rows} rows")
+
+
+def _counted(batches: Any, bar: "tqdm[Any]") -> Any:
+    for batch in batches:
+        yield batch
+        bar.update(len(batch))
+
+
+def _stats(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> None:
+    database = Database(args.store)
+    try:
+        stats = database.stats()
+    finally:
+        database.close()
+    print(json.dumps(stats, indent=2) if args.json else _table(stats))
+
+
+def _table(stats: dict[str, Any]) -> str:
+    lines = [
+        stats["url"],
+        f"embeddings of {stats['embedding_model']} ({stats['dimensions']} dimensions)",
+        f"{stats['queries']:,} queries, {stats['outcomes']:,} outcomes, {stats['answers']:,} "
+        f"answers that feedback may come for, {stats['bytes'] / 2**20:,.1f} MiB",
+        *(f"{answers:,} answers from {source}" for source, answers in stats["sources"].items()),
+    ]
+    if stats["models"]:
+        width = max(5, *map(len, stats["models"]))
+        titles = ("queries", "answers", "scored", "quality", "tokens", "seconds")
+        lines += ["", f"{'model':{width}}" + "".join(f"{title:>10}" for title in titles)]
+    for model, known in stats["models"].items():
+        cells = [f"{known[name]:,}" for name in ("queries", "answers", "scored")]
+        cells += [_mean(known["quality"], 3), _mean(known["output_tokens"], 0)]
+        cells += [_mean(known["seconds"], 2)]
+        lines.append(f"{model:{width}}" + "".join(f"{cell:>10}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _mean(value: float | None, places: int) -> str:
+    return "-" if value is None else f"{value:,.{places}f}"
+
+
+def _reembed(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> None:
+    Database(args.store).close()  # no model is loaded for a store that is not there
+    embed = encoder(args.model)
+    with tqdm(desc="re-embedding", unit=" queries") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        queries = reembed(args.store, embed.name, embed.dimensions, embed, progress)
+    print(f"{queries} queries re-embedded with {embed.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""`POST /v1/route`: from its body to a question for the decider, and from its answer to a reply."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from deployments.errors import InvalidRequest
+from serve.requests import RouterOptions
+from serve.routing.decider import Routes
+from serve.routing.dual import Booleans
+
+MOST_QUERIES = 4096
+
+Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[list[Name], Field(min_length=1)]
+Query = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Batch(BaseModel):
+    """The body. `models` is one list for all queries or one for each; all models without it.
+    `capacities` are the most queries that a model may get."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    queries: Annotated[list[Query], Field(min_length=1, max_length=MOST_QUERIES)]
+    models: Annotated[list[Name] | list[Names], Field(min_length=1)] | None = None
+    input_tokens: list[Number] | None = None
+    capacities: dict[str, Annotated[int, Field(ge=0)]] | None = None
+    router: RouterOptions = RouterOptions()
+
+    @model_validator(mode="after")
+    def _lengths_match(self) -> "Batch":
+        n = len(self.queries)
+        if self.input_tokens is not None and len(self.input_tokens) != n:
+            raise ValueError(f"{n} queries, but {len(self.input_tokens)} input_tokens")
+        if self.models and not isinstance(self.models[0], str) and len(self.models) != n:
+            raise ValueError(f"{n} queries, but {len(self.models)} lists of models")
+        if self.router.strategy == "sequential":
+            raise ValueError("/v1/route is of smart routing; leave router.strategy out")
+        if self.capacities is not None and self.router.floor:
+            raise ValueError("capacities go with mode 'mean' only")
+        return self
+
+    def candidates(self, everyone: Sequence[str]) -> list[list[str]]:
+        """The names allowed for each query."""
+        if self.models is None:
+            return [list(everyone)] * len(self.queries)
+        if isinstance(self.models[0], str):
+            return [self.models] * len(self.queries)
+        return self.models
+
+
+def allowed(candidates: Sequence[Sequence[str]], models: Sequence[str]) -> Booleans:
+    """(n, m) whether a model is among a query's candidates.
+
+    Raises:
+        InvalidRequest: a query has none that runs.
+    """
+    column = {model: index for index, model in enumerate(models)}
+    mask = np.zeros((len(candidates), len(models)), np.bool_)
+    for row, names in enumerate(candidates):
+        mask[row, [column[name] for name in names if name in column]] = True
+    missing = np.flatnonzero(~mask.any(axis=1))
+    if missing.size:
+        raise InvalidRequest(f"query {missing[0]} has no candidate model", param="models")
+    return mask
+
+
+def capacities(batch: Batch, models: Sequence[str]) -> list[float] | None:
+    """(m,) most queries of each model.
+
+    Raises:
+        InvalidRequest: one is given for a model that is not there.
+    """
+    if batch.capacities is None:
+        return None
+    unknown = batch.capacities.keys() - set(models)
+    if unknown:
+        raise InvalidRequest(f"there is no model '{min(unknown)}'", param="capacities")
+    return [batch.capacities.get(model, math.inf) for model in models]
+
+
+def reply(
+    batch: Batch,
+    routes: Routes,
+    mask: Booleans,
+    models: Sequence[str],
+    requirement: float,
+    texts: dict[int, str] | None,
+) -> dict[str, Any]:
+    """The reply: the batch as a whole, then every query's choice and what it was chosen from."""
+    assignment = routes.assignment
+    whole = {
+        "object": "list",
+        "performance_requirement": requirement,
+        "mode": batch.router.mode,
+        "quality": assignment.quality,
+        "shortfall": assignment.shortfall,
+        "cost": assignment.cost,
+        "multiplier": _finite(assignment.multiplier),
+        "lower_bound": assignment.lower_bound,
+        "gap": _finite(assignment.gap),
+        "cold_start": routes.cold,
+    }
+    data = []
+    for row, query_mask in enumerate(mask):
+        candidates = [
+            {
+                "model": models[column],
+                "quality": float(routes.prediction.quality[row, column]),
+                "uncertainty": float(routes.prediction.uncertainty[row, column]),
+                "output_tokens": float(routes.prediction.output_tokens[row, column]),
+                "cost": float(routes.cost[row, column]),
+            }
+            for column in np.flatnonzero(query_mask)
+        ]
+        chosen = models[assignment.choice[row]]
+        data.append(
+            {
+                "index": row,
+                "model": chosen,
+                "reason": _reason(batch, routes, chosen, candidates, requirement),
+                "candidates": candidates,
+                "neighbours": _neighbours(routes, row, texts),
+            }
+        )
+    return {**whole, "data": data}
+
+
+def _neighbours(routes: Routes, row: int, texts: dict[int, str] | None) -> list[dict[str, Any]]:
+    near = zip(routes.near[row].tolist(), routes.similarity[row].tolist(), strict=True)
+    return [
+        {"id": id, "similarity": similarity, **({"query": texts.get(id)} if texts else {})}
+        for id, similarity in near
+    ]
+
+
+def _reason(
+    batch: Batch,
+    routes: Routes,
+    chosen: str,
+    candidates: Sequence[dict[str, Any]],
+    requirement: float,
+) -> str:
+    start = "cold start, qualities are guessed from prices: " if routes.cold else ""
+    if len(candidates) == 1:
+        return start + "the only candidate"
+    quality = next(one["quality"] for one in candidates if one["model"] == chosen)
+    if batch.router.floor:
+        if quality >= requirement:
+            return f"{start}the cheapest with a quality of at least {requirement:g}"
+        return f"{start}none reaches {requirement:g}; the best"
+    multiplier = routes.assignment.multiplier
+    if multiplier == 0:
+        return f"{start}the cheapest; all cheapest ones together hold {requirement:g}"
+    if math.isinf(multiplier):
+        return f"{start}the best; all best ones together fall short of {requirement:g}"
+    return f"{start}the least of cost less {multiplier:.3g} USD for each unit of quality"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

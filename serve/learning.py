@@ -1,0 +1,134 @@
+"""What every answer teaches: its real length, cost and time go to the store when it has ended."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Coroutine
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from ray.serve.metrics import Counter
+
+from deployments.contract import Chunk, Usage
+from deployments.store.evidence import Floats32
+from deployments.store.observations import Answer, Observation
+from serve.routing.prices import Price
+from serve.shared_decider import DeciderAway, SharedDecider
+
+logger = logging.getLogger("ray.serve")
+
+_SOURCE = "answers"
+_MOST_WAITING = 1000  # answers whose embedding is not there yet
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is known of an answer before it has come.
+
+    Attributes:
+        id: of the completion.
+        model: that writes it.
+        query: the text that stands for its conversation.
+        characters: of the whole prompt.
+        predicted: the quality predicted when the model was chosen.
+        policy: the name of the policy that chose it.
+        price: of the model, where it is known.
+        started: when the model was asked, by `time.monotonic`.
+    """
+
+    id: str
+    model: str
+    query: str
+    characters: int
+    predicted: float | None
+    policy: str | None
+    price: Price | None
+    started: float
+
+
+class Learner:
+    """Follows answers to their end. Those that don't reach it teach nothing."""
+
+    def __init__(self, decider: SharedDecider) -> None:
+        self._decider = decider
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._lost = Counter(
+            "llm_router_lessons_lost",
+            description="Answers that the store was not told of, being away or behind.",
+        )
+
+    async def follow(
+        self,
+        chunks: AsyncGenerator[Chunk, None],
+        lesson: Lesson,
+        embedding: Awaitable[Floats32 | None],
+    ) -> AsyncGenerator[Chunk, None]:
+        """`chunks`, unchanged; what they teach is on its way before the last one's end is seen,
+        so that feedback finds it."""
+        usage, ended = None, False
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                usage = chunk.usage or usage
+                ended = ended or chunk.finish_reason is not None
+                yield chunk
+        if ended:
+            seconds = time.monotonic() - lesson.started
+            work = self._teach(lesson, usage, seconds, embedding)
+            if isinstance(embedding, asyncio.Future) and embedding.done():
+                await work
+            else:
+                self._later(work)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        if len(self._waiting) >= _MOST_WAITING:
+            work.close()
+            self._lost.inc()
+            return
+        task = asyncio.create_task(work)
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _teach(
+        self,
+        lesson: Lesson,
+        usage: Usage | None,
+        seconds: float,
+        embedding: Awaitable[Floats32 | None],
+    ) -> None:
+        vector = await embedding
+        if vector is None:
+            self._lost.inc()
+            return
+        observation = Observation(
+            lesson.query,
+            vector,
+            lesson.model,
+            _SOURCE,
+            output_tokens=usage.completion_tokens if usage else None,
+            seconds=seconds,
+            input_tokens=usage.prompt_tokens if usage else None,
+            characters=lesson.characters,
+        )
+        try:
+            self._decider.tell(
+                "learn",
+                observation,
+                Answer(
+                    lesson.id,
+                    lesson.model,
+                    lesson.predicted,
+                    lesson.policy,
+                    cost(lesson.price, usage),
+                ),
+            )
+        except DeciderAway as error:
+            self._lost.inc()
+            logger.warning("the store was not told of an answer: %s", error)
+
+
+def cost(price: Price | None, usage: Usage | None) -> float | None:
+    """USD that an answer cost; None where its price or its length is not known."""
+    if price is None or usage is None:
+        return None
+    return usage.prompt_tokens * price.input + usage.completion_tokens * price.output

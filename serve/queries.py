@@ -1,0 +1,43 @@
+"""Which text of a conversation stands for it, when past queries like it are looked for."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from pydantic_core import to_json
+
+from deployments.contract import ChatRequest
+
+QueryChoice = Literal["last_user_message", "user_messages", "conversation"]
+"""`last_user_message` is AIOS's choice: what is asked now. The others take in what led to it, the
+user's part of it or all, and of that the end, for an embedding has room for some 250 tokens."""
+
+QUERY_CHOICES = get_args(QueryChoice)
+
+_END = 1000  # characters
+
+
+def query_of(request: ChatRequest, choice: QueryChoice) -> str:
+    """The text; "" where the chosen messages have none, as when they are images alone."""
+    users = [_text(message) for message in request.messages if message["role"] == "user"]
+    if choice == "last_user_message":
+        return users[-1] if users else ""
+    if choice == "user_messages":
+        return _end(users)
+    return _end([_text(message) for message in request.messages])
+
+
+def prompt_characters(request: ChatRequest) -> int:
+    """How much a model has to read: all messages and the tools' descriptions."""
+    messages = sum(len(_text(message)) for message in request.messages)
+    return messages + (len(to_json(request.tools)) if request.tools else 0)
+
+
+def _end(texts: Sequence[str]) -> str:
+    return "\n".join(text for text in texts if text)[-_END:].strip()
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content.strip()
+    return "\n".join(part["text"] for part in content if part["type"] == "text").strip()

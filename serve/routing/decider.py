@@ -1,0 +1,284 @@
+"""Decides single requests and batches by forecast: what the shared actor of smart routing does.
+
+It knows nothing of Ray, of SQL or of HTTP, and does one thing at a time.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deployments.store.evidence import Evidence, Floats32, Integers
+from deployments.store.observations import Scored
+from serve.routing.dual import Assignment, Booleans, Floats, above_floor
+from serve.routing.forecaster import Forecaster
+from serve.routing.learned import Refit
+from serve.routing.online import Policy
+from serve.routing.predictor import Prediction
+from serve.routing.prices import Price
+
+# Callers choose requirements and candidates, so the number kept is bounded; the longest unused
+# goes first.
+MAX_POLICIES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which model shall answer this request?
+
+    Attributes:
+        query: the text that stands for the request; "" where it has none.
+        embedding: (d,) of the query; None where it has no text.
+        characters: of the whole prompt.
+        candidates: the models that may and can answer.
+        available: those of them that run and take requests; one at the least.
+        requirement: mean quality to hold, or the floor of this request, 0 to 1.
+        floor: whether `requirement` is for this request alone.
+    """
+
+    query: str
+    embedding: Floats32 | None
+    characters: int
+    candidates: tuple[str, ...]
+    available: tuple[str, ...]
+    requirement: float
+    floor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The available models, best first, and why.
+
+    Attributes:
+        ranked: names.
+        quality, cost: what was predicted of each, 0 to 1 and USD.
+        policy: the name of the policy that decided; None where a floor did.
+        reason: for people, one line.
+    """
+
+    ranked: list[str]
+    quality: dict[str, float]
+    cost: dict[str, float]
+    policy: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """A decided batch of n queries over m models.
+
+    Attributes:
+        assignment: its `choice` are columns of the decider's models.
+        prediction, cost: (n, m) each.
+        near, similarity: (n, k) the store's numbers of the nearest past queries, and cosines.
+        cold: whether nothing was known, so that qualities are guesses.
+    """
+
+    assignment: Assignment
+    prediction: Prediction
+    cost: Floats
+    near: Integers
+    similarity: Floats32
+    cold: bool
+
+
+class Decider:
+    """Forecasts and policies over m models.
+
+    Args:
+        evidence: the past queries.
+        prices: of each model, by its name; the order is that of the evidence's columns.
+        priors: qualities to begin with, for those models whose price shall not tell.
+        n_similar: the fewest past queries to predict from.
+    """
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        prices: Mapping[str, Price],
+        priors: Mapping[str, float] | None = None,
+        n_similar: int = 16,
+    ) -> None:
+        self.models = list(prices)
+        self._column = {model: column for column, model in enumerate(self.models)}
+        own = [(priors or {}).get(model, np.nan) for model in self.models]
+        self.forecaster = Forecaster(evidence, list(prices.values()), own, n_similar)
+        self._policies: OrderedDict[str, Policy] = OrderedDict()
+        self._outdated: set[str] = set()
+
+    @property
+    def cold(self) -> bool:
+        """Whether no answer of any model has been scored yet."""
+        return not len(self.forecaster.evidence)
+
+    def policy_name(self, question: Question) -> str:
+        """Requests of one requirement over the same candidates share a policy."""
+        return json.dumps([round(question.requirement, 3), sorted(question.candidates)])
+
+    def ready_for(self, question: Question) -> bool:
+        """Whether `decide` is a matter of a millisecond, because its policy is at hand."""
+        name = self.policy_name(question)
+        return question.floor or (name in self._policies and name not in self._outdated)
+
+    def prepare(self, question: Question) -> None:
+        """Begins the question's policy where past queries say it should, or moves it to a newly
+        fitted predictor. Takes tens of milliseconds; may run beside `decide`."""
+        name = self.policy_name(question)
+        requirement, candidates = json.loads(name)
+        columns = [self._column[model] for model in candidates]
+        begun = self.forecaster.start_policy(requirement, columns)
+        known = self._policies.get(name)
+        if known is not None and known.multiplier is not None and known.optimism != 0:
+            # Its multiplier has followed the traffic; only its forecasts are others now.
+            begun = replace(known, optimism=begun.optimism)
+        elif known is not None:
+            begun = replace(begun, error=known.error, scores=known.scores)
+        self._outdated.discard(name)
+        self._keep(name, begun)
+
+    def decide(self, question: Question) -> Decision:
+        """Ranks the available models for one request.
+
+        Raises:
+            ValueError: a name is unknown, or no model is available.
+        """
+        columns = self._columns(question.available)
+        allowed = np.zeros(len(self.models), np.bool_)
+        allowed[columns] = True
+        prediction = self._predict_one(question)
+        quality = prediction.quality[0]
+        tokens = question.characters / self.forecaster.characters_per_token
+        cost = self.forecaster.costs([tokens], prediction)[0]
+        if question.floor:
+            name = None
+            order = above_floor(quality, cost, question.requirement, allowed)
+        else:
+            name = self.policy_name(question)
+            if not self.ready_for(question):
+                self.prepare(question)
+            order, policy = self._policies[name].decide(quality, cost, allowed)
+            self._keep(name, policy)
+        ranked = [self.models[column] for column in order]
+        return Decision(
+            ranked,
+            {model: float(quality[self._column[model]]) for model in ranked},
+            {model: float(cost[self._column[model]]) for model in ranked},
+            name,
+            self._reason(question, order, prediction, cost),
+        )
+
+    def correct(self, scored: Scored, score: float) -> None:
+        """Tells the policy that chose an answer what it was worth."""
+        policy = self._policies.get(scored.policy) if scored.policy else None
+        if policy is not None and scored.policy is not None and scored.predicted is not None:
+            self._policies[scored.policy] = policy.correct(scored.predicted, score, scored.replaced)
+
+    def route(
+        self,
+        queries: Sequence[str],
+        embeddings: Floats32,
+        input_tokens: npt.ArrayLike | None,
+        allowed: Booleans,
+        requirement: float,
+        *,
+        floor: bool = False,
+        capacities: npt.ArrayLike | None = None,
+        neighbours: int = 5,
+    ) -> Routes:
+        """Decides a batch at once, without moving any policy.
+
+        Args:
+            queries: n texts.
+            embeddings: (n, d).
+            input_tokens: (n,) lengths of the prompts; by their characters where None.
+            allowed: (n, m) which models may answer which query.
+            requirement: mean quality to hold, or each query's floor.
+            floor: which of the two.
+            capacities: (m,) most queries that a model may get; not with `floor`.
+            neighbours: how many past queries to name for each.
+
+        Raises:
+            ValueError: see `serve.routing.dual.assign`.
+        """
+        prediction = self.forecaster.predict(queries, embeddings)
+        if input_tokens is None:
+            input_tokens = [len(query) / self.forecaster.characters_per_token for query in queries]
+        cost = self.forecaster.costs(input_tokens, prediction)
+        if floor:
+            assignment = self._by_floor(prediction.quality, cost, allowed, requirement)
+        else:
+            assignment = self.forecaster.assign(prediction, cost, requirement, allowed, capacities)
+        near = self.forecaster.evidence.neighbours(embeddings, neighbours)
+        return Routes(
+            assignment,
+            prediction,
+            cost,
+            near.ids[:, :neighbours],
+            near.similarity[:, :neighbours],
+            self.cold,
+        )
+
+    def adopt(self, fitted: Refit) -> None:
+        """Takes a newly fitted predictor; each policy moves to it before its next decision."""
+        self.forecaster.adopt(fitted)
+        self._outdated = set(self._policies)
+
+    def take_over(self, before: "Decider") -> None:
+        """Goes on with the fitted predictor and the policies of a decider with other prices."""
+        self.forecaster.characters_per_token = before.forecaster.characters_per_token
+        self.restore(before.policies())
+        self.adopt(before.forecaster.fitted)
+
+    def policies(self) -> dict[str, Any]:
+        """All policies in plain numbers, to be kept over a restart."""
+        return {name: policy.to_dict() for name, policy in self._policies.items()}
+
+    def restore(self, policies: Mapping[str, Any]) -> None:
+        """Takes back what `policies` gave; those over models that are no longer here are left."""
+        for name, state in policies.items():
+            if set(json.loads(name)[1]) <= self._column.keys():
+                self._keep(name, Policy.from_dict(state))
+
+    def _predict_one(self, question: Question) -> Prediction:
+        if question.embedding is None:
+            return self.forecaster.expect()
+        return self.forecaster.predict([question.query], question.embedding[None])
+
+    def _by_floor(
+        self, quality: Floats, cost: Floats, allowed: Booleans, floor: float
+    ) -> Assignment:
+        rows = zip(quality, cost, allowed, strict=True)
+        choice = np.array([above_floor(q, c, floor, may)[0] for q, c, may in rows], np.int64)
+        at = np.arange(len(choice))
+        total, mean = float(cost[at, choice].sum()), float(quality[at, choice].mean())
+        under = np.maximum(floor - quality[at, choice], 0.0)
+        return Assignment(choice, total, mean, 0.0, total, float(under.mean()))
+
+    def _columns(self, models: Sequence[str]) -> list[int]:
+        for model in models:
+            if model not in self._column:
+                raise ValueError(f"smart routing knows no model '{model}'")
+        return [self._column[model] for model in models]
+
+    def _keep(self, name: str, policy: Policy) -> None:
+        self._policies[name] = policy
+        self._policies.move_to_end(name)
+        if len(self._policies) > MAX_POLICIES:
+            self._outdated.discard(self._policies.popitem(last=False)[0])
+
+    def _reason(
+        self, question: Question, order: Integers, prediction: Prediction, cost: Floats
+    ) -> str:
+        """One line: what was wanted, and what was predicted of the first two."""
+        told = [
+            f"{self.models[column]} {prediction.quality[0, column]:.2f}"
+            f"+-{prediction.uncertainty[0, column]:.2f} for ${cost[column]:.2g}"
+            for column in order[:2]
+        ]
+        wanted = f"{'floor' if question.floor else 'mean'} {question.requirement:g}"
+        cold = "cold start, guessed from prices; " if self.cold else ""
+        return f"{cold}{wanted} wanted; {', then '.join(told)}"

@@ -1,0 +1,117 @@
+"""What a router replica needs for smart routing, put together: embedder, decider, learner."""
+
+import asyncio
+import logging
+from typing import Any
+
+from deployments.embedder import CachedEmbedder
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from deployments.errors import InvalidRequest, ModelUnavailable
+from deployments.store.evidence import Floats32
+from serve.batches import Batch, allowed, capacities, reply
+from serve.config import Settings
+from serve.learning import Learner
+from serve.routing.prices import Price
+from serve.shared_decider import DeciderAway, SharedDecider
+from serve.smart_strategy import SmartStrategy
+
+logger = logging.getLogger("ray.serve")
+
+# An embedding takes milliseconds; a request goes on without it sooner than wait for long.
+_PATIENCE_S = 2.0
+_BATCH_PATIENCE_S = 120.0
+_BATCH = 64  # queries in one call to the embedder
+
+
+class Smart:
+    """Smart routing as a router replica sees it."""
+
+    def __init__(self, embedder: DeploymentHandle[Any]) -> None:
+        self._embedder = CachedEmbedder(embedder.remote)
+        self._decider = SharedDecider(embedder)
+        self.strategy = SmartStrategy(self._decider)
+        self.learner = Learner(self._decider)
+
+    async def configure(self, settings: Settings) -> None:
+        """Takes new router settings."""
+        self._settings = settings
+        prices = {model: Price(*price) for model, price in settings.prices.items()}
+        self.strategy.configure(prices, settings.router.performance_requirement)
+        await self._decider.configure(prices, settings.router.n_similar)
+
+    def embedding(self, query: str) -> "asyncio.Task[Floats32 | None]":
+        """The embedding of a query on its way; None if there is no text, or no embedder now."""
+        return asyncio.create_task(self._embedding(query))
+
+    async def feedback(self, id: str, score: float) -> bool:
+        """Keeps what an answer was worth; False if no answer of this id is known.
+
+        Raises:
+            ModelUnavailable: the store is away.
+        """
+        try:
+            known: bool = await self._decider.call("feedback", id, score)
+        except DeciderAway as error:
+            raise _away(error) from error
+        return known
+
+    async def route(self, batch: Batch, candidates: list[list[str]]) -> dict[str, Any]:
+        """Decides a batch, each query among its candidates.
+
+        Raises:
+            InvalidRequest: a query has no candidate, or the capacities don't hold the batch.
+            ModelUnavailable: the embedder or the store is away.
+        """
+        models = list(self._settings.prices)
+        mask, limits = allowed(candidates, models), capacities(batch, models)
+        router = self._settings.router
+        requirement = batch.router.performance_requirement
+        if requirement is None:
+            requirement = router.performance_requirement
+        try:
+            async with asyncio.timeout(_BATCH_PATIENCE_S):
+                embeddings = await self._embedder(batch.queries)
+            routes, texts = await self._decider.call(
+                "route",
+                batch.queries,
+                embeddings,
+                batch.input_tokens,
+                mask,
+                requirement,
+                batch.router.floor,
+                limits,
+            )
+        except ValueError as error:
+            raise InvalidRequest(str(getattr(error, "cause", error)), param="capacities") from error
+        except (DeciderAway, TimeoutError, RayError, RayServeException) as error:
+            raise _away(error) from error
+        shown = texts if router.show_queries else None
+        return reply(batch, routes, mask, models, requirement, shown)
+
+    async def status(self, patience_s: float) -> dict[str, Any]:
+        """How the store is."""
+        try:
+            status: dict[str, Any] = await self._decider.call("status", patience_s=patience_s)
+        except DeciderAway as error:
+            return {"status": "away", "message": str(error)}
+        return status
+
+    async def _embedding(self, query: str) -> Floats32 | None:
+        if not query:
+            return None
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                embeddings = await self._embedder([query])
+        except (TimeoutError, RayError, RayServeException) as error:
+            logger.warning("a query goes without its embedding: %s", error)
+            return None
+        embedding: Floats32 = embeddings[0]
+        return embedding
+
+
+def _away(error: Exception) -> ModelUnavailable:
+    logger.warning("smart routing is away: %s", error)
+    return ModelUnavailable("smart routing's store is away for a moment", retry_after=1)

@@ -1,0 +1,209 @@
+"""Promise: single requests hold the mean they want at the least cost, and say why."""
+
+import json
+
+import numpy as np
+import pytest
+
+from deployments.store.evidence import Snapshot
+from deployments.store.observations import Scored
+from serve.routing.decider import MAX_POLICIES, Decider, Question
+from serve.routing.memory import MemoryEvidence
+from serve.routing.prices import Price
+
+PRICES = {"small": Price(1e-7, 4e-7), "middle": Price(5e-7, 2e-6), "large": Price(3e-6, 1.2e-5)}
+MODELS = tuple(PRICES)
+EASY, HARD = np.eye(8, dtype=np.float32)[:2]
+
+
+def nothing() -> MemoryEvidence:
+    none = np.zeros((0, 3), np.float32)
+    return MemoryEvidence(Snapshot([], np.zeros((0, 8), np.float32), none, none, none))
+
+
+def known(rows: int = 400) -> Snapshot:
+    """Easy queries go well everywhere, hard ones with the large model alone."""
+    random = np.random.default_rng(0)
+    hard = np.arange(rows) % 2 == 1
+    embeddings = np.where(hard[:, None], HARD, EASY) + random.normal(0, 0.02, (rows, 8))
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    chance = np.where(hard[:, None], [0.05, 0.3, 0.95], [0.93, 0.95, 0.97])
+    quality = (random.random((rows, 3)) < chance).astype(np.float32)
+    tokens = np.full((rows, 3), 100, np.float32)
+    return Snapshot(
+        [f"{'hard' if h else 'easy'} {i}" for i, h in enumerate(hard)],
+        embeddings.astype(np.float32),
+        quality,
+        tokens,
+        np.ones((rows, 3), np.float32),
+    )
+
+
+def warm(**more: object) -> Decider:
+    snapshot = known()
+    decider = Decider(MemoryEvidence(snapshot), PRICES, **more)  # type: ignore[arg-type]
+    decider.adopt(decider.forecaster.refit(snapshot))
+    return decider
+
+
+def question(hard: bool = False, **more: object) -> Question:
+    fields = {
+        "query": "hard" if hard else "easy",
+        "embedding": HARD if hard else EASY,
+        "characters": 400,
+        "candidates": MODELS,
+        "available": MODELS,
+        "requirement": 0.9,
+    }
+    return Question(**{**fields, **more})  # type: ignore[arg-type]
+
+
+def test_easy_goes_to_the_cheap_model_and_hard_to_the_dear_one() -> None:
+    decider = warm()
+    easy, hard = zip(
+        *[(decider.decide(question()), decider.decide(question(hard=True))) for _ in range(50)],
+        strict=True,
+    )
+    assert [decision.ranked[0] for decision in easy].count("small") > 40
+    assert [decision.ranked[0] for decision in hard].count("large") > 40
+    assert sorted(easy[0].ranked) == sorted(MODELS)
+    assert easy[0].cost["small"] < easy[0].cost["large"]
+
+
+def test_the_running_mean_holds_the_requirement_at_less_than_the_best_models_cost() -> None:
+    decider = warm()
+    random = np.random.default_rng(1)
+    quality, cost, best = [], 0.0, 0.0
+    for hard in random.random(600) < 0.5:
+        decision = decider.decide(question(hard=bool(hard), requirement=0.9))
+        chosen = decision.ranked[0]
+        quality.append(decision.quality[chosen])
+        cost, best = cost + decision.cost[chosen], best + decision.cost["large"]
+    assert np.mean(quality) == pytest.approx(0.9, abs=0.03)
+    assert cost < 0.6 * best
+
+
+def test_callers_with_other_requirements_or_candidates_do_not_disturb_each_other() -> None:
+    decider, alone = warm(), warm()
+    for _ in range(200):
+        decider.decide(question(requirement=0.1))
+        decider.decide(question(requirement=0.99))
+        decider.decide(question(candidates=("small", "middle"), available=("small", "middle")))
+        assert decider.decide(question(hard=True)) == alone.decide(question(hard=True))
+
+
+def test_a_floor_is_for_one_request_and_moves_no_policy() -> None:
+    decider = warm()
+    assert decider.decide(question(requirement=0.8, floor=True)).ranked[0] == "small"
+    assert decider.decide(question(hard=True, requirement=0.8, floor=True)).ranked[0] == "large"
+    beyond = decider.decide(question(requirement=1.0, floor=True))
+    assert beyond.ranked[0] == max(beyond.quality, key=beyond.quality.__getitem__)
+    assert beyond.policy is None
+    assert decider.policies() == {}
+
+
+def test_a_model_that_is_not_available_is_never_ranked() -> None:
+    decision = warm().decide(question(hard=True, available=("small", "middle")))
+    assert sorted(decision.ranked) == ["middle", "small"]
+
+
+def test_a_cold_start_decides_by_price_and_says_so() -> None:
+    decider = Decider(nothing(), PRICES)
+    decision = decider.decide(question(requirement=0.6))
+    assert decider.cold
+    assert "cold start" in decision.reason
+    assert decision.quality["small"] < decision.quality["middle"] < decision.quality["large"]
+    assert all(0 < quality < 1 for quality in decision.quality.values())
+
+
+def test_a_configured_prior_counts_more_than_the_price() -> None:
+    decider = Decider(nothing(), PRICES, priors={"small": 0.9})
+    quality = decider.decide(question()).quality
+    assert quality["small"] > quality["large"]
+
+
+def test_a_request_without_text_is_decided_by_the_models_means() -> None:
+    decider = warm()
+    blind = decider.decide(question(query="", embedding=None))
+    assert blind.quality["small"] == pytest.approx(0.5, abs=0.1)
+    assert blind.quality["large"] == pytest.approx(0.95, abs=0.05)
+
+
+def test_bad_scores_make_quality_dearer_for_later_requests() -> None:
+    scored, unscored = warm(), warm()
+    first, _ = scored.decide(question()), unscored.decide(question())
+    for _ in range(100):
+        scored.correct(Scored("small", first.quality["small"], first.policy, None), 0.0)
+        scored.decide(question())
+        unscored.decide(question())
+    policy, other = (d.policies()[str(first.policy)] for d in (scored, unscored))
+    assert policy["multiplier"] > 1.2 * other["multiplier"]
+
+
+def test_policies_survive_a_restart() -> None:
+    decider = warm()
+    for _ in range(20):
+        decider.decide(question(hard=True))
+    kept = json.loads(json.dumps(decider.policies()))
+    again = warm()
+    again.restore(kept)
+    assert again.policies() == decider.policies()
+    assert again.decide(question()) == decider.decide(question())
+
+
+def test_policies_over_models_that_are_gone_are_forgotten() -> None:
+    decider = warm()
+    decider.decide(question())
+    other = Decider(nothing(), {"small": PRICES["small"]})
+    other.restore(decider.policies())
+    assert other.policies() == {}
+
+
+def test_the_number_of_policies_is_bounded() -> None:
+    decider = Decider(nothing(), PRICES)
+    for number in range(MAX_POLICIES + 20):
+        decider.decide(
+            question(
+                requirement=(number % 1000) / 1000,
+                candidates=MODELS[: 2 + number // 1000],
+                available=MODELS[:2],
+            )
+        )
+    assert len(decider.policies()) == MAX_POLICIES
+
+
+def test_new_prices_keep_what_was_learned() -> None:
+    before = warm()
+    before.decide(question())
+    dearer = {**PRICES, "small": Price(1e-5, 4e-5)}
+    after = Decider(before.forecaster.evidence, dearer)
+    after.take_over(before)
+    assert after.policies() == before.policies()
+    assert after.decide(question(requirement=0.8, floor=True)).ranked[0] == "middle"
+
+
+def test_a_batch_is_decided_whole_without_moving_a_policy() -> None:
+    decider = warm()
+    embeddings = np.stack([EASY, HARD] * 50)
+    everyone = np.ones((100, 3), bool)
+    routes = decider.route(["easy", "hard"] * 50, embeddings, None, everyone, 0.9)
+    assert routes.assignment.shortfall == 0
+    assert (routes.assignment.choice[1::2] == 2).mean() > 0.8
+    assert (routes.assignment.choice[::2] != 2).all()
+    assert routes.near.shape == routes.similarity.shape == (100, 5)
+    assert (routes.similarity > 0.9).all()
+    limited = decider.route(
+        ["hard"] * 10, np.stack([HARD] * 10), None, everyone[:10], 0.9, capacities=[9, 9, 4]
+    )
+    assert np.bincount(limited.assignment.choice, minlength=3)[2] == 4
+    assert limited.assignment.shortfall > 0
+    floor = decider.route(["easy", "hard"], embeddings[:2], None, everyone[:2], 0.8, floor=True)
+    assert floor.assignment.choice.tolist() == [0, 2]
+    assert decider.policies() == {}
+
+
+def test_nothing_available_and_unknown_models_are_errors() -> None:
+    with pytest.raises(ValueError, match="no candidate"):
+        warm().decide(question(available=()))
+    with pytest.raises(ValueError, match="no model 'other'"):
+        warm().decide(question(available=("other",)))
