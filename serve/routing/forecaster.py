@@ -19,6 +19,7 @@ from serve.routing.prices import Price, costs
 
 CHARACTERS_PER_TOKEN = 4.0  # where nothing is known: near enough to weigh prompts' costs
 
+_MOST_OPTIMISMS = 1000  # for so many requirements and candidates they are remembered
 _BLOCK = 256  # queries predicted at a time; bounds the memory that neighbours' outcomes take
 
 
@@ -32,7 +33,6 @@ class Forecaster:
         n_similar: the fewest past queries to predict from; as evidence grows, more are looked at.
 
     Attributes:
-        fitted: what `adopt` swapped in last.
         characters_per_token: of prompts, as far as is known.
 
     Raises:
@@ -64,20 +64,25 @@ class Forecaster:
 
     def adopt(self, fitted: Refit) -> None:
         """Swaps in what `refit` gave, whole."""
-        self.fitted = fitted
         lengths = [len(query) / self.characters_per_token for query in fitted.queries]
-        self._past_cost = costs(self.prices, np.array(lengths), fitted.backtest.output_tokens)
-        self._optimism: dict[tuple[float, tuple[int, ...]], float] = {}
+        cost = costs(self.prices, np.array(lengths), fitted.backtest.output_tokens)
+        # All at once: other threads may be forecasting.
+        self._past = _Past(fitted, cost)
+
+    @property
+    def fitted(self) -> Refit:
+        """What was swapped in last."""
+        return self._past.fitted
 
     def predict(self, queries: Sequence[str], embeddings: Floats32) -> Prediction:
         """Predictions for b queries, given their embeddings (b, d)."""
         k = max(self._n_similar, default_n_similar(len(self.evidence)))
-        means = self.evidence.means()
+        predictor, means = self.fitted.predictor, self.evidence.means()
         parts = []
         for start in range(0, len(queries), _BLOCK):
             near = self.evidence.neighbours(embeddings[start : start + _BLOCK], k)
             texts, vectors = queries[start : start + _BLOCK], embeddings[start : start + _BLOCK]
-            parts.append(self.fitted.predictor.predict(texts, vectors, near, means))
+            parts.append(predictor.predict(texts, vectors, near, means))
         if len(parts) == 1:
             return parts[0]
         empty = np.zeros((0, len(self.prices)))
@@ -105,20 +110,15 @@ class Forecaster:
 
     def optimism(self, requirement: float, columns: Sequence[int]) -> float:
         """How much too high predictions are for what a requirement makes these models answer."""
-        key = (requirement, tuple(columns))
-        if key not in self._optimism:
-            if len(self._optimism) >= 1000:
-                self._optimism.clear()
-            backtest = self.fitted.backtest
-            self._optimism[key] = backtest.optimism(self._past_cost, requirement, columns)
-        return self._optimism[key]
+        return self._past.optimism(requirement, tuple(columns))
 
     def start_policy(self, requirement: float, columns: Sequence[int]) -> Policy:
         """A policy for these candidates, begun at the multiplier that past queries would have
         had. Takes tens of milliseconds."""
-        optimism = self.optimism(requirement, columns)
-        quality = self.fitted.backtest.quality[:, columns]
-        return Policy.started(requirement, quality, self._past_cost[:, columns], optimism)
+        past = self._past
+        optimism = past.optimism(requirement, tuple(columns))
+        quality = past.fitted.backtest.quality[:, columns]
+        return Policy.started(requirement, quality, past.cost[:, columns], optimism)
 
     def assign(
         self,
@@ -135,6 +135,22 @@ class Forecaster:
         answer = assign(prediction.quality, cost, aim, allowed=allowed, capacities=capacities)
         quality = answer.quality - (aim - requirement)
         return replace(answer, quality=min(max(quality, 0.0), 1.0))
+
+
+class _Past:
+    """A fitted predictor with what its backtest would have cost, (n, m) USD."""
+
+    def __init__(self, fitted: Refit, cost: Floats) -> None:
+        self.fitted, self.cost = fitted, cost
+        self._optimism: dict[tuple[float, tuple[int, ...]], float] = {}
+
+    def optimism(self, requirement: float, columns: tuple[int, ...]) -> float:
+        key = (requirement, columns)
+        if key not in self._optimism:
+            if len(self._optimism) >= _MOST_OPTIMISMS:
+                self._optimism.clear()
+            self._optimism[key] = self.fitted.backtest.optimism(self.cost, *key)
+        return self._optimism[key]
 
 
 def _nothing(models: int) -> Snapshot:

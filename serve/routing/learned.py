@@ -200,9 +200,9 @@ def _shares(alone: Backtest, far: Floats, count: Integers) -> Shares:
 
 def _apart(near: Floats, far: Floats, trust: Floats) -> tuple[Floats, Floats]:
     """How far two predictions (b, m) are apart: in all models alike, and in each beyond that."""
-    apart = trust * (far - near)
-    level = np.broadcast_to(apart.mean(axis=1, keepdims=True), apart.shape)
-    return level, apart - level
+    apart = far - near
+    level = (apart @ trust / trust.sum())[:, None]
+    return trust * level, trust * (apart - level)
 
 
 def _left_out(
