@@ -31,7 +31,7 @@ _SYNC_TICKS, _RETAIN_TICKS = 10, 600
 _GROWN, _FEWEST_NEW = 0.1, 50  # part of the scored rows, and scores, that make a new fit worth it
 _FITTED_ROWS = 20_000
 _FIT_PAUSE_S = 30.0  # between two fits
-_AGAIN_S = 5.0  # after a start that failed
+_AGAIN_S, _LONGEST_AGAIN_S = 5.0, 60.0  # after a start that failed
 _POLICIES = "policies"
 
 
@@ -140,14 +140,17 @@ class DeciderActor:
         }
 
     async def _live(self) -> None:
+        pause = _AGAIN_S
         while True:
             try:
                 await self._start()
+                pause = _AGAIN_S
                 await self._go_on()
             except Exception as error:  # the store must come back by itself once its cause is gone
-                logger.exception("the store failed; it is started again in %s s", _AGAIN_S)
+                logger.exception("the store failed; it is started again in %s s", pause)
                 self._state, self._message = "failed", str(error)
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_AGAIN_S)
 
     async def _start(self) -> None:
         self._state, self._message = "loading", ""

@@ -204,3 +204,71 @@ def test_the_graph_is_built_from_a_file_or_inline() -> None:
     build({"llms": {"models": [HOSTED]}})
     with pytest.raises(ConfigError, match="not both"):
         build({"config": "x", "llms": {}})
+
+
+PRICED = {**HOSTED, "model": "gpt-4o-mini"}
+
+
+def test_smart_routing_brings_a_store_and_sequential_none() -> None:
+    assert load(PRICED, router={"strategy": "smart"}).llms.store is not None
+    assert load(PRICED).llms.store is None
+    assert load(PRICED, store={"most_queries": 5}).llms.store is not None
+
+
+def test_a_model_without_a_price_is_refused_in_smart_routing_alone() -> None:
+    own = {"name": "own", "backend": "vllm", "hostname": "http://localhost:8091"}
+    build({"llms": {"models": [own]}})
+    smart = {"llms": {"models": [PRICED, own], "router": {"strategy": "smart"}}}
+    with pytest.raises(ConfigError, match=r"llms\.models\.1: model 'own' has no price"):
+        build(smart)
+    half = {**own, "cost_per_input_token": 1e-7}
+    with pytest.raises(ConfigError, match=r"llms\.models\.0: model 'own' has one of its two"):
+        build({"llms": {"models": [half], "router": {"strategy": "smart"}}})
+
+
+def test_prices_are_settings_and_no_reason_to_restart_a_replica() -> None:
+    def options(cost: float) -> tuple[object, object]:
+        model = {**PRICED, "cost_per_input_token": cost, "cost_per_output_token": cost}
+        node = build({"llms": {"models": [model], "router": {"strategy": "smart"}}})
+        deployment = node._bound_deployment
+        return deployment.init_args[0], deployment._deployment_config.user_config
+
+    (config, settings), (same, other) = options(1e-7), options(2e-7)
+    assert config == same
+    assert settings != other
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"router": {"strategy": "best"}}, "llms.router.strategy"),
+        ({"router": {"performance_requirement": 1.5}}, "llms.router.performance_requirement"),
+        ({"router": {"n_similar": 0}}, "llms.router.n_similar"),
+        ({"router": {"query": "first"}}, "llms.router.query"),
+        ({"store": {"most_queries": 0}}, "llms.store.most_queries"),
+        ({"store": {"path": "x"}}, "llms.store.path"),
+    ],
+)
+def test_a_fault_beside_the_models_is_named_with_its_key(section: dict, key: str) -> None:
+    with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
+        load(PRICED, **section)
+
+
+def test_a_literal_password_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigError, match=r"llms\.store\.url") as error:
+        load(PRICED, store={"url": "postgresql://user:hunter2@host/name"})
+    assert "hunter2" not in str(error.value)
+    for url in ("postgresql://user:${PASSWORD}@host/name", "${STORE_URL}", "sqlite:////a/b.db"):
+        store = load(PRICED, store={"url": url}).llms.store
+        assert store is not None
+        assert store.url == url
+
+
+def test_the_stores_files_lie_beside_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    store = {"url": "sqlite:///store.db", "history": "./past.jsonl"}
+    path.write_text(yaml.safe_dump({"llms": {"models": [PRICED], "store": store}}))
+    loaded = load_config({"config": str(path)}).llms.store
+    assert loaded is not None
+    assert loaded.url == f"sqlite:///{tmp_path}/store.db"
+    assert loaded.history == (f"{tmp_path}/past.jsonl",)

@@ -110,7 +110,7 @@ class Connections:
             raise DatabaseUnavailable(f"the store {self._told(error)}") from None
 
     def _told(self, error: Exception) -> str:
-        reason = str(getattr(error, "orig", None) or error).strip()
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
         for secret in filter(None, (self._url.password, self._url.query.get("password"))):
             reason = reason.replace(str(secret), "***")
         return f"{self.shown}: {reason}"

@@ -13,12 +13,14 @@ from deployments.store.evidence import Floats32, Integers, Means, Neighbours, Sn
 from deployments.store.observations import StoredRow
 from deployments.store.vector_index import VectorIndex
 
+Outcomes = tuple[Floats32, Floats32, Floats32]  # (m,) quality, output tokens, weight
+
 _FEWEST = 1024  # rows that arrays begin with; they double when they are full
 _UNSCORED = 64  # of the nearest without a score; lengths vary little, so few tell enough
 
 
 class Rows:
-    """Implements deployments.store.evidence.Evidence. One thread may write while others read.
+    """Implements deployments.store.evidence.Evidence. Threads may read and write at once.
 
     Args:
         models: those whose outcomes are kept, in the order of the arrays' columns; outcomes of
@@ -39,7 +41,8 @@ class Rows:
         self._tokens = np.full(shape, np.nan, np.float32)
         self._weight = np.zeros(shape, np.float32)
         self._totals = _Totals(len(self.models))
-        self._lock = threading.Lock()
+        # Indexing a row takes longer than writing it, and the indices have locks of their own.
+        self._writing, self._reading = threading.Lock(), threading.Lock()
 
     def __len__(self) -> int:
         """How many past queries have a score of any of the models."""
@@ -53,57 +56,46 @@ class Rows:
     def put(self, rows: Sequence[StoredRow]) -> None:
         """Takes in rows, each in place of what was known of its query; those that tell nothing of
         the models are left out."""
-        with self._lock:
-            scored: list[tuple[int, Floats32]] = []
-            unscored: list[tuple[int, Floats32]] = []
+        scored: dict[int, Floats32] = {}
+        unscored: dict[int, Floats32] = {}
+        with self._writing:
             for row in rows:
-                quality, tokens, weight = self._outcomes(row)
-                if not weight.any():
-                    continue
-                place = self._placed(row.id)
-                self._totals.replace(
-                    (self._quality[place], self._tokens[place], self._weight[place]),
-                    (quality, tokens, weight),
-                )
-                self._quality[place], self._tokens[place] = quality, tokens
-                self._weight[place] = weight
-                known = not np.isnan(quality).all()
-                (scored if known else unscored).append((place, row.embedding))
+                outcomes = self._outcomes(row)
+                if outcomes[2].any():
+                    known = not np.isnan(outcomes[0]).all()
+                    (scored if known else unscored)[self._write(row.id, outcomes)] = row.embedding
+            # Only what has its place in the arrays is found.
             for index, other, found in (
                 (self._scored, self._unscored, scored),
                 (self._unscored, self._scored, unscored),
             ):
                 if found:
-                    places = np.array([place for place, _ in found], np.int64)
-                    index.add(places, np.stack([vector for _, vector in found]))
+                    places = np.array(list(found), np.int64)
+                    index.add(places, np.stack(list(found.values())))
                     other.remove(places)
 
     def remove(self, ids: Iterable[int]) -> None:
         """Forgets rows; ids that are not there are fine."""
-        with self._lock:
-            places = [self._place.pop(id) for id in ids if id in self._place]
-            gone = np.array(places, np.int64)
-            self._scored.remove(gone)
-            self._unscored.remove(gone)
-            for place in places:
-                old = self._quality[place], self._tokens[place], self._weight[place]
-                self._totals.replace(old, self._totals.nothing)
-                self._quality[place], self._tokens[place], self._weight[place] = (
-                    self._totals.nothing
-                )
-            self._free += places
+        with self._writing:
+            known = [id for id in ids if id in self._place]
+            places = np.array([self._place[id] for id in known], np.int64)
+            self._scored.remove(places)
+            self._unscored.remove(places)
+            for id in known:
+                self._write(id, self._totals.nothing)
+                self._free.append(self._place.pop(id))
 
     def neighbours(self, embeddings: Floats32, k: int) -> Neighbours:
         """The k nearest scored past queries of each embedding (b, d), and some without a score."""
-        with self._lock:
-            places, similarity = self._scored.search(embeddings, k)
-            if len(self._unscored):
-                more = self._unscored.search(embeddings, min(k, _UNSCORED))
-                places = np.hstack([places, more[0]])
-                similarity = np.hstack([similarity, more[1]])
-                order = np.argsort(-similarity, axis=1, kind="stable")
-                places = np.take_along_axis(places, order, axis=1)
-                similarity = np.take_along_axis(similarity, order, axis=1)
+        places, similarity = self._scored.search(embeddings, k)
+        if len(self._unscored):
+            more = self._unscored.search(embeddings, min(k, _UNSCORED))
+            places = np.hstack([places, more[0]])
+            similarity = np.hstack([similarity, more[1]])
+            order = np.argsort(-similarity, axis=1, kind="stable")
+            places = np.take_along_axis(places, order, axis=1)
+            similarity = np.take_along_axis(similarity, order, axis=1)
+        with self._reading:
             return Neighbours(
                 self._ids[places],
                 similarity,
@@ -114,12 +106,12 @@ class Rows:
 
     def means(self) -> Means:
         """What is known of each model overall."""
-        with self._lock:
+        with self._reading:
             return self._totals.means()
 
     def sample(self, most: int, random: np.random.Generator) -> list[int]:
         """Ids of scored rows, in order: all of them, or `most` drawn evenly."""
-        with self._lock:
+        with self._reading:
             scored = ~np.isnan(self._quality[: self._used]).all(axis=1)
             ids: Integers = np.sort(self._ids[: self._used][scored])
         if len(ids) > most:
@@ -142,6 +134,15 @@ class Rows:
     def _used(self) -> int:
         return len(self._place) + len(self._free)
 
+    def _write(self, id: int, outcomes: Outcomes) -> int:
+        """Puts what is known of a query into its place, and says which that is."""
+        with self._reading:
+            place = self._placed(id)
+            old = self._quality[place], self._tokens[place], self._weight[place]
+            self._totals.replace(old, outcomes)
+            self._quality[place], self._tokens[place], self._weight[place] = outcomes
+        return place
+
     def _placed(self, id: int) -> int:
         if id in self._place:
             return self._place[id]
@@ -159,7 +160,7 @@ class Rows:
             more = np.full((size, len(self.models)), empty, np.float32)
             setattr(self, name, np.concatenate([getattr(self, name), more]))
 
-    def _outcomes(self, row: StoredRow) -> tuple[Floats32, Floats32, Floats32]:
+    def _outcomes(self, row: StoredRow) -> Outcomes:
         """(m,) quality, output tokens and weight of each model."""
         quality, tokens, weight = (array.copy() for array in self._totals.nothing)
         for model, outcome in row.outcomes.items():
@@ -175,7 +176,7 @@ class _Totals:
     """Running sums over all rows, so that means cost the same at any size."""
 
     def __init__(self, models: int) -> None:
-        self.nothing: tuple[Floats32, Floats32, Floats32] = (
+        self.nothing: Outcomes = (
             np.full(models, np.nan, np.float32),
             np.full(models, np.nan, np.float32),
             np.zeros(models, np.float32),
@@ -185,8 +186,8 @@ class _Totals:
 
     def replace(
         self,
-        old: tuple[Floats32, Floats32, Floats32],
-        new: tuple[Floats32, Floats32, Floats32],
+        old: Outcomes,
+        new: Outcomes,
     ) -> None:
         self._sums += _sums(*new) - _sums(*old)
 
