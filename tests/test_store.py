@@ -1,0 +1,147 @@
+"""Promise: the store acknowledges what is durable, in memory and in the database alike."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from postgres_fixtures import PostgreSQL
+
+from deployments.store import store as module
+from deployments.store.database import Database
+from deployments.store.observations import Answer, Observation, Scored
+from deployments.store.store import EmbeddingStore, Retention, StoreOverloaded
+
+D = 8
+PATIENCE_S = 60
+
+
+def vector(seed: int) -> np.ndarray:
+    numbers = np.random.default_rng(seed).normal(size=D).astype(np.float32)
+    return numbers / np.linalg.norm(numbers)
+
+
+def seen(number: int, **known: object) -> Observation:
+    return Observation(f"query {number}", vector(number), "small", "answers", **known)  # type: ignore[arg-type]
+
+
+def opened(url: str) -> EmbeddingStore:
+    return EmbeddingStore(Database(url, "encoder", D), ["small", "large"], D)
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[EmbeddingStore]:
+    store = opened(store_url)
+    yield store
+    store.close()
+
+
+def test_what_was_acknowledged_is_found_at_once_and_after_a_restart(
+    store: EmbeddingStore, store_url: str
+) -> None:
+    futures = [store.observe(seen(number, output_tokens=number)) for number in range(700)]
+    for future in futures:
+        future.result(PATIENCE_S)
+    assert store.rows.unscored == 700
+    again = opened(store_url)
+    again.load()
+    assert (again.loaded, again.rows.unscored) == (700, 700)
+    near = again.rows.neighbours(vector(300)[None], 1)
+    assert near.output_tokens[0, 0, 0] == 300
+    again.close()
+
+
+def test_a_score_finds_the_answer_that_was_written_just_before(store: EmbeddingStore) -> None:
+    store.observe(seen(1, output_tokens=5), Answer("a", "small", 0.8, "policy"))
+    scored = store.score("a", 0.25).result(PATIENCE_S)
+    assert scored == Scored("small", 0.8, "policy", None)
+    assert len(store.rows) == 1
+    assert store.rows.neighbours(vector(1)[None], 1).quality[0, 0, 0] == 0.25
+    again = store.score("a", 0.75).result(PATIENCE_S)
+    assert again is not None
+    assert again.replaced == 0.25
+    assert store.rows.neighbours(vector(1)[None], 1).quality[0, 0, 0] == 0.75
+    assert store.score("b", 1).result(PATIENCE_S) is None
+
+
+@pytest.mark.parametrize("score", [-0.1, 1.1, float("nan")])
+def test_a_score_out_of_range_is_refused(store: EmbeddingStore, score: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        store.score("a", score)
+
+
+def test_what_others_write_comes_with_the_next_look(store: EmbeddingStore, store_url: str) -> None:
+    other = opened(store_url)
+    other.observe(seen(1, quality=1.0)).result(PATIENCE_S)
+    store.observe(seen(2, quality=1.0)).result(PATIENCE_S)
+    assert len(store.rows) == 1
+    assert store.sync() == 1
+    assert len(store.rows) == 2
+    assert store.sync() == 0
+    other.close()
+
+
+def test_what_is_beyond_the_bounds_is_forgotten_in_memory_too(store: EmbeddingStore) -> None:
+    for number in range(5):
+        store.observe(seen(number, quality=1.0)).result(PATIENCE_S)
+    assert store.retain(Retention(most_queries=2)) == 3
+    assert (len(store.rows), store.database.count()) == (2, 2)
+    assert store.rows.neighbours(vector(0)[None], 5).ids.shape == (1, 2)
+
+
+def test_a_bad_write_is_told_to_who_waits_and_the_next_one_works(store: EmbeddingStore) -> None:
+    wrong = Observation("query", np.ones(D + 1, np.float32), "small", "answers")
+    with pytest.raises(ValueError, match="embedding"):
+        store.observe(wrong).result(PATIENCE_S)
+    store.observe(seen(1)).result(PATIENCE_S)
+
+
+def test_a_snapshot_has_texts_and_outcomes(store: EmbeddingStore) -> None:
+    for number in range(3):
+        store.observe(seen(number, quality=number / 2)).result(PATIENCE_S)
+    ids = store.rows.sample(10, np.random.default_rng(0))
+    snapshot = store.snapshot([*ids, 999])
+    assert snapshot.queries == ["query 0", "query 1", "query 2"]
+    assert snapshot.quality[:, 0].tolist() == [0, 0.5, 1]
+
+
+def test_a_database_that_is_away_for_a_moment_costs_nothing(postgresql: PostgreSQL) -> None:
+    store = opened(postgresql.database())
+    postgresql.kill()
+    futures = [store.observe(seen(number)) for number in range(3)]
+    postgresql.start()
+    for future in futures:
+        future.result(PATIENCE_S)
+    assert store.database.count() == 3
+    store.close()
+
+
+def test_more_than_can_wait_is_refused_at_once(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, going = threading.Event(), threading.Event()
+
+    def slow(*args: object) -> list[int]:
+        going.set()
+        held.wait(PATIENCE_S)
+        return []
+
+    monkeypatch.setattr(store.database, "write", slow)
+    first, one = store.observe(seen(0)), seen(1)
+    assert going.wait(PATIENCE_S)
+    waiting = [store.observe(one) for _ in range(module._MOST_WAITING)]
+    with pytest.raises(StoreOverloaded):
+        store.observe(one)
+    held.set()
+    for future in (first, *waiting):
+        future.result(PATIENCE_S)
+
+
+def test_closing_writes_what_waits(store_url: str) -> None:
+    store = opened(store_url)
+    for number in range(50):
+        store.observe(seen(number))
+    store.close()
+    again = opened(store_url)
+    assert again.database.count() == 50
+    again.close()
