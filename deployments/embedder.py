@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,29 +15,26 @@ from deployments.store.evidence import Floats32
 
 EMBEDDER = "Embedder"
 
-_TOGETHER = 32  # calls that are embedded together
-_ONGOING = 2 * _TOGETHER  # calls in a replica: one batch is embedded while the next gathers
+_TOGETHER = 32  # texts that are embedded together; a call that passes it is the last
+_ONGOING = 64  # calls in a replica, those that wait for the next batch with them
 _QUEUED = 1024  # calls of each caller that wait outside of the replicas; more are refused
 _PIECE = 16  # texts in a call: others wait behind it no longer than these take
-_PIECES = 8  # calls for one long list that are out at once
+_PIECES = 4  # calls for one long list that are out at once
 
 
 class Embedder:
-    """One replica, on one core.
+    """One replica, on one core: Ray lets no library of an actor with less than two take more.
 
     What comes while a batch is embedded is the next batch, so that nothing waits for a batch to
     fill. (Ray Serve's own batching waits a set time, also for a query that is alone.)
     """
 
     def __init__(self, name: str) -> None:
-        import torch
-
         from deployments.encoder import Encoder
 
-        torch.set_num_threads(1)  # the other cores belong to the other replicas
         self._encoder = Encoder(name)
         self._encoder(["Loads the model before the first request comes."])
-        self._waiting: list[tuple[list[str], asyncio.Future[Floats32]]] = []
+        self._waiting: deque[tuple[list[str], asyncio.Future[Floats32]]] = deque()
         self._worker: asyncio.Task[None] | None = None
 
     async def __call__(self, texts: list[str]) -> Floats32:
@@ -54,8 +51,7 @@ class Embedder:
 
     async def _work(self) -> None:
         while self._waiting:
-            calls = [call for call in self._waiting[:_TOGETHER] if not call[1].cancelled()]
-            del self._waiting[:_TOGETHER]
+            calls = self._next()
             texts = [text for call, _ in calls for text in call]
             try:
                 embeddings = await asyncio.to_thread(self._encoder, texts)
@@ -70,6 +66,16 @@ class Embedder:
                     answer.set_result(embeddings[start : start + len(call)])
                 start += len(call)
 
+    def _next(self) -> list[tuple[list[str], asyncio.Future[Floats32]]]:
+        """The calls of the next batch: the first that wait, without those given up."""
+        calls, texts = [], 0
+        while self._waiting and texts < _TOGETHER:
+            call = self._waiting.popleft()
+            if not call[1].done():
+                calls.append(call)
+                texts += len(call[0])
+        return calls
+
 
 def deploy_embedder(name: str, autoscaling: Autoscaling) -> Application:
     """The Ray Serve application node for an embedding model, by its name."""
@@ -79,7 +85,7 @@ def deploy_embedder(name: str, autoscaling: Autoscaling) -> Application:
         max_ongoing_requests=_ONGOING,
         max_queued_requests=_QUEUED,
         autoscaling_config={
-            "target_ongoing_requests": _TOGETHER // 4,
+            "target_ongoing_requests": _ONGOING // 8,
             **autoscaling.model_dump(exclude_unset=True),
         },
     )(Embedder).bind(name)

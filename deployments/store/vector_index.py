@@ -15,7 +15,8 @@ from deployments.store.evidence import Floats32, Integers
 
 _EXACT = 2_000  # rows; of more, the graph is quicker
 _LINKS = 16
-_EFFORT = 128  # rows kept in sight while a row is linked, and while the nearest are sought
+_EFFORT = 128  # rows kept in sight while a row is linked, and while the nearest are sought,
+_EFFORT_ROWS = 100_000  # more of them among more rows than these
 _PIECE = 4  # rows added before searches that wait get their turn
 _BULK = 1024  # so many at once are added by all cores, for it is a start, or an import
 
@@ -67,6 +68,8 @@ class VectorIndex:
             with self._alone():
                 self._index.remove(ids[piece])
                 self._index.add(ids[piece], embeddings[piece], threads=0 if bulk else 1)
+                growth = max(1.0, len(self) / _EFFORT_ROWS)
+                self._index.expansion_search = int(_EFFORT * growth**0.3)
 
     def remove(self, ids: Integers) -> None:
         """Forgets rows; unknown ids are fine."""

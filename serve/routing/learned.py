@@ -45,9 +45,9 @@ class Shares:
     difference: float
     trust: Floats
 
-    def blend(self, near: Floats, far: Floats) -> Floats:
+    def blend(self, near: Floats, learned: Floats) -> Floats:
         """The blend of both predictions, each (b, m)."""
-        level, difference = _apart(near, far, self.trust)
+        level, difference = _apart(near, learned, self.trust)
         return np.clip(near + self.level * level + self.difference * difference, 0.0, 1.0)
 
 
@@ -164,10 +164,10 @@ def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int | None = None
     checked = [snapshot.queries[row] for row in rows]
     if not enough:
         return Refit(near, checked, alone, False, alone.loss(), alone.loss())
-    mlp, far = fit_mlp(snapshot.part(scored))
-    far = far[np.searchsorted(scored, rows)]
-    shares = _shares(alone, far, snapshot.means().count)
-    both = Backtest(shares.blend(alone.quality, far), alone.output_tokens, alone.truth)
+    mlp, learned = fit_mlp(snapshot.part(scored))
+    learned = learned[np.searchsorted(scored, rows)]
+    shares = _shares(alone, learned, snapshot.means().count)
+    both = Backtest(shares.blend(alone.quality, learned), alone.output_tokens, alone.truth)
     if both.loss() >= alone.loss():
         return Refit(near, checked, alone, False, both.loss(), alone.loss())
     predictor = BlendPredictor(near, mlp, shares)
@@ -183,7 +183,7 @@ def _sample(snapshot: Snapshot, random: np.random.Generator) -> Snapshot:
     return snapshot.part(np.sort(order[np.argsort(unscored, kind="stable")[:_MOST_ROWS]]))
 
 
-def _shares(alone: Backtest, far: Floats, count: Integers) -> Shares:
+def _shares(alone: Backtest, learned: Floats, count: Integers) -> Shares:
     """By stacking: the shares that predict the rows left out best, half way back to equal ones.
 
     The level and the differences are weighed apart, for networks may know well how hard a query is
@@ -192,15 +192,15 @@ def _shares(alone: Backtest, far: Floats, count: Integers) -> Shares:
     """
     trust = count / (count + _CAUTION)
     known = ~np.isnan(alone.truth)
-    apart = np.column_stack([part[known] for part in _apart(alone.quality, far, trust)])
+    apart = np.column_stack([part[known] for part in _apart(alone.quality, learned, trust)])
     best = np.linalg.lstsq(apart, (alone.truth - alone.quality)[known], rcond=None)[0]
     level, difference = (np.clip(best, 0.0, 1.0) + 0.5) / 2
     return Shares(float(level), float(difference), trust)
 
 
-def _apart(near: Floats, far: Floats, trust: Floats) -> tuple[Floats, Floats]:
+def _apart(near: Floats, learned: Floats, trust: Floats) -> tuple[Floats, Floats]:
     """How far two predictions (b, m) are apart: in all models alike, and in each beyond that."""
-    apart = far - near
+    apart = learned - near
     level = (apart @ trust / trust.sum())[:, None]
     return trust * level, trust * (apart - level)
 

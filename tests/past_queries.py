@@ -1,0 +1,29 @@
+"""Past queries made up for tests, whose chances of a right answer are known."""
+
+import numpy as np
+
+from deployments.store.evidence import Snapshot
+from serve.routing.memory import MemoryEvidence
+
+
+def world(n, models=4, seed=0, known=1.0, dimensions=16):
+    """Queries on a sphere; one direction is difficulty, and dearer models mind it less."""
+    random = np.random.default_rng(seed)
+    embeddings = random.normal(size=(n, dimensions)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    skill = np.linspace(-0.5, 1.5, models)
+    chance = 1 / (1 + np.exp(-(skill + 6 * embeddings[:, :1])))
+    quality = (random.random((n, models)) < chance).astype(np.float32)
+    quality[random.random((n, models)) >= known] = np.nan
+    tokens = np.full((n, models), 100, np.float32)
+    tokens[np.isnan(quality)] = np.nan
+    weight = (~np.isnan(quality)).astype(np.float32)
+    queries = [f"question {number}" for number in range(n)]
+    return Snapshot(queries, embeddings, quality, tokens, weight), chance
+
+
+def predict(predictor, snapshot, embeddings, k=32):
+    evidence = MemoryEvidence(snapshot)
+    found = evidence.neighbours(embeddings, k)
+    queries = ["question 1"] * len(embeddings)
+    return predictor.predict(queries, embeddings, found, evidence.means())
