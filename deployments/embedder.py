@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +20,7 @@ _TOGETHER = 32  # texts that are embedded together; a call that passes it is the
 _ONGOING = 64  # calls in a replica, those that wait for the next batch with them
 _QUEUED = 1024  # calls of each caller that wait outside of the replicas; more are refused
 _PIECE = 16  # texts in a call: others wait behind it no longer than these take
-_PIECES = 4  # calls for one long list that are out at once
+_PIECES = 4  # calls for long lists that are out at once
 
 
 class Embedder:
@@ -117,6 +118,7 @@ class CachedEmbedder:
         self._size = size
         self._recent: OrderedDict[bytes, Floats32] = OrderedDict()
         self._coming: dict[bytes, _Piece] = {}
+        self._turn = asyncio.Semaphore(_PIECES)
 
     async def __call__(self, texts: Sequence[str]) -> Floats32:
         """Embeddings (len(texts), d). Raises whatever `embed` raises, and keeps no error."""
@@ -145,17 +147,20 @@ class CachedEmbedder:
     def _send(self, texts: dict[bytes, str]) -> None:
         """Has what is not yet on its way embedded."""
         missing = [(key, text) for key, text in texts.items() if key not in self._coming]
-        out = asyncio.Semaphore(_PIECES)
+        # Long lists wait for each other; what is asked alone does not wait behind them.
+        turn = self._turn if len(missing) > _PIECE else nullcontext()
         for start in range(0, len(missing), _PIECE):
             piece = _Piece(dict(missing[start : start + _PIECE]))
             self._coming |= dict.fromkeys(piece.texts, piece)
-            piece.task = asyncio.create_task(self._fetch(piece, out))
+            piece.task = asyncio.create_task(self._fetch(piece, turn))
             # An error that nobody is left to hear is no news.
             piece.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
-    async def _fetch(self, piece: _Piece, out: asyncio.Semaphore) -> dict[bytes, Floats32]:
+    async def _fetch(
+        self, piece: _Piece, turn: AbstractAsyncContextManager[None]
+    ) -> dict[bytes, Floats32]:
         try:
-            async with out:
+            async with turn:
                 embeddings = await self._embed(list(piece.texts.values()))
         finally:
             self._forget(piece)

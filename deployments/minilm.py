@@ -1,7 +1,7 @@
 """all-MiniLM-L6-v2 with weights of 8 bits, run by ONNX Runtime on one core.
 
 Made from the installed package the first time, which takes seconds, and kept in the user's cache.
-On one core it takes a quarter of the time of PyTorch at full precision, and a whole half of ONNX
+On one core it takes a quarter of the time of PyTorch at full precision, and half of ONNX
 Runtime's. Source: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
 """
 
@@ -39,8 +39,9 @@ class MiniLM:
         self._tokenizer.enable_truncation(_TOKENS)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        # Older processors would overflow where a signed number meets an unsigned one.
-        options.add_session_config_entry("session.x64quantprecision", "1")
+        if not _has_vnni():
+            # Slower by two thirds; without it, sums of products of 8 bits would overflow there.
+            options.add_session_config_entry("session.x64quantprecision", "1")
         self._session = onnxruntime.InferenceSession(
             _model(), options, providers=["CPUExecutionProvider"]
         )
@@ -55,6 +56,13 @@ class MiniLM:
             tokens = np.array([self._tokenizer.encode(whole).ids])
             embeddings[row] = self._session.run(None, {"tokens": tokens})[0][0]
         return embeddings
+
+
+def _has_vnni() -> bool:
+    """Whether the processor is known to add up products of 8 bits in 32 bits."""
+    with suppress(OSError):
+        return "vnni" in Path("/proc/cpuinfo").read_text()
+    return False
 
 
 def _model() -> bytes:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import ray
@@ -75,8 +76,11 @@ def _wait_until_ready(url: str) -> None:
     while True:
         (application,) = rayserve.status().applications.values()
         # Each question at the door is a line in the log, so it comes last.
-        if application.status == "RUNNING" and _ready(url):
+        health = _health(url) if application.status == "RUNNING" else {}
+        if health.get("status") == "ready":
             return
+        if health.get("store", {}).get("status") == "failed":
+            sys.exit("the store did not start; the lines above say why")
         failed = application.status == "DEPLOY_FAILED"
         if failed or time.monotonic() > deadline:
             reasons = [
@@ -112,11 +116,12 @@ Ctrl-C ends it.""",
     )
 
 
-def _ready(url: str) -> bool:
+def _health(url: str) -> dict[str, Any]:
     try:
-        return bool(httpx.get(f"{url}/health/ready", timeout=5).json()["status"] == "ready")
+        health: dict[str, Any] = httpx.get(f"{url}/health/ready", timeout=5).json()
     except (httpx.HTTPError, ValueError):
-        return False
+        return {}
+    return health
 
 
 if __name__ == "__main__":

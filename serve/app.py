@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deployments.embedder import EMBEDDER, deploy_embedder
 from ray.serve.config import DeploymentActorConfig
 from ray.serve.deployment import Application
 
 from deployments.config import ModelConfig
+from deployments.embedder import EMBEDDER, deploy_embedder
 from deployments.replica import GRACE_S, deploy
 from deployments.sequence import Sequence as SequenceActor
 from serve.config import AppConfig, ConfigError, Settings, StoreConfig, load_config
@@ -19,6 +19,8 @@ from serve.ingress import RouterDeployment
 from serve.routing.prices import price_of
 from serve.shared_decider import ACTOR_NAME as DECIDER
 from serve.turns import ACTOR_NAME as SEQUENCE
+
+_MOST_CALLS = 2000  # that wait for the decider, of each router replica
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "ops" / "demo" / "llms.yaml"
 
@@ -51,18 +53,16 @@ def build(args: dict[str, Any]) -> Application:
         max_ongoing_requests=1000,
         max_queued_requests=1000,
         graceful_shutdown_timeout_s=GRACE_S,
-        user_config=_settings(config).model_dump(),
+        user_config=Settings(router=config.llms.router).model_dump(),
         deployment_actors=actors,
     )
-    # Prices change without a restart, so they are no part of what a restart is for.
-    bare = [_without_prices(model) for model in models]
-    config = config.model_copy(update={"llms": config.llms.model_copy(update={"models": bare})})
-    handles = {model.name: deploy(model, names[model.name]) for model in bare}
-    return router.bind(config, handles, names, embedder)
+    handles = {model.name: deploy(model, names[model.name]) for model in models}
+    return router.bind(config, handles, names, _prices(config), embedder)
 
 
-def _settings(config: AppConfig) -> Settings:
-    """What may change without a restart.
+def _prices(config: AppConfig) -> dict[str, tuple[float, float]]:
+    """USD for one token of the prompt and of the answer: of all models where smart routing is to
+    be had, else of those whose configuration says it.
 
     Raises:
         ConfigError: smart routing is to be had, and a model has no price.
@@ -77,11 +77,7 @@ def _settings(config: AppConfig) -> Settings:
         except ValueError as error:
             raise ConfigError(f"llms.models.{index}: {error}") from None
         prices[model.name] = (price.input, price.output)
-    return Settings(router=config.llms.router, prices=prices)
-
-
-def _without_prices(model: ModelConfig) -> ModelConfig:
-    return model.model_copy(update={"cost_per_input_token": None, "cost_per_output_token": None})
+    return prices
 
 
 def _decider(models: Sequence[ModelConfig], store: StoreConfig) -> DeploymentActorConfig:
@@ -89,7 +85,13 @@ def _decider(models: Sequence[ModelConfig], store: StoreConfig) -> DeploymentAct
     return DeploymentActorConfig(
         name=DECIDER,
         actor_class=DeciderActor,
-        init_kwargs={"models": [m.name for m in models], "priors": priors, "store": store},
+        # In plain values: Ray Serve makes such of a configuration where another overrides it.
+        init_kwargs={
+            "models": [model.name for model in models],
+            "priors": priors,
+            "store": store.model_dump(mode="json"),
+        },
+        actor_options={"max_pending_calls": _MOST_CALLS},
     )
 
 

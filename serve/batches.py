@@ -12,10 +12,10 @@ from serve.requests import RouterOptions
 from serve.routing.decider import Routes
 from serve.routing.dual import Booleans
 
-MOST_QUERIES = 4096
+MOST_QUERIES, MOST_NAMES = 4096, 100
 
 Name = Annotated[str, Field(min_length=1)]
-Names = Annotated[list[Name], Field(min_length=1)]
+Names = Annotated[list[Name], Field(min_length=1, max_length=MOST_NAMES)]
 Query = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -55,18 +55,11 @@ class Batch(BaseModel):
 
 
 def allowed(candidates: Sequence[Sequence[str]], models: Sequence[str]) -> Booleans:
-    """(n, m) whether a model is among a query's candidates.
-
-    Raises:
-        InvalidRequest: a query has none that runs.
-    """
+    """(n, m) whether a model is among a query's candidates."""
     column = {model: index for index, model in enumerate(models)}
     mask = np.zeros((len(candidates), len(models)), np.bool_)
     for row, names in enumerate(candidates):
-        mask[row, [column[name] for name in names if name in column]] = True
-    missing = np.flatnonzero(~mask.any(axis=1))
-    if missing.size:
-        raise InvalidRequest(f"query {missing[0]} has no candidate model", param="models")
+        mask[row, [column[name] for name in names]] = True
     return mask
 
 
@@ -134,7 +127,11 @@ def reply(
 def _neighbours(routes: Routes, row: int, texts: dict[int, str] | None) -> list[dict[str, Any]]:
     near = zip(routes.near[row].tolist(), routes.similarity[row].tolist(), strict=True)
     return [
-        {"id": id, "similarity": similarity, **({"query": texts.get(id)} if texts else {})}
+        {
+            "id": id,
+            "similarity": similarity,
+            **({"query": texts.get(id)} if texts is not None else {}),
+        }
         for id, similarity in near
     ]
 

@@ -1,5 +1,6 @@
 """The configuration of the application: its models and its router, checked before it starts."""
 
+import os
 import re
 from functools import reduce
 from operator import or_
@@ -30,6 +31,11 @@ else:
     AnyModel = Annotated[reduce(or_, _rows), Discriminator(kind_of)]
 
 
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
 class ConfigError(ValueError):
     """The configuration can't be served; the message says where and why."""
 
@@ -56,12 +62,12 @@ class RouterConfig(_Section):
 class Settings(_Section):
     """What router replicas take without a restart: Ray Serve's `user_config`.
 
-    `prices` are USD for one token of the prompt and of the answer, by model; of every model where
-    smart routing is to be had, else of those that have one.
+    `prices` are USD for one token of the prompt and of the answer, of those models whose price is
+    another than when the application started.
     """
 
-    router: RouterConfig
-    prices: dict[str, tuple[float, float]]
+    router: RouterConfig = RouterConfig()
+    prices: dict[str, tuple[Cost, Cost]] = {}
 
 
 class StoreConfig(_Section):
@@ -84,16 +90,56 @@ class StoreConfig(_Section):
     def _one_file_or_more(cls, history: Any) -> Any:
         return [history] if isinstance(history, str) else history
 
+    @field_validator("history")
+    @classmethod
+    def _names_of_their_own(cls, history: tuple[str, ...]) -> tuple[str, ...]:
+        stems = [Path(file).stem for file in history]
+        if len(set(stems)) < len(stems):
+            raise ValueError("two histories have one name; what they say is kept by their names")
+        return history
+
     @field_validator("url")
     @classmethod
-    def _no_literal_password(cls, url: str | None) -> str | None:
-        # The message must not repeat the value: a password may stand in it.
-        if url is not None and re.search(r"://[^/@]*:(?!\$\{)[^/@]+@", url):
+    def _a_url_without_secrets(cls, url: str | None) -> str | None:
+        # No message may repeat the value: a password may stand in it.
+        if url is None or _REFERENCE.fullmatch(url):
+            return url
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        try:
+            parsed = make_url(_REFERENCE.sub("REFERENCE", url))
+        except (ArgumentError, ValueError):
+            raise ValueError("no URL; write sqlite:///file or postgresql://host/name") from None
+        if parsed.get_backend_name() not in {"sqlite", "postgresql", "postgres"}:
+            raise ValueError("the store is in SQLite (sqlite:///file) or PostgreSQL")
+        passwords = {parsed.password, parsed.query.get("password")} - {None}
+        if passwords - {"REFERENCE"}:
             raise ValueError(
                 "a password is not written into the config; put it, or the whole URL, into an "
                 "environment variable and write its name: url: ${STORE_URL}"
             )
         return url
+
+    def resolved_url(self) -> str:
+        """The URL with each "${NAME}" taken from the environment; the default one where none is
+        given.
+
+        Raises:
+            ValueError: a variable is not set.
+        """
+        from deployments.store.database import default_url
+
+        def value(match: re.Match[str]) -> str:
+            name = match.group(1)
+            if name not in os.environ:
+                raise ValueError(
+                    f"the store's URL needs the environment variable {name}, which is not set "
+                    "where its actor runs"
+                )
+            return os.environ[name]
+
+        return _REFERENCE.sub(value, self.url) if self.url else default_url()
 
 
 # A router waits for models, so it takes many requests at once.
@@ -236,10 +282,20 @@ def _with_folders(args: dict[str, Any], base: Path) -> dict[str, Any]:
             store["history"] = [resolved(path) for path in store["history"]]
         elif "history" in store:
             store["history"] = resolved(store["history"])
-        url = store.get("url")
-        if isinstance(url, str) and re.match(r"sqlite:///[^/:$]", url):
-            store["url"] = f"sqlite:///{(base / url.removeprefix('sqlite:///')).resolve()}"
+        store["url"] = _file_beside(base, store.get("url"))
     return {**args, "llms": llms}
+
+
+def _file_beside(base: Path, url: Any) -> Any:
+    """A SQLite URL with its file's whole path; any other value as it is."""
+    sqlite = (
+        re.fullmatch(r"(sqlite(?:\+pysqlite)?:///)([^/:$].*)", url)
+        if isinstance(url, str)
+        else None
+    )
+    if sqlite is None or sqlite[2].startswith("file:"):
+        return url
+    return f"{sqlite[1]}{(base / Path(sqlite[2]).expanduser()).resolve()}"
 
 
 def _without_tag(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:

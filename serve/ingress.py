@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Request, Response
@@ -25,7 +25,7 @@ from deployments.errors import (
 )
 from serve.availability import Availability
 from serve.batches import Batch
-from serve.candidates import AUTO, able, candidates, fallbacks
+from serve.candidates import AUTO, able, candidates, fallbacks, needs
 from serve.config import AppConfig, Settings
 from serve.dispatch import Answer, Dispatcher
 from serve.failures import error_headers, error_json, from_status
@@ -59,6 +59,7 @@ class Router:
         config: AppConfig,
         handles: Mapping[str, DeploymentHandle[Any]],
         deployment_names: Mapping[str, str],
+        prices: Mapping[str, tuple[float, float]],
         embedder: DeploymentHandle[Any] | None,
     ) -> None:
         self._models: dict[str, ModelConfig] = {model.name: model for model in config.llms.models}
@@ -68,7 +69,8 @@ class Router:
         self._strategies: dict[str, Strategy] = {
             "sequential": SequentialStrategy(SharedTurns().next)
         }
-        self._smart = Smart(embedder) if embedder is not None else None
+        self._configured_prices = prices
+        self._smart = Smart(list(self._models), embedder) if embedder is not None else None
         if self._smart is not None:
             self._strategies["smart"] = self._smart.strategy
 
@@ -76,11 +78,15 @@ class Router:
         """Takes new router settings; Ray Serve calls it at the start and on each change."""
         settings = Settings.model_validate(user_config)
         if settings.router.strategy not in self._strategies:
-            raise ValueError("llms.router.strategy: smart routing needs `llms.store`")
-        self._settings = settings
+            raise ValueError("user_config.router.strategy: smart routing needs `llms.store`")
+        if unknown := settings.prices.keys() - self._models.keys():
+            raise ValueError(f"user_config.prices: there is no model '{min(unknown)}'")
+        prices = {**self._configured_prices, **settings.prices}
+        self._prices = {model: Price(*price) for model, price in prices.items()}
+        self._settings = settings.router
         await self._availability.watch()
         if self._smart is not None:
-            await self._smart.configure(settings)
+            await self._smart.configure(settings.router, self._prices)
 
     @api.post("/v1/chat/completions")
     async def chat_completions(self, request: Request) -> Response:
@@ -123,19 +129,11 @@ class Router:
     @api.post("/v1/route")
     async def route(self, request: Request) -> Response:
         """Decides for a batch of queries without calling a model, and says why."""
-        batch = parse_as(Batch, await self._body(request))
+        batch = await asyncio.to_thread(parse_as, Batch, await self._body(request))
         smart = self._needs_smart()
-        known = {
-            name: candidates(AUTO, [name], self._models)
-            for names in batch.candidates(list(self._models))
-            for name in names
-        }
-        running = set(self._availability.running(list(known)))
-        allowed = [
-            [name for name in names if name in running]
-            for names in batch.candidates(list(self._models))
-        ]
-        return _json(await smart.route(batch, allowed))
+        wanted = [tuple(names) for names in batch.candidates(list(self._models))]
+        running = {names: self._running(names) for names in set(wanted)}
+        return _json(await smart.route(batch, [running[names] for names in wanted]))
 
     @api.post("/v1/feedback")
     async def feedback(self, request: Request) -> Response:
@@ -193,7 +191,7 @@ class Router:
     def _strategy(self, wanted: str | None) -> Strategy:
         if wanted == "smart":
             self._needs_smart()
-        return self._strategies[wanted or self._settings.router.strategy]
+        return self._strategies[wanted or self._settings.strategy]
 
     def _needs_smart(self) -> Smart:
         if self._smart is None:
@@ -204,6 +202,14 @@ class Router:
             )
         return self._smart
 
+    def _running(self, names: Sequence[str]) -> list[str]:
+        """Those of a query's candidates that can answer now."""
+        known = candidates(AUTO, names, self._models)
+        running = self._availability.running(known)
+        if not running:
+            raise _none_runs(known)
+        return running
+
     def _asked(self, parsed: ParsedRequest) -> Asked:
         """What strategies are told: the models that may, can and are running, and the query."""
         names = candidates(parsed.chat.model, parsed.wishes.models, self._models)
@@ -211,7 +217,7 @@ class Router:
         available = self._availability.running(capable)
         if self._smart is None:
             return Asked(capable, available)
-        query = query_of(parsed.chat, self._settings.router.query)
+        query = query_of(parsed.chat, self._settings.query)
         wishes = parsed.wishes.router
         return Asked(
             capable,
@@ -221,6 +227,7 @@ class Router:
             self._smart.embedding(query),
             wishes.performance_requirement,
             wishes.floor,
+            "images" in needs(parsed.chat),
         )
 
     def _with_fallbacks(self, parsed: ParsedRequest, asked: Asked, ranking: Ranking) -> list[str]:
@@ -230,23 +237,20 @@ class Router:
             others = fallbacks(parsed.chat, asked.candidates, self._models)
             ranked = list(dict.fromkeys([*ranked, *self._availability.running(others)]))
         if not ranked:
-            raise ModelUnavailable(
-                f"no replica is running of: {', '.join(asked.candidates)}; /health/ready says why",
-                retry_after=1,
-            )
+            raise _none_runs(asked.candidates)
         return ranked
 
     def _followed(
         self, id: str, asked: Asked, ranking: Ranking, answer: Answer
     ) -> AsyncGenerator[Chunk, None]:
         """The answer's chunks; what they teach goes to the store, if there is one."""
-        if self._smart is None or asked.embedding is None:
+        if self._smart is None or asked.embedding is None or not asked.query:
             return answer.chunks
         lesson = Lesson(
             id,
             answer.model,
             asked.query,
-            asked.characters,
+            None if asked.has_images else asked.characters,
             ranking.quality.get(answer.model),
             ranking.policy,
             self._price(answer.model),
@@ -255,8 +259,7 @@ class Router:
         return self._smart.learner.follow(answer.chunks, lesson, asked.embedding)
 
     def _price(self, model: str) -> Price | None:
-        price = self._settings.prices.get(model)
-        return Price(*price) if price is not None else None
+        return self._prices.get(model)
 
     async def _body(self, request: Request) -> bytes:
         body = bytearray()
@@ -293,6 +296,12 @@ class Router:
             "cost_per_output_token": price and price.output,
             "available": states[name].available,
         }
+
+
+def _none_runs(names: Sequence[str]) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"no replica is running of: {', '.join(names)}; /health/ready says why", retry_after=1
+    )
 
 
 @api.exception_handler(LLMError)

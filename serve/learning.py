@@ -19,7 +19,7 @@ from serve.shared_decider import DeciderAway, SharedDecider
 logger = logging.getLogger("ray.serve")
 
 _SOURCE = "answers"
-_MOST_WAITING = 1000  # answers whose embedding is not there yet
+_MOST_WAITING = 1000  # answers that are on their way to the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Lesson:
         id: of the completion.
         model: that writes it.
         query: the text that stands for its conversation.
-        characters: of the whole prompt.
+        characters: of the whole prompt; None where they don't tell its length.
         predicted: the quality predicted when the model was chosen.
         policy: the name of the policy that chose it.
         price: of the model, where it is known.
@@ -40,7 +40,7 @@ class Lesson:
     id: str
     model: str
     query: str
-    characters: int
+    characters: int | None
     predicted: float | None
     policy: str | None
     price: Price | None
@@ -55,7 +55,7 @@ class Learner:
         self._waiting: set[asyncio.Task[None]] = set()
         self._lost = Counter(
             "llm_router_lessons_lost",
-            description="Answers that the store was not told of, being away or behind.",
+            description="Answers that the store could not be told of.",
         )
 
     async def follow(
@@ -64,30 +64,24 @@ class Learner:
         lesson: Lesson,
         embedding: Awaitable[Floats32 | None],
     ) -> AsyncGenerator[Chunk, None]:
-        """`chunks`, unchanged; what they teach is on its way before the last one's end is seen,
-        so that feedback finds it."""
-        usage, ended = None, False
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                usage = chunk.usage or usage
-                ended = ended or chunk.finish_reason is not None
-                yield chunk
+        """`chunks`, unchanged; what they teach is on its way before their end is seen, so that
+        feedback finds it."""
+        usage, ended, read_s, arrived = None, False, 0.0, lesson.started
+        try:
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    arrived = time.monotonic()
+                    usage = chunk.usage or usage
+                    ended = ended or chunk.finish_reason is not None
+                    yield chunk
+                    read_s += time.monotonic() - arrived
+        except GeneratorExit:
+            if ended:  # and the caller, who knows it, left without waiting for more
+                seconds = arrived - lesson.started - read_s
+                self._later(self._teach(lesson, usage, seconds, embedding))
+            raise
         if ended:
-            seconds = time.monotonic() - lesson.started
-            work = self._teach(lesson, usage, seconds, embedding)
-            if isinstance(embedding, asyncio.Future) and embedding.done():
-                await work
-            else:
-                self._later(work)
-
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        if len(self._waiting) >= _MOST_WAITING:
-            work.close()
-            self._lost.inc()
-            return
-        task = asyncio.create_task(work)
-        self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
+            await self._teach(lesson, usage, arrived - lesson.started - read_s, embedding)
 
     async def _teach(
         self,
@@ -96,6 +90,7 @@ class Learner:
         seconds: float,
         embedding: Awaitable[Floats32 | None],
     ) -> None:
+        """Sends what was learned on its way, and leaves the rest to a task."""
         vector = await embedding
         if vector is None:
             self._lost.inc()
@@ -106,25 +101,35 @@ class Learner:
             lesson.model,
             _SOURCE,
             output_tokens=usage.completion_tokens if usage else None,
-            seconds=seconds,
+            seconds=max(seconds, 0.0),
             input_tokens=usage.prompt_tokens if usage else None,
             characters=lesson.characters,
         )
+        usd = cost(lesson.price, usage)
+        answer = Answer(lesson.id, lesson.model, lesson.predicted, lesson.policy, usd)
         try:
-            self._decider.tell(
-                "learn",
-                observation,
-                Answer(
-                    lesson.id,
-                    lesson.model,
-                    lesson.predicted,
-                    lesson.policy,
-                    cost(lesson.price, usage),
-                ),
-            )
+            self._later(self._kept(self._decider.call("learn", observation, answer)))
         except DeciderAway as error:
-            self._lost.inc()
-            logger.warning("the store was not told of an answer: %s", error)
+            self._lose(error)
+
+    async def _kept(self, kept: Awaitable[None]) -> None:
+        try:
+            await kept
+        except DeciderAway as error:
+            self._lose(error)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        if len(self._waiting) >= _MOST_WAITING:
+            work.close()
+            self._lose(DeciderAway("too many answers wait"))
+            return
+        task = asyncio.create_task(work)
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    def _lose(self, error: DeciderAway) -> None:
+        self._lost.inc()
+        logger.warning("the store was not told of an answer: %s", error)
 
 
 def cost(price: Price | None, usage: Usage | None) -> float | None:

@@ -1,17 +1,16 @@
 """Which text of a conversation stands for it, when past queries like it are looked for."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic_core import to_json
 
 from deployments.contract import ChatRequest
+from deployments.store.observations import MAX_QUERY_CHARACTERS
 
 QueryChoice = Literal["last_user_message", "user_messages", "conversation"]
 """`last_user_message` is AIOS's choice: what is asked now. The others take in what led to it, the
 user's part of it or all, and of that the end, for an embedding has room for some 250 tokens."""
-
-QUERY_CHOICES = get_args(QueryChoice)
 
 _END = 1000  # characters
 
@@ -20,7 +19,7 @@ def query_of(request: ChatRequest, choice: QueryChoice) -> str:
     """The text; "" where the chosen messages have none, as when they are images alone."""
     users = [_text(message) for message in request.messages if message["role"] == "user"]
     if choice == "last_user_message":
-        return users[-1] if users else ""
+        return users[-1][:MAX_QUERY_CHARACTERS].strip() if users else ""
     if choice == "user_messages":
         return _end(users)
     return _end([_text(message) for message in request.messages])

@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from typing import Any
 
 import ray
 from ray import serve as rayserve
 from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.handle import DeploymentHandle
 
+from serve.routing.decider import Impossible
 from serve.routing.prices import Price
 
 logger = logging.getLogger("ray.serve")
@@ -19,7 +22,7 @@ _PATIENCE_S = 60.0
 
 
 class DeciderAway(Exception):
-    """The actor is gone for a moment, or does not answer."""
+    """The actor is gone for a moment, silent, overloaded, or can't do what it was asked."""
 
 
 class SharedDecider:
@@ -43,27 +46,35 @@ class SharedDecider:
         except DeciderAway as error:
             logger.warning("smart routing starts without its store: %s", error)
 
-    async def call(self, method: str, *args: Any, patience_s: float = _PATIENCE_S) -> Any:
-        """What the actor's method gives.
+    def call(self, method: str, *args: Any, patience_s: float = _PATIENCE_S) -> Awaitable[Any]:
+        """What the actor's method gives. The call is on its way before this returns, so that it
+        arrives before what is called later.
 
         Raises:
-            DeciderAway: there is no actor, or it is silent.
+            Impossible: of a batch, when awaited.
+            DeciderAway: at once where there is no actor, else when awaited.
         """
-        ref = getattr(self._found(), method).remote(*args)
+        try:
+            ref = getattr(self._found(), method).remote(*args)
+        except RayError as error:  # as where too many calls wait
+            raise DeciderAway(type(error).__name__) from error
+        return self._answer(ref, patience_s)
+
+    async def _answer(self, ref: Any, patience_s: float) -> Any:
         try:
             return await asyncio.wait_for(ref, patience_s)
-        except (ray.exceptions.RayActorError, TimeoutError) as error:
+        except TimeoutError as error:
+            ray.cancel(ref)
+            raise DeciderAway(f"no answer within {patience_s:g} s") from error
+        except RayActorError as error:
             # A handle to a dead actor never comes back to life.
             self._actor = None
-            raise DeciderAway(str(error) or f"no answer within {patience_s:g} s") from error
-
-    def tell(self, method: str, *args: Any) -> None:
-        """Calls a method whose answer nobody waits for; it arrives before what is called later.
-
-        Raises:
-            DeciderAway: there is no actor.
-        """
-        getattr(self._found(), method).remote(*args)
+            raise DeciderAway("the actor died") from error
+        except RayTaskError as error:
+            if isinstance(error, Impossible):
+                raise Impossible(str(error.cause)) from error
+            logger.error("the decider failed", exc_info=error)
+            raise DeciderAway(type(error.cause).__name__) from error
 
     def _found(self) -> ActorHandle[Any]:
         if self._actor is None:

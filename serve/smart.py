@@ -2,18 +2,22 @@
 
 import asyncio
 import logging
+import time
+from collections.abc import Sequence
 from typing import Any
 
-from deployments.embedder import CachedEmbedder
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from deployments.embedder import CachedEmbedder
 from deployments.errors import InvalidRequest, ModelUnavailable
 from deployments.store.evidence import Floats32
+from deployments.store.observations import MAX_QUERY_CHARACTERS
 from serve.batches import Batch, allowed, capacities, reply
-from serve.config import Settings
+from serve.config import RouterConfig
 from serve.learning import Learner
+from serve.routing.decider import Impossible
 from serve.routing.prices import Price
 from serve.shared_decider import DeciderAway, SharedDecider
 from serve.smart_strategy import SmartStrategy
@@ -22,25 +26,26 @@ logger = logging.getLogger("ray.serve")
 
 # An embedding takes milliseconds; a request goes on without it sooner than wait for long.
 _PATIENCE_S = 2.0
+_PAUSE_S = 5.0  # in which an embedder that failed is not asked
 _BATCH_PATIENCE_S = 120.0
-_BATCH = 64  # queries in one call to the embedder
 
 
 class Smart:
     """Smart routing as a router replica sees it."""
 
-    def __init__(self, embedder: DeploymentHandle[Any]) -> None:
+    def __init__(self, models: Sequence[str], embedder: DeploymentHandle[Any]) -> None:
+        self._models = list(models)
         self._embedder = CachedEmbedder(embedder.remote)
+        self._not_before = 0.0
         self._decider = SharedDecider(embedder)
         self.strategy = SmartStrategy(self._decider)
         self.learner = Learner(self._decider)
 
-    async def configure(self, settings: Settings) -> None:
-        """Takes new router settings."""
-        self._settings = settings
-        prices = {model: Price(*price) for model, price in settings.prices.items()}
-        self.strategy.configure(prices, settings.router.performance_requirement)
-        await self._decider.configure(prices, settings.router.n_similar)
+    async def configure(self, router: RouterConfig, prices: dict[str, Price]) -> None:
+        """Takes new settings; `prices` are of all models."""
+        self._router = router
+        self.strategy.configure(prices, router.performance_requirement)
+        await self._decider.configure(prices, router.n_similar)
 
     def embedding(self, query: str) -> "asyncio.Task[Floats32 | None]":
         """The embedding of a query on its way; None if there is no text, or no embedder now."""
@@ -58,38 +63,39 @@ class Smart:
             raise _away(error) from error
         return known
 
-    async def route(self, batch: Batch, candidates: list[list[str]]) -> dict[str, Any]:
+    async def route(self, batch: Batch, candidates: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Decides a batch, each query among its candidates.
 
         Raises:
-            InvalidRequest: a query has no candidate, or the capacities don't hold the batch.
+            InvalidRequest: the capacities don't hold the batch.
             ModelUnavailable: the embedder or the store is away.
         """
-        models = list(self._settings.prices)
+        models, show = self._models, self._router.show_queries
         mask, limits = allowed(candidates, models), capacities(batch, models)
-        router = self._settings.router
+        queries = [query[:MAX_QUERY_CHARACTERS] for query in batch.queries]
         requirement = batch.router.performance_requirement
         if requirement is None:
-            requirement = router.performance_requirement
+            requirement = self._router.performance_requirement
         try:
             async with asyncio.timeout(_BATCH_PATIENCE_S):
-                embeddings = await self._embedder(batch.queries)
+                embeddings = await self._embedder(queries)
             routes, texts = await self._decider.call(
                 "route",
-                batch.queries,
+                queries,
                 embeddings,
                 batch.input_tokens,
                 mask,
                 requirement,
                 batch.router.floor,
                 limits,
+                show,
             )
-        except ValueError as error:
-            raise InvalidRequest(str(getattr(error, "cause", error)), param="capacities") from error
+        except Impossible as error:
+            raise InvalidRequest(str(error), param="capacities") from error
         except (DeciderAway, TimeoutError, RayError, RayServeException) as error:
             raise _away(error) from error
-        shown = texts if router.show_queries else None
-        return reply(batch, routes, mask, models, requirement, shown)
+        shown = texts if show else None
+        return await asyncio.to_thread(reply, batch, routes, mask, models, requirement, shown)
 
     async def status(self, patience_s: float) -> dict[str, Any]:
         """How the store is."""
@@ -100,13 +106,14 @@ class Smart:
         return status
 
     async def _embedding(self, query: str) -> Floats32 | None:
-        if not query:
+        if not query or time.monotonic() < self._not_before:
             return None
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 embeddings = await self._embedder([query])
         except (TimeoutError, RayError, RayServeException) as error:
-            logger.warning("a query goes without its embedding: %s", error)
+            logger.warning("queries go without their embeddings for %g s: %s", _PAUSE_S, error)
+            self._not_before = time.monotonic() + _PAUSE_S
             return None
         embedding: Floats32 = embeddings[0]
         return embedding

@@ -9,7 +9,7 @@ from serve_fixtures import in_repository
 
 from deployments.config import EndpointConfig, HuggingFaceConfig, LiteLLMConfig, ModelConfig
 from serve.app import DEFAULT_CONFIG, build, deployment_names
-from serve.config import AppConfig, ConfigError, load_config
+from serve.config import AppConfig, ConfigError, Settings, StoreConfig, load_config
 
 HOSTED = {"name": "gpt", "backend": "openai"}
 
@@ -226,16 +226,13 @@ def test_a_model_without_a_price_is_refused_in_smart_routing_alone() -> None:
         build({"llms": {"models": [half], "router": {"strategy": "smart"}}})
 
 
-def test_prices_are_settings_and_no_reason_to_restart_a_replica() -> None:
-    def options(cost: float) -> tuple[object, object]:
-        model = {**PRICED, "cost_per_input_token": cost, "cost_per_output_token": cost}
-        node = build({"llms": {"models": [model], "router": {"strategy": "smart"}}})
-        deployment = node._bound_deployment
-        return deployment.init_args[0], deployment._deployment_config.user_config
-
-    (config, settings), (same, other) = options(1e-7), options(2e-7)
-    assert config == same
-    assert settings != other
+def test_a_serve_config_may_override_options_of_the_router() -> None:
+    # Ray Serve turns a deployment's options into plain values where some are overridden.
+    smart = {"llms": {"models": [PRICED], "router": {"strategy": "smart"}}}
+    options = build(smart)._bound_deployment._deployment_config.model_dump()
+    (decider,) = [a for a in options["deployment_actors"] if a["name"] == "decider"]
+    StoreConfig.model_validate(decider["init_kwargs"]["store"])
+    Settings.model_validate(options["user_config"])
 
 
 @pytest.mark.parametrize(
@@ -247,6 +244,9 @@ def test_prices_are_settings_and_no_reason_to_restart_a_replica() -> None:
         ({"router": {"query": "first"}}, "llms.router.query"),
         ({"store": {"most_queries": 0}}, "llms.store.most_queries"),
         ({"store": {"path": "x"}}, "llms.store.path"),
+        ({"store": {"url": "mysql://host/name"}}, "llms.store.url"),
+        ({"store": {"url": "store.db"}}, "llms.store.url"),
+        ({"store": {"history": ["a/x.json", "b/x.jsonl"]}}, "llms.store.history"),
     ],
 )
 def test_a_fault_beside_the_models_is_named_with_its_key(section: dict, key: str) -> None:
@@ -255,9 +255,15 @@ def test_a_fault_beside_the_models_is_named_with_its_key(section: dict, key: str
 
 
 def test_a_literal_password_is_refused_and_not_repeated() -> None:
-    with pytest.raises(ConfigError, match=r"llms\.store\.url") as error:
-        load(PRICED, store={"url": "postgresql://user:hunter2@host/name"})
-    assert "hunter2" not in str(error.value)
+    for url in (
+        "postgresql://user:hunter2@host/name",
+        "postgresql://user:hunter/2@host/name",
+        "postgresql://user:${A}hunter2@host/name",
+        "postgresql://host/name?user=a&password=hunter2",
+    ):
+        with pytest.raises(ConfigError, match=r"llms\.store\.url") as error:
+            load(PRICED, store={"url": url})
+        assert "hunter" not in str(error.value)
     for url in ("postgresql://user:${PASSWORD}@host/name", "${STORE_URL}", "sqlite:////a/b.db"):
         store = load(PRICED, store={"url": url}).llms.store
         assert store is not None
@@ -272,3 +278,14 @@ def test_the_stores_files_lie_beside_the_configuration(tmp_path: Path) -> None:
     assert loaded is not None
     assert loaded.url == f"sqlite:///{tmp_path}/store.db"
     assert loaded.history == (f"{tmp_path}/past.jsonl",)
+
+
+def test_the_stores_url_is_whole_only_where_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASSWORD", "hunter2")
+    store = StoreConfig(url="postgresql://user:${PASSWORD}@host/name")
+    assert store.resolved_url() == "postgresql://user:hunter2@host/name"
+    monkeypatch.delenv("PASSWORD")
+    with pytest.raises(ValueError, match="PASSWORD"):
+        store.resolved_url()
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    assert StoreConfig().resolved_url() == "sqlite:////state/llm-cores-on-ray-serve/store.db"

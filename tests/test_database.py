@@ -158,7 +158,7 @@ def test_more_than_one_statement_takes(database):
     answers = [answered(f"id {number}", "one") for number in range(1500)]
     database.write(answers)
     assert all(database.score([(answer.id, 1.0) for _, answer in answers]))
-    assert len(database.retain(1, None)) == 3000
+    assert len(database.retain(0, None)) == 3000
     assert outcomes(database) == {"one": {"small": Outcome(1.0, 10, 1500)}}
 
 
@@ -189,6 +189,7 @@ def test_feedback_for_an_id_that_no_answer_can_have(database, id):
 
 def test_a_long_query_is_cut_and_known_by_what_is_left(memory):
     long = "word " * 100_000
+    assert len(seen(long).query) == MAX_QUERY_CHARACTERS  # also while it waits to be written
     assert memory.write([seen(long)]) == memory.write([seen(long + "and more")])
     assert len(memory.read([1])[0].query) == MAX_QUERY_CHARACTERS
 
@@ -211,7 +212,7 @@ def test_the_longest_untouched_go_first(database):
     database.write([answered("x", "0")])
     database.score([("x", 1.0)])
     (one,) = database.write([seen("1")])
-    assert sorted(database.retain(2, None)) == sorted(ids[2:])
+    assert sorted(database.retain(1, None)) == sorted(ids[2:])
     assert {row.id for row in database.read(ids)} == {ids[0], one}
     assert database.retain(2, 1000) == []
     assert sorted(database.retain(None, 0)) == sorted(ids[:2])
@@ -225,6 +226,44 @@ def test_queries_without_a_score_go_before_older_ones_with_one(database):
     assert sorted(database.retain(2, None)) == sorted(unscored[:3])
     assert database.retain(1, None) == unscored[3:]
     assert [row.id for row in database.read(scored)] == scored
+
+
+def test_an_answer_keeps_its_query_for_as_long_as_feedback_may_come(database):
+    scored = database.write([seen(str(number), quality=1.0) for number in range(3)])
+    database.write([answered("x", "new"), answered("y", "newer")])
+    assert database.retain(3, None) == []
+    assert database.score([("x", 1.0)]) != [None]
+    # From then on the scored one counts like any other, and the other goes first.
+    assert len(database.retain(3, None, answer_hours=0)) == 2
+    assert outcomes(database).keys() == {"1", "2", "new"}
+    assert {row.id for row in database.read(scored)} == set(scored[1:])
+
+
+def test_what_was_committed_unnoticed_may_be_written_and_scored_again(database):
+    pair = answered("x")
+    (id,) = database.write([pair, answered("y")])
+    database.score([("x", 0.5)])
+    assert database.write([pair, answered("z"), answered("z")]) == [id]
+    assert outcomes(database)["Why?"]["small"] == Outcome(0.5, 10, 1)
+    assert database.stats()["models"]["small"]["answers"] == 3
+    # The score that is there already is the one that was to be written: it replaced none.
+    (known,) = database.score([("x", 0.5)], again=True)
+    assert known == (id, Scored("small", None, None, None))
+    assert database.score([("x", 1.0)], again=True)[0][1].replaced == 0.5
+    assert outcomes(database)["Why?"]["small"] == Outcome(1.0, 10, 1)
+
+
+def test_a_row_tells_its_revision_and_a_deletion_is_a_revision_of_its_own(database):
+    (id,) = database.write([answered("x")])
+    before = database.read([id])[0].revision
+    assert (before, database.deletion()) == (database.revision(), 0)
+    database.score([("x", 1.0)])
+    ((row,),) = database.rows()
+    assert row.revision == database.revision() > before
+    assert database.ids() == {id}
+    database.retain(None, 0)
+    assert database.deletion() == database.revision() > row.revision
+    assert database.ids() == set()
 
 
 def test_answers_wait_for_feedback_no_longer_than_they_should(database):

@@ -42,7 +42,7 @@ def known(rows: int = 400) -> Snapshot:
 def warm(**more: object) -> Decider:
     snapshot = known()
     decider = Decider(MemoryEvidence(snapshot), PRICES, **more)  # type: ignore[arg-type]
-    decider.adopt(decider.forecaster.refit(snapshot))
+    decider.adopt(decider.refit(snapshot))
     return decider
 
 
@@ -172,14 +172,29 @@ def test_the_number_of_policies_is_bounded() -> None:
     assert len(decider.policies()) == MAX_POLICIES
 
 
-def test_new_prices_keep_what_was_learned() -> None:
-    before = warm()
-    before.decide(question())
-    dearer = {**PRICES, "small": Price(1e-5, 4e-5)}
-    after = Decider(before.forecaster.evidence, dearer)
-    after.take_over(before)
-    assert after.policies() == before.policies()
+def test_a_predictor_goes_on_under_new_prices() -> None:
+    snapshot, before = known(), warm()
+    after = Decider(MemoryEvidence(snapshot), {**PRICES, "small": Price(1e-5, 4e-5)})
+    after.adopt(before.fitted)
     assert after.decide(question(requirement=0.8, floor=True)).ranked[0] == "middle"
+
+
+def test_a_policy_keeps_its_multiplier_when_a_predictor_is_fitted_anew() -> None:
+    decider = warm()
+    for _ in range(50):
+        name = str(decider.decide(question(hard=True)).policy)
+    before = decider.policies()[name]["multiplier"]
+    decider.adopt(decider.refit(known(300)))
+    decider.decide(question(hard=True))
+    assert decider.policies()[name]["multiplier"] == pytest.approx(before, rel=0.2)
+
+
+def test_where_nothing_costs_anything_the_best_answers() -> None:
+    snapshot = known()
+    decider = Decider(MemoryEvidence(snapshot), dict.fromkeys(PRICES, Price(0, 0)))
+    decider.adopt(decider.refit(snapshot))
+    ranked = [decider.decide(question(hard=True)).ranked[0] for _ in range(20)]
+    assert set(ranked) == {"large"}
 
 
 def test_a_batch_is_decided_whole_without_moving_a_policy() -> None:

@@ -1,5 +1,6 @@
 """The demo models answer what they promise, on questions that they were never trained on."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -8,6 +9,7 @@ import pytest
 
 from ops.demo.conversations import conversation
 from ops.demo.evaluate import MODELS, accuracy
+from ops.demo.outcomes import HISTORY_FILE, trained_questions
 from ops.demo.questions import (
     EASY,
     HELD_OUT_COUNTS,
@@ -117,3 +119,11 @@ def test_the_large_model_is_right_on_nearly_all_and_the_small_one_on_the_easy_ki
     assert 0.40 <= small["all"] <= 0.75
     easy = [small[kind] for kind in EASY]
     assert sum(easy) / len(easy) >= 0.90
+
+
+def test_the_history_that_ships_holds_no_held_out_question_and_every_kind_evenly() -> None:
+    rows = [json.loads(line) for line in HISTORY_FILE.read_text("utf-8").splitlines()]
+    held_out = {_plain(question.question) for question in read_questions()}
+    assert not held_out & {_plain(row["query"]) for row in rows}
+    assert [row["query"] for row in rows] == [q.question for q in trained_questions()]
+    assert {o["model_name"] for row in rows for o in row["outputs"]} == set(NAMES)

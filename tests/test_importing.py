@@ -57,6 +57,19 @@ def test_every_row_comes_in(database):
     assert database.tokens_per_character() == pytest.approx(4 / 9, rel=0.1)
 
 
+def test_it_is_told_which_queries_were_written_once_they_are(database):
+    told = []
+
+    def written(ids):
+        told.append(len(ids))
+        assert len(database.read(ids)) == len(ids)
+        assert database.count() == sum(told)
+
+    import_history(database, HISTORY, Encoder(), name="a", written=written)
+    assert sum(told) == 700
+    assert len(told) > 1
+
+
 def test_an_import_repeated_changes_nothing_and_embeds_nothing(database):
     encoder = Encoder()
     import_history(database, HISTORY, encoder, name="a")

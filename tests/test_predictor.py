@@ -82,7 +82,7 @@ def test_dearer_models_are_held_for_better_until_known():
 def test_neighbours_grow_with_the_store():
     assert default_n_similar(0) == 16
     assert 16 < default_n_similar(1000) < default_n_similar(5000)
-    assert default_n_similar(10**6) == 512
+    assert default_n_similar(10**6) == 256
 
 
 def test_networks_that_pay_are_taken_and_predict_better():

@@ -16,8 +16,8 @@ def unit(seed: int) -> np.ndarray:
     return vector / np.linalg.norm(vector)
 
 
-def row(id: int, **outcomes: Outcome) -> StoredRow:
-    return StoredRow(id, f"query {id}", unit(id), outcomes)
+def row(id: int, revision: int = 0, **outcomes: Outcome) -> StoredRow:
+    return StoredRow(id, f"query {id}", unit(id), outcomes, revision=revision)
 
 
 def scored(quality: float, tokens: float | None = None, count: int = 1) -> Outcome:
@@ -62,6 +62,21 @@ def test_a_first_score_moves_a_row_to_the_scored() -> None:
     assert nearest(rows, 1, 5) == [1]
 
 
+def test_what_was_read_earlier_and_comes_later_changes_nothing() -> None:
+    rows = Rows(["small"], D)
+    rows.put([row(1, 7, small=scored(1.0, 5))])
+    rows.put([row(1, 6, small=answered(5))])
+    assert (len(rows), rows.unscored, rows.means().quality[0]) == (1, 0, 1)
+    rows.put([row(1, 8, small=scored(0.0, 5))])
+    assert rows.means().quality[0] == 0
+    rows.remove([1])
+    rows.put([row(2, 1, small=scored(0.5, 5))])  # in its place, but none of its revisions
+    assert rows.means().quality[0] == 0.5
+    rows.put([row(id, id, small=scored(1.0)) for id in range(10, 3000)])
+    rows.put([row(2, 0, small=scored(0.0)), row(2000, 1999, small=scored(0.0))])
+    assert rows.means().quality[0] == np.float32(2990.5 / 2991)
+
+
 def test_means_follow_every_change() -> None:
     rows = Rows(["small", "large"], D)
     rows.put([row(1, small=scored(1.0, 10, 3)), row(2, small=scored(0.0, 20)), row(3)])
@@ -81,6 +96,7 @@ def test_what_was_removed_is_not_found_and_its_place_is_used_again() -> None:
     rows.put([row(id, small=scored(1.0)) for id in range(5)])
     rows.remove([2])
     assert 2 not in nearest(rows, 2, 5)
+    assert rows.ids() == {0, 1, 3, 4}
     rows.put([row(50, small=scored(0.0))])
     assert nearest(rows, 50) == [50]
     assert len(rows) == 5

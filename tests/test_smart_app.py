@@ -61,6 +61,14 @@ def store(server: Server) -> dict[str, Any]:
     return status
 
 
+def wait_for_more(server: Server, unscored: int) -> None:
+    """Waits until an answer has come into the store."""
+    deadline = time.monotonic() + 20
+    while store(server)["unscored"] <= unscored:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_easy_goes_to_the_cheap_model_hard_to_the_dear_one_and_the_headers_say_why(
     smart: Server,
 ) -> None:
@@ -88,10 +96,7 @@ def test_a_request_may_want_another_strategy_or_quality(smart: Server) -> None:
 def test_every_answer_is_learned_from(smart: Server, stream: bool) -> None:
     before = store(smart)["unscored"]
     assert ask(smart, f"Spell {stream} backwards.", stream=stream).status_code == 200
-    deadline = time.monotonic() + 20
-    while store(smart)["unscored"] == before:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for_more(smart, before)
     (route,) = post(smart, "/v1/route", {"queries": [f"Spell {stream} backwards."]}).json()["data"]
     nearest = route["neighbours"][0]
     assert nearest["query"] == f"Spell {stream} backwards."
@@ -215,7 +220,9 @@ def test_a_wish_that_makes_no_sense_is_refused(smart: Server) -> None:
 
 
 def test_what_was_learned_outlives_the_actor(smart: Server) -> None:
+    earlier = store(smart)["unscored"]
     answer = ask(smart, "What is the capital of Peru?").json()
+    wait_for_more(smart, earlier)
     before = store(smart)
     kill_actor("decider")
     # While it is away, requests are answered all the same.

@@ -1,15 +1,17 @@
 """Promise: the store acknowledges what is durable, in memory and in the database alike."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
 from postgres_fixtures import PostgreSQL
 
 from deployments.store import store as module
-from deployments.store.database import Database
-from deployments.store.observations import Answer, Observation, Scored
+from deployments.store.database import Database, DatabaseUnavailable
+from deployments.store.observations import Answer, Observation, Scored, StoredRow
 from deployments.store.store import EmbeddingStore, Retention, StoreOverloaded
 
 D = 8
@@ -27,6 +29,18 @@ def seen(number: int, **known: object) -> Observation:
 
 def opened(url: str) -> EmbeddingStore:
     return EmbeddingStore(Database(url, "encoder", D), ["small", "large"], D)
+
+
+def failing_once(work: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, but away the first time that it is asked."""
+    away = iter([True])
+
+    def once(*arguments: Any) -> Any:
+        if next(away, False):
+            raise DatabaseUnavailable("away")
+        return work(*arguments)
+
+    return once
 
 
 @pytest.fixture
@@ -81,6 +95,60 @@ def test_what_others_write_comes_with_the_next_look(store: EmbeddingStore, store
     other.close()
 
 
+def test_what_others_delete_is_forgotten_with_the_next_look(
+    store: EmbeddingStore, store_url: str
+) -> None:
+    other = opened(store_url)
+    for number in range(5):
+        store.observe(seen(number, quality=1.0)).result(PATIENCE_S)
+    again = opened(store_url)
+    again.load()
+    assert other.retain(Retention(most_queries=2)) == 3
+    assert (store.sync(), len(store.rows)) == (0, 2)
+    assert store.rows.ids() == store.database.ids()
+    again.load()  # also who loads once more, instead of looking
+    assert again.rows.ids() == store.rows.ids()
+    again.close()
+    other.close()
+
+
+def test_a_row_that_changes_while_it_is_loaded_stays_as_it_is_now(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.observe(seen(1), Answer("a", "small")).result(PATIENCE_S)
+    stored = store.database.rows
+
+    def changing() -> Iterator[list[StoredRow]]:
+        for batch in stored():
+            store.score("a", 1.0).result(PATIENCE_S)
+            yield batch
+
+    monkeypatch.setattr(store.database, "rows", changing)
+    store.load()
+    assert (len(store.rows), store.rows.unscored) == (1, 0)
+
+
+def test_rows_are_read_again_on_request(store: EmbeddingStore, store_url: str) -> None:
+    other = Database(store_url, "encoder", D)
+    ids = other.write([seen(number, quality=1.0) for number in range(1200)])
+    store.refresh([*ids, 9999])
+    assert store.rows.ids() == set(ids)
+    other.close()
+
+
+def test_what_was_written_but_not_read_back_is_read_with_the_next_write_or_look(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, mend in enumerate(
+        [lambda: store.observe(seen(9)).result(PATIENCE_S), store.sync, store.refresh]
+    ):
+        monkeypatch.setattr(store.database, "read", failing_once(store.database.read))
+        store.observe(seen(number)).result(PATIENCE_S)
+        assert store.rows.ids() != store.database.ids()
+        mend()
+        assert store.rows.ids() == store.database.ids()
+
+
 def test_what_is_beyond_the_bounds_is_forgotten_in_memory_too(store: EmbeddingStore) -> None:
     for number in range(5):
         store.observe(seen(number, quality=1.0)).result(PATIENCE_S)
@@ -94,6 +162,44 @@ def test_a_bad_write_is_told_to_who_waits_and_the_next_one_works(store: Embeddin
     with pytest.raises(ValueError, match="embedding"):
         store.observe(wrong).result(PATIENCE_S)
     store.observe(seen(1)).result(PATIENCE_S)
+
+
+def test_a_bad_write_takes_no_other_with_it(store: EmbeddingStore, store_url: str) -> None:
+    other = Database(store_url, "encoder", D)
+    with other._connections.writing():  # so that all but the first are of one transaction
+        first = store.observe(seen(0))
+        futures = [store.observe(seen(number)) for number in range(1, 40)]
+        wrong = Observation("query", np.ones(D + 1, np.float32), "small", "answers")
+        bad = store.observe(wrong)
+        futures += [store.observe(seen(number)) for number in range(40, 80)]
+    for future in (first, *futures):
+        future.result(PATIENCE_S)
+    with pytest.raises(ValueError, match="embedding"):
+        bad.result(PATIENCE_S)
+    assert other.count() == 80
+    other.close()
+
+
+def test_what_was_committed_as_the_connection_broke_counts_once(
+    store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing = store.database._connections.writing
+    breaks = iter([True, False, True])
+
+    @contextmanager
+    def breaking() -> Iterator[Any]:
+        with writing() as connection:
+            yield connection
+        if next(breaks, False):
+            raise DatabaseUnavailable("the connection broke after the commit")
+
+    monkeypatch.setattr(store.database._connections, "writing", breaking)
+    store.observe(seen(1), Answer("a", "small", 0.8, "policy")).result(PATIENCE_S)
+    scored = store.score("a", 0.5).result(PATIENCE_S)
+    assert next(breaks, None) is None
+    assert scored == Scored("small", 0.8, "policy", None)
+    small = store.database.stats()["models"]["small"]
+    assert (small["answers"], small["scored"], small["quality"]) == (1, 1, 0.5)
 
 
 def test_a_snapshot_has_texts_and_outcomes(store: EmbeddingStore) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, select, update
+from sqlalchemy import Connection, bindparam, case, delete, select, update
 
 from deployments.store.observations import Answer, Observation, stored_text
 from deployments.store.reading import chunks
@@ -109,7 +109,7 @@ class Change:
                 self._connection.execute(upsert, rows)
 
     def put_answers(self, given: Iterable[tuple[int, Answer, float | None]]) -> None:
-        """Keeps answers, each with the number of its query and its score."""
+        """Keeps new answers, each with the number of its query and its score."""
         rows = [
             {
                 "id": answer.id,
@@ -123,13 +123,8 @@ class Change:
             }
             for query_id, answer, score in given
         ]
-        insert = self._insert(answers)
-        upsert = insert.on_conflict_do_update(
-            index_elements=["id"],
-            set_={c.name: insert.excluded[c.name] for c in answers.c if not c.primary_key},
-        )
         if rows:
-            self._connection.execute(upsert, rows)
+            self._connection.execute(self._insert(answers), rows)
 
     def put_scores(self, scores: Mapping[str, float | None]) -> None:
         """Sets the scores of answers that are there, by id."""
@@ -150,6 +145,12 @@ class Change:
             ):
                 found[answer[0]] = (query_id, Answer(*answer), score)
         return found
+
+    def delete_queries(self, ids: Sequence[int], revision: int) -> list[int]:
+        """Deletes those of the queries that were not touched after a revision; their ids."""
+        untouched = queries.c.id.in_(ids) & (queries.c.revision <= revision)
+        gone = delete(queries).where(untouched).returning(queries.c.id)
+        return list(self._connection.scalars(gone))
 
     def touch(self, ids: Iterable[int]) -> None:
         """Marks queries as changed."""

@@ -22,7 +22,6 @@ from deployments.store.observations import (
     Scored,
     StoredRow,
     key_of,
-    stored_text,
 )
 from deployments.store.reading import chunks, outcomes_of, stats_of
 from deployments.store.schema import (
@@ -107,8 +106,9 @@ class Database:
     def write(self, observations: Sequence[Observation | tuple[Observation, Answer]]) -> list[int]:
         """Adds what models did to what is known.
 
-        An answer whose id is there already takes that one's place. The quality of an observation
-        that comes with an answer counts as its first score, which feedback replaces.
+        What comes with an answer counts once: where the answer's id is there already, it was
+        written before, and the pair may be written again after a transaction that may or may not
+        have been committed. Its quality counts as its first score, which feedback replaces.
 
         Returns:
             The number of each query that was touched, once, in order of first mention.
@@ -123,25 +123,31 @@ class Database:
         rows = self._query_rows(keys, [observation for observation, _ in items])
         with self._changing() as change:
             ids = change.put_queries(rows)
+            known = change.answers({answer.id for _, answer in items if answer}).keys()
+            given: dict[str, tuple[int, Answer, float | None]] = {}
             sums: dict[Place, Sums] = {}
-            for key, (seen, _) in zip(keys, items, strict=True):
+            for key, (seen, answer) in zip(keys, items, strict=True):
+                if answer is not None:
+                    if answer.id in known or answer.id in given:
+                        continue
+                    given[answer.id] = (ids[key], answer, seen.quality)
                 place = (ids[key], seen.model, seen.source)
                 if seen.replace or place not in sums:
                     sums[place] = Sums(seen.replace)
                 sums[place].add(seen)
             change.put_outcomes(sums)
-            change.put_answers(
-                (ids[key], answer, seen.quality)
-                for key, (seen, answer) in zip(keys, items, strict=True)
-                if answer is not None
-            )
+            change.put_answers(given.values())
         return [ids[row["key"]] for row in rows]
 
-    def score(self, scores: Sequence[tuple[str, float]]) -> list[tuple[int, Scored] | None]:
+    def score(
+        self, scores: Sequence[tuple[str, float]], *, again: bool = False
+    ) -> list[tuple[int, Scored] | None]:
         """Takes what feedback says of completions; a second score replaces the first.
 
         Args:
             scores: pairs of a completion's id and its quality, 0 to 1.
+            again: they were given before, in a transaction that may or may not have been committed.
+                A score that is there already is then taken for that one, as the answer's first.
 
         Returns:
             For each, the number of its query and what it was; None where the id is not known.
@@ -163,7 +169,8 @@ class Database:
                     results.append(None)
                     continue
                 query_id, answer, replaced = known[id]
-                scored = Scored(answer.model, answer.predicted, answer.policy, replaced)
+                before = None if again and replaced == score else replaced
+                scored = Scored(answer.model, answer.predicted, answer.policy, before)
                 results.append((query_id, scored))
                 sums.setdefault((query_id, answer.model, "answers"), Sums()).rescore(
                     replaced, score
@@ -214,10 +221,12 @@ class Database:
         return [found.get(key) for key in keys]
 
     def revision(self) -> int:
-        """Number of the last transaction that changed a query."""
-        with self._reading() as connection:
-            header = read_header(connection)
-        return 0 if header is None else int(header["revision"])
+        """Number of the last transaction that changed or deleted a query."""
+        return int(self._header()["revision"])
+
+    def deletion(self) -> int:
+        """Number of the last transaction that deleted queries; 0 if there was none."""
+        return int(self._header().get("deletion", 0))
 
     def foreign(self, since: int) -> list[int]:
         """Numbers of the queries that others changed last, after this revision.
@@ -230,6 +239,11 @@ class Database:
         )
         with self._reading() as connection:
             return list(connection.scalars(wanted))
+
+    def ids(self) -> set[int]:
+        """Numbers of all queries."""
+        with self._reading() as connection:
+            return set(connection.scalars(select(queries.c.id)))
 
     def count(self) -> int:
         """How many queries there are."""
@@ -260,8 +274,9 @@ class Database:
         """Deletes what is beyond the bounds.
 
         Args:
-            most: queries that are kept; those without a score go first, the longest untouched
-                of them before the others. None is all.
+            most: queries that are kept, besides those with an answer that feedback may come for;
+                those without a score go first, the longest untouched of them before the others.
+                None is all.
             days: how long a query is kept after it was last touched. None is for ever.
             answer_hours: how long feedback may come for an answer.
 
@@ -277,9 +292,8 @@ class Database:
         with self._reading() as connection:
             ids = _beyond(connection, most, None if days is None else now - days * 86400)
         for part in chunks(ids, _CHUNK):
-            gone = delete(queries).where(queries.c.id.in_(part), queries.c.revision <= revision)
-            with self._connections.writing() as connection:
-                deleted += connection.scalars(gone.returning(queries.c.id)).all()
+            with self._changing(deletes=True) as change:
+                deleted += change.delete_queries(part, revision)
         return deleted
 
     def tokens_per_character(self) -> float | None:
@@ -315,12 +329,18 @@ class Database:
             self._check(read_header(connection))
 
     @contextmanager
-    def _changing(self) -> Iterator[Change]:
+    def _changing(self, deletes: bool = False) -> Iterator[Change]:
         with self._connections.writing() as connection:
             header = self._check(read_header(connection))
             header["revision"] += 1
+            if deletes:
+                header["deletion"] = header["revision"]
             write_header(connection, header)
             yield Change(connection, self._insert, header["revision"], self._writer)
+
+    def _header(self) -> dict[str, Any]:
+        with self._connections.reading() as connection:
+            return self._check(read_header(connection))
 
     def _check(self, header: dict[str, Any] | None) -> dict[str, Any]:
         if header is None:
@@ -333,7 +353,7 @@ class Database:
     ) -> list[dict[str, Any]]:
         rows: dict[bytes, dict[str, Any]] = {}
         for key, observation in zip(keys, observations, strict=True):
-            row = rows.setdefault(key, {"key": key, "text": stored_text(observation.query)})
+            row = rows.setdefault(key, {"key": key, "text": observation.query})
             row.setdefault("embedding", observation.embedding)
             known = observation.input_tokens is not None
             if known or "input_tokens" not in row:
@@ -350,15 +370,17 @@ class Database:
         which_queries: ColumnElement[bool],
         which_outcomes: ColumnElement[bool],
     ) -> list[StoredRow]:
-        columns = (queries.c.id, queries.c.text, queries.c.input_tokens, queries.c.embedding)
+        names = ("id", "text", "input_tokens", "revision", "embedding")
+        columns = [queries.c[name] for name in names]
+        # Before the outcomes: what is read meanwhile may be newer than its revision, never older.
         stored = connection.execute(
             select(*columns).where(which_queries).order_by(queries.c.id)
         ).all()
         known = outcomes_of(connection, which_outcomes)
         vectors = decoded([embedding for *_, embedding in stored], self.dimensions)
         return [
-            StoredRow(id, text, vector, known.get(id, {}), tokens)
-            for (id, text, tokens, _), vector in zip(stored, vectors, strict=True)
+            StoredRow(id, text, vector, known.get(id, {}), tokens, revision)
+            for (id, text, tokens, revision, _), vector in zip(stored, vectors, strict=True)
         ]
 
 
@@ -372,9 +394,14 @@ def _beyond(connection: Connection, most: int | None, since: float | None) -> li
     """Numbers of the queries untouched since a unix time, and of those beyond the most."""
     old = queries.c.updated_at < (0 if since is None else since)
     expired = list(connection.scalars(select(queries.c.id).where(old)))
-    total = connection.scalar(select(func.count()).select_from(queries)) or 0
-    more = 0 if most is None else max(0, total - len(expired) - most)
+    if most is None:
+        return expired
+    # Whether an answer is of use is not known while its feedback may still come.
+    waiting = exists().where(answers.c.query_id == queries.c.id)
+    bounded = ~old & ~waiting
+    total = connection.scalar(select(func.count()).select_from(queries).where(bounded)) or 0
     # Most traffic is never scored; it must not push out the little that is.
     scored = exists().where(outcomes.c.query_id == queries.c.id, outcomes.c.scored > 0)
-    oldest = select(queries.c.id).where(~old).order_by(scored, queries.c.revision, queries.c.id)
-    return expired + list(connection.scalars(oldest.limit(more)))
+    oldest = select(queries.c.id).where(bounded)
+    oldest = oldest.order_by(scored, queries.c.revision, queries.c.id).limit(max(0, total - most))
+    return expired + list(connection.scalars(oldest))

@@ -31,6 +31,7 @@ def import_history(
     name: str,
     on_bad_row: Callable[[BadRow], None] | None = None,
     progress: Callable[[int], None] | None = None,
+    written: Callable[[list[int]], None] | None = None,
 ) -> Imported:
     """Writes what models did on past queries, from a file or rows of any import format.
 
@@ -47,6 +48,7 @@ def import_history(
         on_bad_row: gets every row that can't be used, which is then left out; without it, the first
             one is raised, and what was written before it stays.
         progress: gets the number of rows done so far, after each piece.
+        written: gets the numbers of the queries of each piece, once they are in the database.
 
     Raises:
         BadRow, ValueError, FileNotFoundError: as by `read_history`.
@@ -63,17 +65,19 @@ def import_history(
         bad.append(row)
 
     seen = _Seen()
-    done = written = 0
+    done = observed = 0
     rows = read_history(history, left_out)
     while chunk := list(islice(rows, _CHUNK)):
         embeddings = _embeddings(database, [row.query for row in chunk], embed)
         observations = list(_observations(chunk, embeddings, f"import:{name}", seen))
-        database.write(observations)
+        ids = database.write(observations)
         done += len(chunk)
-        written += len(observations)
+        observed += len(observations)
+        if written is not None:
+            written(ids)
         if progress is not None:
             progress(done)
-    return Imported(done, written, len(bad))
+    return Imported(done, observed, len(bad))
 
 
 class _Seen:

@@ -15,7 +15,7 @@ class Observation:
     """What one model did on one query, `count` answers taken together; None is not known.
 
     Attributes:
-        query: the text that was embedded.
+        query: the text that was embedded; cut here to what is stored of it, for it may be long.
         embedding: (d,), of length 1; of no use where the database holds the query already.
         model: its name.
         source: who says so: "answers", or "import:<name>".
@@ -42,6 +42,7 @@ class Observation:
     replace: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "query", stored_text(self.query))
         for name in ("quality", "output_tokens", "seconds", "input_tokens", "characters"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
@@ -91,6 +92,7 @@ class StoredRow:
         embedding: (d,), of length 1.
         outcomes: of each model; `count` is the number of scores, or of answers if none is scored.
         input_tokens: of the latest prompt with this query whose length is known.
+        revision: number of the transaction that changed it last; what is known is no older.
     """
 
     id: int
@@ -98,6 +100,7 @@ class StoredRow:
     embedding: Floats32
     outcomes: dict[str, Outcome]
     input_tokens: float | None = None
+    revision: int = 0
 
 
 def stored_text(query: str) -> str:

@@ -35,7 +35,7 @@ class Rows:
         self._scored, self._unscored = VectorIndex(dimensions), VectorIndex(dimensions)
         self._place: dict[int, int] = {}
         self._free: list[int] = []
-        self._ids = np.zeros(_FEWEST, np.int64)
+        self._ids, self._revision = np.zeros(_FEWEST, np.int64), np.zeros(_FEWEST, np.int64)
         shape = (_FEWEST, len(self.models))
         self._quality = np.full(shape, np.nan, np.float32)
         self._tokens = np.full(shape, np.nan, np.float32)
@@ -54,16 +54,19 @@ class Rows:
         return len(self._unscored)
 
     def put(self, rows: Sequence[StoredRow]) -> None:
-        """Takes in rows, each in place of what was known of its query; those that tell nothing of
-        the models are left out."""
+        """Takes in rows, each in place of what was known of its query, unless that is newer: who
+        reads a row may come later than who reads its next revision. Those that tell nothing of the
+        models are left out."""
         scored: dict[int, Floats32] = {}
         unscored: dict[int, Floats32] = {}
         with self._writing:
             for row in rows:
                 outcomes = self._outcomes(row)
-                if outcomes[2].any():
+                if outcomes[2].any() and not self._is_outdated(row):
                     known = not np.isnan(outcomes[0]).all()
-                    (scored if known else unscored)[self._write(row.id, outcomes)] = row.embedding
+                    place = self._write(row.id, outcomes)
+                    self._revision[place] = row.revision
+                    (scored if known else unscored)[place] = row.embedding
             # Only what has its place in the arrays is found.
             for index, other, found in (
                 (self._scored, self._unscored, scored),
@@ -84,6 +87,11 @@ class Rows:
             for id in known:
                 self._write(id, self._totals.nothing)
                 self._free.append(self._place.pop(id))
+
+    def ids(self) -> set[int]:
+        """Ids of all rows."""
+        with self._writing:
+            return set(self._place)
 
     def neighbours(self, embeddings: Floats32, k: int) -> Neighbours:
         """The k nearest scored past queries of each embedding (b, d), and some without a score."""
@@ -134,6 +142,10 @@ class Rows:
     def _used(self) -> int:
         return len(self._place) + len(self._free)
 
+    def _is_outdated(self, row: StoredRow) -> bool:
+        place = self._place.get(row.id)
+        return place is not None and row.revision < self._revision[place]
+
     def _write(self, id: int, outcomes: Outcomes) -> int:
         """Puts what is known of a query into its place, and says which that is."""
         with self._reading:
@@ -155,7 +167,9 @@ class Rows:
 
     def _grow(self) -> None:
         size = len(self._ids)
-        self._ids = np.concatenate([self._ids, np.zeros(size, np.int64)])
+        for name in ("_ids", "_revision"):
+            more = np.zeros(size, np.int64)
+            setattr(self, name, np.concatenate([getattr(self, name), more]))
         for name, empty in (("_quality", np.nan), ("_tokens", np.nan), ("_weight", 0.0)):
             more = np.full((size, len(self.models)), empty, np.float32)
             setattr(self, name, np.concatenate([getattr(self, name), more]))

@@ -111,7 +111,8 @@ def opened(
 
     Returns:
         `schema` (version), `embedding_model`, `dimensions`, `revision` (number of the last
-        transaction that changed a query).
+        transaction that changed or deleted a query), `deletion` (number of the last one that
+        deleted any, once there was one).
 
     Raises:
         EmbeddingModelChanged: its embeddings are of another model.

@@ -8,24 +8,25 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from deployments.store.connections import DatabaseUnavailable
+from deployments.store.connections import DatabaseUnavailable, NoStore
 from deployments.store.database import Database
 from deployments.store.evidence import Snapshot
 from deployments.store.observations import Answer, Observation, Scored
+from deployments.store.reading import chunks
 from deployments.store.rows import Rows
+from deployments.store.schema import EmbeddingModelChanged
 
 logger = logging.getLogger("ray.serve")
-
-T = TypeVar("T")
 
 _MOST_WAITING = 10_000  # writes; beyond it `StoreOverloaded`
 _MOST_TOGETHER = 512
 _PAUSES_S = 0.1, 0.5, 2.0, 10.0  # between tries to write, while the database does not take it
+_NO_ITEM_S_FAULT = DatabaseUnavailable, EmbeddingModelChanged, NoStore
 
 
 class StoreOverloaded(Exception):
@@ -34,8 +35,8 @@ class StoreOverloaded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What is kept: at most `most_queries`, none that was not touched for `most_days`; and answers
-    that feedback may come for, for `answer_hours`."""
+    """What is kept: answers that feedback may come for, for `answer_hours`; `most_queries` besides
+    those of such answers; none that was not touched for `most_days`."""
 
     most_queries: int | None = 1_000_000
     most_days: float | None = None
@@ -56,6 +57,11 @@ class _Score:
     done: "Future[Scored | None]"
 
 
+T = TypeVar("T")
+Item = TypeVar("Item", _Write, _Score)
+Done = tuple[Sequence[int], Sequence[Any]]  # queries that were touched, and each item's result
+
+
 class EmbeddingStore:
     """Past queries: durable, searched in memory, written by one thread.
 
@@ -71,16 +77,19 @@ class EmbeddingStore:
         self.loaded = 0
         self._waiting: queue.Queue[_Write | _Score | None] = queue.Queue(_MOST_WAITING)
         self._synced = 0
+        self._unread: set[int] = set()
         self._writer = threading.Thread(target=self._write_on, name="store-writer", daemon=True)
         self._writer.start()
 
     def load(self, progress: Callable[[int], None] = lambda loaded: None) -> None:
         """Reads all rows of the database into memory; `progress` gets how many there are so far."""
-        self._synced = self.database.revision()
+        revision = self.database.revision()
+        self._forget_deleted()
         for batch in self.database.rows():
             self.rows.put(batch)
             self.loaded += len(batch)
             progress(self.loaded)
+        self._synced = revision
 
     def observe(self, observation: Observation, answer: Answer | None = None) -> "Future[None]":
         """Writes what a model did on a query; `answer` is what feedback may come for.
@@ -108,13 +117,36 @@ class EmbeddingStore:
 
     def sync(self) -> int:
         """Takes in what other processes wrote to the database since last time, and says how many
-        rows that was: another store during a redeployment, an import while the server runs."""
+        rows that was: another store during a redeployment, an import while the server runs. Rows
+        that were deleted since are forgotten.
+
+        Raises:
+            DatabaseUnavailable: the database can't be reached; the next look takes in the rest.
+        """
         revision = self.database.revision()
         ids = self.database.foreign(self._synced)
+        if self.database.deletion() > self._synced:
+            self._forget_deleted()
         self._synced = revision
-        for part in _parts(ids, _MOST_TOGETHER):
-            self.rows.put(self.database.read(part))
+        self.refresh(ids)
         return len(ids)
+
+    def refresh(self, ids: Iterable[int] = ()) -> None:
+        """Reads rows from the database into memory, in bounded parts, and with them those that
+        could not be read before.
+
+        Raises:
+            DatabaseUnavailable: the database can't be reached; they are read next time.
+        """
+        due = sorted(self._unread.union(ids))
+        # Before the reading: what another thread fails to read from now on stays due.
+        self._unread.difference_update(due)
+        try:
+            for part in chunks(due, _MOST_TOGETHER):
+                self.rows.put(self.database.read(part))
+        except Exception:
+            self._unread.update(due)
+            raise
 
     def retain(self, retention: Retention) -> int:
         """Deletes what is not to be kept, and says how many queries that was."""
@@ -127,7 +159,7 @@ class EmbeddingStore:
     def snapshot(self, ids: Sequence[int]) -> Snapshot:
         """These past queries with their texts, to fit a predictor on; those deleted meanwhile are
         left out."""
-        rows = [row for part in _parts(ids, _MOST_TOGETHER) for row in self.database.read(part)]
+        rows = [row for part in chunks(ids, _MOST_TOGETHER) for row in self.database.read(part)]
         return self.rows.snapshot(rows)
 
     def close(self) -> None:
@@ -156,52 +188,61 @@ class EmbeddingStore:
             if ended:
                 return
 
-    def _commit(self, together: list[_Write | _Score]) -> None:
-        writes = [item for item in together if isinstance(item, _Write)]
-        if writes:
-            items = [(w.observation, w.answer) if w.answer else w.observation for w in writes]
-            ids = self._settled(writes, lambda: self.database.write(items))
-            if ids is not None:
-                self._refresh(ids, writes, [None] * len(writes))
-        scores = [item for item in together if isinstance(item, _Score)]
-        if scores:
-            pairs = [(item.id, item.score) for item in scores]
-            found = self._settled(scores, lambda: self.database.score(pairs))
-            if found is not None:
-                ids = [known[0] for known in found if known]
-                self._refresh(ids, scores, [known and known[1] for known in found])
+    def _commit(self, together: Sequence[_Write | _Score]) -> None:
+        self._settle([item for item in together if isinstance(item, _Write)], self._write)
+        self._settle([item for item in together if isinstance(item, _Score)], self._score)
 
-    def _settled(self, items: Sequence[_Write | _Score], work: Callable[[], T]) -> T | None:
-        """What `work` gives; tried again while the database is away, then its error goes to who
-        waits for the items."""
-        for pause in (*_PAUSES_S, None):
-            try:
-                return work()
-            except Exception as error:  # whatever it is, who waits must hear of it
-                if pause is None or not isinstance(error, DatabaseUnavailable):
-                    logger.error("the store's database did not take a write", exc_info=error)
-                    for item in items:
-                        item.done.set_exception(error)
-                    return None
-                logger.warning("the store's database is away: %s", error)
-                time.sleep(pause)
-        return None
-
-    def _refresh(
-        self, ids: Sequence[int], items: Sequence[_Write | _Score], results: Sequence[Any]
-    ) -> None:
-        """Brings what was committed into memory, then tells who waits for it."""
+    def _settle(self, items: Sequence[Item], work: Callable[[Sequence[Item], bool], Done]) -> None:
+        """Writes items in one transaction, then tells who waits for them."""
+        if not items:
+            return
         try:
-            self.rows.put(self.database.read(ids))
-        except Exception as error:  # noqa: BLE001 - it is committed all the same
+            ids, results = _persistently(lambda again: work(items, again))
+        except Exception as error:  # whatever it is, who waits must hear of it
+            if len(items) > 1 and not isinstance(error, _NO_ITEM_S_FAULT):
+                # One of them is bad, and the others need not suffer for it.
+                self._settle(items[: len(items) // 2], work)
+                self._settle(items[len(items) // 2 :], work)
+                return
+            logger.error("the store's database did not take a write", exc_info=error)
+            for item in items:
+                item.done.set_exception(error)
+            return
+        try:
+            self.refresh(ids)
+        except Exception as error:  # noqa: BLE001 - it is committed all the same, and read later
             logger.warning("the store's database did not give back what it took: %s", error)
         for item, result in zip(items, results, strict=True):
             item.done.set_result(result)
 
+    def _write(self, items: Sequence[_Write], again: bool) -> Done:
+        # What comes with an answer counts once, however often it is written.
+        ids = self.database.write(
+            [(item.observation, item.answer) if item.answer else item.observation for item in items]
+        )
+        return ids, [None] * len(items)
 
-def _parts(ids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]
+    def _score(self, items: Sequence[_Score], again: bool) -> Done:
+        found = self.database.score([(item.id, item.score) for item in items], again=again)
+        return [known[0] for known in found if known], [known and known[1] for known in found]
+
+    def _forget_deleted(self) -> None:
+        # Known ones first: what is written in between is there.
+        known = self.rows.ids()
+        if known:
+            self.rows.remove(known - self.database.ids())
+
+
+def _persistently(work: Callable[[bool], T]) -> T:
+    """What `work` gives; while the database is away it is tried again, and told so: what it did
+    before may have been committed."""
+    for tries, pause in enumerate(_PAUSES_S):
+        try:
+            return work(tries > 0)
+        except DatabaseUnavailable as error:
+            logger.warning("the store's database is away: %s", error)
+            time.sleep(pause)
+    return work(True)
 
 
 def _future() -> "Future[Any]":

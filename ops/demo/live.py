@@ -2,8 +2,8 @@
 
     python -m ops.demo.live [--port PORT]
 
-Each way gets every question once over HTTP, in one shuffled order, several at a time: either model
-alone, both by turn, and smart routing as the embedded default has it, with a fresh store. What an
+Each way gets every question once over HTTP, in one shuffled order, several at a time: smart routing
+as the embedded default has it, with a fresh store, either model alone, and both by turn. What an
 answer cost is what its `x-router-cost` header says. The last line is one of JSON.
 """
 
@@ -24,11 +24,12 @@ from ops.demo.questions import Question, read_questions
 from ops.run import serving, taken
 from serve.app import DEFAULT_CONFIG, build
 
+# Smart comes first: the store learns from every answer, and has seen none of these questions then.
 WAYS: dict[str, dict[str, Any]] = {
+    "smart": {"model": "auto"},
     "demo-small": {"model": "demo-small"},
     "demo-large": {"model": "demo-large"},
     "sequential": {"model": "auto", "router": {"strategy": "sequential"}},
-    "smart": {"model": "auto"},
 }
 _AT_ONCE = 8
 

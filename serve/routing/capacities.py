@@ -16,6 +16,7 @@ from serve.routing.dual import Assignment, Floats, Integers, Problem
 
 _INTEGER_ROWS = (16, 64, 256)  # queries beside the split ones that the integer program may move
 _INTEGER_SECONDS = 2.0
+_LP = {"time_limit": 30.0}  # seconds
 
 
 def check_capacities(capacities: npt.ArrayLike, models: int) -> Floats:
@@ -78,6 +79,7 @@ class _Relaxation:
             b_eq=np.ones(n),
             bounds=(0, 1),
             method="highs-ds",  # a simplex method, for it ends in a vertex
+            options=_LP,
         )
         if result.status == 2:
             return None
@@ -101,6 +103,7 @@ class _Relaxation:
             b_eq=np.ones(len(self.problem.quality)),
             bounds=(0, 1),
             method="highs-ds",
+            options=_LP,
         )
         if result.status == 2:
             raise ValueError(

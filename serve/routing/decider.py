@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deployments.store.evidence import Evidence, Floats32, Integers
+from deployments.store.evidence import Evidence, Floats32, Integers, Snapshot
 from deployments.store.observations import Scored
 from serve.routing.dual import Assignment, Booleans, Floats, above_floor
 from serve.routing.forecaster import Forecaster
@@ -23,7 +23,11 @@ from serve.routing.prices import Price
 
 # Callers choose requirements and candidates, so the number kept is bounded; the longest unused
 # goes first.
-MAX_POLICIES = 1000
+MAX_POLICIES = 200
+
+
+class Impossible(ValueError):
+    """A batch that can't be decided as it was asked for; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +107,18 @@ class Decider:
         priors: Mapping[str, float] | None = None,
         n_similar: int = 16,
     ) -> None:
+        self._evidence = evidence
         self.models = list(prices)
         self._column = {model: column for column, model in enumerate(self.models)}
         own = [(priors or {}).get(model, np.nan) for model in self.models]
-        self.forecaster = Forecaster(evidence, list(prices.values()), own, n_similar)
+        self._forecaster = Forecaster(evidence, list(prices.values()), own, n_similar)
         self._policies: OrderedDict[str, Policy] = OrderedDict()
         self._outdated: set[str] = set()
 
     @property
     def cold(self) -> bool:
         """Whether no answer of any model has been scored yet."""
-        return not len(self.forecaster.evidence)
+        return not len(self._evidence)
 
     def policy_name(self, question: Question) -> str:
         """Requests of one requirement over the same candidates share a policy."""
@@ -124,21 +129,18 @@ class Decider:
         name = self.policy_name(question)
         return question.floor or (name in self._policies and name not in self._outdated)
 
-    def prepare(self, question: Question) -> None:
-        """Begins the question's policy where past queries say it should, or moves it to a newly
-        fitted predictor. Takes tens of milliseconds; may run beside `decide`."""
-        name = self.policy_name(question)
+    def new_policy(self, name: str) -> Policy:
+        """A policy, begun where past queries say it should. Takes tens of milliseconds, and
+        changes nothing: it may run in another thread."""
         requirement, candidates = json.loads(name)
-        columns = [self._column[model] for model in candidates]
-        begun = self.forecaster.start_policy(requirement, columns)
+        return self._forecaster.start_policy(requirement, [self._column[m] for m in candidates])
+
+    def begin(self, name: str, policy: Policy) -> None:
+        """Takes a new policy. Of one that is there, the multiplier has followed the traffic; only
+        its forecasts are others now."""
         known = self._policies.get(name)
-        if known is not None and known.multiplier is not None and known.optimism != 0:
-            # Its multiplier has followed the traffic; only its forecasts are others now.
-            begun = replace(known, optimism=begun.optimism)
-        elif known is not None:
-            begun = replace(begun, error=known.error, scores=known.scores)
         self._outdated.discard(name)
-        self._keep(name, begun)
+        self._keep(name, replace(known, optimism=policy.optimism) if known else policy)
 
     def decide(self, question: Question) -> Decision:
         """Ranks the available models for one request.
@@ -151,15 +153,15 @@ class Decider:
         allowed[columns] = True
         prediction = self._predict_one(question)
         quality = prediction.quality[0]
-        tokens = question.characters / self.forecaster.characters_per_token
-        cost = self.forecaster.costs([tokens], prediction)[0]
+        tokens = question.characters / self._forecaster.characters_per_token
+        cost = self._forecaster.costs([tokens], prediction)[0]
         if question.floor:
             name = None
             order = above_floor(quality, cost, question.requirement, allowed)
         else:
             name = self.policy_name(question)
             if not self.ready_for(question):
-                self.prepare(question)
+                self.begin(name, self.new_policy(name))
             order, policy = self._policies[name].decide(quality, cost, allowed)
             self._keep(name, policy)
         ranked = [self.models[column] for column in order]
@@ -202,17 +204,22 @@ class Decider:
             neighbours: how many past queries to name for each.
 
         Raises:
-            ValueError: see `serve.routing.dual.assign`.
+            Impossible: the capacities don't hold the batch, or a query has no candidate.
         """
-        prediction = self.forecaster.predict(queries, embeddings)
+        prediction = self._forecaster.predict(queries, embeddings)
         if input_tokens is None:
-            input_tokens = [len(query) / self.forecaster.characters_per_token for query in queries]
-        cost = self.forecaster.costs(input_tokens, prediction)
+            input_tokens = [len(query) / self._forecaster.characters_per_token for query in queries]
+        cost = self._forecaster.costs(input_tokens, prediction)
         if floor:
             assignment = self._by_floor(prediction.quality, cost, allowed, requirement)
         else:
-            assignment = self.forecaster.assign(prediction, cost, requirement, allowed, capacities)
-        near = self.forecaster.evidence.neighbours(embeddings, neighbours)
+            try:
+                assignment = self._forecaster.assign(
+                    prediction, cost, requirement, allowed, capacities
+                )
+            except ValueError as error:
+                raise Impossible(str(error)) from error
+        near = self._evidence.neighbours(embeddings, neighbours)
         return Routes(
             assignment,
             prediction,
@@ -222,16 +229,26 @@ class Decider:
             self.cold,
         )
 
-    def adopt(self, fitted: Refit) -> None:
-        """Takes a newly fitted predictor; each policy moves to it before its next decision."""
-        self.forecaster.adopt(fitted)
-        self._outdated = set(self._policies)
+    @property
+    def fitted(self) -> Refit:
+        """The fitted predictor that is in use."""
+        return self._forecaster.fitted
 
-    def take_over(self, before: "Decider") -> None:
-        """Goes on with the fitted predictor and the policies of a decider with other prices."""
-        self.forecaster.characters_per_token = before.forecaster.characters_per_token
-        self.restore(before.policies())
-        self.adopt(before.forecaster.fitted)
+    def refit(self, snapshot: Snapshot) -> Refit:
+        """Fits a predictor. Takes seconds, and changes nothing: it may run in another thread."""
+        return self._forecaster.refit(snapshot)
+
+    def adopt(self, fitted: Refit, tokens_per_character: float | None = None) -> None:
+        """Takes a newly fitted predictor; each policy moves to it before its next decision.
+
+        Args:
+            fitted: what `refit` gave, of this decider or of one with other prices.
+            tokens_per_character: of past prompts, where it is known.
+        """
+        if tokens_per_character:
+            self._forecaster.characters_per_token = 1 / tokens_per_character
+        self._forecaster.adopt(fitted)
+        self._outdated = set(self._policies)
 
     def policies(self) -> dict[str, Any]:
         """All policies in plain numbers, to be kept over a restart."""
@@ -245,8 +262,8 @@ class Decider:
 
     def _predict_one(self, question: Question) -> Prediction:
         if question.embedding is None:
-            return self.forecaster.expect()
-        return self.forecaster.predict([question.query], question.embedding[None])
+            return self._forecaster.expect()
+        return self._forecaster.predict([question.query], question.embedding[None])
 
     def _by_floor(
         self, quality: Floats, cost: Floats, allowed: Booleans, floor: float

@@ -2,11 +2,11 @@
 
 One network for each fold of the rows: it is fitted on the other folds, so that its own fold says
 when to stop and what would have been predicted for queries not seen; new queries get the mean of
-all. In NumPy, for a network this small needs nothing else, and the process that decides for all
-requests need not wake PyTorch. Inputs and hidden units are dropped at random while fitting, without which a few thousand rows
-would be learned by heart. Sources: Srivastava et al., "Dropout", JMLR 15 (2014); Kingma and Ba,
-"Adam", ICLR 2015; Krogh and Vedelsby, "Neural network ensembles, cross validation, and active
-learning", NIPS 7 (1994).
+all. Inputs and hidden units are dropped at random while fitting, without which a few thousand rows
+would be learned by heart. In NumPy, for networks this small need nothing else, and the process that
+decides for all requests need not wake PyTorch. Sources: Srivastava et al., "Dropout", JMLR 15
+(2014); Kingma and Ba, "Adam", ICLR 2015; Krogh and Vedelsby, "Neural network ensembles, cross
+validation, and active learning", NIPS 7 (1994).
 """
 
 from collections.abc import Sequence

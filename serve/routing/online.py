@@ -119,7 +119,8 @@ class Policy:
         age = min(self.decisions, _MEMORY)
         scale = (self.scale * age + spread) / (age + 1)
         multiplier = scale * exp(_START) if self.multiplier is None else self.multiplier
-        order = np.argsort(c - multiplier * q, kind="stable")
+        # Of equal ones the better: where nothing costs anything, quality alone decides.
+        order = np.lexsort((-q, c - multiplier * q))
         step = max(_LAST_STEP, _FIRST_STEP / sqrt(self.decisions + 1))
         moved = multiplier * exp(step * (self.aim - float(q[order[0]])))
         return candidates[order], replace(

@@ -20,7 +20,7 @@ TEMPERATURE = 0.12  # of the kernel exp(−(1 − cosine) / temperature)
 _PRIOR_WEIGHT = 1.0  # of the model's mean, in answers to the very same query
 _MEAN_WEIGHT = 4.0  # of the prior within the model's mean, in answers
 _TYPICAL_TOKENS = 256.0  # an answer's length where no model's answer has been seen
-_NEIGHBOURS = 16, 512
+_NEIGHBOURS = 16, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,11 @@ class Predictor(Protocol):
 
 
 def default_n_similar(n: int) -> int:
-    """How many neighbours to look at among n past queries: 6 √n, between 16 and 512.
+    """How many neighbours to look at among n past queries: 6 √n, between 16 and 256.
 
     More neighbours average out the noise of single outcomes, fewer are nearer: the balance grows
-    with the root of n. The factor was chosen by cross-validation on recorded outcomes.
+    with the root of n. The factor was chosen by cross-validation on recorded outcomes; more than
+    256 gained nothing there, and take longer to find.
     """
     return int(min(max(6 * n**0.5, _NEIGHBOURS[0]), _NEIGHBOURS[1]))
 

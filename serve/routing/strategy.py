@@ -19,6 +19,7 @@ class Asked:
         embedding: gives that of the query, or None where it can't be had.
         requirement: the quality that the request wants; the server's where None.
         floor: whether that is for this request alone, and not in the mean.
+        has_images: whether the prompt is more than its characters.
     """
 
     candidates: Sequence[str]
@@ -28,6 +29,7 @@ class Asked:
     embedding: Awaitable[Floats32 | None] | None = None
     requirement: float | None = None
     floor: bool = False
+    has_images: bool = False
 
 
 @dataclass(frozen=True, slots=True)

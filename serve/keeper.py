@@ -1,0 +1,247 @@
+"""Keeps a decider and its store going: opens, loads, imports, fits, saves, and starts again.
+
+Until the store has been loaded a stand-in decides, which knows nothing but prices; then the decider
+that knows takes its place, whole. What fails is tried again, and nothing here fails a request.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deployments.store.evidence import Floats32, Snapshot
+from deployments.store.store import EmbeddingStore, Retention
+from serve.routing.decider import Decider
+from serve.routing.learned import Refit
+from serve.routing.memory import MemoryEvidence
+from serve.routing.prices import Price
+
+logger = logging.getLogger("ray.serve")
+
+Embed = Callable[[list[str]], Awaitable[Floats32]]
+
+_TICK_S = 1.0  # between looks at what there is to do; so much of the policies a crash may lose
+_SYNC_TICKS, _RETAIN_TICKS = 10, 600
+_GROWN, _FEWEST_NEW = 0.1, 50  # part of the scored rows, and scores, that make a new fit worth it
+_FIT_PAUSE_S = 30.0  # between two fits
+_FITTED_ROWS = 20_000
+_AGAIN_S, _LONGEST_AGAIN_S = 2.0, 60.0  # after a start that failed
+_PROGRESS_ROWS = 100_000
+
+
+class Keeper:
+    """Belongs to one event loop.
+
+    Args:
+        models: names, in the order of every array's columns.
+        priors: qualities to begin with, where a model's config gives one.
+        open_store: opens the store; may take seconds, and raises while it can't be had.
+        histories: files to take in.
+        retention: what is kept.
+
+    Attributes:
+        decider: decides now.
+        store: None until it could be opened.
+        status, message: how the store is: "waiting", "loading", "ready" or "failed", and what
+            people may want to know of that.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        priors: Mapping[str, float],
+        open_store: Callable[[], EmbeddingStore],
+        histories: Sequence[Path],
+        retention: Retention,
+    ) -> None:
+        self._models, self._priors = list(models), priors
+        self._open_store = open_store
+        self._histories = histories
+        self._retention = retention
+        self.decider: Decider
+        self.store: EmbeddingStore | None = None
+        self.status, self.message = "waiting", ""
+        self._prices: dict[str, Price] = {}
+        self._n_similar = 1
+        self._new_scores = 0
+        self._saved: dict[str, Any] = {}
+        self._life: asyncio.Task[None] | None = None
+        self._fitter = ThreadPoolExecutor(1, "fitter")
+        self._fitting: asyncio.Task[None] | None = None
+        self._fitted_at = 0.0
+
+    def configure(self, prices: Mapping[str, Price], n_similar: int, embed: Embed) -> None:
+        """Takes settings; new ones begin new policies, for multipliers are in money.
+
+        `prices` has one of every model.
+        """
+        self._embed = embed
+        prices = {model: prices[model] for model in self._models}
+        if (prices, n_similar) == (self._prices, self._n_similar):
+            return
+        self._prices, self._n_similar = prices, n_similar
+        if self._life is None:
+            self.decider = self._new_decider(None)
+            self._life = asyncio.create_task(self._live())
+        else:
+            loaded = self.store if self.status == "ready" else None
+            decider = self._new_decider(loaded)
+            decider.adopt(self.decider.fitted)
+            self.decider = decider
+
+    def scored(self) -> None:
+        """To be told of each first score of an answer, since a fit is due after some of them."""
+        self._new_scores += 1
+
+    def _new_decider(self, store: EmbeddingStore | None) -> Decider:
+        evidence = MemoryEvidence(_nothing(len(self._models))) if store is None else store.rows
+        return Decider(evidence, self._prices, self._priors, self._n_similar)
+
+    async def _live(self) -> None:
+        pause = _AGAIN_S
+        while True:
+            try:
+                await self._start()
+                break
+            except Exception:  # whatever it is, its cause may go away
+                logger.exception("the store did not start; it is tried again in %g s", pause)
+                self.status, self.message = "failed", "the server's log says why"
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_AGAIN_S)
+        tick = 0
+        while True:
+            await asyncio.sleep(_TICK_S)
+            tick += 1
+            await self._try(self._save_policies)
+            if tick % _SYNC_TICKS == 0:
+                await self._try(self._sync)
+            if tick % _RETAIN_TICKS == 0:
+                await self._try(self._retain)
+            self._fit_if_due()
+
+    async def _try(self, work: Callable[[EmbeddingStore], Awaitable[None]]) -> None:
+        try:
+            await work(self._opened())
+            self.message = ""
+        except Exception:  # what fails now may work at the next look
+            logger.exception("the store's keeping failed; it goes on")
+            self.message = "its database does not answer as it should; the server's log says why"
+
+    def _opened(self) -> EmbeddingStore:
+        assert self.store is not None, "the store is opened before anything is done with it"
+        return self.store
+
+    async def _start(self) -> None:
+        if self.store is None:
+            self.store = await asyncio.to_thread(self._open_store)
+        store = self.store
+        self.status, self.message = "loading", ""
+        await asyncio.to_thread(store.retain, self._retention)
+        await asyncio.to_thread(self._load, store)
+        for file in self._histories:
+            await self._import(store, file)
+        fitted = await self._fitted(self._new_decider(store), store)
+        ratio = await asyncio.to_thread(store.database.tokens_per_character)
+        self._saved = store.database.state(self._policies_name) or {}
+        decider = self._new_decider(store)  # whose settings may have changed meanwhile
+        decider.adopt(fitted, ratio)
+        decider.restore(self._saved)
+        self.decider, self.status = decider, "ready"
+        logger.info("the store is ready: %s scored queries", len(store.rows))
+
+    def _load(self, store: EmbeddingStore) -> None:
+        total = store.database.count()
+
+        def progress(loaded: int) -> None:
+            before = self.message
+            self.message = f"{loaded // _PROGRESS_ROWS * _PROGRESS_ROWS} of {total} rows or more"
+            if self.message != before and loaded >= _PROGRESS_ROWS:
+                logger.info("the store loads: %s", self.message)
+
+        store.load(progress)
+        self.message = ""
+
+    async def _import(self, store: EmbeddingStore, file: Path) -> None:
+        """Takes a history in, unless this very file was taken in before. One that can't be taken
+        in must not keep the rest from use."""
+        try:
+            await asyncio.to_thread(self._imported, store, file, asyncio.get_running_loop())
+        except Exception:  # it may be anything, from a bad row to a full disk
+            logger.exception("the history %s was not taken in", file)
+
+    def _imported(self, store: EmbeddingStore, file: Path, loop: asyncio.AbstractEventLoop) -> None:
+        from deployments.store.importing import import_history
+
+        def embed(texts: Sequence[str]) -> Floats32:
+            return asyncio.run_coroutine_threadsafe(self._embedded(list(texts)), loop).result()
+
+        name, digest = f"imported:{file.stem}", hashlib.sha256(file.read_bytes()).hexdigest()
+        if store.database.state(name) == digest:
+            return
+        logger.info("the store takes in %s", file)
+        import_history(store.database, file, embed, name=file.stem, written=store.refresh)
+        store.database.set_state(name, digest)
+
+    async def _embedded(self, texts: list[str]) -> Floats32:
+        return await self._embed(texts)
+
+    async def _sync(self, store: EmbeddingStore) -> None:
+        before = len(store.rows)
+        await asyncio.to_thread(store.sync)
+        self._new_scores += max(0, len(store.rows) - before)
+
+    async def _retain(self, store: EmbeddingStore) -> None:
+        await asyncio.to_thread(store.retain, self._retention)
+
+    @property
+    def _policies_name(self) -> str:
+        """Other applications may share the database, and multipliers are in money."""
+        told = [[model, price.input, price.output] for model, price in self._prices.items()]
+        return "policies:" + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+    async def _save_policies(self, store: EmbeddingStore) -> None:
+        policies = self.decider.policies()
+        if policies != self._saved:
+            await asyncio.to_thread(store.database.set_state, self._policies_name, policies)
+            self._saved = policies
+
+    def _fit_if_due(self) -> None:
+        now = asyncio.get_running_loop().time()
+        enough = max(_FEWEST_NEW, _GROWN * len(self._opened().rows))
+        if self._fitting is not None and not self._fitting.done():
+            return
+        if self._new_scores >= enough and now - self._fitted_at >= _FIT_PAUSE_S:
+            self._new_scores = 0
+            self._fitting = asyncio.create_task(self._try(self._fit_anew))
+
+    async def _fit_anew(self, store: EmbeddingStore) -> None:
+        fitted = await self._fitted(self.decider, store)
+        ratio = await asyncio.to_thread(store.database.tokens_per_character)
+        self.decider.adopt(fitted, ratio)
+
+    async def _fitted(self, decider: Decider, store: EmbeddingStore) -> Refit:
+        """A predictor fitted on the store's rows, beside the requests."""
+
+        def work() -> Refit:
+            ids = store.rows.sample(_FITTED_ROWS, np.random.default_rng(0))
+            return decider.refit(store.snapshot(ids))
+
+        fitted = await asyncio.get_running_loop().run_in_executor(self._fitter, work)
+        self._fitted_at = asyncio.get_running_loop().time()
+        logger.info(
+            "a predictor was fitted; %s queries tell how good it is; better than neighbours: %s",
+            len(fitted.queries),
+            fitted.accepted,
+        )
+        return fitted
+
+
+def _nothing(models: int) -> Snapshot:
+    none = np.zeros((0, models), np.float32)
+    return Snapshot([], np.zeros((0, 0), np.float32), none, none, none)
