@@ -251,6 +251,13 @@ def written(database: Database, rows: Rows) -> float:
     return time.perf_counter() - began
 
 
+class _NoEmbedder:
+    """In the place of the embedder's handle: nothing is embedded where no history is taken in."""
+
+    async def remote(self, texts: list[str]) -> Floats32:
+        raise RuntimeError("the bench has no history to embed")
+
+
 class Actor:
     """Smart routing's actor in a process of its own, started over a database."""
 
@@ -260,8 +267,8 @@ class Actor:
         self._rows = rows
         began = time.perf_counter()
         remote: Any = DeciderActor
-        self._actor = remote.remote(list(PRICES), {}, StoreConfig(url=url))
-        self._call("configure", PRICES, AIOS_SIMILAR, None)
+        self._actor = remote.remote(list(PRICES), {}, StoreConfig(url=url).model_dump(mode="json"))
+        self._call("configure", PRICES, AIOS_SIMILAR, _NoEmbedder())
         deadline = began + _START_S
         while (status := self._call("status"))["status"] != "ready":
             if status["status"] == "failed" or time.perf_counter() > deadline:
