@@ -51,11 +51,10 @@ class DeciderActor:
 
         config = StoreConfig.model_validate(store)
         encoder = Encoder(config.embedding_model)
-        url = config.resolved_url()
+        url, name, dimensions = config.resolved_url(), encoder.name, encoder.dimensions
 
         def open_store() -> EmbeddingStore:
-            database = Database(url, encoder.name, encoder.dimensions)
-            return EmbeddingStore(database, models, encoder.dimensions)
+            return EmbeddingStore(Database(url, name, dimensions), models, dimensions)
 
         self._keeper = Keeper(
             models,

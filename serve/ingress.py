@@ -32,7 +32,7 @@ from serve.failures import error_headers, error_json, from_status
 from serve.learning import Lesson, cost
 from serve.queries import prompt_characters, query_of
 from serve.replies import completion, events, new_id
-from serve.requests import Feedback, ParsedRequest, parse, parse_as
+from serve.requests import Feedback, ParsedRequest, RouterOptions, parse, parse_as
 from serve.routing.prices import Price
 from serve.routing.sequential import SequentialStrategy
 from serve.routing.strategy import Asked, Ranking, Strategy
@@ -97,7 +97,7 @@ class Router:
         body = await self._body(request)
         # A long body is read beside the event loop, or every other stream would wait for it.
         parsed = parse(body) if len(body) < _LONG_BODY else await asyncio.to_thread(parse, body)
-        strategy = self._strategy(parsed.wishes.router.strategy)
+        strategy = self._strategy(parsed.wishes.router)
         asked = self._asked(parsed)
         ranking = await strategy.rank(asked) if asked.available else Ranking([])
         models = self._with_fallbacks(parsed, asked, ranking)
@@ -188,10 +188,15 @@ class Router:
                 health["status"] = "degraded"
         return _json(health, status=200 if running else 503)
 
-    def _strategy(self, wanted: str | None) -> Strategy:
-        if wanted == "smart":
+    def _strategy(self, wishes: RouterOptions) -> Strategy:
+        if wishes.strategy == "smart":
             self._needs_smart()
-        return self._strategies[wanted or self._settings.strategy]
+        strategy = self._strategies[wishes.strategy or self._settings.strategy]
+        if wishes.wants_quality and strategy.name != "smart":
+            raise InvalidRequest(
+                f"{strategy.name} routing knows no quality; add `strategy: smart`", param="router"
+            )
+        return strategy
 
     def _needs_smart(self) -> Smart:
         if self._smart is None:

@@ -31,7 +31,13 @@ class RouterOptions(BaseModel):
 
     @property
     def floor(self) -> bool:
+        """Whether the quality is wanted of this request alone."""
         return self.mode == "floor"
+
+    @property
+    def wants_quality(self) -> bool:
+        """Whether anything is said that smart routing alone understands."""
+        return self.floor or self.performance_requirement is not None
 
 
 class RoutingWishes(BaseModel):

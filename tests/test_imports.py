@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"torch", "transformers", "litellm", "vllm", "openai", "llguidance", "accelerate"}
+HEAVY = {
+    *("torch", "transformers", "litellm", "vllm", "openai", "llguidance", "accelerate"),
+    *("onnxruntime", "sentence_transformers", "sqlalchemy", "usearch", "scipy"),
+}
 
 
 def test_importing_the_app_wakes_no_heavy_library() -> None:

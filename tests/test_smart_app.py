@@ -213,7 +213,13 @@ def test_long_texts_and_other_languages_are_routed_like_any(smart: Server) -> No
 
 
 def test_a_wish_that_makes_no_sense_is_refused(smart: Server) -> None:
-    for router in ({"performance_requirement": 2}, {"mode": "best"}, {"unknown": 1}):
+    for router in (
+        {"performance_requirement": 2},
+        {"mode": "best"},
+        {"unknown": 1},
+        {"strategy": "sequential", "mode": "floor"},
+        {"strategy": "sequential", "performance_requirement": 0.5},
+    ):
         refused = ask(smart, EASY, router=router)
         assert refused.status_code == 400
         assert "router" in refused.json()["error"]["param"]
