@@ -18,7 +18,7 @@ lint: .venv/.tested
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The demo's held-out questions through the running application: each model, by turn, smart.
+# The demo's held-out questions through the application, started anew: smart, each model, by turn.
 demo-eval: .venv/.served
 	$(BIN)/python -m ops.demo.live --port $(PORT)
 

@@ -105,6 +105,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _import(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> None:
     files = [Path(file) for file in args.files]
+    names = [args.name or file.stem for file in files]
+    if len(set(names)) < len(names):
+        raise Refused(
+            "two files would be kept under one name, and the second take the first one's place; "
+            "import them one by one, each with a --name of its own"
+        )
     rows = {file: _checked(file, args.skip_bad_rows) for file in files}
     database, embed = _opened(args.store, args.model, encoder)
     try:

@@ -91,7 +91,7 @@ def _decider(models: Sequence[ModelConfig], store: StoreConfig) -> DeploymentAct
             "priors": priors,
             "store": store.model_dump(mode="json"),
         },
-        actor_options={"max_pending_calls": _MOST_CALLS},
+        actor_options={"max_pending_calls": _MOST_CALLS, "max_concurrency": 4 * _MOST_CALLS},
     )
 
 

@@ -152,6 +152,8 @@ def _reason(
             return f"{start}the cheapest with a quality of at least {requirement:g}"
         return f"{start}none reaches {requirement:g}; the best"
     multiplier = routes.assignment.multiplier
+    if batch.capacities is not None:
+        start += "within the capacities, "
     if multiplier == 0:
         return f"{start}the cheapest; all cheapest ones together hold {requirement:g}"
     if math.isinf(multiplier):

@@ -74,7 +74,7 @@ class StoreConfig(_Section):
     """Where smart routing keeps past queries, and how many of them.
 
     `url` is SQLAlchemy's (SQLite, PostgreSQL); "${NAME}" in it is an environment variable of the
-    cluster. `history` are files that are taken in at the first start, `embedding_model` is a
+    cluster. `history` are files that are taken in once, `embedding_model` is a
     sentence-transformers name or folder.
     """
 
@@ -82,8 +82,16 @@ class StoreConfig(_Section):
     history: tuple[str, ...] = ()
     embedding_model: str = DEFAULT_MODEL
     most_queries: Annotated[int, Field(ge=1)] = 1_000_000
-    most_days: Annotated[float, Field(gt=0)] | None = None
+    # Feedback may come for two days.
+    most_days: Annotated[float, Field(ge=2)] | None = None
     embedder: Autoscaling = Autoscaling(min_replicas=1, max_replicas=4)
+
+    @field_validator("embedder", mode="before")
+    @classmethod
+    def _over_our_defaults(cls, autoscaling: Any) -> Any:
+        if not isinstance(autoscaling, dict):
+            return autoscaling
+        return {"min_replicas": 1, "max_replicas": 4, **autoscaling}
 
     @field_validator("history", mode="before")
     @classmethod

@@ -22,6 +22,11 @@ from serve.routing.prices import Price
 
 _SHOWN = 500  # characters of a past query
 _ONCE_MORE_S = 0.5
+_MOST_BATCHES = 16  # that wait
+
+
+class Busy(Exception):
+    """As many batches wait as may."""
 
 
 class StoreAway(Exception):
@@ -70,7 +75,7 @@ class DeciderActor:
         except (ValueError, ConnectionError):
             pass  # The keeper tries again, and says why it can't.
         # One at a time, so that batches leave room for single requests.
-        self._batches = ThreadPoolExecutor(1, "batches")
+        self._batches, self._waiting = ThreadPoolExecutor(1, "batches"), 0
         self._preparing: dict[str, asyncio.Task[None]] = {}
 
     async def configure(
@@ -100,6 +105,8 @@ class DeciderActor:
     ) -> tuple[Routes, dict[int, str]]:
         """See `Decider.route`; and the beginnings of the past queries that it names, if wanted."""
         decider, store = self._keeper.decider, self._keeper.store
+        if self._waiting >= _MOST_BATCHES:
+            raise Busy(f"{_MOST_BATCHES} batches wait")
 
         def work() -> tuple[Routes, dict[int, str]]:
             routes = decider.route(
@@ -116,7 +123,11 @@ class DeciderActor:
             near = sorted({int(id) for id in routes.near.ravel()})
             return routes, {row.id: row.query[:_SHOWN] for row in store.database.read(near)}
 
-        return await asyncio.get_running_loop().run_in_executor(self._batches, work)
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._batches, work)
+        finally:
+            self._waiting -= 1
 
     async def learn(self, observation: Observation, answer: Answer) -> None:
         """Keeps what a model did; durably when this returns.

@@ -32,6 +32,7 @@ _GROWN, _FEWEST_NEW = 0.1, 50  # part of the scored rows, and scores, that make 
 _FIT_PAUSE_S = 30.0  # between two fits
 _FITTED_ROWS = 20_000
 _AGAIN_S, _LONGEST_AGAIN_S = 2.0, 60.0  # after a start that failed
+_EMBEDDING_S = 120.0  # for a piece of a history
 _PROGRESS_ROWS = 100_000
 
 
@@ -69,6 +70,7 @@ class Keeper:
         self.status, self.message = "waiting", ""
         self._prices: dict[str, Price] = {}
         self._n_similar = 1
+        self._tokens_per_character: float | None = None
         self._new_scores = 0
         self._saved: dict[str, Any] = {}
         self._life: asyncio.Task[None] | None = None
@@ -92,7 +94,7 @@ class Keeper:
         else:
             loaded = self.store if self.status == "ready" else None
             decider = self._new_decider(loaded)
-            decider.adopt(self.decider.fitted)
+            decider.adopt(self.decider.fitted, self._tokens_per_character)
             self.decider = decider
 
     def scored(self) -> None:
@@ -120,15 +122,16 @@ class Keeper:
             tick += 1
             await self._try(self._save_policies)
             if tick % _SYNC_TICKS == 0:
+                self.message = ""
                 await self._try(self._sync)
             if tick % _RETAIN_TICKS == 0:
                 await self._try(self._retain)
+                await self._try(self._import_all)
             self._fit_if_due()
 
     async def _try(self, work: Callable[[EmbeddingStore], Awaitable[None]]) -> None:
         try:
             await work(self._opened())
-            self.message = ""
         except Exception:  # what fails now may work at the next look
             logger.exception("the store's keeping failed; it goes on")
             self.message = "its database does not answer as it should; the server's log says why"
@@ -144,14 +147,13 @@ class Keeper:
         self.status, self.message = "loading", ""
         await asyncio.to_thread(store.retain, self._retention)
         await asyncio.to_thread(self._load, store)
-        for file in self._histories:
-            await self._import(store, file)
+        await self._import_all(store)
         fitted = await self._fitted(self._new_decider(store), store)
-        ratio = await asyncio.to_thread(store.database.tokens_per_character)
+        await self._sync(store)
         self._saved = store.database.state(self._policies_name) or {}
         decider = self._new_decider(store)  # whose settings may have changed meanwhile
-        decider.adopt(fitted, ratio)
         decider.restore(self._saved)
+        decider.adopt(fitted, self._tokens_per_character)
         self.decider, self.status = decider, "ready"
         logger.info("the store is ready: %s scored queries", len(store.rows))
 
@@ -167,19 +169,22 @@ class Keeper:
         store.load(progress)
         self.message = ""
 
-    async def _import(self, store: EmbeddingStore, file: Path) -> None:
-        """Takes a history in, unless this very file was taken in before. One that can't be taken
-        in must not keep the rest from use."""
-        try:
-            await asyncio.to_thread(self._imported, store, file, asyncio.get_running_loop())
-        except Exception:  # it may be anything, from a bad row to a full disk
-            logger.exception("the history %s was not taken in", file)
+    async def _import_all(self, store: EmbeddingStore) -> None:
+        """Takes the histories in, but those that were taken in before. One that can't be must not
+        keep the rest from use, and is tried again."""
+        loop = asyncio.get_running_loop()
+        for file in self._histories:
+            try:
+                await asyncio.to_thread(self._imported, store, file, loop)
+            except Exception:  # it may be anything, from a bad row to a full disk
+                logger.exception("the history %s was not taken in", file)
 
     def _imported(self, store: EmbeddingStore, file: Path, loop: asyncio.AbstractEventLoop) -> None:
         from deployments.store.importing import import_history
 
         def embed(texts: Sequence[str]) -> Floats32:
-            return asyncio.run_coroutine_threadsafe(self._embedded(list(texts)), loop).result()
+            embedded = asyncio.run_coroutine_threadsafe(self._embedded(list(texts)), loop)
+            return embedded.result(_EMBEDDING_S)
 
         name, digest = f"imported:{file.stem}", hashlib.sha256(file.read_bytes()).hexdigest()
         if store.database.state(name) == digest:
@@ -192,9 +197,14 @@ class Keeper:
         return await self._embed(texts)
 
     async def _sync(self, store: EmbeddingStore) -> None:
+        """Takes in what others wrote, and how long prompts have been of late."""
         before = len(store.rows)
         await asyncio.to_thread(store.sync)
         self._new_scores += max(0, len(store.rows) - before)
+        ratio = await asyncio.to_thread(store.database.tokens_per_character)
+        if ratio is not None:
+            self._tokens_per_character = ratio
+            self.decider.tokens_per_character = ratio
 
     async def _retain(self, store: EmbeddingStore) -> None:
         await asyncio.to_thread(store.retain, self._retention)
@@ -217,13 +227,13 @@ class Keeper:
         if self._fitting is not None and not self._fitting.done():
             return
         if self._new_scores >= enough and now - self._fitted_at >= _FIT_PAUSE_S:
-            self._new_scores = 0
             self._fitting = asyncio.create_task(self._try(self._fit_anew))
 
     async def _fit_anew(self, store: EmbeddingStore) -> None:
+        new = self._new_scores
         fitted = await self._fitted(self.decider, store)
-        ratio = await asyncio.to_thread(store.database.tokens_per_character)
-        self.decider.adopt(fitted, ratio)
+        self.decider.adopt(fitted, self._tokens_per_character)
+        self._new_scores -= new
 
     async def _fitted(self, decider: Decider, store: EmbeddingStore) -> Refit:
         """A predictor fitted on the store's rows, beside the requests."""

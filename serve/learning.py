@@ -19,7 +19,7 @@ from serve.shared_decider import DeciderAway, SharedDecider
 logger = logging.getLogger("ray.serve")
 
 _SOURCE = "answers"
-_MOST_WAITING = 1000  # answers that are on their way to the store
+_MOST_WAITING = 200  # answers that are on their way to the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,9 @@ class Learner:
         if vector is None:
             self._lost.inc()
             return
+        if len(self._waiting) >= _MOST_WAITING:
+            self._lose(DeciderAway("too many answers wait"))
+            return
         observation = Observation(
             lesson.query,
             vector,
@@ -119,10 +122,6 @@ class Learner:
             self._lose(error)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        if len(self._waiting) >= _MOST_WAITING:
-            work.close()
-            self._lose(DeciderAway("too many answers wait"))
-            return
         task = asyncio.create_task(work)
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)

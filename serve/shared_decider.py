@@ -75,6 +75,8 @@ class SharedDecider:
                 raise Impossible(str(error.cause)) from error
             logger.error("the decider failed", exc_info=error)
             raise DeciderAway(type(error.cause).__name__) from error
+        except RayError as error:  # as where a node dies with the answer
+            raise DeciderAway(type(error).__name__) from error
 
     def _found(self) -> ActorHandle[Any]:
         if self._actor is None:

@@ -215,6 +215,12 @@ def test_smart_routing_brings_a_store_and_sequential_none() -> None:
     assert load(PRICED, store={"most_queries": 5}).llms.store is not None
 
 
+def test_the_embedders_autoscaling_that_is_half_given_keeps_our_other_half() -> None:
+    store = load(PRICED, store={"embedder": {"min_replicas": 2}}).llms.store
+    assert store is not None
+    assert (store.embedder.min_replicas, store.embedder.max_replicas) == (2, 4)
+
+
 def test_a_model_without_a_price_is_refused_in_smart_routing_alone() -> None:
     own = {"name": "own", "backend": "vllm", "hostname": "http://localhost:8091"}
     build({"llms": {"models": [own]}})
@@ -243,6 +249,7 @@ def test_a_serve_config_may_override_options_of_the_router() -> None:
         ({"router": {"n_similar": 0}}, "llms.router.n_similar"),
         ({"router": {"query": "first"}}, "llms.router.query"),
         ({"store": {"most_queries": 0}}, "llms.store.most_queries"),
+        ({"store": {"most_days": 1}}, "llms.store.most_days"),
         ({"store": {"path": "x"}}, "llms.store.path"),
         ({"store": {"url": "mysql://host/name"}}, "llms.store.url"),
         ({"store": {"url": "store.db"}}, "llms.store.url"),

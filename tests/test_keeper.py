@@ -91,9 +91,12 @@ async def ready(keeper: Keeper) -> None:
 
 
 def choice(keeper: Keeper, text: str, floor: bool = True) -> str:
+    return keeper.decider.decide(_asked(text, floor)).ranked[0]
+
+
+def _asked(text: str, floor: bool = False) -> Question:
     both = tuple(PRICES)
-    asked = Question(text, vector(text), 20, both, both, 0.7, floor)
-    return keeper.decider.decide(asked).ranked[0]
+    return Question(text, vector(text), 20, both, both, 0.7, floor)
 
 
 async def test_a_history_is_taken_in_once_and_decides(tmp_path: Path) -> None:
@@ -143,6 +146,10 @@ async def test_policies_outlive_the_process(tmp_path: Path) -> None:
     choice(again, "hard one", floor=False)  # while it loads: must not count
     await ready(again)
     assert again.decider.policies() == keeper.decider.policies()
+    # They move to what was fitted meanwhile before they decide again.
+    (name,) = again.decider.policies()
+    assert not again.decider.ready_for(_asked("hard one"))
+    assert name == again.decider.policy_name(_asked("hard one"))
 
 
 async def test_a_look_that_fails_is_not_the_last(
@@ -165,15 +172,19 @@ async def test_a_look_that_fails_is_not_the_last(
     monkeypatch.setattr(keeper.store.database, "set_state", save)
     await until(lambda: keeper._saved == keeper.decider.policies() != {})
     assert keeper.decider is decider
-    assert (keeper.status, keeper.message) == ("ready", "")
+    assert keeper.status == "ready"
+    await until(lambda: keeper.message == "")
 
 
-async def test_new_prices_take_over_at_once(tmp_path: Path) -> None:
+async def test_new_prices_take_over_at_once_and_the_prompts_rate_stays(tmp_path: Path) -> None:
     keeper, embedder = started(tmp_path, history(tmp_path))
     await ready(keeper)
+    rate = keeper.decider.tokens_per_character
+    assert rate == pytest.approx(3 / 7, rel=0.1)  # as the history has it
     assert choice(keeper, "easy one") == "small"
     keeper.configure({**PRICES, "small": Price(1e-3, 4e-3)}, 16, embedder)
     assert choice(keeper, "easy one") == "large"
+    assert keeper.decider.tokens_per_character == rate
 
 
 async def test_prices_that_change_while_the_store_loads_are_not_lost(tmp_path: Path) -> None:

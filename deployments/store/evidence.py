@@ -91,11 +91,12 @@ class Evidence(Protocol):
     """What a predictor asks of a store."""
 
     def __len__(self) -> int:
-        """How many past queries there are."""
+        """How many past queries there are with a score."""
         ...
 
     def neighbours(self, embeddings: Floats32, k: int) -> Neighbours:
-        """The nearest past queries of each embedding (b, d); fewer than k where there are fewer."""
+        """The nearest past queries of each embedding (b, d): k with a score, or fewer where there
+        are fewer; others that are near may come with them."""
         ...
 
     def means(self) -> Means:

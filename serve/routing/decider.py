@@ -230,6 +230,15 @@ class Decider:
         )
 
     @property
+    def tokens_per_character(self) -> float:
+        """Of prompts, as far as is known; may be set, more than 0."""
+        return 1 / self._forecaster.characters_per_token
+
+    @tokens_per_character.setter
+    def tokens_per_character(self, ratio: float) -> None:
+        self._forecaster.characters_per_token = 1 / ratio
+
+    @property
     def fitted(self) -> Refit:
         """The fitted predictor that is in use."""
         return self._forecaster.fitted
@@ -246,7 +255,7 @@ class Decider:
             tokens_per_character: of past prompts, where it is known.
         """
         if tokens_per_character:
-            self._forecaster.characters_per_token = 1 / tokens_per_character
+            self.tokens_per_character = tokens_per_character
         self._forecaster.adopt(fitted)
         self._outdated = set(self._policies)
 

@@ -129,7 +129,7 @@ class Forecaster:
         capacities: npt.ArrayLike | None = None,
     ) -> Assignment:
         """Optimises a batch; its `quality` is what predictions say less what they were too high
-        by on past queries. See `serve.routing.dual.assign`."""
+        by on past queries, as far as that could be aimed for. See `serve.routing.dual.assign`."""
         optimism = self.optimism(requirement, [int(c) for c in np.flatnonzero(allowed.any(axis=0))])
         aim = min(max(requirement + optimism, 0.0), 1.0)
         answer = assign(prediction.quality, cost, aim, allowed=allowed, capacities=capacities)
@@ -146,11 +146,13 @@ class _Past:
 
     def optimism(self, requirement: float, columns: tuple[int, ...]) -> float:
         key = (requirement, columns)
-        if key not in self._optimism:
+        optimism = self._optimism.get(key)
+        if optimism is None:
             if len(self._optimism) >= _MOST_OPTIMISMS:
                 self._optimism.clear()
-            self._optimism[key] = self.fitted.backtest.optimism(self.cost, *key)
-        return self._optimism[key]
+            optimism = self.fitted.backtest.optimism(self.cost, *key)
+            self._optimism[key] = optimism
+        return optimism
 
 
 def _nothing(models: int) -> Snapshot:
