@@ -94,7 +94,7 @@ class Database:
         try:
             with self._connections.writing() as connection:
                 header = opened(connection, self.url, embedding_model, dimensions)
-        except Exception:
+        except Exception:  # whatever it is, no connection may stay behind
             self._connections.close()
             raise
         self.embedding_model: str = header["embedding_model"]

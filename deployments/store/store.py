@@ -144,7 +144,7 @@ class EmbeddingStore:
         try:
             for part in chunks(due, _MOST_TOGETHER):
                 self.rows.put(self.database.read(part))
-        except Exception:
+        except Exception:  # whatever it is, they are still due
             self._unread.update(due)
             raise
 
