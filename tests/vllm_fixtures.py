@@ -43,8 +43,9 @@ class VLLMServer:
         )
 
     def wait_until_running(self) -> None:
-        """Waits for the engine to say that it generates: its gauge follows a moment later."""
-        deadline = time.monotonic() + 5
+        """Waits for the engine to say that it generates. Its gauge moves with its steps, and the
+        first one waits until a long schema is compiled, which takes seconds on a busy machine."""
+        deadline = time.monotonic() + 60
         while not self.running_requests():
             assert time.monotonic() < deadline, "the engine generates for nobody"
             time.sleep(0.02)
