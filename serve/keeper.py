@@ -102,7 +102,8 @@ class Keeper:
         self._new_scores += 1
 
     def _new_decider(self, store: EmbeddingStore | None) -> Decider:
-        evidence = MemoryEvidence(_nothing(len(self._models))) if store is None else store.rows
+        nothing = Snapshot.nothing(len(self._models))
+        evidence = MemoryEvidence(nothing) if store is None else store.rows
         return Decider(evidence, self._prices, self._priors, self._n_similar)
 
     async def _live(self) -> None:
@@ -250,8 +251,3 @@ class Keeper:
             fitted.accepted,
         )
         return fitted
-
-
-def _nothing(models: int) -> Snapshot:
-    none = np.zeros((0, models), np.float32)
-    return Snapshot([], np.zeros((0, 0), np.float32), none, none, none)

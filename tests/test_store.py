@@ -60,6 +60,8 @@ def test_what_was_acknowledged_is_found_at_once_and_after_a_restart(
     again = opened(store_url)
     again.load()
     assert (again.loaded, again.rows.unscored) == (700, 700)
+    again.load()
+    assert (again.loaded, again.rows.unscored) == (700, 700)
     near = again.rows.neighbours(vector(300)[None], 1)
     assert near.output_tokens[0, 0, 0] == 300
     again.close()

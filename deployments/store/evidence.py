@@ -65,6 +65,12 @@ class Snapshot:
     output_tokens: Floats32
     weight: Floats32
 
+    @classmethod
+    def nothing(cls, models: int) -> "Snapshot":
+        """No past queries, of so many models."""
+        none = np.zeros((0, models), np.float32)
+        return cls([], np.zeros((0, 0), np.float32), none, none, none)
+
     def __len__(self) -> int:
         return len(self.queries)
 

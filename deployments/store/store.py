@@ -85,6 +85,7 @@ class EmbeddingStore:
         """Reads all rows of the database into memory; `progress` gets how many there are so far."""
         revision = self.database.revision()
         self._forget_deleted()
+        self.loaded = 0  # it may be a second try
         for batch in self.database.rows():
             self.rows.put(batch)
             self.loaded += len(batch)

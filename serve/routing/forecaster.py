@@ -56,7 +56,7 @@ class Forecaster:
         self.characters_per_token = CHARACTERS_PER_TOKEN
         self._n_similar = n_similar
         self._prior = np.where(np.isnan(own), price_prior(self.prices), own)
-        self.adopt(self.refit(_nothing(len(self.prices))))
+        self.adopt(self.refit(Snapshot.nothing(len(self.prices))))
 
     def refit(self, snapshot: Snapshot) -> Refit:
         """Fits a predictor on past queries. Takes seconds to a minute and changes nothing yet."""
@@ -153,8 +153,3 @@ class _Past:
             optimism = self.fitted.backtest.optimism(self.cost, *key)
             self._optimism[key] = optimism
         return optimism
-
-
-def _nothing(models: int) -> Snapshot:
-    none = np.zeros((0, models), np.float32)
-    return Snapshot([], np.zeros((0, 0), np.float32), none, none, none)
