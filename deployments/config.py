@@ -2,10 +2,12 @@
 
 import os
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from ray.serve.config import AutoscalingConfig
+from ray.util.accelerators import accelerators
 
 Capability = Literal["tools", "json", "images"]
 
@@ -35,6 +37,8 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     DEFAULT_CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset({"tools", "json"})
+    # Whether a request for all models means this one, too.
+    IN_AUTO: ClassVar[bool] = True
 
     # It travels in headers, so it is printable ASCII.
     name: Annotated[str, Field(max_length=200, pattern=r"^[!-~]([ -~]*[!-~])?$")]
@@ -66,6 +70,11 @@ class ModelConfig(BaseModel):
     def abilities(self) -> frozenset[Capability]:
         """What the model can be asked for beyond text."""
         return self.DEFAULT_CAPABILITIES if self.capabilities is None else self.capabilities
+
+    @property
+    def served(self) -> Sequence["ModelConfig"]:
+        """What its replicas answer for, each by a name of its own: the model itself first."""
+        return [self]
 
     @property
     def ray_actor_options(self) -> dict[str, Any]:
@@ -186,3 +195,121 @@ class HuggingFaceConfig(ModelConfig):
     @property
     def ray_actor_options(self) -> dict[str, Any]:
         return {"num_cpus": self.cpus, "num_gpus": self.num_gpus}
+
+
+_ACCELERATORS = frozenset(
+    value for name, value in vars(accelerators).items() if name.isupper() and isinstance(value, str)
+)
+
+
+class EngineConfig(ModelConfig):
+    """A vLLM engine on this cluster's own GPUs.
+
+    `model` is a hub name, a folder or an object store's URI, `engine` holds vLLM's own arguments
+    (https://docs.vllm.ai/en/stable/configuration/engine_args.html), and `adapters` LoRA adapters by
+    name: each a hub name or a folder, asked for as "<name of the model>:<name of the adapter>".
+
+    A replica takes `gpus` GPUs, by default as many as its tensor and pipeline parallelism need; a
+    fraction shares one GPU, 0 runs vLLM's build for CPUs. `cpus` is what Ray reserves beside them.
+    """
+
+    backend: Literal["vllm"]
+    gpus: Annotated[float, Field(ge=0)] | None = None
+    cpus: Annotated[float, Field(gt=0)] = 1
+    accelerator_type: str | None = None
+    engine: dict[str, Any] = {}
+    adapters: dict[Annotated[str, Field(pattern=r"^[!-9;-~]+$")], str] = {}
+
+    @field_validator("accelerator_type")
+    @classmethod
+    def _accelerator_is_known(cls, name: str | None) -> str | None:
+        if name is not None and name not in _ACCELERATORS:
+            raise ValueError(f"unknown to Ray; it knows {', '.join(sorted(_ACCELERATORS))}")
+        return name
+
+    @field_validator("engine")
+    @classmethod
+    def _engine_leaves_our_keys(cls, engine: dict[str, Any]) -> dict[str, Any]:
+        for key, instead in _NOT_THE_ENGINES.items():
+            if key in engine:
+                raise ValueError(f"{key}: {instead}")
+        for key in _SIZES:
+            size = engine.get(key, 1)
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise ValueError(f"{key}: not a whole number from 1 on")
+        return engine
+
+    @model_validator(mode="after")
+    def _gpus_fit_the_engine(self) -> "EngineConfig":
+        if self.gpus is None or self.gpus == 0:
+            if self.accelerator_type is not None and self.gpus == 0:
+                raise ValueError("accelerator_type: an engine with `gpus: 0` runs on CPUs")
+            return self
+        workers = self.tensor_parallel_size * self.pipeline_parallel_size
+        if self.gpus < 1 and workers == 1:
+            return self
+        if self.gpus != workers:
+            raise ValueError(
+                f"gpus: {self.gpus:g}, but `engine` has tensor_parallel_size × "
+                f"pipeline_parallel_size = {workers}; give one of the two, or make them agree"
+            )
+        return self
+
+    @property
+    def tensor_parallel_size(self) -> int:
+        """GPUs that each layer is parted over: `engine`'s, else so many that `gpus` are used."""
+        if "tensor_parallel_size" in self.engine or not self.gpus:
+            return int(self.engine.get("tensor_parallel_size", 1))
+        return max(1, int(self.gpus) // self.pipeline_parallel_size)
+
+    @property
+    def pipeline_parallel_size(self) -> int:
+        """Groups of GPUs that the layers are dealt out to."""
+        return int(self.engine.get("pipeline_parallel_size", 1))
+
+    @property
+    def abilities(self) -> frozenset[Capability]:
+        """By default JSON, which the engine holds any model to, and tools where it is told how the
+        model writes its calls."""
+        if self.capabilities is not None:
+            return self.capabilities
+        return frozenset({"json", "tools"} if self.engine.get("tool_call_parser") else {"json"})
+
+    @property
+    def ray_actor_options(self) -> dict[str, Any]:
+        # Without GPUs the CPUs are the engine's, in the placement group.
+        return {"num_cpus": 0 if self.gpus == 0 else self.cpus}
+
+    @property
+    def served(self) -> Sequence[ModelConfig]:
+        return [self, *(AdapterConfig.of(self, name) for name in self.adapters)]
+
+
+# Arguments of vLLM's that have a key of their own here, or no meaning in a replica.
+_NOT_THE_ENGINES = {
+    "model": "give it as the model's own key `model`",
+    "served_model_name": "it is the model's `name`",
+    "lora_modules": "give them as the model's own key `adapters`",
+    "distributed_executor_backend": "it is Ray's to choose",
+    "data_parallel_size": "more replicas do that: give `autoscaling`",
+}
+_SIZES = ("tensor_parallel_size", "pipeline_parallel_size")
+
+
+class AdapterConfig(EngineConfig):
+    """A LoRA adapter, in the replicas of the model that it adapts; not written, but made of that.
+
+    It was trained for something of its own, so it answers only who asks for it.
+    """
+
+    IN_AUTO: ClassVar[bool] = False
+
+    base: str
+
+    @classmethod
+    def of(cls, model: EngineConfig, adapter: str) -> "AdapterConfig":
+        """The adapter as a model of its own; what isn't said of it is as of `model`."""
+        given = {field: getattr(model, field) for field in model.model_fields_set}
+        return cls(
+            **{**given, "name": f"{model.name}:{adapter}", "adapters": {}, "base": model.name}
+        )

@@ -11,10 +11,8 @@ import openai
 from openai.types.chat import ChatCompletionChunk
 
 from deployments.config import EndpointConfig
-from deployments.contract import DESCRIPTIVE, ChatRequest, Chunk
+from deployments.contract import ChatRequest, Chunk
 from deployments.errors import (
-    ContentFiltered,
-    ContextLengthExceeded,
     DeadlineExceeded,
     InvalidRequest,
     LLMError,
@@ -24,17 +22,9 @@ from deployments.errors import (
     Unreachable,
 )
 from deployments.openai_chunks import read
+from deployments.openai_requests import SUPPORTED, body, refusal
 from deployments.provider_errors import by_status, explain, look_up, translated
 from deployments.tool_names import ToolNames
-
-# Both servers honour these; a field that they don't know, such as `verbosity`, they pass over.
-# https://docs.vllm.ai/en/stable/serving/openai_compatible_server.html
-# https://docs.sglang.ai/basic_usage/openai_api_completions.html
-_SUPPORTED = frozenset(
-    "temperature top_p top_k min_p max_tokens max_completion_tokens stop seed frequency_penalty "
-    "presence_penalty repetition_penalty logit_bias logprobs top_logprobs tools tool_choice "
-    "parallel_tool_calls response_format reasoning_effort chat_template_kwargs".split()
-)
 
 _CONNECT_SECONDS = 5.0
 # vLLM and SGLang ignore the key unless they were started with one, but the client wants some.
@@ -104,13 +94,13 @@ class OpenAIBackend:
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request` as a stream of chunks."""
-        request.require(_SUPPORTED)
+        request.require(SUPPORTED)
         names = ToolNames.of(request)
         with translated(self._translate):
             async with asyncio.timeout(self._config.timeout):
                 stream = await self._client.post(
                     "/chat/completions",
-                    body=self._body(request, names),
+                    body=body(request, names, model=self._config.provider_model),
                     cast_to=ChatCompletionChunk,
                     stream=True,
                     stream_cls=_WholeStream,
@@ -139,22 +129,6 @@ class OpenAIBackend:
         """Closes the connections."""
         await self._client.close()
 
-    def _body(self, request: ChatRequest, names: ToolNames) -> dict[str, Any]:
-        asked = request.parameters()
-        if request.max_completion_tokens is not None:
-            asked.pop("max_tokens", None)  # OpenAI's older name for it
-        if request.tools:
-            asked["tools"] = names.tools(request)
-        if request.tool_choice is not None:
-            asked["tool_choice"] = names.tool_choice(request)
-        return {
-            "model": self._config.provider_model,
-            "messages": [_known_role(message) for message in names.messages(request)],
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            **{name: value for name, value in asked.items() if name not in DESCRIPTIVE},
-        }
-
     def _translate(self, error: Exception) -> LLMError | None:
         kind = _kind(error)
         if kind is None:
@@ -170,11 +144,6 @@ class OpenAIBackend:
         )
 
 
-def _known_role(message: dict[str, Any]) -> dict[str, Any]:
-    """OpenAI's newer name for the system message is unknown to most models' chat templates."""
-    return {**message, "role": "system"} if message["role"] == "developer" else message
-
-
 def _kind(error: Exception) -> type[LLMError] | None:
     kind = look_up(ERRORS, error)
     if type(error) is openai.APIStatusError:
@@ -183,25 +152,8 @@ def _kind(error: Exception) -> type[LLMError] | None:
         # vLLM reports what it finds wrong while it streams in an event, the status as its `code`.
         kind = by_status(error.code)
     if kind is InvalidRequest and isinstance(error, openai.APIError):
-        return _kind_of_refusal(error)
+        return refusal(error.code, error.param, _reason(error))
     return kind
-
-
-def _kind_of_refusal(error: openai.APIError) -> type[LLMError]:
-    # vLLM names what was too long in `param`.
-    if error.code == "context_length_exceeded" or error.param in ("input_tokens", "input_text"):
-        return ContextLengthExceeded
-    if error.code in ("content_filter", "content_policy_violation"):
-        return ContentFiltered
-    return ContextLengthExceeded if _sglang_says_too_long(_reason(error)) else InvalidRequest
-
-
-def _sglang_says_too_long(reason: str) -> bool:
-    # SGLang gives a long prompt no code of its own (`TokenizerManager._validate_one_request`).
-    return (
-        "is longer than the model's context length" in reason
-        or "exceeds the model's maximum context length" in reason
-    )
 
 
 def _reason(error: Exception) -> str:

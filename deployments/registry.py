@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from deployments.config import EndpointConfig, HuggingFaceConfig, LiteLLMConfig, ModelConfig
+from deployments.config import (
+    EndpointConfig,
+    EngineConfig,
+    HuggingFaceConfig,
+    LiteLLMConfig,
+    ModelConfig,
+)
 from deployments.contract import Backend
 
 
@@ -21,6 +27,8 @@ KINDS: Mapping[str, Kind] = {
     "litellm": Kind(LiteLLMConfig, "deployments.litellm_backend:LiteLLMBackend"),
     "endpoint": Kind(EndpointConfig, "deployments.openai_backend:OpenAIBackend"),
     "huggingface": Kind(HuggingFaceConfig, "deployments.huggingface_backend:HuggingFaceBackend"),
+    # Its engine is Ray's: `deployments.vllm_replica` puts the two together.
+    "engine": Kind(EngineConfig, "deployments.vllm_backend:VLLMBackend"),
 }
 
 # The values of the key `backend` that are not a provider of LiteLLM's.
@@ -34,8 +42,13 @@ _OWN = {
 
 def kind_of(raw: Any) -> str:
     """The row for a model's config, raw or parsed; every other name is a provider of LiteLLM's."""
-    backend = raw.get("backend") if isinstance(raw, dict) else getattr(raw, "backend", None)
-    return _OWN.get(str(backend), "litellm")
+
+    def field(name: str) -> Any:
+        return raw.get(name) if isinstance(raw, dict) else getattr(raw, name, None)
+
+    if field("backend") == "vllm" and field("hostname") is None:
+        return "engine"
+    return _OWN.get(str(field("backend")), "litellm")
 
 
 def load(config: ModelConfig) -> Backend:

@@ -1,20 +1,14 @@
-"""Puts Ray Serve on a backend: the deployment that every configured model becomes."""
+"""A backend in a process of Ray Serve's: what a replica of most models is."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import Any
-
-from ray import serve as rayserve
-from ray.serve.deployment import Application
 
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk, merge
 from deployments.errors import ProviderError
 from deployments.registry import load
 
-# Seconds that a replica which is to go has for the answers that it is writing.
-GRACE_S = 120.0
 # A backend that runs ahead of its reader by this many chunks waits for it.
 _READ_AHEAD = 1024
 
@@ -24,16 +18,11 @@ class Replica:
 
     def __init__(self, config: ModelConfig) -> None:
         self._backend = load(config)
-        # Often enough for the router to see that an answer which it waits for whole goes on.
-        self._whole_pause = config.timeout / 4
+        self._timeout = config.timeout
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        """Answers `request`: streamed, as it is written; whole, in as few chunks as may be."""
-        pause = 0 if request.stream else self._whole_pause
-        async with (
-            aclosing(self._backend.chat(request)) as chunks,
-            aclosing(coalesce(chunks, pause)) as pieces,
-        ):
+        """Answers `request`, in as few messages as may be; see `answer`."""
+        async with aclosing(answer(self._backend.chat(request), request, self._timeout)) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -45,6 +34,23 @@ class Replica:
         # A replica whose constructor raised has no backend.
         if hasattr(self, "_backend"):
             await self._backend.aclose()
+
+
+async def answer(
+    chunks: AsyncGenerator[Chunk, None], request: ChatRequest, silence: float
+) -> AsyncGenerator[Chunk, None]:
+    """An answer as it leaves: streamed, as it is written; whole, in as few chunks as may be.
+
+    Args:
+        chunks: what the backend writes.
+        request: what is answered.
+        silence: seconds after which the router gives up waiting.
+    """
+    # Often enough for the router to see that an answer which it waits for whole goes on.
+    pause = 0 if request.stream else silence / 4
+    async with aclosing(chunks), aclosing(coalesce(chunks, pause)) as pieces:
+        async for piece in pieces:
+            yield piece
 
 
 async def coalesce(
@@ -90,22 +96,3 @@ async def coalesce(
         # Only when nothing reads it any more can the backend's stream be closed.
         reading.cancel()
         await asyncio.wait([reading])
-
-
-def deploy(config: ModelConfig, deployment_name: str) -> Application:
-    """The Ray Serve application node for one model."""
-    options: dict[str, Any] = {
-        "name": deployment_name,
-        "ray_actor_options": config.ray_actor_options,
-        "max_ongoing_requests": config.max_ongoing_requests,
-        # As many again may wait, for each router replica; beyond it the caller is told at once.
-        "max_queued_requests": config.max_ongoing_requests,
-        "graceful_shutdown_timeout_s": GRACE_S,
-    }
-    if config.autoscaling is not None:
-        options["autoscaling_config"] = {
-            # Ray's default of 2 is for one request at a time; a replica here answers many at once.
-            "target_ongoing_requests": max(1, config.max_ongoing_requests // 2),
-            **config.autoscaling.model_dump(exclude_unset=True),
-        }
-    return rayserve.deployment(**options)(Replica).bind(config)

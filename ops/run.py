@@ -16,7 +16,7 @@ from ray import serve as rayserve
 from ray.serve.deployment import Application
 
 from serve.app import DEFAULT_CONFIG, build
-from serve.config import ConfigError
+from serve.config import ConfigError, load_config
 
 # Loading models from a slow disk may take minutes; beyond this something is wrong.
 _STARTUP_S = 600
@@ -28,8 +28,9 @@ def main() -> None:
     parser.add_argument("--config", default=str(DEFAULT_CONFIG), help="a YAML file with `llms:`")
     parser.add_argument("--port", type=int, default=8000)
     args = parser.parse_args()
+    config = {"config": args.config}
     try:
-        app = build({"config": args.config})
+        load_config(config)  # before anything starts
     except ConfigError as error:
         sys.exit(str(error))
     if taken(args.port):
@@ -38,7 +39,7 @@ def main() -> None:
     # A supervisor's way to end it does as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with serving(app, args.port) as url:
+        with serving(config, args.port) as url:
             _print_ready(url)
             while True:
                 signal.pause()
@@ -47,15 +48,17 @@ def main() -> None:
 
 
 @contextmanager
-def serving(app: Application, port: int) -> Iterator[str]:
-    """Serves an application on a Ray of its own till the block ends; gives its URL once every
-    model answers.
+def serving(config: dict[str, Any], port: int) -> Iterator[str]:
+    """Serves the application on a Ray of its own till the block ends; gives its URL once all models
+    answer. `config` is as `serve.app.build` takes it.
 
     Raises:
         SystemExit: it did not start; the message says why.
     """
     try:
         ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
+        # Not before: what places an engine asks Ray, which would start by itself, otherwise.
+        app = _built(config)
         rayserve.start(http_options={"host": "127.0.0.1", "port": port})
         rayserve.run_many([rayserve.RunTarget(app)], wait_for_applications_running=False)
         url = f"http://localhost:{port}"
@@ -69,6 +72,13 @@ def serving(app: Application, port: int) -> Iterator[str]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         rayserve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
+
+
+def _built(config: dict[str, Any]) -> Application:
+    try:
+        return build(config)
+    except ConfigError as error:
+        sys.exit(str(error))
 
 
 def _wait_until_ready(url: str) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ from ray.serve.config import DeploymentActorConfig
 from ray.serve.deployment import Application
 
 from deployments.config import ModelConfig
+from deployments.deploy import GRACE_S, deploy
 from deployments.embedder import EMBEDDER, deploy_embedder
-from deployments.replica import GRACE_S, deploy
 from deployments.sequence import Sequence as SequenceActor
 from serve.config import AppConfig, ConfigError, Settings, StoreConfig, load_config
 from serve.decider_actor import DeciderActor
@@ -37,8 +37,8 @@ def build(args: dict[str, Any]) -> Application:
         ConfigError: the configuration is wrong; the message names each key.
     """
     config = load_config(args)
-    models = config.llms.models
-    names = deployment_names(models)
+    models = config.llms.served
+    names = deployment_names(config.llms.models)
     actors: list[dict[Any, Any] | DeploymentActorConfig] = [
         DeploymentActorConfig(name=SEQUENCE, actor_class=SequenceActor)
     ]
@@ -56,8 +56,24 @@ def build(args: dict[str, Any]) -> Application:
         user_config=Settings(router=config.llms.router).model_dump(),
         deployment_actors=actors,
     )
-    handles = {model.name: deploy(model, names[model.name]) for model in models}
+    handles = _deployed(config.llms.models, names)
     return router.bind(config, handles, names, _prices(config), embedder)
+
+
+def _deployed(models: Sequence[ModelConfig], names: Mapping[str, str]) -> dict[str, Application]:
+    """The deployment of each model, and of each adapter that of its model.
+
+    Raises:
+        ConfigError: a model can't be deployed as it is configured.
+    """
+    deployed = {}
+    for index, model in enumerate(models):
+        try:
+            application = deploy(model, names[model.name])
+        except ValueError as error:
+            raise ConfigError(f"llms.models.{index}: {error}") from None
+        deployed.update({served.name: application for served in model.served})
+    return deployed
 
 
 def _prices(config: AppConfig) -> dict[str, tuple[float, float]]:
@@ -76,7 +92,7 @@ def _prices(config: AppConfig) -> dict[str, tuple[float, float]]:
             price = price_of(model.model_dump())
         except ValueError as error:
             raise ConfigError(f"llms.models.{index}: {error}") from None
-        prices[model.name] = (price.input, price.output)
+        prices.update({served.name: (price.input, price.output) for served in model.served})
     return prices
 
 
@@ -96,7 +112,8 @@ def _decider(models: Sequence[ModelConfig], store: StoreConfig) -> DeploymentAct
 
 
 def deployment_names(models: Sequence[ModelConfig]) -> dict[str, str]:
-    """A Ray Serve deployment name for each model's name: the same where it can be.
+    """A Ray Serve deployment name for each model's name: the same where it can be. An adapter is in
+    its model's deployment.
 
     Where two would collide, the later one gets a piece of its hash, so that the names don't depend
     on chance.
@@ -108,7 +125,7 @@ def deployment_names(models: Sequence[ModelConfig]) -> dict[str, str]:
         if safe in taken:
             safe += "-" + hashlib.sha256(model.name.encode()).hexdigest()[:8]
         taken.add(safe)
-        names[model.name] = safe
+        names.update({served.name: safe for served in model.served})
     return names
 
 

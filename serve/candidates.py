@@ -13,7 +13,8 @@ AUTO = "auto"
 def candidates(
     model: str, allowed: Sequence[str] | None, models: Mapping[str, ModelConfig]
 ) -> list[str]:
-    """The names that `model` and `models` of a request allow, each once.
+    """The names that `model` and `models` of a request allow, each once. All models are those that
+    are not adapters of others.
 
     Raises:
         ModelNotFound: a name is not configured.
@@ -24,7 +25,8 @@ def candidates(
             f"give either `model: '{model}'` or `models` with `model: '{AUTO}'`, not both",
             param="models",
         )
-    names = list(dict.fromkeys(allowed or models)) if model == AUTO else [model]
+    everyone = (name for name, config in models.items() if config.IN_AUTO)
+    names = list(dict.fromkeys(allowed or everyone)) if model == AUTO else [model]
     for name in names:
         if name not in models:
             known = ", ".join([AUTO, *models])

@@ -191,9 +191,14 @@ class LLMs(_Section):
         smart = isinstance(router, dict) and router.get("strategy") == "smart"
         return {**llms, "store": {}} if smart else llms
 
+    @property
+    def served(self) -> list[ModelConfig]:
+        """What requests can ask for: the models, each followed by its adapters."""
+        return [served for model in self.models for served in model.served]
+
     @model_validator(mode="after")
     def _names_are_sound(self) -> "LLMs":
-        names = [model.name for model in self.models]
+        names = [model.name for model in self.served]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two models are called '{name}'; give each a name of its own")
@@ -216,8 +221,8 @@ class AppConfig(_Section):
 def load_config(args: dict[str, Any]) -> AppConfig:
     """Reads a configuration: inline, or from the YAML file that `config` names.
 
-    A `model` or a history of the store that starts with "./" or "../" lies beside that file
-    (inline: beside the working directory); so does a SQLite file with a relative path.
+    A `model`, an adapter or a history of the store that starts with "./" or "../" lies beside that
+    file (inline: beside the working directory); so does a SQLite file with a relative path.
 
     Raises:
         ConfigError: with the path of every key at fault.
@@ -278,8 +283,14 @@ def _with_folders(args: dict[str, Any], base: Path) -> dict[str, Any]:
         return str((base / path).resolve()) if relative else path
 
     def model_resolved(model: Any) -> Any:
-        has_model = isinstance(model, dict) and "model" in model
-        return {**model, "model": resolved(model["model"])} if has_model else model
+        if not isinstance(model, dict):
+            return model
+        model = dict(model)
+        if "model" in model:
+            model["model"] = resolved(model["model"])
+        if isinstance(model.get("adapters"), dict):
+            model["adapters"] = {name: resolved(at) for name, at in model["adapters"].items()}
+        return model
 
     llms = dict(llms)
     if isinstance(llms.get("models"), list):

@@ -12,7 +12,7 @@ from ray import serve as rayserve
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
-from deployments.config import ModelConfig
+from deployments.config import AdapterConfig, ModelConfig
 from deployments.contract import Chunk, merge
 from deployments.errors import (
     InvalidRequest,
@@ -62,7 +62,7 @@ class Router:
         prices: Mapping[str, tuple[float, float]],
         embedder: DeploymentHandle[Any] | None,
     ) -> None:
-        self._models: dict[str, ModelConfig] = {model.name: model for model in config.llms.models}
+        self._models: dict[str, ModelConfig] = {model.name: model for model in config.llms.served}
         self._max_body_bytes = config.server.max_body_bytes
         self._availability = Availability(self._models, deployment_names)
         self._dispatcher = Dispatcher(self._models, handles, self._availability)
@@ -131,7 +131,8 @@ class Router:
         """Decides for a batch of queries without calling a model, and says why."""
         batch = await asyncio.to_thread(parse_as, Batch, await self._body(request))
         smart = self._needs_smart()
-        wanted = [tuple(names) for names in batch.candidates(list(self._models))]
+        everyone = candidates(AUTO, None, self._models)
+        wanted = [tuple(names) for names in batch.candidates(everyone)]
         running = {names: self._running(names) for names in set(wanted)}
         return _json(await smart.route(batch, [running[names] for names in wanted]))
 
@@ -295,6 +296,7 @@ class Router:
         return {
             **described,
             "owned_by": model.backend,
+            **({"parent": model.base} if isinstance(model, AdapterConfig) else {}),
             "capabilities": sorted(model.abilities),
             "context_window": model.context_window,
             "cost_per_input_token": price and price.input,

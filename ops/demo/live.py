@@ -22,7 +22,7 @@ import httpx
 
 from ops.demo.questions import Question, read_questions
 from ops.run import serving, taken
-from serve.app import DEFAULT_CONFIG, build
+from serve.app import DEFAULT_CONFIG
 
 # Smart comes first: the store learns from every answer, and has seen none of these questions then.
 WAYS: dict[str, dict[str, Any]] = {
@@ -73,7 +73,7 @@ def main() -> None:
     Random(0).shuffle(questions)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = folder
-        with serving(build({"config": str(DEFAULT_CONFIG)}), port) as url:
+        with serving({"config": str(DEFAULT_CONFIG)}, port) as url:
             results = {name: run(url, way, questions) for name, way in WAYS.items()}
     large = results["demo-large"]
     print(f"{len(questions)} held-out questions\n")

@@ -1,0 +1,110 @@
+"""Answers by a vLLM engine in this process, as Ray's `LLMServer` gives it."""
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+from uuid import uuid4
+
+from openai.types.chat import ChatCompletionChunk
+from pydantic import ValidationError
+from ray.serve.llm.openai_api_models import ChatCompletionRequest
+
+from deployments.config import EngineConfig
+from deployments.contract import ChatRequest, Chunk
+from deployments.errors import DeadlineExceeded, InvalidRequest, LLMError, ProviderError
+from deployments.openai_chunks import read
+from deployments.openai_requests import SUPPORTED, body, refusal
+from deployments.provider_errors import by_status, explain, look_up, translated
+from deployments.tool_names import ToolNames
+
+# What `LLMServer.chat` gives for a streamed request: lists of server-sent events, or of one error.
+Items = AsyncGenerator[list[Any], None]
+Chat = Callable[[ChatCompletionRequest], Awaitable[Items]]
+
+_DATA, _END, _ERROR = "data: ", "[DONE]", '{"error"'
+
+
+class _EngineError(Exception):
+    """What the engine answers instead of an answer: the body of OpenAI's error."""
+
+    def __init__(self, error: Mapping[str, Any]) -> None:
+        super().__init__(error.get("message", ""))
+        self.param: str | None = error.get("param")
+        self.status = int(error.get("code") or 500)
+
+
+ERRORS: Mapping[type[Exception], type[LLMError]] = {
+    ValidationError: InvalidRequest,
+    TimeoutError: DeadlineExceeded,
+}
+
+
+class VLLMBackend:
+    """A model in an engine of this process.
+
+    Every answer is streamed from the engine, so that one whose reader has gone is stopped there.
+    """
+
+    def __init__(self, config: EngineConfig, chat: Chat) -> None:
+        self._config = config
+        self._chat = chat
+        self._context_window = config.context_window or config.engine.get("max_model_len")
+
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """Answers `request` as a stream of chunks; its `model` is the model or an adapter."""
+        request.require(SUPPORTED)
+        names = ToolNames.of(request)
+        with translated(self._translate):
+            # An id of our own making: the caller's may come twice, which the engine takes ill.
+            asked = ChatCompletionRequest(
+                **body(request, names, model=request.model), request_id=uuid4().hex
+            )
+            items = await self._chat(asked)
+            async with (
+                aclosing(_events(items)) as events,
+                aclosing(
+                    read(
+                        events,
+                        request,
+                        names,
+                        silence=self._config.timeout,
+                        context_window=self._context_window,
+                    )
+                ) as chunks,
+            ):
+                async for chunk in chunks:
+                    yield chunk
+
+    def _translate(self, error: Exception) -> LLMError | None:
+        param, reason = None, str(error)
+        if isinstance(error, _EngineError):
+            param, kind = error.param, by_status(error.status)
+            if kind is InvalidRequest:
+                kind = refusal(None, param, reason)
+        elif isinstance(error, ValidationError):
+            kind = InvalidRequest
+            fault = error.errors(include_url=False, include_input=False)[0]
+            param, reason = ".".join(str(part) for part in fault["loc"]) or None, fault["msg"]
+        else:
+            # Whatever else the engine raises: another replica, or this one replaced, may answer.
+            kind = look_up(ERRORS, error) or ProviderError
+        return explain(kind, self._config.name, reason, param=param)
+
+
+async def _events(items: Items) -> AsyncGenerator[ChatCompletionChunk, None]:
+    """The events of a stream.
+
+    Raises:
+        _EngineError: the engine answers with an error, before the stream or within it.
+    """
+    async with aclosing(items):
+        async for item in items:
+            for event in item:
+                if not isinstance(event, str):
+                    raise _EngineError(event.error.model_dump())
+                data = event.removeprefix(_DATA).strip()
+                if data.startswith(_ERROR):
+                    raise _EngineError(json.loads(data)["error"])
+                if data != _END:
+                    yield ChatCompletionChunk.model_validate_json(data)
