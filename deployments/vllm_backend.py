@@ -15,7 +15,7 @@ from deployments.contract import ChatRequest, Chunk
 from deployments.errors import DeadlineExceeded, InvalidRequest, LLMError, ProviderError
 from deployments.openai_chunks import read
 from deployments.openai_requests import SUPPORTED, body, refusal
-from deployments.provider_errors import by_status, explain, look_up, translated
+from deployments.provider_errors import by_status, explain, translated
 from deployments.tool_names import ToolNames
 
 # What `LLMServer.chat` gives for a streamed request: lists of server-sent events, or of one error.
@@ -34,12 +34,6 @@ class _EngineError(Exception):
         self.status = int(error.get("code") or 500)
 
 
-ERRORS: Mapping[type[Exception], type[LLMError]] = {
-    ValidationError: InvalidRequest,
-    TimeoutError: DeadlineExceeded,
-}
-
-
 class VLLMBackend:
     """A model in an engine of this process.
 
@@ -56,11 +50,7 @@ class VLLMBackend:
         request.require(SUPPORTED)
         names = ToolNames.of(request)
         with translated(self._translate):
-            # An id of our own making: the caller's may come twice, which the engine takes ill.
-            asked = ChatCompletionRequest(
-                **body(request, names, model=request.model), request_id=uuid4().hex
-            )
-            items = await self._chat(asked)
+            items = await self._chat(self._asked(request, names))
             async with (
                 aclosing(_events(items)) as events,
                 aclosing(
@@ -76,20 +66,27 @@ class VLLMBackend:
                 async for chunk in chunks:
                     yield chunk
 
-    def _translate(self, error: Exception) -> LLMError | None:
-        param, reason = None, str(error)
-        if isinstance(error, _EngineError):
-            param, kind = error.param, by_status(error.status)
-            if kind is InvalidRequest:
-                kind = refusal(None, param, reason)
-        elif isinstance(error, ValidationError):
-            kind = InvalidRequest
+    def _asked(self, request: ChatRequest, names: ToolNames) -> ChatCompletionRequest:
+        # An id of our own making: the caller's may come twice, which the engine takes ill.
+        asked = body(request, names, model=request.model) | {"request_id": uuid4().hex}
+        try:
+            return ChatCompletionRequest.model_validate(asked)
+        except ValidationError as error:
             fault = error.errors(include_url=False, include_input=False)[0]
-            param, reason = ".".join(str(part) for part in fault["loc"]) or None, fault["msg"]
-        else:
-            # Whatever else the engine raises: another replica, or this one replaced, may answer.
-            kind = look_up(ERRORS, error) or ProviderError
-        return explain(kind, self._config.name, reason, param=param)
+            at = ".".join(str(part) for part in fault["loc"]) or None
+            raise explain(InvalidRequest, self._config.name, fault["msg"], param=at) from None
+
+    def _translate(self, error: Exception) -> LLMError:
+        name, reason = self._config.name, str(error)
+        if isinstance(error, TimeoutError):
+            return explain(DeadlineExceeded, name)
+        if not isinstance(error, _EngineError):
+            # Whatever else it raises: another replica, or this one replaced, may answer.
+            return explain(ProviderError, name, reason)
+        kind = by_status(error.status)
+        if kind is InvalidRequest:
+            kind = refusal(None, error.param, reason)
+        return explain(kind, name, reason, param=error.param)
 
 
 async def _events(items: Items) -> AsyncGenerator[ChatCompletionChunk, None]:

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,10 +16,14 @@ from ray import serve as rayserve
 from ray.serve.deployment import Application
 
 from serve.app import DEFAULT_CONFIG, build
+from serve.availability import messages
 from serve.config import ConfigError, load_config
+from serve.placement import shortages
 
 # Loading models from a slow disk may take minutes; beyond this something is wrong.
 _STARTUP_S = 600
+# A Ray of one machine doesn't grow: what finds no room on it for so long never will.
+_ROOM_S = 15
 
 
 def main() -> None:
@@ -82,25 +86,37 @@ def _built(config: dict[str, Any]) -> Application:
 
 
 def _wait_until_ready(url: str) -> None:
-    deadline = time.monotonic() + _STARTUP_S
+    """Waits for all models; what Ray Serve says of them meanwhile is printed.
+
+    Raises:
+        SystemExit: one can't start, or has no room here; the message says why.
+    """
+    began = had_room = time.monotonic()
+    told: set[str] = set()
     while True:
-        (application,) = rayserve.status().applications.values()
+        ((name, application),) = rayserve.status().applications.items()
         # Each question at the door is a line in the log, so it comes last.
         health = _health(url) if application.status == "RUNNING" else {}
         if health.get("status") == "ready":
             return
         if health.get("store", {}).get("status") == "failed":
             sys.exit("the store did not start; the lines above say why")
-        failed = application.status == "DEPLOY_FAILED"
-        if failed or time.monotonic() > deadline:
-            reasons = [
-                f"  {name}: {lines[-1]}"
-                for name, deployment in application.deployments.items()
-                if (lines := deployment.message.strip().splitlines())
-            ]
-            what = "the start failed" if failed else f"not ready after {_STARTUP_S} s"
-            sys.exit("\n".join([what, *reasons]))
+        now, missing, said = time.monotonic(), shortages(name), messages(application)
+        if not missing:
+            had_room = now
+        if application.status == "DEPLOY_FAILED" or now - had_room > _ROOM_S:
+            sys.exit("\n".join(["the start failed", *_lines(said | missing)]))
+        if now - began > _STARTUP_S:
+            sys.exit("\n".join([f"not ready after {_STARTUP_S} s", *_lines(said | missing)]))
+        for line in _lines(said):
+            if line not in told:
+                print(line, flush=True)
+                told.add(line)
         time.sleep(0.5)
+
+
+def _lines(reasons: Mapping[str, str]) -> list[str]:
+    return [f"  {name}: {reason}" for name, reason in reasons.items()]
 
 
 def taken(port: int) -> bool:

@@ -10,6 +10,7 @@ from ray import serve as rayserve
 from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview
 
 from deployments.config import ModelConfig
+from serve.placement import shortages
 
 logger = logging.getLogger("ray.serve")
 
@@ -21,7 +22,8 @@ _FAILED = ("UNHEALTHY", "DEPLOY_FAILED")
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """How a model is: `status` and `message` are Ray Serve's, `replicas` those that run."""
+    """How a model is: `status` is Ray Serve's, `replicas` are those that run, `message` says why
+    there are no more."""
 
     available: bool
     status: str
@@ -66,28 +68,43 @@ class Availability:
                 logger.warning("the controller did not say which models run: %s", error)
 
     async def _look(self) -> None:
+        name = rayserve.get_replica_context().app_name
         async with asyncio.timeout(_PATIENCE_S):
-            status = await asyncio.to_thread(rayserve.status)
-        if app := status.applications.get(rayserve.get_replica_context().app_name):
-            self.states = self._read(app)
+            self.states = await asyncio.to_thread(self._read, name) or self.states
 
-    def _read(self, app: ApplicationStatusOverview) -> dict[str, ModelState]:
+    def _read(self, name: str) -> dict[str, ModelState]:
+        """How each model is; nothing where the controller doesn't know the application yet."""
+        application = rayserve.status().applications.get(name)
+        if application is None:
+            return {}
+        why = messages(application)
+        if any(d.replica_states.get("STARTING") for d in application.deployments.values()):
+            why |= shortages(name)
         return {
-            name: _state(app.deployments.get(self._deployment_names[name]), model)
-            for name, model in self._models.items()
+            model: _state(config, application.deployments.get(deployment), why.get(deployment, ""))
+            for model, config in self._models.items()
+            for deployment in [self._deployment_names[model]]
         }
 
 
-def _state(deployment: DeploymentStatusOverview | None, model: ModelConfig) -> ModelState:
+def messages(application: ApplicationStatusOverview) -> dict[str, str]:
+    """What Ray Serve says of deployments; of a traceback, the line that says why."""
+    return {
+        name: lines[-1]
+        for name, deployment in application.deployments.items()
+        if (lines := deployment.message.strip().splitlines())
+    }
+
+
+def _state(model: ModelConfig, deployment: DeploymentStatusOverview | None, why: str) -> ModelState:
     if deployment is None:
         return ModelState(available=False, status="NOT_STARTED", replicas=0, message="")
-    replicas = sum(n for state, n in deployment.replica_states.items() if state == "RUNNING")
+    replicas = deployment.replica_states.get("RUNNING", 0)
     # A model that is allowed to sleep wakes by being asked.
     asleep = model.autoscaling is not None and model.autoscaling.min_replicas == 0
     return ModelState(
         available=replicas > 0 or (asleep and deployment.status.value not in _FAILED),
         status=str(deployment.status.value),
         replicas=replicas,
-        # Of a traceback, the line that says why.
-        message=(deployment.message.strip().splitlines() or [""])[-1],
+        message=why,
     )

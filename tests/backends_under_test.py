@@ -1,50 +1,69 @@
-"""For each row of the registry, a config that the contract tests can run on this machine."""
+"""For each row of the registry, a backend that the contract tests can run on this machine."""
 
 from collections.abc import Callable, Mapping
 
 import pytest
-from vllm_fixtures import CONTEXT, MODEL, VLLMServer
+from engine_fixtures import NAME, Engines
+from vllm_fixtures import CONTEXT, KEY, MODEL, VLLMServer
 
 from deployments.config import EndpointConfig, HuggingFaceConfig, LiteLLMConfig, ModelConfig
+from deployments.contract import Backend
+from deployments.registry import load
 
-NAME = "under-test"
 
-
-def _litellm(request: pytest.FixtureRequest) -> ModelConfig:
+def _litellm(request: pytest.FixtureRequest) -> Backend:
     server: VLLMServer = request.getfixturevalue("vllm_server")
-    return LiteLLMConfig(
-        name=NAME,
-        backend="hosted_vllm",
-        model=server.model,
-        hostname=f"{server.url}/v1",
-        api_key="${VLLM_TEST_KEY}",
-        context_window=CONTEXT,
-        timeout=120,
+    return _with_key(
+        LiteLLMConfig(
+            name=NAME,
+            backend="hosted_vllm",
+            model=server.model,
+            hostname=f"{server.url}/v1",
+            api_key="${VLLM_TEST_KEY}",
+            context_window=CONTEXT,
+            timeout=120,
+        )
     )
 
 
-def _endpoint(request: pytest.FixtureRequest) -> ModelConfig:
+def _endpoint(request: pytest.FixtureRequest) -> Backend:
     server: VLLMServer = request.getfixturevalue("vllm_server")
-    return EndpointConfig(
-        name=NAME,
-        backend="vllm",
-        model=server.model,
-        hostname=server.url,
-        api_key="${VLLM_TEST_KEY}",
-        context_window=CONTEXT,
-        timeout=120,
+    return _with_key(
+        EndpointConfig(
+            name=NAME,
+            backend="vllm",
+            model=server.model,
+            hostname=server.url,
+            api_key="${VLLM_TEST_KEY}",
+            context_window=CONTEXT,
+            timeout=120,
+        )
     )
 
 
-def _huggingface(request: pytest.FixtureRequest) -> ModelConfig:
-    return HuggingFaceConfig(
-        name=NAME, backend="huggingface", model=str(MODEL), eval_device="cpu", timeout=120
+def _with_key(config: ModelConfig) -> Backend:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("VLLM_TEST_KEY", KEY)
+        return load(config)
+
+
+def _huggingface(request: pytest.FixtureRequest) -> Backend:
+    return load(
+        HuggingFaceConfig(
+            name=NAME, backend="huggingface", model=str(MODEL), eval_device="cpu", timeout=120
+        )
     )
+
+
+def _engine(request: pytest.FixtureRequest) -> Backend:
+    engines: Engines = request.getfixturevalue("engines")
+    return engines.backend()
 
 
 # A row of the registry that is not here fails the contract tests.
-CONFIGS: Mapping[str, Callable[[pytest.FixtureRequest], ModelConfig]] = {
+BACKENDS: Mapping[str, Callable[[pytest.FixtureRequest], Backend]] = {
     "litellm": _litellm,
     "endpoint": _endpoint,
     "huggingface": _huggingface,
+    "engine": _engine,
 }

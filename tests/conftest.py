@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ["vllm_fixtures", "serve_fixtures", "postgres_fixtures"]
+pytest_plugins = ["vllm_fixtures", "serve_fixtures", "engine_fixtures", "postgres_fixtures"]
 
 
 @pytest.fixture(scope="session", autouse=True)

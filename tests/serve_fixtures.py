@@ -1,6 +1,5 @@
 """A real local Ray with the application on it, for tests over HTTP."""
 
-import os
 import socket
 import tempfile
 import time
@@ -13,7 +12,7 @@ import openai
 import pytest
 import ray
 from ray import serve as rayserve
-from vllm_fixtures import KEY, VLLMServer
+from vllm_fixtures import KEY, VLLMServer, environment
 
 from serve.app import DEFAULT_CONFIG, build
 
@@ -31,6 +30,10 @@ def free_port() -> int:
 def huggingface(name: str, folder: str, **more: object) -> dict[str, object]:
     """The config of a demo model in the replica, by any name."""
     return {"name": name, "backend": "huggingface", "model": str(DEMO_MODELS / folder), **more}
+
+
+# Where Ray shows its metrics, the engines' among them.
+METRICS_PORT = free_port()
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,20 @@ class Server:
 def ray_cluster() -> Iterator[str]:
     """A Ray of the tests' own, with Serve's proxy on a free port; gives its URL."""
     port = free_port()
-    # What a replica's environment holds is what Ray was started with.
-    os.environ["ENGINE_KEY"] = KEY
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:
-        ray.init(
-            address="local",
-            num_cpus=16,
-            include_dashboard=False,
-            _temp_dir=folder,
-            log_to_driver=False,
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            # What a replica's environment holds is what Ray was started with.
+            for name, value in {"ENGINE_KEY": KEY, **environment(Path(folder))}.items():
+                patch.setenv(name, value)
+            ray.init(
+                address="local",
+                num_cpus=16,
+                include_dashboard=False,
+                _temp_dir=folder,
+                _metrics_export_port=METRICS_PORT,
+                _system_config={"metrics_report_interval_ms": 200},
+                log_to_driver=False,
+            )
         rayserve.start(http_options={"host": "127.0.0.1", "port": port})
         yield f"http://127.0.0.1:{port}"
         rayserve.shutdown()

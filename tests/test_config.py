@@ -7,11 +7,18 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 from serve_fixtures import in_repository
 
-from deployments.config import EndpointConfig, HuggingFaceConfig, LiteLLMConfig, ModelConfig
+from deployments.config import (
+    EndpointConfig,
+    EngineConfig,
+    HuggingFaceConfig,
+    LiteLLMConfig,
+    ModelConfig,
+)
 from serve.app import DEFAULT_CONFIG, build, deployment_names
 from serve.config import AppConfig, ConfigError, Settings, StoreConfig, load_config
 
 HOSTED = {"name": "gpt", "backend": "openai"}
+ENGINE = {"name": "own", "backend": "vllm"}
 
 
 def load(*models: dict, **llms: object) -> AppConfig:
@@ -75,6 +82,17 @@ llms:
         ({**HOSTED, "autoscaling": {"min_replica": 1}}, "autoscaling.min_replica: unknown key"),
         ({**HOSTED, "cost_per_input_token": -1}, "llms.models.0.cost_per_input_token"),
         ({"name": "a", "backend": "hflocal", "eval_device": "gpu"}, "llms.models.0.eval_device"),
+        ({**ENGINE, "accelerator_type": "H1OO"}, "llms.models.0.accelerator_type: unknown to Ray"),
+        ({**ENGINE, "accelerator_type": "H100", "gpus": 0}, "with `gpus: 0` runs on CPUs"),
+        ({**ENGINE, "gpus": -1}, "llms.models.0.gpus"),
+        ({**ENGINE, "gpus": 1.5}, "pipeline_parallel_size = 1"),
+        ({**ENGINE, "gpus": 4, "engine": {"tensor_parallel_size": 2}}, "parallel_size = 2"),
+        ({**ENGINE, "gpus": 0.5, "engine": {"tensor_parallel_size": 2}}, "parallel_size = 2"),
+        ({**ENGINE, "engine": {"tensor_parallel_size": "4"}}, "not a whole number"),
+        ({**ENGINE, "engine": {"served_model_name": "x"}}, "it is the model's `name`"),
+        ({**ENGINE, "engine": {"data_parallel_size": 2}}, "more replicas do that"),
+        ({**ENGINE, "adapters": {"a:b": "x"}}, "llms.models.0.adapters.a:b"),
+        ({**ENGINE, "base": "x"}, "llms.models.0.base: unknown key"),
     ],
 )
 def test_a_fault_is_named_with_its_key(model: dict, says: str) -> None:
@@ -94,6 +112,8 @@ def test_every_fault_is_named_at_once() -> None:
 def test_two_models_of_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="two models are called 'gpt'"):
         load(HOSTED, HOSTED)
+    with pytest.raises(ConfigError, match="two models are called 'own:a'"):
+        load({**ENGINE, "adapters": {"a": "x"}}, {**HOSTED, "name": "own:a"})
 
 
 def test_a_literal_key_is_refused_and_not_repeated() -> None:
@@ -151,6 +171,7 @@ def test_a_broken_line_is_not_repeated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(in_repository("ops").glob("*.yaml")), ids=lambda p: p.name)
+@pytest.mark.usefixtures("ray_cluster")  # what places an engine asks Ray
 def test_the_serve_configs_that_ship_are_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(in_repository("."))
     schema = ServeDeploySchema.model_validate(yaml.safe_load(path.read_text()))
@@ -170,6 +191,42 @@ def test_a_relative_folder_lies_beside_its_file() -> None:
     small, large = load_config({"config": str(DEFAULT_CONFIG)}).llms.models
     for model in (small, large):
         assert (Path(model.provider_model) / "config.json").is_file()
+
+
+def test_an_adapters_relative_folder_lies_beside_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    own = {**ENGINE, "adapters": {"sql": "./sql", "hub": "org/adapter"}}
+    path.write_text(yaml.safe_dump({"llms": {"models": [own]}}))
+    (model,) = load_config({"config": str(path)}).llms.models
+    assert isinstance(model, EngineConfig)
+    assert model.adapters == {"sql": f"{tmp_path}/sql", "hub": "org/adapter"}
+
+
+def test_a_vllm_model_is_an_engine_here_or_a_server_elsewhere_by_its_hostname() -> None:
+    here, there = load(ENGINE, {**ENGINE, "name": "b", "hostname": "http://box"}).llms.models
+    assert isinstance(here, EngineConfig)
+    assert isinstance(there, EndpointConfig)
+
+
+def test_an_adapter_is_as_its_model_but_for_its_name() -> None:
+    own = {**ENGINE, "adapters": {"sql": "x"}, "cost_per_input_token": 1e-7, "timeout": 60}
+    model, adapter = load(own).llms.served
+    assert adapter.name == "own:sql"
+    assert (adapter.cost_per_input_token, adapter.timeout) == (1e-7, 60)
+    assert (model.IN_AUTO, adapter.IN_AUTO) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("extra", "able"),
+    [
+        ({}, {"json"}),
+        ({"engine": {"tool_call_parser": "hermes"}}, {"json", "tools"}),
+        ({"capabilities": ["images"]}, {"images"}),
+    ],
+)
+def test_an_engine_is_asked_for_tools_when_it_can_read_them(extra: dict, able: set[str]) -> None:
+    (model,) = load({**ENGINE, **extra}).llms.models
+    assert model.abilities == able
 
 
 @pytest.mark.parametrize(

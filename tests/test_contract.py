@@ -9,12 +9,12 @@ from typing import Any
 import jsonschema
 import pytest
 import pytest_asyncio
-from backends_under_test import CONFIGS, NAME
-from vllm_fixtures import KEY
+from backends_under_test import BACKENDS
+from engine_fixtures import NAME
 
 from deployments.contract import Backend, ChatRequest, Chunk, ToolCallDelta, merge
 from deployments.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
-from deployments.registry import KINDS, load
+from deployments.registry import KINDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -42,13 +42,8 @@ TIME = {
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=KINDS)
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
     """A backend of each row, one after the other."""
-    assert request.param in CONFIGS, (
-        f"the backend '{request.param}' has no config in tests/backends_under_test.py"
-    )
-    config = CONFIGS[request.param](request)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("VLLM_TEST_KEY", KEY)
-        backend = load(config)
+    assert request.param in BACKENDS, f"'{request.param}' is not in tests/backends_under_test.py"
+    backend = BACKENDS[request.param](request)
     yield backend
     await backend.aclose()
 

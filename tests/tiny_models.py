@@ -1,6 +1,6 @@
 """Chat models of some thousand parameters, made in seconds: random ones, and ones that recite."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,19 +22,21 @@ CHATML_WITH_TOOLS = (
 )
 
 
-def byte_tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
-    """One token for each byte and the two marks of ChatML."""
+def byte_tokenizer(chat_template: str, marks: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """One token for each byte, the two marks of ChatML, and `marks`, which are shown in texts."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
+    made = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
         additional_special_tokens=["<|im_start|>"],
         chat_template=chat_template,
         clean_up_tokenization_spaces=False,
     )
+    made.add_tokens(list(marks))
+    return made
 
 
 def random_model(
@@ -56,9 +58,10 @@ def reciting_model(
     chat_template: str = CHATML_WITH_TOOLS,
     tools: list[dict[str, object]] | None = None,
     response_template: Mapping[str, object] | None = None,
+    marks: Sequence[str] = (),
 ) -> Path:
     """Saves a model that answers each of a few user messages with one known text."""
-    tokenizer = byte_tokenizer(chat_template)
+    tokenizer = byte_tokenizer(chat_template, marks)
     if response_template is not None:
         tokenizer.response_template = dict(response_template)
     prompts = [

@@ -61,7 +61,7 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServer
         process = subprocess.Popen(
             _command(server, port),
             cwd=folder,
-            env=os.environ | _environment(folder),
+            env=os.environ | environment(folder),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -89,7 +89,8 @@ def _command(server: VLLMServer, port: int) -> list[str]:
     ]
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
+    """What an engine on the CPU wants to find, wherever it runs."""
     return {
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",

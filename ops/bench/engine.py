@@ -1,0 +1,425 @@
+"""Streaming beside the engine's own server and Ray's own application: first token and speed.
+
+    python -m ops.bench.engine [--rounds N] [--out FOLDER]
+
+The same models with the same arguments in the same build of vLLM, for CPUs, behind each of
+`CONTESTANTS`, all started anew and asked in turn over HTTP, in a new order each round. Two models:
+the demo's, whose steps are so short that nearly all time is overhead, and one of random weights
+that takes as long for a step as a large model on a GPU. Ratios are of medians over the rounds, to
+the first contestant's, with the middle 95 % of ratios when rounds are drawn again. Ends with one
+line of JSON.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import string
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+
+DEMO_LARGE = Path(__file__).parents[1] / "demo" / "models" / "demo-large"
+GOALS = {"ttft": 1.10, "tokens_per_s": 0.95}
+
+# An answer is `TOKENS` letters of a token each. At once, prompts are short: their reading costs
+# all contestants the same.
+TOKENS, AT_ONCE = 64, 16
+LONG_PROMPT, SHORT_PROMPT = 300, 32
+WARM_UP = 2  # rounds
+ALONE = 3  # requests, one after the other, of a round
+RESAMPLES = 2000
+
+_START_S = 300
+_MODEL = "bench"
+_ENGINE = {"max_model_len": 2048, "max_num_seqs": 32, "enforce_eager": True}
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+# --- who is measured ---
+
+
+def engine_command(model: Path, port: int, folder: Path) -> list[str]:
+    """vLLM's own OpenAI server."""
+    return [
+        *("-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(model), "--served-model-name", _MODEL),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--max-model-len", str(_ENGINE["max_model_len"])),
+        *("--max-num-seqs", str(_ENGINE["max_num_seqs"]), "--enforce-eager"),
+    ]
+
+
+def our_command(model: Path, port: int, folder: Path) -> list[str]:
+    """This application, as `make run` serves it."""
+    served = {"name": _MODEL, "backend": "vllm", "model": str(model), "gpus": 0, "engine": _ENGINE}
+    config = folder / "config.json"  # JSON is YAML
+    config.write_text(json.dumps({"llms": {"models": [served]}}))
+    return ["-m", "ops.run", "--config", str(config), "--port", str(port)]
+
+
+def peer_command(model: Path, port: int, folder: Path) -> list[str]:
+    """`ray.serve.llm.build_openai_app` with its defaults."""
+    config = folder / "config.json"
+    served = {
+        "model_loading_config": {"model_id": _MODEL, "model_source": str(model)},
+        "placement_group_config": {"bundles": [{"CPU": 1}]},
+        "engine_kwargs": _ENGINE,
+    }
+    config.write_text(json.dumps({"llm_configs": [served]}))
+    return ["-m", "ops.bench.peer", "--config", str(config), "--port", str(port)]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """`command` makes Python's arguments of the model's folder, a port and a folder of its own."""
+
+    command: Callable[[Path, int, Path], list[str]]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+REFERENCE = "vllm server"
+CONTESTANTS = {
+    REFERENCE: Contestant(engine_command),
+    "ours": Contestant(our_command),
+    "ours, throughput mode": Contestant(our_command, {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}),
+    "build_openai_app": Contestant(peer_command),
+}
+
+
+@contextmanager
+def started(name: str, model: Path, logs: Path) -> Iterator[str]:
+    """A contestant's processes; gives the URL, at which it may not answer yet."""
+    contestant = CONTESTANTS[name]
+    port = _free_port()
+    log = logs / f"{model.name}, {name}.log"
+    # Short, for Ray makes sockets in it.
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder, log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *contestant.command(model, port, Path(folder))],
+            env={
+                **os.environ,
+                **_ENVIRONMENT,
+                **contestant.environment,
+                "RAY_TMPDIR": folder,
+                "VLLM_CACHE_ROOT": f"{folder}/vllm",
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            _end(process)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+# --- what is asked ---
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One streamed answer: seconds from its request to each of its arrivals, and their tokens."""
+
+    at: Sequence[float]
+    tokens: Sequence[int]
+
+    @property
+    def time_per_token(self) -> float:
+        """Seconds, after the first arrival."""
+        return (self.at[-1] - self.at[0]) / sum(self.tokens[1:])
+
+
+Arrival = tuple[float, bytes]
+
+
+def read(arrivals: Iterable[Arrival]) -> Answer:
+    """What arrived of a streamed answer; a letter is a token.
+
+    Raises:
+        ValueError: it is not what was asked for.
+    """
+    at, tokens, used, rest = [], [], None, b""
+    for seconds, data in arrivals:
+        *events, rest = (rest + data).split(b"\n\n")
+        said = 0
+        for event in events:
+            if (content := event.removeprefix(b"data: ")) == b"[DONE]":
+                continue
+            chunk = json.loads(content)
+            if "choices" not in chunk:
+                raise ValueError(f"no answer but {content!r}")
+            used = chunk.get("usage") or used
+            said += sum(len(choice["delta"].get("content") or "") for choice in chunk["choices"])
+        if said:
+            at.append(seconds)
+            tokens.append(said)
+    if sum(tokens) != TOKENS or used is None or used["completion_tokens"] != TOKENS:
+        raise ValueError(f"{sum(tokens)} letters of {TOKENS}; usage {used}")
+    return Answer(at, tokens)
+
+
+def body(prompt: str) -> bytes:
+    """A request for letters only, which keep the answer from ending; greedy."""
+    request = {
+        "model": _MODEL,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": TOKENS,
+        "temperature": 0,
+        "logit_bias": {str(ord(letter)): 100 for letter in string.ascii_lowercase},
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    return json.dumps(request).encode()
+
+
+async def ask(session: aiohttp.ClientSession, prompt: str) -> list[Arrival]:
+    """What arrives, and when. It is read afterwards, for that would slow the rest down."""
+    data = body(prompt)
+    began = time.perf_counter()
+    async with session.post("/v1/chat/completions", data=data, headers=_JSON) as response:
+        return [
+            (time.perf_counter() - began, arrived) async for arrived in response.content.iter_any()
+        ]
+
+
+_JSON = {"content-type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Round:
+    """One contestant's answers of one round, and its tokens per second of all at once."""
+
+    alone: Sequence[Answer]
+    tokens_per_s: float
+
+
+async def play(session: aiohttp.ClientSession, seed: int) -> Round:
+    """Asks one contestant; those of one seed are asked the same."""
+    letters = random.Random(seed)
+
+    # New to the engine, which remembers what prompts begin with.
+    def prompt(length: int) -> str:
+        return "".join(letters.choices(string.ascii_lowercase + " ", k=length))
+
+    alone = [await ask(session, prompt(LONG_PROMPT)) for _ in range(ALONE)]
+    prompts = [prompt(SHORT_PROMPT) for _ in range(AT_ONCE)]
+    began = time.perf_counter()
+    together = await asyncio.gather(*(ask(session, one) for one in prompts))
+    seconds = time.perf_counter() - began
+    written = sum(sum(read(arrivals).tokens) for arrivals in together)
+    return Round([read(arrivals) for arrivals in alone], written / seconds)
+
+
+async def ready(session: aiohttp.ClientSession) -> None:
+    """Waits until a contestant answers."""
+    deadline = time.monotonic() + _START_S
+    while True:
+        try:
+            async with session.post(
+                "/v1/chat/completions", data=body("hello"), headers=_JSON
+            ) as response:
+                if response.status == 200:
+                    await response.read()
+                    return
+                reason = await response.text()
+        except aiohttp.ClientError as error:
+            reason = str(error)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not ready after {_START_S} s: {reason}")
+        await asyncio.sleep(1)
+
+
+async def rounds(urls: Mapping[str, str], number: int) -> dict[str, list[Round]]:
+    """Rounds in which all contestants are asked in turn."""
+    played: dict[str, list[Round]] = {name: [] for name in urls}
+    order = random.Random(0)
+    async with AsyncExitStack() as stack:
+        sessions = {
+            name: await stack.enter_async_context(aiohttp.ClientSession(url))
+            for name, url in urls.items()
+        }
+        await asyncio.gather(*(ready(session) for session in sessions.values()))
+        for seed in range(-WARM_UP, number):
+            for name in order.sample(list(urls), len(urls)):
+                one = await play(sessions[name], seed)
+                if seed >= 0:
+                    played[name].append(one)
+    return played
+
+
+# --- models ---
+
+
+def slow_model(folder: Path) -> Path:
+    """Saves a Llama of random weights with the demo's tokenizer: many thin layers, for a step that
+    takes about as long as that of 8 thousand million parameters on a GPU."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shutil.copytree(DEMO_LARGE, folder)
+    torch.manual_seed(0)
+    config = LlamaConfig.from_pretrained(
+        DEMO_LARGE,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=28,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+# --- what is reported ---
+
+Figures = dict[str, float]
+
+
+def figures(played: Sequence[Round]) -> Figures:
+    """Of one contestant: milliseconds, and tokens per second."""
+    answers = [answer for one in played for answer in one.alone]
+    first = [answer.at[0] for answer in answers]
+    gaps = np.concatenate([np.diff(answer.at) for answer in answers])
+    pace = [answer.time_per_token for answer in answers]
+    return {
+        "ttft_ms": 1e3 * float(np.median(first)),
+        "ttft_p90_ms": 1e3 * float(np.percentile(first, 90)),
+        "time_per_token_ms": 1e3 * float(np.median(pace)),
+        "gap_p99_ms": 1e3 * float(np.percentile(gaps, 99)),
+        "tokens_per_arrival": TOKENS * len(answers) / sum(len(answer.at) for answer in answers),
+        "tokens_per_s": float(np.median([one.tokens_per_s for one in played])),
+    }
+
+
+# What is compared, of one round.
+MEASURES: Mapping[str, Callable[[Round], float]] = {
+    "ttft": lambda one: float(np.median([answer.at[0] for answer in one.alone])),
+    "time_per_token": lambda one: float(np.median([a.time_per_token for a in one.alone])),
+    "tokens_per_s": lambda one: one.tokens_per_s,
+}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of medians, and between what bounds 95 % of them lie when rounds are drawn again."""
+
+    value: float
+    low: float
+    high: float
+
+
+def ratio(mine: Sequence[float], theirs: Sequence[float]) -> Ratio:
+    """Of the medians; both are by round, and a round is drawn for both."""
+    both = np.array([mine, theirs])
+    drawn = np.random.default_rng(0).integers(0, len(mine), (RESAMPLES, len(mine)))
+    over, under = np.median(both[:, drawn], axis=2)
+    low, high = np.percentile(over / under, [2.5, 97.5])
+    over, under = np.median(both, axis=1)
+    return Ratio(float(over / under), float(low), float(high))
+
+
+def ratios(played: Mapping[str, Sequence[Round]]) -> dict[str, dict[str, Ratio]]:
+    """Each contestant's to the reference."""
+    return {
+        name: {
+            measure: ratio([of(one) for one in mine], [of(one) for one in played[REFERENCE]])
+            for measure, of in MEASURES.items()
+        }
+        for name, mine in played.items()
+    }
+
+
+def table(measured: Mapping[str, Figures], compared: Mapping[str, Mapping[str, Ratio]]) -> str:
+    """In Markdown, one row for each contestant."""
+    columns = [*next(iter(measured.values())), *(f"{measure}, ratio" for measure in MEASURES)]
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, mine in measured.items():
+        cells = [f"{value:,.4g}" for value in mine.values()]
+        cells += [f"{r.value:.3f} ({r.low:.3f}–{r.high:.3f})" for r in compared[name].values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def measure(model: Path, number: int, out: Path) -> dict[str, Any]:
+    """All contestants with one model."""
+    with ExitStack() as stack:
+        urls = {name: stack.enter_context(started(name, model, out)) for name in CONTESTANTS}
+        played = asyncio.run(rounds(urls, number))
+    measured = {name: figures(mine) for name, mine in played.items()}
+    compared = ratios(played)
+    told = f"\n{model.name}, {number} rounds\n\n{table(measured, compared)}"
+    print(told, flush=True)
+    with (out / "tables.md").open("a") as tables:
+        tables.write(f"{told}\n")
+    return {
+        name: {
+            **measured[name],
+            "ratios": {key: asdict(value) for key, value in compared[name].items()},
+        }
+        for name in played
+    }
+
+
+def main() -> None:
+    """Runs all of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=12, help="of each model (default: 12)")
+    parser.add_argument("--out", type=Path, default=Path("build/bench-engine"))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "tables.md").unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        models = [DEMO_LARGE, slow_model(Path(folder) / "slow")]
+        results = {model.name: measure(model, arguments.rounds, arguments.out) for model in models}
+    print(
+        json.dumps(
+            {
+                "benchmark": "engine",
+                "cores": os.cpu_count(),
+                "rounds": arguments.rounds,
+                "goals": GOALS,
+                "results": results,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

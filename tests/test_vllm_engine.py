@@ -1,0 +1,261 @@
+"""Promise: a vLLM engine inside Ray Serve is a model like any other, over HTTP too."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from contextlib import aclosing, suppress
+from typing import Any
+
+import httpx
+import jsonschema
+import psutil
+import pytest
+from backends_under_test import BACKENDS
+from engine_fixtures import ADAPTER, CALL, NAME, RECITED, SAID, THOUGHT, TOOL, Engines
+from serve_fixtures import in_repository
+
+from deployments.contract import Backend, ChatRequest, merge
+from ops.demo.questions import read_questions
+
+SUM, WEATHER = RECITED
+
+
+def ask(content: str, **fields: Any) -> dict[str, Any]:
+    """The body of a greedy request."""
+    messages = [{"role": "user", "content": content}]
+    return {"model": NAME, "messages": messages, "temperature": 0.0, "max_tokens": 100, **fields}
+
+
+def chat(engines: Engines, body: dict[str, Any]) -> httpx.Response:
+    return httpx.post(f"{engines.url}/v1/chat/completions", json=body, timeout=120)
+
+
+def text(engines: Engines, body: dict[str, Any]) -> str:
+    reply = chat(engines, body)
+    assert reply.status_code == 200, reply.text
+    return str(reply.json()["choices"][0]["message"]["content"])
+
+
+# --- the same model, whoever runs it ---
+
+
+async def test_the_same_text_comes_from_transformers_a_vllm_server_and_this_engine(
+    request: pytest.FixtureRequest,
+) -> None:
+    questions = read_questions(in_repository("ops/demo/questions.jsonl"))
+    chosen = [question.question for question in questions[:: len(questions) // 50]][:50]
+    texts = {}
+    for kind in ("huggingface", "endpoint", "engine"):
+        backend = BACKENDS[kind](request)
+        texts[kind] = [await answer_of(backend, question) for question in chosen]
+        await backend.aclose()
+    assert texts["engine"] == texts["endpoint"]
+    assert texts["engine"] == texts["huggingface"]
+
+
+async def answer_of(backend: Backend, question: str) -> str:
+    request = ChatRequest.model_validate(ask(question))
+    async with aclosing(backend.chat(request)) as chunks:
+        return merge([chunk async for chunk in chunks]).text
+
+
+# --- what the engine itself understands of an answer ---
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_reasoning_comes_apart_from_the_text(engines: Engines, stream: bool) -> None:
+    message = said(engines, ask(SUM, model="reciting", stream=stream))
+    assert (message["reasoning_content"], message["content"]) == (THOUGHT, SAID)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_call_that_the_model_writes_by_itself_is_read(engines: Engines, stream: bool) -> None:
+    message = said(engines, ask(WEATHER, model="reciting", stream=stream, tools=[TOOL]))
+    (call,) = message["tool_calls"]
+    assert call["function"]["name"] == CALL["name"]
+    assert json.loads(call["function"]["arguments"]) == CALL["arguments"]
+
+
+def said(engines: Engines, body: dict[str, Any]) -> dict[str, Any]:
+    """The message of an answer, whole or put together by OpenAI's client."""
+    client = engines.client()
+    if not body["stream"]:
+        return client.chat.completions.create(**body).choices[0].message.model_dump()
+    parts: dict[str, Any] = {"content": "", "reasoning_content": "", "tool_calls": []}
+    for event in client.chat.completions.create(**body):
+        delta = event.choices[0].delta.model_dump()
+        parts["content"] += delta.get("content") or ""
+        parts["reasoning_content"] += delta.get("reasoning_content") or ""
+        for call in delta.get("tool_calls") or ():
+            if call["id"]:
+                parts["tool_calls"].append(call)
+            else:
+                arguments = call["function"]["arguments"]
+                parts["tool_calls"][call["index"]]["function"]["arguments"] += arguments
+    return parts
+
+
+ORDER: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "customer": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "minLength": 1, "maxLength": 8},
+                "tier": {"enum": ["basic", "gold"]},
+            },
+            "required": ["name", "tier"],
+            "additionalProperties": False,
+        },
+        "items": {
+            "type": "array",
+            "minItems": 2,
+            "maxItems": 3,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "sku": {"type": "string", "pattern": "^[A-Z]{2}[0-9]{2}$"},
+                    "count": {"type": "integer", "minimum": 1, "maximum": 9},
+                    "tags": {
+                        "type": "array",
+                        "items": {"enum": ["new", "old"]},
+                        "minItems": 1,
+                        "maxItems": 2,
+                    },
+                },
+                "required": ["sku", "count", "tags"],
+                "additionalProperties": False,
+            },
+        },
+        "paid": {"type": "boolean"},
+    },
+    "required": ["customer", "items", "paid"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_nested_objects_enums_and_arrays_keep_to_their_schema(
+    engines: Engines, stream: bool
+) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "order", "schema": ORDER}}
+    body = ask("An order, please.", stream=stream, response_format=form, max_tokens=600)
+    jsonschema.validate(json.loads(said(engines, body)["content"]), ORDER)
+
+
+# --- adapters ---
+
+
+def test_an_adapter_answers_by_its_own_name(engines: Engines) -> None:
+    plain, adapted = text(engines, ask(SUM)), text(engines, ask(SUM, model=ADAPTER))
+    assert plain == "42"
+    assert adapted != plain
+
+
+def test_an_adapter_that_changes_nothing_answers_as_its_model(engines: Engines) -> None:
+    for question in ("What is the capital of Germany?", SUM, "Sort 52, 31, 90."):
+        plain = text(engines, ask(question))
+        assert text(engines, ask(question, model=f"{NAME}:same")) == plain
+
+
+def test_adapters_are_listed_under_their_model(engines: Engines) -> None:
+    listed = engines.client().models.list().data
+    parents = {model.id: (model.model_extra or {}).get("parent") for model in listed}
+    assert parents[ADAPTER] == NAME
+    assert parents[NAME] is None
+
+
+def test_an_adapter_answers_only_who_asks_for_it(engines: Engines) -> None:
+    by_turn = {chat(engines, ask(SUM, model="auto")).json()["model"] for _ in range(6)}
+    assert by_turn == {NAME, "reciting"}
+    chosen = chat(engines, ask(SUM, model="auto", models=[ADAPTER]))
+    assert chosen.headers["x-router-model"] == ADAPTER
+
+
+def test_an_adapter_that_is_not_there_is_no_model(engines: Engines) -> None:
+    reply = chat(engines, ask(SUM, model=f"{NAME}:nothing"))
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found")
+
+
+# --- who leaves, and what breaks ---
+
+LONG = {
+    "type": "json_schema",
+    "json_schema": {"name": "long", "schema": {"type": "string", "minLength": 1900}},
+}
+
+
+def long(stream: bool) -> dict[str, Any]:
+    """The body of a request that is answered for many seconds."""
+    return ask("Go on.", response_format=LONG, max_tokens=2000, stream=stream)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_an_answer_whose_client_leaves_is_stopped_in_the_engine(
+    engines: Engines, stream: bool
+) -> None:
+    async with httpx.AsyncClient(base_url=engines.url, timeout=120) as client:
+        reading = asyncio.create_task(outcome(client, long(stream)))
+        await until(lambda: engines.running_requests(NAME) == 1, 60)
+        reading.cancel()
+        await asyncio.wait([reading])
+
+        def idle() -> bool:
+            # The gauge moves with the engine's steps: a short answer has it say how it stands.
+            return bool(text(engines, ask(SUM))) and engines.running_requests(NAME) == 0
+
+        await until(idle, 5)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("victim", ["ray::ServeReplica:engines:engine", "VLLM::EngineCore"])
+async def test_what_is_killed_is_replaced_and_leaves_no_request_hanging(
+    engines: Engines, victim: str
+) -> None:
+    (replica,) = (p for p in psutil.process_iter() if REPLICA in " ".join(cmdline(p)))
+    family = [replica, *replica.children(recursive=True)]
+    async with httpx.AsyncClient(base_url=engines.url, timeout=120) as client:
+        requests = [asyncio.create_task(outcome(client, long(n % 2 == 0))) for n in range(6)]
+        await until(lambda: engines.running_requests(NAME) >= 1, 60)
+        (killed,) = (process for process in family if victim in " ".join(cmdline(process)))
+        killed.kill()
+        outcomes = await asyncio.gather(*requests)
+    assert set(outcomes) <= {"an answer", "an error"}
+    assert "an error" in outcomes
+    await until(lambda: not any(process.is_running() for process in family), 120)
+    await until(lambda: chat(engines, ask(SUM)).status_code == 200, 240)
+    assert text(engines, ask(SUM)) == "42"
+
+
+REPLICA = "ray::ServeReplica:engines:engine"
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+async def outcome(client: httpx.AsyncClient, body: dict[str, Any]) -> str:
+    """How a request ended for its caller: OpenAI's way in any case."""
+    async with client.stream("POST", "/v1/chat/completions", json=body) as reply:
+        content = (await reply.aread()).decode()
+    if reply.status_code != 200:
+        assert json.loads(content)["error"]["message"]
+        return "an error"
+    if not body["stream"]:
+        assert json.loads(content)["choices"][0]["finish_reason"]
+        return "an answer"
+    last = content.strip().split("\n\n")[-1]
+    if last == "data: [DONE]":
+        return "an answer"
+    return "an error" if last.startswith('data: {"error"') else f"a stream cut off at {last}"
+
+
+async def until(holds: Callable[[], bool], seconds: float) -> None:
+    """Waits for something to hold."""
+    deadline = time.monotonic() + seconds
+    while not await asyncio.to_thread(holds):
+        assert time.monotonic() < deadline, "it never came to hold"
+        await asyncio.sleep(0.1)
