@@ -1,11 +1,11 @@
-# make run | test | lint | demo-eval | bench-routing | bench-store: each makes what it needs; a second run starts at once.
+# make run | test | lint | demo-eval | bench-routing | bench-store | bench-engine: each makes what it needs; a second run starts at once.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint ops/constraints.txt
 
-.PHONY: run test lint demo-eval bench-routing bench-store format clean
+.PHONY: run test lint demo-eval bench-routing bench-store bench-engine format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(CONFIG),--config $(CONFIG))
@@ -30,6 +30,10 @@ bench-routing: .venv/.tested
 bench-store: .venv/.tested
 	$(PIP) chromadb
 	$(BIN)/python -m ops.bench.store --out build/bench-store $(if $(MOST),--most $(MOST))
+
+# Streaming beside vLLM's own server and Ray's own application, on an otherwise idle machine
+bench-engine: .venv/.tested
+	$(BIN)/python -m ops.bench.engine --out build/bench-engine
 
 format: .venv/.tested
 	$(BIN)/ruff check --fix .

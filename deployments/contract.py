@@ -321,7 +321,7 @@ def _join(first: ToolCallDelta, more: ToolCallDelta) -> ToolCallDelta:
 
 
 class Backend(Protocol):
-    """A model that answers. A plain class: Ray is put on in `deployments/replica.py` alone.
+    """A model that answers. A plain class: Ray is put on in `deployments/deploy.py`.
 
     The constructor takes the model's config, wakes the heavy libraries and raises what must keep
     a wrong config from serving. All methods run on one event loop.

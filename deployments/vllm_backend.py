@@ -1,6 +1,7 @@
 """Answers by a vLLM engine in this process, as Ray's `LLMServer` gives it."""
 
 import json
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -21,6 +22,8 @@ from deployments.tool_names import ToolNames
 # What `LLMServer.chat` gives for a streamed request: lists of server-sent events, or of one error.
 Items = AsyncGenerator[list[Any], None]
 Chat = Callable[[ChatCompletionRequest], Awaitable[Items]]
+
+logger = logging.getLogger("ray.serve")
 
 _DATA, _END, _ERROR = "data: ", "[DONE]", '{"error"'
 
@@ -70,7 +73,7 @@ class VLLMBackend:
         # An id of our own making: the caller's may come twice, which the engine takes ill.
         asked = body(request, names, model=request.model) | {"request_id": uuid4().hex}
         try:
-            return ChatCompletionRequest.model_validate(asked)
+            return ChatCompletionRequest(**asked)
         except ValidationError as error:
             fault = error.errors(include_url=False, include_input=False)[0]
             at = ".".join(str(part) for part in fault["loc"]) or None
@@ -81,8 +84,9 @@ class VLLMBackend:
         if isinstance(error, TimeoutError):
             return explain(DeadlineExceeded, name)
         if not isinstance(error, _EngineError):
-            # Whatever else it raises: another replica, or this one replaced, may answer.
-            return explain(ProviderError, name, reason)
+            # Its process has gone, say: this replica will be replaced, another may answer.
+            logger.error("the engine of model '%s' failed", name, exc_info=error)
+            return ProviderError(f"the engine of model '{name}' failed; its replica's log says why")
         kind = by_status(error.status)
         if kind is InvalidRequest:
             kind = refusal(None, error.param, reason)

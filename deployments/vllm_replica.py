@@ -60,9 +60,10 @@ def deploy_engine(config: EngineConfig, options: dict[str, Any]) -> Application:
             near = difflib.get_close_matches(key, _ARGUMENTS, 1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             raise ValueError(f"engine.{key}: vLLM has no such argument{hint}")
+    options = {**options, "health_check_period_s": _HEALTH_CHECK_PERIOD_S}
     if "autoscaling_config" not in options:
         # Else Ray's default for LLMs autoscales towards a thousand million requests a replica.
-        options = {**options, "num_replicas": 1}
+        options["num_replicas"] = 1
     return build_llm_deployment(
         llm_config(config),
         deployment_cls=VLLMReplica,
@@ -95,6 +96,9 @@ def llm_config(config: EngineConfig) -> LLMConfig:
         experimental_configs={"stream_batching_interval_ms": 0},
     )
 
+
+# A replica whose engine has died fails what it is given until three checks have said so.
+_HEALTH_CHECK_PERIOD_S = 2.0
 
 # Every adapter in use at once takes memory of the GPU; more of them take turns.
 _MOST_ADAPTERS_AT_ONCE = 4

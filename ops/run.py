@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import ray
@@ -86,10 +86,10 @@ def _built(config: dict[str, Any]) -> Application:
 
 
 def _wait_until_ready(url: str) -> None:
-    """Waits for all models; what Ray Serve says of them meanwhile is printed.
+    """Waits for all models, and prints what Ray Serve says of them meanwhile.
 
     Raises:
-        SystemExit: one can't start, or has no room here; the message says why.
+        SystemExit: one can't start, or there is no room for it; what is printed says why.
     """
     began = had_room = time.monotonic()
     told: set[str] = set()
@@ -105,14 +105,20 @@ def _wait_until_ready(url: str) -> None:
         if not missing:
             had_room = now
         if application.status == "DEPLOY_FAILED" or now - had_room > _ROOM_S:
-            sys.exit("\n".join(["the start failed", *_lines(said | missing)]))
+            _give_up("the start failed", said | missing)
         if now - began > _STARTUP_S:
-            sys.exit("\n".join([f"not ready after {_STARTUP_S} s", *_lines(said | missing)]))
+            _give_up(f"not ready after {_STARTUP_S} s", said | missing)
         for line in _lines(said):
             if line not in told:
                 print(line, flush=True)
                 told.add(line)
         time.sleep(0.5)
+
+
+def _give_up(what: str, reasons: Mapping[str, str]) -> NoReturn:
+    # At once, since to stop what waits for room takes Ray Serve half a minute.
+    print(what, *_lines(reasons), sep="\n", file=sys.stderr, flush=True)
+    sys.exit(1)
 
 
 def _lines(reasons: Mapping[str, str]) -> list[str]:

@@ -5,8 +5,11 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import dropwhile
+from textwrap import shorten
 
 from ray import serve as rayserve
+from ray.serve._private.common import ReplicaState
 from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview
 
 from deployments.config import ModelConfig
@@ -18,6 +21,9 @@ _PERIOD_S = 1.0
 _PATIENCE_S = 10.0
 _REST_S, _LONGEST_REST_S = 1.0, 30.0
 _FAILED = ("UNHEALTHY", "DEPLOY_FAILED")
+# How the lines of a traceback begin, and how many characters of an error are enough.
+_FRAME, _CODE = '  File "', "    "
+_LONGEST_MESSAGE = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ class Availability:
         if application is None:
             return {}
         why = messages(application)
-        if any(d.replica_states.get("STARTING") for d in application.deployments.values()):
+        if any(ReplicaState.STARTING in d.replica_states for d in application.deployments.values()):
             why |= shortages(name)
         return {
             model: _state(config, application.deployments.get(deployment), why.get(deployment, ""))
@@ -88,18 +94,27 @@ class Availability:
 
 
 def messages(application: ApplicationStatusOverview) -> dict[str, str]:
-    """What Ray Serve says of deployments; of a traceback, the line that says why."""
+    """What Ray Serve says of deployments, each in one line."""
     return {
-        name: lines[-1]
+        name: _one_line(deployment.message)
         for name, deployment in application.deployments.items()
-        if (lines := deployment.message.strip().splitlines())
+        if deployment.message.strip()
     }
+
+
+def _one_line(message: str) -> str:
+    """Of a traceback the error that it ends with, which may be of several lines itself."""
+    lines = message.splitlines()
+    frames = [number for number, line in enumerate(lines) if line.startswith(_FRAME)]
+    if frames:
+        lines = list(dropwhile(lambda line: line.startswith(_CODE), lines[frames[-1] + 1 :]))
+    return shorten(" ".join(lines), _LONGEST_MESSAGE, placeholder=" …")
 
 
 def _state(model: ModelConfig, deployment: DeploymentStatusOverview | None, why: str) -> ModelState:
     if deployment is None:
         return ModelState(available=False, status="NOT_STARTED", replicas=0, message="")
-    replicas = deployment.replica_states.get("RUNNING", 0)
+    replicas = deployment.replica_states.get(ReplicaState.RUNNING, 0)
     # A model that is allowed to sleep wakes by being asked.
     asleep = model.autoscaling is not None and model.autoscaling.min_replicas == 0
     return ModelState(

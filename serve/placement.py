@@ -25,7 +25,8 @@ def shortages(application: str) -> dict[str, str]:
     }
     if not waiting:
         return {}
-    total, free = ray.cluster_resources(), ray.available_resources()
+    total = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    free = ray.available_resources()  # type: ignore[no-untyped-call]
     return {name: shortage(bundles, total, free) for name, bundles in waiting.items()}
 
 

@@ -8,8 +8,6 @@ from ray.llm._internal.serve.core.engine.protocol import LLMEngine
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
-ANSWER = "as if by GPUs"
-
 
 class Engine(LLMEngine):
     """Stands in Ray's server where vLLM's engine does, and streams what that one would."""
@@ -26,7 +24,9 @@ class Engine(LLMEngine):
         """vLLM's events of a streamed answer."""
         usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
         yield self._event([{"index": 0, "delta": {"role": "assistant", "content": ""}}])
-        yield self._event([{"index": 0, "delta": {"content": ANSWER}, "finish_reason": "stop"}])
+        yield self._event(
+            [{"index": 0, "delta": {"content": f"{self._model} is here"}, "finish_reason": "stop"}]
+        )
         yield self._event([], usage=usage)
         yield "data: [DONE]\n\n"
 

@@ -1,71 +1,81 @@
-"""A Ray cluster of several nodes with GPUs that aren't there, the application on it: a program.
+"""A program: the application on a Ray of several nodes, whose GPUs are not there but counted.
 
-Its argument is JSON: `port`, `nodes` (by name, what `Cluster.add_node` takes) and `models`. It then
-answers each line of its input by one line of JSON, and ends with everything that it started when
-its input does: also when whoever started it is killed.
+Its argument is JSON: `port`, `models`, and `nodes`, by name what `Cluster.add_node` takes. Each
+line of its input holds more nodes, or none, and is answered by a line of what `look` gives. It ends
+with everything that it started when its input does: also when whoever started it is killed.
 """
 
 import json
 import os
 import sys
 import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import serve as rayserve
 from ray.cluster_utils import Cluster
+from ray.serve._private.common import ReplicaID
+from ray.util import placement_group_table
 
 from serve.app import build
+
+HERE = Path(__file__).parent
 
 
 def main() -> None:
     """`python fake_gpu_cluster.py JSON`."""
     given = json.loads(sys.argv[1])
-    # Whatever else is written, by libraries or by Ray, is none of our answers.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    here = os.path.dirname(__file__)
+    # What libraries print is none of our answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     os.environ |= {
+        "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}",
         "RAYLLM_VLLM_ENGINE_CLS": "fake_engine.Engine",
-        "PYTHONPATH": os.pathsep.join([here, os.path.dirname(here)]),
+        "RAY_SERVE_SLOW_STARTUP_WARNING_S": "3",
+        "RAY_SERVE_SLOW_STARTUP_WARNING_PERIOD_S": "3",
     }
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:
         head = {"num_cpus": 4, "include_dashboard": False, "temp_dir": folder}
         cluster = Cluster(initialize_head=True, head_node_args=head)
+        names: dict[str, str] = {}
         try:
-            names = {cluster.head_node.node_id: "head"}
-
-            def add(nodes: dict[str, Any]) -> None:
-                for name, node in nodes.items():
-                    names[cluster.add_node(**node).node_id] = name
-
-            add(given["nodes"])
+            _add(cluster, given["nodes"], names)
+            # Before `build`: what places an engine asks Ray, which would start by itself, otherwise.
             ray.init(cluster.address, log_to_driver=False)
             http = {"host": "127.0.0.1", "port": given["port"]}
             rayserve.start(proxy_location="HeadOnly", http_options=http)
-            app = build({"llms": {"models": given["models"]}})
-            rayserve.run_many([rayserve.RunTarget(app)], wait_for_applications_running=False)
+            app = rayserve.RunTarget(build({"llms": {"models": given["models"]}}))
+            rayserve.run_many([app], wait_for_applications_running=False)
             for line in sys.stdin:
-                if nodes := json.loads(line):
-                    add(nodes)
+                _add(cluster, json.loads(line), names)
                 print(json.dumps(look(names)), file=answers, flush=True)
         finally:
             ray.shutdown()
             cluster.shutdown()
 
 
-def look(names: dict[str, str]) -> dict[str, Any]:
-    """What Ray Serve says of the deployments, and where Ray has placed their replicas."""
+def _add(cluster: Cluster, nodes: Mapping[str, Any], names: dict[str, str]) -> None:
+    for name, node in nodes.items():
+        names[cluster.add_node(**node).node_id] = name
+
+
+def look(names: Mapping[str, str]) -> dict[str, Any]:
+    """Of each deployment Ray Serve's `messages`, and `placed`: of each replica that has its
+    placement group, the bundles on each node."""
     (app,) = rayserve.status().applications.values()
-    groups = ray.util.placement_group_table().values()
-    return {
-        "status": {
-            name: [deployment.status, deployment.message]
-            for name, deployment in app.deployments.items()
-        },
-        "groups": list(groups),
-        "names": names,
-    }
+    placed = defaultdict(list)
+    for group in placement_group_table().values():
+        if group["state"] == "CREATED":
+            bundles = defaultdict(list)
+            for index, node in group["bundles_to_node_id"].items():
+                bundles[names[node]].append(group["bundles"][index])
+            replica = ReplicaID.from_full_id_str(group["name"])
+            placed[replica.deployment_id.name].append(bundles)
+    messages = {name: deployment.message for name, deployment in app.deployments.items()}
+    return {"messages": messages, "placed": placed}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -49,15 +50,16 @@ class Server:
     def wait_until(self, status: str, patience_s: float = 60) -> None:
         """Waits for /health/ready to say `status`."""
         deadline = time.monotonic() + patience_s
-        while (health := self._health()) != status:
+        while (health := self.health()).get("status") != status:
             assert time.monotonic() < deadline, health
             time.sleep(0.2)
 
-    def _health(self) -> str:
+    def health(self) -> dict[str, Any]:
+        """What /health/ready says, if it says anything."""
         try:
-            return str(httpx.get(f"{self.url}/health/ready", timeout=10).json()["status"])
+            return dict(httpx.get(f"{self.url}/health/ready", timeout=10).json())
         except (httpx.HTTPError, ValueError) as error:
-            return f"no answer: {error}"
+            return {"error": str(error)}
 
 
 @pytest.fixture(scope="session")

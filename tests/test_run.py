@@ -75,6 +75,27 @@ def test_a_model_that_cannot_start_is_told_and_ends_it(tmp_path: Path) -> None:
     assert "m: ValueError: model 'm'" in output
 
 
+def test_models_that_this_machine_has_no_room_for_are_told_and_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_SERVE_SLOW_STARTUP_WARNING_S", "RAY_SERVE_SLOW_STARTUP_WARNING_PERIOD_S"):
+        monkeypatch.setenv(name, "1")
+    models = [
+        {"name": "engine", "backend": "vllm", "model": "nobody/none", "gpus": 64},
+        {"name": "torch", "backend": "huggingface", "model": "./none", "gpus": 64},
+    ]
+    config = tmp_path / "large.yaml"
+    config.write_text(json.dumps({"llms": {"models": models}}))
+    program = start("--port", str(free_port()), "--config", str(config))
+    output, _ = program.communicate(timeout=240)
+    assert program.returncode == 1
+    meanwhile, _, end = output.partition("the start failed")
+    assert "torch: Deployment 'torch'" in meanwhile
+    assert '"GPU": 64.0' in meanwhile
+    assert "engine: no room for a replica, which needs CPU 1" in end
+    assert "GPU 64, of which the cluster has " in end
+
+
 def test_serve_run_serves_a_serve_config(tmp_path: Path) -> None:
     """Ray Serve's own command, as the README has it, on a free port."""
     port = free_port()

@@ -33,13 +33,14 @@ def chat(engines: Engines, body: dict[str, Any]) -> httpx.Response:
 
 def text(engines: Engines, body: dict[str, Any]) -> str:
     reply = chat(engines, body)
-    assert reply.status_code == 200, reply.text
+    assert reply.status_code == 200, (reply.text, engines.health())
     return str(reply.json()["choices"][0]["message"]["content"])
 
 
 # --- the same model, whoever runs it ---
 
 
+@pytest.mark.timeout(900)  # the first to ask for both engines
 async def test_the_same_text_comes_from_transformers_a_vllm_server_and_this_engine(
     request: pytest.FixtureRequest,
 ) -> None:
@@ -48,7 +49,7 @@ async def test_the_same_text_comes_from_transformers_a_vllm_server_and_this_engi
     texts = {}
     for kind in ("huggingface", "endpoint", "engine"):
         backend = BACKENDS[kind](request)
-        texts[kind] = [await answer_of(backend, question) for question in chosen]
+        texts[kind] = await asyncio.gather(*(answer_of(backend, question) for question in chosen))
         await backend.aclose()
     assert texts["engine"] == texts["endpoint"]
     assert texts["engine"] == texts["huggingface"]

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import httpx
 import numpy as np
 
 DEMO_LARGE = Path(__file__).parents[1] / "demo" / "models" / "demo-large"
@@ -37,12 +38,13 @@ GOALS = {"ttft": 1.10, "tokens_per_s": 0.95}
 
 # An answer is `TOKENS` letters of a token each. At once, prompts are short: their reading costs
 # all contestants the same.
-TOKENS, AT_ONCE = 64, 16
+TOKENS, AT_ONCE = 96, 16
 LONG_PROMPT, SHORT_PROMPT = 300, 32
 WARM_UP = 2  # rounds
-ALONE = 3  # requests, one after the other, of a round
+ALONE = 2  # requests, one after the other, of a round
 RESAMPLES = 2000
 
+_PATH, _JSON = "/v1/chat/completions", {"content-type": "application/json"}
 _START_S = 300
 _MODEL = "bench"
 _ENGINE = {"max_model_len": 2048, "max_num_seqs": 32, "enforce_eager": True}
@@ -106,14 +108,43 @@ CONTESTANTS = {
 }
 
 
+@dataclass(frozen=True)
+class Server:
+    """A contestant's processes, of which `process` is the first."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def wait(self) -> None:
+        """Returns when it answers.
+
+        Raises:
+            SystemExit: it does not.
+        """
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                answer = httpx.post(
+                    f"{self.url}{_PATH}", content=body("hello"), headers=_JSON, timeout=60
+                )
+                if answer.status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(1)
+        sys.exit(f"it does not start; why is in {self.log}")
+
+
 @contextmanager
-def started(name: str, model: Path, logs: Path) -> Iterator[str]:
-    """A contestant's processes; gives the URL, at which it may not answer yet."""
+def started(name: str, model: Path, logs: Path) -> Iterator[Server]:
+    """A contestant, which may not answer yet."""
     contestant = CONTESTANTS[name]
     port = _free_port()
     log = logs / f"{model.name}, {name}.log"
     # Short, for Ray makes sockets in it.
-    with tempfile.TemporaryDirectory(prefix="ray-") as folder, log.open("wb") as output:
+    temporary = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
+    with temporary as folder, log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, *contestant.command(model, port, Path(folder))],
             env={
@@ -129,7 +160,7 @@ def started(name: str, model: Path, logs: Path) -> Iterator[str]:
             start_new_session=True,
         )
         try:
-            yield f"http://127.0.0.1:{port}"
+            yield Server(f"http://127.0.0.1:{port}", process, log)
         finally:
             _end(process)
 
@@ -142,7 +173,7 @@ def _free_port() -> int:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    process.send_signal(signal.SIGINT)
+    process.terminate()
     try:
         process.wait(60)
     except subprocess.TimeoutExpired:
@@ -162,8 +193,9 @@ class Answer:
 
     @property
     def time_per_token(self) -> float:
-        """Seconds, after the first arrival."""
-        return (self.at[-1] - self.at[0]) / sum(self.tokens[1:])
+        """Seconds from the first token to the last, for each one between; what arrives in one
+        piece counts as come at once, so that a late first token makes this one small."""
+        return (self.at[-1] - self.at[0]) / (TOKENS - 1)
 
 
 Arrival = tuple[float, bytes]
@@ -213,13 +245,10 @@ async def ask(session: aiohttp.ClientSession, prompt: str) -> list[Arrival]:
     """What arrives, and when. It is read afterwards, for that would slow the rest down."""
     data = body(prompt)
     began = time.perf_counter()
-    async with session.post("/v1/chat/completions", data=data, headers=_JSON) as response:
+    async with session.post(_PATH, data=data, headers=_JSON) as response:
         return [
             (time.perf_counter() - began, arrived) async for arrived in response.content.iter_any()
         ]
-
-
-_JSON = {"content-type": "application/json"}
 
 
 @dataclass(frozen=True)
@@ -247,25 +276,6 @@ async def play(session: aiohttp.ClientSession, seed: int) -> Round:
     return Round([read(arrivals) for arrivals in alone], written / seconds)
 
 
-async def ready(session: aiohttp.ClientSession) -> None:
-    """Waits until a contestant answers."""
-    deadline = time.monotonic() + _START_S
-    while True:
-        try:
-            async with session.post(
-                "/v1/chat/completions", data=body("hello"), headers=_JSON
-            ) as response:
-                if response.status == 200:
-                    await response.read()
-                    return
-                reason = await response.text()
-        except aiohttp.ClientError as error:
-            reason = str(error)
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not ready after {_START_S} s: {reason}")
-        await asyncio.sleep(1)
-
-
 async def rounds(urls: Mapping[str, str], number: int) -> dict[str, list[Round]]:
     """Rounds in which all contestants are asked in turn."""
     played: dict[str, list[Round]] = {name: [] for name in urls}
@@ -275,7 +285,6 @@ async def rounds(urls: Mapping[str, str], number: int) -> dict[str, list[Round]]
             name: await stack.enter_async_context(aiohttp.ClientSession(url))
             for name, url in urls.items()
         }
-        await asyncio.gather(*(ready(session) for session in sessions.values()))
         for seed in range(-WARM_UP, number):
             for name in order.sample(list(urls), len(urls)):
                 one = await play(sessions[name], seed)
@@ -322,6 +331,7 @@ def figures(played: Sequence[Round]) -> Figures:
         "ttft_ms": 1e3 * float(np.median(first)),
         "ttft_p90_ms": 1e3 * float(np.percentile(first, 90)),
         "time_per_token_ms": 1e3 * float(np.median(pace)),
+        "answer_ms": 1e3 * float(np.median([answer.at[-1] for answer in answers])),
         "gap_p99_ms": 1e3 * float(np.percentile(gaps, 99)),
         "tokens_per_arrival": TOKENS * len(answers) / sum(len(answer.at) for answer in answers),
         "tokens_per_s": float(np.median([one.tokens_per_s for one in played])),
@@ -332,6 +342,7 @@ def figures(played: Sequence[Round]) -> Figures:
 MEASURES: Mapping[str, Callable[[Round], float]] = {
     "ttft": lambda one: float(np.median([answer.at[0] for answer in one.alone])),
     "time_per_token": lambda one: float(np.median([a.time_per_token for a in one.alone])),
+    "answer": lambda one: float(np.median([answer.at[-1] for answer in one.alone])),
     "tokens_per_s": lambda one: one.tokens_per_s,
 }
 
@@ -380,7 +391,10 @@ def table(measured: Mapping[str, Figures], compared: Mapping[str, Mapping[str, R
 def measure(model: Path, number: int, out: Path) -> dict[str, Any]:
     """All contestants with one model."""
     with ExitStack() as stack:
-        urls = {name: stack.enter_context(started(name, model, out)) for name in CONTESTANTS}
+        servers = {name: stack.enter_context(started(name, model, out)) for name in CONTESTANTS}
+        for server in servers.values():
+            server.wait()
+        urls = {name: server.url for name, server in servers.items()}
         played = asyncio.run(rounds(urls, number))
     measured = {name: figures(mine) for name, mine in played.items()}
     compared = ratios(played)
@@ -400,9 +414,11 @@ def measure(model: Path, number: int, out: Path) -> dict[str, Any]:
 def main() -> None:
     """Runs all of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=12, help="of each model (default: 12)")
+    parser.add_argument("--rounds", type=int, default=10, help="of each model (default: 10)")
     parser.add_argument("--out", type=Path, default=Path("build/bench-engine"))
     arguments = parser.parse_args()
+    # A supervisor's way to end it does as Ctrl-C does: nothing stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "tables.md").unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:

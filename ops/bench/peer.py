@@ -15,11 +15,12 @@ from ray import serve as rayserve
 
 
 def main() -> None:
-    """Serves until Ctrl-C."""
+    """Serves until it is interrupted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Its ingress and its engine reserve more than a small machine has, and than they use.
     ray.init(address="local", num_cpus=8, include_dashboard=False)
     try:
