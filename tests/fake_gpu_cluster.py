@@ -43,7 +43,7 @@ def main() -> None:
         names: dict[str, str] = {}
         try:
             _add(cluster, given["nodes"], names)
-            # Before `build`: what places an engine asks Ray, which would start by itself, otherwise.
+            # Before `build`, which asks Ray for placing engines and would start one by itself.
             ray.init(cluster.address, log_to_driver=False)
             http = {"host": "127.0.0.1", "port": given["port"]}
             rayserve.start(proxy_location="HeadOnly", http_options=http)
