@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from ray.serve.config import AutoscalingConfig
 from ray.util.accelerators import accelerators
 
@@ -15,6 +15,9 @@ Capability = Literal["tools", "json", "images"]
 _LITELLM_NAMES = {"google": "gemini", "ollama": "ollama_chat"}
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+_LONGEST_NAME = 200
 
 
 class Autoscaling(AutoscalingConfig):
@@ -37,11 +40,9 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     DEFAULT_CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset({"tools", "json"})
-    # Whether a request for all models means this one, too.
-    IN_AUTO: ClassVar[bool] = True
 
     # It travels in headers, so it is printable ASCII.
-    name: Annotated[str, Field(max_length=200, pattern=r"^[!-~]([ -~]*[!-~])?$")]
+    name: Annotated[str, Field(max_length=_LONGEST_NAME, pattern=r"^[!-~]([ -~]*[!-~])?$")]
     backend: Annotated[str, Field(min_length=1)]
     model: str | None = None
     cost_per_input_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -65,6 +66,16 @@ class ModelConfig(BaseModel):
     def provider_model(self) -> str:
         """The model's name where it is served."""
         return self.model or self.name
+
+    @property
+    def window(self) -> int | None:
+        """Tokens that prompt and answer have together, as far as the configuration tells."""
+        return self.context_window
+
+    @property
+    def parent(self) -> str | None:
+        """The model that this one adapts, if it is an adapter."""
+        return None
 
     @property
     def abilities(self) -> frozenset[Capability]:
@@ -214,46 +225,64 @@ class EngineConfig(ModelConfig):
     """
 
     backend: Literal["vllm"]
-    gpus: Annotated[float, Field(ge=0)] | None = None
-    cpus: Annotated[float, Field(gt=0)] = 1
+    gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
     accelerator_type: str | None = None
-    engine: dict[str, Any] = {}
+    engine: Annotated[dict[str, Any], Field(validate_default=True)] = {}
     adapters: dict[Annotated[str, Field(pattern=r"^[!-9;-~]+$")], str] = {}
 
     @field_validator("accelerator_type")
     @classmethod
-    def _accelerator_is_known(cls, name: str | None) -> str | None:
+    def _accelerator_is_known(cls, name: str | None, info: ValidationInfo) -> str | None:
         if name is not None and name not in _ACCELERATORS:
             raise ValueError(f"unknown to Ray; it knows {', '.join(sorted(_ACCELERATORS))}")
+        if name is not None and info.data.get("gpus") == 0:
+            raise ValueError("an engine with `gpus: 0` runs on CPUs")
         return name
 
     @field_validator("engine")
     @classmethod
     def _engine_leaves_our_keys(cls, engine: dict[str, Any]) -> dict[str, Any]:
-        for key, instead in _NOT_THE_ENGINES.items():
-            if key in engine:
+        for key in engine:
+            if instead := _NOT_THE_ENGINES.get(
+                key.split("_parallel_")[0], _NOT_THE_ENGINES.get(key)
+            ):
                 raise ValueError(f"{key}: {instead}")
+        if isinstance(engine.get("hf_token"), str):
+            # The message must not repeat the value.
+            raise ValueError(
+                "hf_token: a token is not written into the config; put it into the "
+                "environment variable HF_TOKEN of the replicas"
+            )
         for key in _SIZES:
             size = engine.get(key, 1)
             if not isinstance(size, int) or isinstance(size, bool) or size < 1:
                 raise ValueError(f"{key}: not a whole number from 1 on")
         return engine
 
-    @model_validator(mode="after")
-    def _gpus_fit_the_engine(self) -> "EngineConfig":
-        if self.gpus is None or self.gpus == 0:
-            if self.accelerator_type is not None and self.gpus == 0:
-                raise ValueError("accelerator_type: an engine with `gpus: 0` runs on CPUs")
-            return self
-        workers = self.tensor_parallel_size * self.pipeline_parallel_size
-        if self.gpus < 1 and workers == 1:
-            return self
-        if self.gpus != workers:
+    @field_validator("adapters")
+    @classmethod
+    def _adapters_can_be_had(cls, adapters: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        for name, at in adapters.items():
+            if len(info.data.get("name", "")) + 1 + len(name) > _LONGEST_NAME:
+                raise ValueError(f"{name}: with the model's name over {_LONGEST_NAME} characters")
+            if "://" in at:
+                raise ValueError(f"{name}: vLLM takes a hub name or a folder, no URI")
+        return adapters
+
+    @field_validator("engine")
+    @classmethod
+    def _engine_fits_the_gpus(cls, engine: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        gpus, pipeline = info.data.get("gpus"), engine.get("pipeline_parallel_size", 1)
+        if not gpus or (gpus % pipeline == 0 and "tensor_parallel_size" not in engine):
+            return engine
+        workers = pipeline * engine.get("tensor_parallel_size", 1)
+        if gpus != workers and not (gpus < 1 and workers == 1):
             raise ValueError(
-                f"gpus: {self.gpus:g}, but `engine` has tensor_parallel_size × "
-                f"pipeline_parallel_size = {workers}; give one of the two, or make them agree"
+                f"tensor_parallel_size × pipeline_parallel_size is {workers}, but `gpus` {gpus:g}; "
+                "give one of the two, or make them agree"
             )
-        return self
+        return engine
 
     @property
     def tensor_parallel_size(self) -> int:
@@ -273,7 +302,17 @@ class EngineConfig(ModelConfig):
         model writes its calls."""
         if self.capabilities is not None:
             return self.capabilities
-        return frozenset({"json", "tools"} if self.engine.get("tool_call_parser") else {"json"})
+        reads = self.engine.get("tool_call_parser") and self.engine.get(
+            "enable_auto_tool_choice", True
+        )
+        return frozenset({"json", "tools"} if reads else {"json"})
+
+    @property
+    def window(self) -> int | None:
+        longest = self.engine.get("max_model_len")
+        # vLLM takes less than 1 for "find out".
+        known = longest if isinstance(longest, int) and longest > 0 else None
+        return self.context_window or known
 
     @property
     def ray_actor_options(self) -> dict[str, Any]:
@@ -285,13 +324,20 @@ class EngineConfig(ModelConfig):
         return [self, *(AdapterConfig.of(self, name) for name in self.adapters)]
 
 
-# Arguments of vLLM's that have a key of their own here, or no meaning in a replica.
+_RAYS = "it is Ray's to choose"
+# Arguments of vLLM's that have a key of their own here, or no meaning in a replica; of a kind of
+# parallelism, all.
 _NOT_THE_ENGINES = {
     "model": "give it as the model's own key `model`",
     "served_model_name": "it is the model's `name`",
     "lora_modules": "give them as the model's own key `adapters`",
-    "distributed_executor_backend": "it is Ray's to choose",
-    "data_parallel_size": "more replicas do that: give `autoscaling`",
+    "distributed_executor_backend": _RAYS,
+    "data": "more replicas do that: give `autoscaling`",
+    "prefill_context": "Ray places workers for tensor and pipeline parallelism alone",
+    "nnodes": _RAYS,
+    "node_rank": _RAYS,
+    "master_addr": _RAYS,
+    "master_port": _RAYS,
 }
 _SIZES = ("tensor_parallel_size", "pipeline_parallel_size")
 
@@ -302,9 +348,11 @@ class AdapterConfig(EngineConfig):
     It was trained for something of its own, so it answers only who asks for it.
     """
 
-    IN_AUTO: ClassVar[bool] = False
-
     base: str
+
+    @property
+    def parent(self) -> str | None:
+        return self.base
 
     @classmethod
     def of(cls, model: EngineConfig, adapter: str) -> "AdapterConfig":

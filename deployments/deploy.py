@@ -5,7 +5,8 @@ from typing import Any
 from ray import serve as rayserve
 from ray.serve.deployment import Application
 
-from deployments.config import EngineConfig, ModelConfig
+from deployments.config import ModelConfig
+from deployments.registry import KINDS, kind_of, named
 from deployments.replica import Replica
 
 # Seconds that a replica which is to go has for the answers that it is writing.
@@ -16,7 +17,7 @@ def deploy(config: ModelConfig, deployment_name: str) -> Application:
     """The Ray Serve application node for one model.
 
     Raises:
-        ValueError: the model can't be deployed as it is configured; the message says why.
+        ValueError: the model can't be deployed as it is configured; the message begins with a key.
     """
     options: dict[str, Any] = {
         "name": deployment_name,
@@ -31,20 +32,20 @@ def deploy(config: ModelConfig, deployment_name: str) -> Application:
             "target_ongoing_requests": max(1, config.max_ongoing_requests // 2),
             **config.autoscaling.model_dump(exclude_unset=True),
         }
-    if isinstance(config, EngineConfig):
-        return _deploy_engine(config, options)
+    if own := KINDS[kind_of(config)].deployment:
+        return _deploy_by(own, config, options)
     options["ray_actor_options"] = config.ray_actor_options
     return rayserve.deployment(**options)(Replica).bind(config)
 
 
-def _deploy_engine(config: EngineConfig, options: dict[str, Any]) -> Application:
+def _deploy_by(path: str, config: ModelConfig, options: dict[str, Any]) -> Application:
     try:
-        # Not on top: vLLM is heavy, and an extra.
-        from deployments.vllm_replica import deploy_engine
+        deployment = named(path)
     except ImportError as error:
         raise ValueError(
-            "a `vllm` model without `hostname` runs on this cluster, which needs the engine: "
-            f"pip install 'llm-cores-on-ray-serve[vllm]' (there is no {error.name}); or give the "
-            "`hostname` of a vLLM server"
+            f"backend: a {config.backend} model without `hostname` runs on this cluster, which "
+            f"needs the engine: pip install 'llm-cores-on-ray-serve[{config.backend}]' ({error}); "
+            "or give the `hostname` of a server"
         ) from error
-    return deploy_engine(config, options)
+    application: Application = deployment(config, options)
+    return application

@@ -17,18 +17,22 @@ from deployments.contract import Backend
 
 @dataclass(frozen=True)
 class Kind:
-    """One row of the registry. `backend` is "module:Class", imported inside the replica only."""
+    """One row of the registry.
+
+    `backend` is "module:Class", imported inside the replica only. A kind whose replicas are not
+    ours has `deployment` instead: "module:function", which makes it of a config and options.
+    """
 
     config: type[ModelConfig]
-    backend: str
+    backend: str = ""
+    deployment: str = ""
 
 
 KINDS: Mapping[str, Kind] = {
     "litellm": Kind(LiteLLMConfig, "deployments.litellm_backend:LiteLLMBackend"),
     "endpoint": Kind(EndpointConfig, "deployments.openai_backend:OpenAIBackend"),
     "huggingface": Kind(HuggingFaceConfig, "deployments.huggingface_backend:HuggingFaceBackend"),
-    # Its engine is Ray's: `deployments.vllm_replica` puts the two together.
-    "engine": Kind(EngineConfig, "deployments.vllm_backend:VLLMBackend"),
+    "engine": Kind(EngineConfig, deployment="deployments.vllm_replica:deploy_engine"),
 }
 
 # The values of the key `backend` that are not a provider of LiteLLM's.
@@ -53,6 +57,15 @@ def kind_of(raw: Any) -> str:
 
 def load(config: ModelConfig) -> Backend:
     """Makes the backend for a config: wakes its libraries, so call it inside the replica."""
-    module, name = KINDS[kind_of(config)].backend.split(":")
-    backend: Backend = getattr(import_module(module), name)(config)
+    backend: Backend = named(KINDS[kind_of(config)].backend)(config)
     return backend
+
+
+def named(path: str) -> Any:
+    """What "module:name" means; imports the module.
+
+    Raises:
+        ImportError: a library that it needs is not there.
+    """
+    module, name = path.split(":")
+    return getattr(import_module(module), name)

@@ -46,7 +46,6 @@ class VLLMBackend:
     def __init__(self, config: EngineConfig, chat: Chat) -> None:
         self._config = config
         self._chat = chat
-        self._context_window = config.context_window or config.engine.get("max_model_len")
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request` as a stream of chunks; its `model` is the model or an adapter."""
@@ -62,7 +61,7 @@ class VLLMBackend:
                         request,
                         names,
                         silence=self._config.timeout,
-                        context_window=self._context_window,
+                        context_window=self._config.window,
                     )
                 ) as chunks,
             ):

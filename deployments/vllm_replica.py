@@ -6,20 +6,25 @@ Source: https://docs.ray.io/en/latest/serve/llm/index.html
 import dataclasses
 import difflib
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+from ray.llm._internal.common.utils.download_utils import STREAMING_LOAD_FORMATS
 from ray.serve.deployment import Application
 from ray.serve.llm import LLMConfig, build_llm_deployment
 from ray.serve.llm.deployment import LLMServer
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.cli_args import BaseFrontendArgs
 from vllm.entrypoints.openai.models.protocol import LoRAModulePath
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
 
 from deployments.config import EngineConfig
 from deployments.contract import ChatRequest, Chunk
-from deployments.replica import answer
+from deployments.replica import Sender
 from deployments.vllm_backend import VLLMBackend
 
 
@@ -32,15 +37,15 @@ class VLLMReplica(LLMServer):
         # vLLM reports to its makers unless it is told not to.
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         await super().__init__(llm_config)
-        self._config = config
+        _refuse_another_model(llm_config)
+        self._sender = Sender(config.timeout)
         self._backend = VLLMBackend(config, super().chat)
 
     async def chat(  # type: ignore[override]
         self, request: ChatRequest
     ) -> AsyncGenerator[Chunk, None]:
-        """Answers `request`, in as few messages as may be; see `deployments.replica.answer`."""
-        chunks = self._backend.chat(request)
-        async with aclosing(answer(chunks, request, self._config.timeout)) as pieces:
+        """Answers `request`, in as few messages as may be; see `Sender`."""
+        async with aclosing(self._sender.send(self._backend.chat(request), request)) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -53,13 +58,15 @@ def deploy_engine(config: EngineConfig, options: dict[str, Any]) -> Application:
         options: of its deployment.
 
     Raises:
-        ValueError: vLLM has no argument of a name that `engine` gives.
+        ValueError: vLLM has no argument or parser of a name that `engine` gives, or Ray refuses the
+            whole.
     """
     for key in config.engine:
-        if key not in _ARGUMENTS:
-            near = difflib.get_close_matches(key, _ARGUMENTS, 1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise ValueError(f"engine.{key}: vLLM has no such argument{hint}")
+        _known("argument", key, _ARGUMENTS)
+    # vLLM itself would look these up only when the weights are loaded.
+    for key, (plugin, parsers) in _PARSERS.items():
+        if config.engine.get(key) and not config.engine.get(plugin):
+            _known(key, config.engine[key], parsers())
     options = {**options, "health_check_period_s": _HEALTH_CHECK_PERIOD_S}
     if "autoscaling_config" not in options:
         # Else Ray's default for LLMs autoscales towards a thousand million requests a replica.
@@ -72,9 +79,24 @@ def deploy_engine(config: EngineConfig, options: dict[str, Any]) -> Application:
     )
 
 
+def _known(what: str, name: str, names: Collection[str]) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, 1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"engine: vLLM has no {what} '{name}'{hint}")
+
+
 def llm_config(config: EngineConfig) -> LLMConfig:
-    """Ray's configuration for ours."""
+    """Ray's configuration for ours.
+
+    Raises:
+        ValueError: Ray refuses it.
+    """
     engine = dict(config.engine)
+    shared = config.gpus is not None and 0 < config.gpus < 1
+    if shared:
+        # Each takes its part of the GPU's memory, and leaves some.
+        engine.setdefault("gpu_memory_utilization", round(0.9 * (config.gpus or 0), 3))
     if config.tensor_parallel_size > 1:
         engine["tensor_parallel_size"] = config.tensor_parallel_size
     if "tool_call_parser" in engine:
@@ -86,15 +108,21 @@ def llm_config(config: EngineConfig) -> LLMConfig:
             LoRAModulePath(name=f"{config.name}:{name}", path=path)
             for name, path in config.adapters.items()
         ]
-    return LLMConfig(
-        model_loading_config={"model_id": config.name, "model_source": config.provider_model},
-        engine_kwargs=engine,
-        accelerator_type=config.accelerator_type,
-        placement_group_config=_placement(config),
-        deployment_config={"ray_actor_options": config.ray_actor_options},
-        # The first token leaves at once; `answer` joins what comes faster than it can be sent.
-        experimental_configs={"stream_batching_interval_ms": 0},
-    )
+    try:
+        return LLMConfig(
+            model_loading_config={"model_id": config.name, "model_source": config.provider_model},
+            engine_kwargs=engine,
+            accelerator_type=config.accelerator_type,
+            placement_group_config=_placement(config),
+            runtime_env={"env_vars": _sharing(config.gpus)} if config.gpus and shared else None,
+            deployment_config={"ray_actor_options": config.ray_actor_options},
+            log_engine_metrics=not engine.get("disable_log_stats"),
+            # The first token leaves at once; `Sender` joins what comes faster than it can be sent.
+            experimental_configs={"stream_batching_interval_ms": 0},
+        )
+    except ValidationError as error:
+        # Not the whole error: it repeats what it was given.
+        raise ValueError(f"engine: {error.errors()[0]['msg']}") from None
 
 
 # A replica whose engine has died fails what it is given until three checks have said so.
@@ -107,6 +135,29 @@ _MOST_ADAPTERS_AT_ONCE = 4
 _ARGUMENTS = frozenset(
     field.name for args in (AsyncEngineArgs, BaseFrontendArgs) for field in dataclasses.fields(args)
 )
+
+
+_PARSERS: Mapping[str, tuple[str, Callable[[], Collection[str]]]] = {
+    "tool_call_parser": ("tool_parser_plugin", ToolParserManager.list_registered),
+    "reasoning_parser": ("reasoning_parser_plugin", ReasoningParserManager.list_registered),
+}
+
+
+def _sharing(gpus: float) -> dict[str, str]:
+    """What the replicas that share a GPU find in their environment.
+
+    Source: https://docs.ray.io/en/latest/serve/llm/user-guides/fractional-gpu.html
+    """
+    return {"VLLM_RAY_PER_WORKER_GPUS": str(gpus), "VLLM_DISABLE_COMPILE_CACHE": "1"}
+
+
+def _refuse_another_model(llm_config: LLMConfig) -> None:
+    """Raises where an object store had no model, for then Ray looks on the hub for one called as
+    this one is called here."""
+    engine: Any = llm_config.get_engine_config()
+    streamed = engine.engine_kwargs.get("load_format") in STREAMING_LOAD_FORMATS
+    if engine.mirror_config and not streamed and not Path(engine.actual_hf_model_id).is_dir():
+        raise ValueError(f"there is no model at {engine.mirror_config.bucket_uri}")
 
 
 def _placement(config: EngineConfig) -> dict[str, Any] | None:

@@ -20,8 +20,8 @@ from serve.availability import messages
 from serve.config import ConfigError, load_config
 from serve.placement import shortages
 
-# Loading models from a slow disk may take minutes; beyond this something is wrong.
-_STARTUP_S = 600
+# A large model may take long to come and to load; Ray gives an engine an hour.
+_STARTUP_S = 3600
 # A Ray of one machine doesn't grow: what finds no room on it for so long never will.
 _ROOM_S = 15
 
@@ -94,14 +94,15 @@ def _wait_until_ready(url: str) -> None:
     began = had_room = time.monotonic()
     told: set[str] = set()
     while True:
-        ((name, application),) = rayserve.status().applications.items()
+        ((app, application),) = rayserve.status().applications.items()
         # Each question at the door is a line in the log, so it comes last.
         health = _health(url) if application.status == "RUNNING" else {}
         if health.get("status") == "ready":
             return
         if health.get("store", {}).get("status") == "failed":
             sys.exit("the store did not start; the lines above say why")
-        now, missing, said = time.monotonic(), shortages(name), messages(application)
+        said = messages({name: d.message for name, d in application.deployments.items()})
+        now, missing = time.monotonic(), shortages(app)
         if not missing:
             had_room = now
         if application.status == "DEPLOY_FAILED" or now - had_room > _ROOM_S:

@@ -66,13 +66,16 @@ def _deployed(models: Sequence[ModelConfig], names: Mapping[str, str]) -> dict[s
     Raises:
         ConfigError: a model can't be deployed as it is configured.
     """
-    deployed = {}
+    deployed, faults = {}, []
     for index, model in enumerate(models):
         try:
             application = deploy(model, names[model.name])
         except ValueError as error:
-            raise ConfigError(f"llms.models.{index}: {error}") from None
-        deployed.update({served.name: application for served in model.served})
+            faults.append(f"llms.models.{index}.{error}")
+        else:
+            deployed.update({served.name: application for served in model.served})
+    if faults:
+        raise ConfigError("\n  ".join(["the configuration is wrong:", *faults]))
     return deployed
 
 

@@ -25,7 +25,7 @@ def candidates(
             f"give either `model: '{model}'` or `models` with `model: '{AUTO}'`, not both",
             param="models",
         )
-    everyone = (name for name, config in models.items() if config.IN_AUTO)
+    everyone = (name for name, config in models.items() if config.parent is None)
     names = list(dict.fromkeys(allowed or everyone)) if model == AUTO else [model]
     for name in names:
         if name not in models:

@@ -18,8 +18,8 @@ from serve.failures import translate
 # A replica notices its backend's silence by itself; the router's longer patience, in times of the
 # model's `timeout`, is for a replica that hangs.
 _PATIENCE = 1.5
-# Seconds for a model that was scaled to zero to start and answer.
-_WAKING_S = 600.0
+# Seconds for a model that was scaled to zero to start and answer: Ray gives an engine an hour.
+_WAKING_S = 3600.0
 # After so many models that failed, the request fails.
 MAX_ATTEMPTS = 3
 

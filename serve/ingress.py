@@ -12,7 +12,7 @@ from ray import serve as rayserve
 from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
-from deployments.config import AdapterConfig, ModelConfig
+from deployments.config import ModelConfig
 from deployments.contract import Chunk, merge
 from deployments.errors import (
     InvalidRequest,
@@ -296,9 +296,9 @@ class Router:
         return {
             **described,
             "owned_by": model.backend,
-            **({"parent": model.base} if isinstance(model, AdapterConfig) else {}),
+            **({"parent": model.parent} if model.parent else {}),
             "capabilities": sorted(model.abilities),
-            "context_window": model.context_window,
+            "context_window": model.window,
             "cost_per_input_token": price and price.input,
             "cost_per_output_token": price and price.output,
             "available": states[name].available,

@@ -43,9 +43,11 @@ def shortage(
         f"and {free.get(resource, 0):g} free"
         for resource, amount in sorted(needed.items())
     ]
+    largest = max(bundles, key=lambda bundle: sum(bundle.values()))
+    on_one_node = ", ".join(f"{resource} {largest[resource]:g}" for resource in sorted(largest))
     return (
-        f"no room for a replica, which needs {'; '.join(amounts)} "
-        f"(bundles, each on one node: {len(bundles)})"
+        f"waits for room for a replica, which needs {'; '.join(amounts)} "
+        f"(bundles: {len(bundles)}; on one node, of the largest: {on_one_node})"
     )
 
 

@@ -4,25 +4,10 @@ import traceback
 
 import pytest
 import ray
-from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview
 
 from serve import placement
 from serve.availability import messages
 from serve.placement import shortage, shortages
-
-
-def application(**said: str) -> ApplicationStatusOverview:
-    return ApplicationStatusOverview(
-        status="DEPLOYING",
-        message="",
-        last_deployed_time_s=0,
-        deployments={
-            name: DeploymentStatusOverview(
-                status="UPDATING", status_trigger="UNSPECIFIED", replica_states={}, message=message
-            )
-            for name, message in said.items()
-        },
-    )
 
 
 def test_of_a_traceback_the_whole_error_is_told() -> None:
@@ -32,30 +17,31 @@ def test_of_a_traceback_the_whole_error_is_told() -> None:
         )
     except ValueError:
         trace = traceback.format_exc()
-    assert messages(application(m=f"It failed 3 times. Error:\nray::m() (pid=1)\n{trace}")) == {
+    assert messages({"m": f"It failed 3 times. Error:\nray::m() (pid=1)\n{trace}"}) == {
         "m": "ValueError: it can't be loaded: there is no such folder https://example.com"
     }
 
 
 def test_what_is_no_traceback_is_told_whole() -> None:
     said = "Deployment 'm' takes long.\nThis may be caused by a slow __init__."
-    assert messages(application(m=said)) == {"m": said.replace("\n", " ")}
+    assert messages({"m": said}) == {"m": said.replace("\n", " ")}
 
 
 def test_an_error_without_end_is_cut() -> None:
-    assert len(messages(application(m="word " * 10_000))["m"]) <= 600
+    assert len(messages({"m": "word " * 10_000})["m"]) <= 600
 
 
 def test_of_a_deployment_that_is_well_nothing_is_told() -> None:
-    assert messages(application(m="", n="\n")) == {}
+    assert messages({"m": "", "n": "\n"}) == {}
 
 
 def test_a_shortage_counts_all_bundles_beside_what_there_is() -> None:
     bundles = [{"GPU": 1.0, "CPU": 1.0}, {"GPU": 1.0}]
     total, free = {"GPU": 1.0, "CPU": 8.0}, {"CPU": 7.5}
     assert shortage(bundles, total, free) == (
-        "no room for a replica, which needs CPU 1, of which the cluster has 8 and 7.5 free; "
-        "GPU 2, of which the cluster has 1 and 0 free (bundles, each on one node: 2)"
+        "waits for room for a replica, which needs CPU 1, of which the cluster has 8 and 7.5 free; "
+        "GPU 2, of which the cluster has 1 and 0 free "
+        "(bundles: 2; on one node, of the largest: CPU 1, GPU 1)"
     )
 
 

@@ -83,15 +83,23 @@ llms:
         ({**HOSTED, "cost_per_input_token": -1}, "llms.models.0.cost_per_input_token"),
         ({"name": "a", "backend": "hflocal", "eval_device": "gpu"}, "llms.models.0.eval_device"),
         ({**ENGINE, "accelerator_type": "H1OO"}, "llms.models.0.accelerator_type: unknown to Ray"),
-        ({**ENGINE, "accelerator_type": "H100", "gpus": 0}, "with `gpus: 0` runs on CPUs"),
+        ({**ENGINE, "accelerator_type": "H100", "gpus": 0}, "0.accelerator_type: an engine with"),
         ({**ENGINE, "gpus": -1}, "llms.models.0.gpus"),
-        ({**ENGINE, "gpus": 1.5}, "pipeline_parallel_size = 1"),
-        ({**ENGINE, "gpus": 4, "engine": {"tensor_parallel_size": 2}}, "parallel_size = 2"),
-        ({**ENGINE, "gpus": 0.5, "engine": {"tensor_parallel_size": 2}}, "parallel_size = 2"),
+        ({**ENGINE, "gpus": 1.5}, "llms.models.0.engine: tensor_parallel_size × pipeline"),
+        ({**ENGINE, "gpus": 4, "engine": {"tensor_parallel_size": 2}}, "is 2, but `gpus` 4"),
+        ({**ENGINE, "gpus": 0.5, "engine": {"tensor_parallel_size": 2}}, "is 2, but `gpus` 0.5"),
+        ({**ENGINE, "gpus": 4, "engine": {"pipeline_parallel_size": 3}}, "is 3, but `gpus` 4"),
         ({**ENGINE, "engine": {"tensor_parallel_size": "4"}}, "not a whole number"),
         ({**ENGINE, "engine": {"served_model_name": "x"}}, "it is the model's `name`"),
         ({**ENGINE, "engine": {"data_parallel_size": 2}}, "more replicas do that"),
+        ({**ENGINE, "engine": {"data_parallel_rank": 1}}, "more replicas do that"),
+        ({**ENGINE, "engine": {"prefill_context_parallel_size": 2}}, "Ray places workers"),
+        ({**ENGINE, "engine": {"nnodes": 2}}, "it is Ray's to choose"),
+        ({**ENGINE, "engine": {"hf_token": "hf_secret"}}, "environment variable HF_TOKEN"),
+        ({**ENGINE, "gpus": float("inf")}, "llms.models.0.gpus"),
         ({**ENGINE, "adapters": {"a:b": "x"}}, "llms.models.0.adapters.a:b"),
+        ({**ENGINE, "adapters": {"a": "s3://b/a"}}, "a: vLLM takes a hub name or a folder"),
+        ({**ENGINE, "adapters": {"a" * 200: "x"}}, "over 200 characters"),
         ({**ENGINE, "base": "x"}, "llms.models.0.base: unknown key"),
     ],
 )
@@ -208,12 +216,27 @@ def test_a_vllm_model_is_an_engine_here_or_a_server_elsewhere_by_its_hostname() 
     assert isinstance(there, EndpointConfig)
 
 
+@pytest.mark.parametrize(
+    ("fields", "window"),
+    [
+        ({}, None),
+        ({"engine": {"max_model_len": 4096}}, 4096),
+        ({"engine": {"max_model_len": -1}}, None),
+        ({"engine": {"max_model_len": 4096}, "context_window": 2048}, 2048),
+    ],
+)
+def test_an_engines_context_window_is_what_it_is_started_with(
+    fields: dict, window: int | None
+) -> None:
+    assert load({**ENGINE, **fields}).llms.models[0].window == window
+
+
 def test_an_adapter_is_as_its_model_but_for_its_name() -> None:
     own = {**ENGINE, "adapters": {"sql": "x"}, "cost_per_input_token": 1e-7, "timeout": 60}
     model, adapter = load(own).llms.served
     assert adapter.name == "own:sql"
     assert (adapter.cost_per_input_token, adapter.timeout) == (1e-7, 60)
-    assert (model.IN_AUTO, adapter.IN_AUTO) == (True, False)
+    assert (model.parent, adapter.parent) == (None, "own")
 
 
 @pytest.mark.parametrize(
@@ -221,6 +244,7 @@ def test_an_adapter_is_as_its_model_but_for_its_name() -> None:
     [
         ({}, {"json"}),
         ({"engine": {"tool_call_parser": "hermes"}}, {"json", "tools"}),
+        ({"engine": {"tool_call_parser": "hermes", "enable_auto_tool_choice": False}}, {"json"}),
         ({"capabilities": ["images"]}, {"images"}),
     ],
 )

@@ -6,9 +6,9 @@ from contextlib import aclosing
 
 import pytest
 
-from deployments.contract import Chunk
+from deployments.contract import ChatRequest, Chunk
 from deployments.errors import ProviderError
-from deployments.replica import coalesce
+from deployments.replica import Sender, coalesce
 
 
 class Source:
@@ -33,25 +33,25 @@ class Source:
 
 async def test_the_first_leaves_at_once_and_the_rest_together() -> None:
     pieces = []
-    async for piece in coalesce(Source(5).chunks(), pause=0):
+    async for piece in coalesce(Source(5).chunks(), lambda: 0):
         pieces.append(piece.text)
         await asyncio.sleep(0.1)  # a slow reader
     assert pieces == ["0", "1234"]
 
 
 async def test_a_whole_answer_is_one_item_unless_it_takes_long() -> None:
-    assert [piece.text async for piece in coalesce(Source(5).chunks(), pause=10)] == ["01234"]
-    assert [piece.text async for piece in coalesce(Source(5).chunks(), pause=0.005)] == [
-        "0",
-        "1234",
+    assert [piece.text async for piece in coalesce(Source(5).chunks(), lambda: 10, first=10)] == [
+        "01234"
     ]
+    soon = coalesce(Source(5).chunks(), lambda: 0.005, first=0.005)
+    assert [piece.text async for piece in soon] == ["0", "1234"]
 
 
 async def test_what_came_before_an_error_is_sent_before_it() -> None:
     pieces = []
 
     async def read() -> None:
-        async for piece in coalesce(Source(3, ProviderError("broken")).chunks(), pause=0):
+        async for piece in coalesce(Source(3, ProviderError("broken")).chunks(), lambda: 0):
             pieces.append(piece.text)
 
     with pytest.raises(ProviderError, match="broken"):
@@ -66,7 +66,7 @@ async def test_a_reader_that_leaves_closes_the_source() -> None:
     async def read() -> None:
         async with (
             aclosing(source.chunks()) as chunks,
-            aclosing(coalesce(chunks, pause=0)) as pieces,
+            aclosing(coalesce(chunks, lambda: 0)) as pieces,
         ):
             async for _ in pieces:
                 await asyncio.sleep(0)
@@ -77,3 +77,42 @@ async def test_a_reader_that_leaves_closes_the_source() -> None:
     with pytest.raises(asyncio.CancelledError):
         await reading
     assert source.closed
+
+
+STREAMED = ChatRequest.model_validate(
+    {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+)
+
+
+async def written(count: int, every_s: float) -> AsyncGenerator[Chunk, None]:
+    """An answer that is written at a steady pace."""
+    for number in range(count):
+        yield Chunk(text=str(number))
+        await asyncio.sleep(every_s)
+
+
+async def sent(sender: Sender, count: int, every_s: float) -> list[str]:
+    """The items in which such an answer leaves."""
+    pieces = sender.send(written(count, every_s), STREAMED)
+    return [piece.text async for piece in pieces]
+
+
+async def test_a_stream_alone_leaves_token_by_token() -> None:
+    assert await sent(Sender(30), 5, every_s=0.03) == list("01234")
+
+
+async def test_of_many_streams_the_tokens_that_come_too_fast_leave_together() -> None:
+    sender = Sender(30)
+    streams = await asyncio.gather(*(sent(sender, 10, every_s=0.002) for _ in range(100)))
+    for pieces in streams:
+        assert "".join(pieces) == "0123456789"
+        assert pieces[0].startswith("0")
+        assert len(pieces) < 10
+    # Who is alone again sends each token again.
+    assert await sent(sender, 5, every_s=0.03) == list("01234")
+
+
+async def test_what_begins_or_ends_an_answer_waits_for_nothing() -> None:
+    async with asyncio.timeout(30):
+        pieces = [piece.text async for piece in coalesce(written(3, 0.01), lambda: 60)]
+    assert "".join(pieces) == "012"

@@ -92,7 +92,7 @@ def test_models_that_this_machine_has_no_room_for_are_told_and_end_it(
     meanwhile, _, end = output.partition("the start failed")
     assert "torch: Deployment 'torch'" in meanwhile
     assert '"GPU": 64.0' in meanwhile
-    assert "engine: no room for a replica, which needs CPU 1" in end
+    assert "engine: waits for room for a replica, which needs CPU 1" in end
     assert "GPU 64, of which the cluster has " in end
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fake_providers import DONE, SOME, STOP, chunk, usage
+from ray.llm._internal.serve.utils.batcher import Batcher
 
 from deployments.config import EngineConfig
 from deployments.contract import ChatRequest, Chunk, merge
@@ -25,7 +26,7 @@ from deployments.vllm_backend import VLLMBackend
 
 
 class Engine:
-    """Gives what it is told to, as Ray's `LLMServer.chat` does: in lists, each for one item."""
+    """Gives what it is told to, by the way that it takes in Ray's `LLMServer.chat`."""
 
     def __init__(self, *items: Any) -> None:
         self._items = items
@@ -34,16 +35,16 @@ class Engine:
 
     async def chat(self, request: Any) -> AsyncGenerator[list[Any], None]:
         self.requests.append(request)
-        return self._stream()
+        return Batcher(self._stream(), interval_ms=0).stream()
 
-    async def _stream(self) -> AsyncGenerator[list[Any], None]:
+    async def _stream(self) -> AsyncGenerator[Any, None]:
         try:
             for item in self._items:
                 if isinstance(item, Exception):
                     raise item
                 if item is FOREVER:
                     await asyncio.sleep(60)
-                yield [item]
+                yield item
         finally:
             self.closed = True
 

@@ -214,7 +214,8 @@ async def test_an_answer_whose_client_leaves_is_stopped_in_the_engine(
 async def test_what_is_killed_is_replaced_and_leaves_no_request_hanging(
     engines: Engines, victim: str
 ) -> None:
-    (replica,) = (p for p in psutil.process_iter() if REPLICA in " ".join(cmdline(p)))
+    ours = psutil.Process().children(recursive=True)
+    (replica,) = (process for process in ours if REPLICA in " ".join(cmdline(process)))
     family = [replica, *replica.children(recursive=True)]
     async with httpx.AsyncClient(base_url=engines.url, timeout=120) as client:
         requests = [asyncio.create_task(outcome(client, long(n % 2 == 0))) for n in range(6)]

@@ -1,12 +1,16 @@
 """Promise: a model's config becomes the deployment of Ray's that it describes, or is refused."""
 
+import subprocess
 import sys
 from typing import Any
 
 import pytest
+from serve_fixtures import in_repository
 
 from deployments.config import EngineConfig
 from deployments.deploy import deploy
+from serve.app import build
+from serve.config import ConfigError
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")  # what places an engine asks Ray
 
@@ -93,21 +97,74 @@ def test_without_autoscaling_there_is_one_replica() -> None:
     assert fixed["max_ongoing_requests"] == config().max_ongoing_requests
 
 
+def test_who_shares_a_gpu_takes_a_part_of_its_memory() -> None:
+    from deployments.vllm_replica import llm_config
+
+    shared = llm_config(config(gpus=0.5))
+    assert shared.engine_kwargs["gpu_memory_utilization"] == 0.45
+    assert shared.runtime_env["env_vars"]["VLLM_RAY_PER_WORKER_GPUS"] == "0.5"
+    own = llm_config(config(gpus=0.5, engine={"gpu_memory_utilization": 0.3}))
+    assert own.engine_kwargs["gpu_memory_utilization"] == 0.3
+    assert llm_config(config()).runtime_env is None
+
+
+def test_an_object_store_without_the_model_is_not_the_hubs_model() -> None:
+    from deployments.vllm_replica import _refuse_another_model, llm_config
+
+    stored = EngineConfig(name="gpt2", backend="vllm", model="s3://bucket/gpt2")
+    with pytest.raises(ValueError, match="there is no model at s3://bucket/gpt2"):
+        _refuse_another_model(llm_config(stored))
+    _refuse_another_model(llm_config(config()))
+
+
 @pytest.mark.parametrize(
-    ("argument", "says"),
+    ("engine", "says"),
     [
-        ("max_modle_len", r"engine\.max_modle_len: vLLM has no such argument; .*'max_model_len'"),
-        ("api_key", r"engine\.api_key: vLLM has no such argument"),
-        ("port", r"engine\.port: vLLM has no such argument"),
+        ({"max_modle_len": 1}, "engine: vLLM has no argument 'max_modle_len'; .*'max_model_len'"),
+        ({"api_key": "x"}, "engine: vLLM has no argument 'api_key'"),
+        ({"port": 1}, "engine: vLLM has no argument 'port'"),
+        ({"tool_call_parser": "hermess"}, "no tool_call_parser 'hermess'; did you mean 'hermes'"),
+        ({"reasoning_parser": "qwen33"}, "no reasoning_parser 'qwen33'; did you mean 'qwen3'"),
     ],
 )
-def test_an_argument_that_has_no_meaning_is_refused(argument: str, says: str) -> None:
+def test_what_vllm_does_not_have_is_refused(engine: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        deploy(config(engine={argument: "x"}), "own")
+        deploy(config(engine=engine), "own")
 
 
-def test_without_vllm_the_install_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "deployments.vllm_replica", raising=False)
-    monkeypatch.setitem(sys.modules, "ray.serve.llm", None)  # as if it could not be imported
-    with pytest.raises(ValueError, match=r"pip install 'llm-cores-on-ray-serve\[vllm\]'.*hostname"):
-        deploy(config(), "own")
+def test_parsers_of_a_plugin_are_vllms_to_find() -> None:
+    engine = {"tool_call_parser": "mine", "tool_parser_plugin": "mine.py"}
+    deploy(config(engine=engine), "own")
+
+
+def test_every_model_that_cannot_be_deployed_is_named_at_once() -> None:
+    own = {"name": "own", "backend": "vllm", "engine": {"port": 1}}
+    with pytest.raises(ConfigError) as refusal:
+        build({"llms": {"models": [own, {**own, "name": "b"}]}})
+    assert "llms.models.0.engine: vLLM has no argument 'port'" in str(refusal.value)
+    assert "llms.models.1.engine" in str(refusal.value)
+
+
+WITHOUT_VLLM = """
+import sys
+sys.modules["vllm"] = None
+from deployments.config import EngineConfig
+from deployments.deploy import deploy
+try:
+    deploy(EngineConfig(name="own", backend="vllm"), "own")
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_without_vllm_the_install_line_is_given() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", WITHOUT_VLLM],
+        cwd=in_repository("."),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert "pip install 'llm-cores-on-ray-serve[vllm]'" in said.stdout, said.stderr
+    assert "hostname" in said.stdout
+    assert "None)" not in said.stdout

@@ -6,7 +6,8 @@ The same models with the same arguments in the same build of vLLM, for CPUs, beh
 `CONTESTANTS`, all started anew and asked in turn over HTTP, in a new order each round. Two models:
 the demo's, whose steps are so short that nearly all time is overhead, and one of random weights
 that takes as long for a step as a large model on a GPU. Ratios are of medians over the rounds, to
-the first contestant's, with the middle 95 % of ratios when rounds are drawn again. Ends with one
+the first contestant's, with the middle 95 % of ratios when rounds are drawn again. Whoever is not
+asked is stopped meanwhile, since even idle clusters take a part of a small machine. Ends with one
 line of JSON.
 """
 
@@ -24,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from typing import Any
 import aiohttp
 import httpx
 import numpy as np
+import psutil
 
 DEMO_LARGE = Path(__file__).parents[1] / "demo" / "models" / "demo-large"
 GOALS = {"ttft": 1.10, "tokens_per_s": 0.95}
@@ -40,12 +42,13 @@ GOALS = {"ttft": 1.10, "tokens_per_s": 0.95}
 # all contestants the same.
 TOKENS, AT_ONCE = 96, 16
 LONG_PROMPT, SHORT_PROMPT = 300, 32
-WARM_UP = 2  # rounds
+WARM_UP = 1  # rounds
 ALONE = 2  # requests, one after the other, of a round
 RESAMPLES = 2000
 
 _PATH, _JSON = "/v1/chat/completions", {"content-type": "application/json"}
 _START_S = 300
+_SETTLE_S = 2.0  # for what waited while it was stopped
 _MODEL = "bench"
 _ENGINE = {"max_model_len": 2048, "max_num_seqs": 32, "enforce_eager": True}
 _ENVIRONMENT = {
@@ -54,6 +57,8 @@ _ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
+    # Ray gives its workers, engines among them, less of a busy machine than others get.
+    "RAY_worker_niceness": "0",
 }
 
 
@@ -135,10 +140,23 @@ class Server:
             time.sleep(1)
         sys.exit(f"it does not start; why is in {self.log}")
 
+    def stop(self) -> None:
+        """Keeps its processes from running."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Lets them run again."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, sign: signal.Signals) -> None:
+        for process in [*psutil.Process(self.process.pid).children(recursive=True), self.process]:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(sign)
+
 
 @contextmanager
 def started(name: str, model: Path, logs: Path) -> Iterator[Server]:
-    """A contestant, which may not answer yet."""
+    """A contestant that answers, but is stopped."""
     contestant = CONTESTANTS[name]
     port = _free_port()
     log = logs / f"{model.name}, {name}.log"
@@ -159,9 +177,13 @@ def started(name: str, model: Path, logs: Path) -> Iterator[Server]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        server = Server(f"http://127.0.0.1:{port}", process, log)
         try:
-            yield Server(f"http://127.0.0.1:{port}", process, log)
+            server.wait()
+            server.stop()
+            yield server
         finally:
+            server.go_on()
             _end(process)
 
 
@@ -276,18 +298,22 @@ async def play(session: aiohttp.ClientSession, seed: int) -> Round:
     return Round([read(arrivals) for arrivals in alone], written / seconds)
 
 
-async def rounds(urls: Mapping[str, str], number: int) -> dict[str, list[Round]]:
+async def rounds(servers: Mapping[str, Server], number: int) -> dict[str, list[Round]]:
     """Rounds in which all contestants are asked in turn."""
-    played: dict[str, list[Round]] = {name: [] for name in urls}
+    played: dict[str, list[Round]] = {name: [] for name in servers}
     order = random.Random(0)
     async with AsyncExitStack() as stack:
         sessions = {
-            name: await stack.enter_async_context(aiohttp.ClientSession(url))
-            for name, url in urls.items()
+            name: await stack.enter_async_context(aiohttp.ClientSession(server.url))
+            for name, server in servers.items()
         }
         for seed in range(-WARM_UP, number):
-            for name in order.sample(list(urls), len(urls)):
+            for name in order.sample(list(servers), len(servers)):
+                servers[name].go_on()
+                await asyncio.sleep(_SETTLE_S)
+                await ask(sessions[name], "hello")
                 one = await play(sessions[name], seed)
+                servers[name].stop()
                 if seed >= 0:
                     played[name].append(one)
     return played
@@ -392,10 +418,7 @@ def measure(model: Path, number: int, out: Path) -> dict[str, Any]:
     """All contestants with one model."""
     with ExitStack() as stack:
         servers = {name: stack.enter_context(started(name, model, out)) for name in CONTESTANTS}
-        for server in servers.values():
-            server.wait()
-        urls = {name: server.url for name, server in servers.items()}
-        played = asyncio.run(rounds(urls, number))
+        played = asyncio.run(rounds(servers, number))
     measured = {name: figures(mine) for name, mine in played.items()}
     compared = ratios(played)
     told = f"\n{model.name}, {number} rounds\n\n{table(measured, compared)}"

@@ -286,7 +286,7 @@ class Actor:
 
     def megabytes(self) -> float:
         """Memory of the actor's process."""
-        import psutil  # type: ignore[import-untyped]
+        import psutil
 
         processes = psutil.Process().children(recursive=True)
         mine = [p for p in processes if "DeciderActor" in "".join(p.cmdline())]
