@@ -48,12 +48,21 @@ class Engines(Server):
         return HandleBackend(model)
 
     def running_requests(self, model: str) -> float:
-        """The requests that a model's engine generates for, by vLLM's own gauge among Ray's
-        metrics; NaN while it says nothing."""
-        lines = httpx.get(f"http://127.0.0.1:{METRICS_PORT}/metrics").text.splitlines()
-        gauge, label = "ray_vllm_num_requests_running{", f'model_name="{model}"'
-        said = [line.split()[-1] for line in lines if line.startswith(gauge) and label in line]
-        return sum(map(float, said)) if said else math.nan
+        """The requests that a model's engine generates for; NaN while it does not say."""
+        return _metric("vllm_num_requests_running", model)
+
+    def written_tokens(self, model: str) -> float:
+        """The tokens that a model's engine has written so far; NaN before the first."""
+        return _metric("vllm_generation_tokens_total", model)
+
+
+def _metric(name: str, model: str) -> float:
+    """One of vLLM's own metrics, among Ray's."""
+    lines = httpx.get(f"http://127.0.0.1:{METRICS_PORT}/metrics").text.splitlines()
+    label = f'model_name="{model}"'
+    of_model = (line for line in lines if line.startswith(f"ray_{name}{{") and label in line)
+    said = [float(line.split()[-1]) for line in of_model]
+    return sum(said) if said else math.nan
 
 
 class HandleBackend:
