@@ -77,7 +77,7 @@ class HandleBackend:
         try:
             async for chunk in response:
                 yield chunk
-        except Exception as error:
+        except Exception as error:  # whatever crosses the handle, as in the router
             raise translate(error, request.model) from error
         finally:
             response.cancel()

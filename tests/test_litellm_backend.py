@@ -176,9 +176,11 @@ async def test_an_answer_closed_early_is_stopped_on_the_server(
     request = ask(response_format=form, max_tokens=1800, stream=True)
     if real._config.backend == "anthropic":  # LiteLLM takes `minLength` out for Anthropic
         request = ask(tools=[long_tool(schema)], tool_choice="required", max_tokens=1800)
+    # Looked for from the beginning: a quick machine needs little time for the whole answer.
+    running = asyncio.create_task(asyncio.to_thread(vllm_server.wait_until_running))
     async with aclosing(real.chat(request)) as chunks:
         await anext(chunks)
-        await asyncio.to_thread(vllm_server.wait_until_running)
+        await running
     deadline = time.monotonic() + 10
     while await asyncio.to_thread(vllm_server.running_requests):
         assert time.monotonic() < deadline, "the server goes on for nobody"

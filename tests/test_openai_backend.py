@@ -100,9 +100,11 @@ async def test_logprobs_come_as_they_are(real: OpenAIBackend) -> None:
 async def test_an_answer_closed_early_is_stopped_on_the_server(
     real: OpenAIBackend, vllm_server: VLLMServer
 ) -> None:
+    # Looked for from the beginning: a quick machine needs little time for the whole answer.
+    running = asyncio.create_task(asyncio.to_thread(vllm_server.wait_until_running))
     async with aclosing(real.chat(ask(response_format=LONG, stream=True))) as chunks:
         await anext(chunks)
-        await asyncio.to_thread(vllm_server.wait_until_running)
+        await running
     await until_idle(vllm_server)
 
 

@@ -229,7 +229,9 @@ async def test_what_is_killed_is_replaced_and_leaves_no_request_hanging(
     assert set(outcomes) <= {"an answer", "an error"}
     assert "an error" in outcomes
     await until(lambda: not any(process.is_running() for process in family), 120)
+    # A request may have waited for the new replica, of which the router hears a moment later.
     await until(lambda: chat(engines, ask(SUM)).status_code == 200, 240)
+    await until(lambda: engines.health()["models"][NAME]["available"], 60)
     assert text(engines, ask(SUM)) == "42"
 
 
