@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --constraint ops/constraints.txt
 .PHONY: run test lint demo-eval bench-routing bench-store bench-engine format clean
 
 run: .venv/.served
-	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(CONFIG),--config $(CONFIG))
+	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
 
 test: .venv/.tested
 	$(BIN)/python -m pytest $(ARGS)

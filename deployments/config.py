@@ -29,12 +29,26 @@ class Autoscaling(AutoscalingConfig):
     model_config = ConfigDict(extra="forbid")
 
 
+class Circuit(BaseModel):
+    """When a model that fails is passed over: after so many `failures` one after the other, for so
+    many `seconds`; then one request tries whether it answers again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    failures: Annotated[int, Field(ge=1)] = 5
+    seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
+
+
 class ModelConfig(BaseModel):
     """What every model has, whichever backend answers for it.
 
     Costs are in USD per token, `prior_quality` (0 to 1) is what smart routing believes of the model
-    before its answers are scored, `timeout` is the longest silence in seconds before an answer or
-    within it, `context_window` is in tokens.
+    before its answers are scored, `context_window` is in tokens.
+
+    A replica works on `max_ongoing_requests` at once; `max_queued_requests` (by default as many)
+    wait in each router replica. `timeout` is the longest silence in seconds before an answer or
+    within it, `first_token_timeout` before an answer where another model could take over.
+    `retries` is how often one request may ask again, as far as it concerns this model.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,7 +64,11 @@ class ModelConfig(BaseModel):
     prior_quality: Annotated[float, Field(ge=0, le=1)] | None = None
     autoscaling: Autoscaling | None = None
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
+    max_queued_requests: Annotated[int, Field(ge=1)] | None = None
     timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    first_token_timeout: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    circuit: Circuit = Circuit()
     context_window: Annotated[int, Field(ge=1)] | None = None
     capabilities: frozenset[Capability] | None = None
     fallbacks: tuple[str, ...] = ()
@@ -86,6 +104,13 @@ class ModelConfig(BaseModel):
     def served(self) -> Sequence["ModelConfig"]:
         """What its replicas answer for, each by a name of its own: the model itself first."""
         return [self]
+
+    @property
+    def queue(self) -> int:
+        """Requests that may wait in each router replica."""
+        if self.max_queued_requests is None:
+            return self.max_ongoing_requests
+        return self.max_queued_requests
 
     @property
     def ray_actor_options(self) -> dict[str, Any]:

@@ -9,13 +9,24 @@ from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired, Protocol
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from deployments.errors import UnsupportedParameter
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+# More than anybody means, and so few that to read them costs little.
+_MOST_MESSAGES, _MOST_PARTS, _MOST_TOOLS = 4096, 1024, 128
 
 
 # --- what goes in: validated plain dicts, so that backends hand them on as they are ---
@@ -27,8 +38,18 @@ class TextPart(TypedDict):
     cache_control: NotRequired[dict[str, Any]]
 
 
+_INLINE = "data:"
+
+
+def _is_image_url(url: str) -> str:
+    # `file:` and `gs:` would be read with the rights of whoever fetches them.
+    if not url.lower().startswith((_INLINE, "https://", "http://")):
+        raise PydanticCustomError("image_url", "an image is a data:, https: or http: URL")
+    return url
+
+
 class ImageURL(TypedDict):
-    url: str
+    url: Annotated[str, AfterValidator(_is_image_url)]
     detail: NotRequired[Literal["auto", "low", "high"] | None]
 
 
@@ -39,6 +60,7 @@ class ImagePart(TypedDict):
 
 
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+Texts = Annotated[list[TextPart], Field(max_length=_MOST_PARTS)]
 
 
 # Clients send answers back as they got them, with fields of their own making: those are left out.
@@ -60,28 +82,28 @@ class ToolCall(TypedDict):
 
 class SystemMessage(TypedDict):
     role: Literal["system", "developer"]
-    content: str | list[TextPart]
+    content: str | Texts
     name: NotRequired[str | None]
 
 
 class UserMessage(TypedDict):
     role: Literal["user"]
-    content: str | Annotated[list[Part], Field(min_length=1)]
+    content: str | Annotated[list[Part], Field(min_length=1, max_length=_MOST_PARTS)]
     name: NotRequired[str | None]
 
 
 class AssistantMessage(TypedDict):
     __pydantic_config__ = _LENIENT  # type: ignore[misc]
     role: Literal["assistant"]
-    content: NotRequired[str | list[TextPart] | None]
-    tool_calls: NotRequired[list[ToolCall] | None]
+    content: NotRequired[str | Texts | None]
+    tool_calls: NotRequired[Annotated[list[ToolCall], Field(max_length=_MOST_TOOLS)] | None]
     reasoning_content: NotRequired[str | None]
     name: NotRequired[str | None]
 
 
 class ToolMessage(TypedDict):
     role: Literal["tool"]
-    content: str | list[TextPart]
+    content: str | Texts
     tool_call_id: str
 
 
@@ -132,6 +154,12 @@ class StreamOptions(TypedDict):
 
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
+# OpenAI's own limits.
+Label = Annotated[str, Field(max_length=512)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Label],
+    Field(max_length=16),
+]
 
 # Says something about the request, changes nothing in the answer: a backend may leave it aside.
 DESCRIPTIVE = frozenset(
@@ -151,7 +179,7 @@ class ChatRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     model: Annotated[str, Field(min_length=1, max_length=200)]
-    messages: Annotated[list[Message], Field(min_length=1), FailFast()]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=_MOST_MESSAGES), FailFast()]
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
@@ -167,27 +195,33 @@ class ChatRequest(BaseModel):
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
-    logit_bias: dict[str, Annotated[float, Field(allow_inf_nan=False)]] | None = None
+    logit_bias: (
+        Annotated[dict[str, Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=1024)]
+        | None
+    ) = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
-    tools: Annotated[list[Tool], Field(min_length=1, max_length=128)] | None = None
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=_MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")] | None = (
         None
     )
 
+    # The last message is the beginning of the answer. (vLLM's, SGLang's and transformers' name.)
+    continue_final_message: bool | None = None
+
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
-    user: str | None = None
-    metadata: dict[str, str] | None = None
+    user: Label | None = None
+    metadata: Metadata | None = None
     store: bool | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    service_tier: str | None = None
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
+    service_tier: Label | None = None
 
     @field_validator("chat_template_kwargs")
     @classmethod
@@ -206,6 +240,8 @@ class ChatRequest(BaseModel):
             raise _contradiction("tool_choice", f"'{self.named_tool}' is none of the tools")
         if self.stream_options is not None and not self.stream:
             raise _contradiction("stream_options", "only a streamed answer has them")
+        if self.continue_final_message and not _is_text_of_ours(self.messages[-1]):
+            raise _contradiction("continue_final_message", "the last message is no answer's text")
         if self.top_logprobs is not None and not self.logprobs:
             raise _contradiction("top_logprobs", "needs logprobs: true")
         if None not in (limits := (self.max_tokens, self.max_completion_tokens)) and (
@@ -229,6 +265,23 @@ class ChatRequest(BaseModel):
         """The tool that `tool_choice` names, if it names one."""
         return self.tool_choice["function"]["name"] if isinstance(self.tool_choice, dict) else None
 
+    @property
+    def remote_image(self) -> str | None:
+        """The field of an image that lies elsewhere, if there is one."""
+        for at, message in enumerate(self.messages):
+            content = message.get("content")
+            for part_at, part in enumerate(content if isinstance(content, list) else ()):
+                if part["type"] != "image_url":
+                    continue
+                if not part["image_url"]["url"].lower().startswith(_INLINE):
+                    return f"messages.{at}.content.{part_at}.image_url.url"
+        return None
+
+    @property
+    def wants_json(self) -> bool:
+        """Whether the answer's text is to be JSON."""
+        return self.response_format is not None and self.response_format["type"] != "text"
+
     def parameters(self) -> dict[str, Any]:
         """What was asked of the model: every field set, except the structure and the messages."""
         return {
@@ -249,6 +302,23 @@ class ChatRequest(BaseModel):
                     "model",
                     param=name,
                 )
+
+
+def not_fetched(model: str, param: str | None) -> UnsupportedParameter:
+    """The error for an image that a replica of ours would have to fetch: a caller must not choose
+    what it connects to."""
+    return UnsupportedParameter(
+        f"model '{model}' takes the image itself: nothing is fetched from a URL here; send it as "
+        "data:image/png;base64,…",
+        param=param,
+    )
+
+
+def _is_text_of_ours(message: Message) -> bool:
+    if message["role"] != "assistant" or message.get("tool_calls"):
+        return False
+    content = message.get("content")
+    return isinstance(content, str) and bool(content)
 
 
 def _contradiction(param: str, message: str) -> PydanticCustomError:

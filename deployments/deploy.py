@@ -11,6 +11,8 @@ from deployments.replica import Replica
 
 # Seconds that a replica which is to go has for the answers that it is writing.
 GRACE_S = 120.0
+# Often, for a replica that has died is missed only when it is asked how it is.
+HEALTH_CHECK_PERIOD_S = 2.0
 
 
 def deploy(config: ModelConfig, deployment_name: str) -> Application:
@@ -22,9 +24,10 @@ def deploy(config: ModelConfig, deployment_name: str) -> Application:
     options: dict[str, Any] = {
         "name": deployment_name,
         "max_ongoing_requests": config.max_ongoing_requests,
-        # As many again may wait, for each router replica; beyond it the caller is told at once.
-        "max_queued_requests": config.max_ongoing_requests,
+        # So many may wait, for each router replica; beyond it the caller is told at once.
+        "max_queued_requests": config.queue,
         "graceful_shutdown_timeout_s": GRACE_S,
+        "health_check_period_s": HEALTH_CHECK_PERIOD_S,
     }
     if config.autoscaling is not None:
         options["autoscaling_config"] = {
@@ -35,6 +38,9 @@ def deploy(config: ModelConfig, deployment_name: str) -> Application:
     if own := KINDS[kind_of(config)].deployment:
         return _deploy_by(own, config, options)
     options["ray_actor_options"] = config.ray_actor_options
+    if not config.ray_actor_options.get("num_gpus"):
+        # New replicas start before old ones end. For GPUs there may be no room for both.
+        options["max_surge_percent"] = 100
     return rayserve.deployment(**options)(Replica).bind(config)
 
 

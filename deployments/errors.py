@@ -6,10 +6,14 @@ LLMError                          500
 │   ├── ContextLengthExceeded     400
 │   ├── ContentFiltered           400
 │   ├── RequestTimeout            408
-│   └── RequestTooLarge           413
+│   ├── RequestTooLarge           413
+│   └── HeadersTooLarge           431
+├── Unauthenticated               401  no key, or none that is known
+├── ForbiddenOrigin               403  called from elsewhere, where no key is asked for
 ├── ModelNotFound                 404
 ├── UnknownAnswer                 404
 ├── RateLimited                   429  the provider says: later
+├── QuotaExceeded                 429  the caller's key has had its requests for now
 ├── Overloaded                    429  our own queue is full
 ├── ProviderRejected              502  our key or our config is wrong there
 ├── ProviderError                 502  the provider failed
@@ -99,6 +103,29 @@ class RequestTooLarge(InvalidRequest):
     code = "request_too_large"
 
 
+class HeadersTooLarge(InvalidRequest):
+    """The headers are over the server's limit."""
+
+    status = 431
+    code = "headers_too_large"
+
+
+class Unauthenticated(LLMError):
+    """The request brings no key, or one that isn't known."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class ForbiddenOrigin(LLMError):
+    """A server that asks for no key is called by another name than this machine's."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "forbidden_origin"
+
+
 class ModelNotFound(LLMError):
     """No model of that name is configured."""
 
@@ -122,6 +149,14 @@ class RateLimited(LLMError):
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
     retryable = True
+
+
+class QuotaExceeded(LLMError):
+    """The caller's key has made as many requests as it may in a minute."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
 
 
 class Overloaded(LLMError):

@@ -45,6 +45,7 @@ from deployments.tool_calls import (
 # What a request may ask for; anything else is refused, not dropped.
 SUPPORTED = frozenset(
     {
+        "continue_final_message",
         "max_tokens",
         "max_completion_tokens",
         "temperature",
@@ -241,7 +242,7 @@ class _ChatTemplate:
             if not self._knows_system:
                 turns = without_system(turns)
             tools = offered_tools(request) if self._knows_tools else []
-            text = self._render(turns, tools, options)
+            text = self._render(turns, tools, options, goes_on=bool(request.continue_final_message))
         except (jinja2.TemplateError, TypeError, ValueError, RecursionError) as error:
             # A template says what it does not take by an error of its own or of an operation; and
             # what is nested too deeply can't be written.
@@ -255,12 +256,20 @@ class _ChatTemplate:
         ).ids
         return tokens
 
-    def _render(self, turns: list[Turn], tools: Sequence[Any], options: dict[str, Any]) -> str:
+    def _render(
+        self,
+        turns: list[Turn],
+        tools: Sequence[Any],
+        options: dict[str, Any],
+        *,
+        goes_on: bool = False,
+    ) -> str:
         text: str = self._tokenizer.apply_chat_template(
             turns,
             chat_template=self._source,
             tools=list(tools) or None,
-            add_generation_prompt=True,
+            add_generation_prompt=not goes_on,
+            continue_final_message=goes_on,
             tokenize=False,
             **options,
         )

@@ -14,16 +14,19 @@ from typing import Any
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
 os.environ.setdefault("LITELLM_MODE", "PRODUCTION")
+# A caller's image URL is not for us to fetch: it could name any host that a replica reaches.
+os.environ["MAX_IMAGE_URL_DOWNLOAD_SIZE_MB"] = "0"
 
 import aiohttp
 import httpx
 import litellm
 import openai
 from litellm import exceptions
+from litellm.litellm_core_utils import url_utils
 from litellm.llms.openai_like.json_loader import JSONProviderRegistry
 
 from deployments.config import LiteLLMConfig
-from deployments.contract import DESCRIPTIVE, ChatRequest, Chunk
+from deployments.contract import DESCRIPTIVE, ChatRequest, Chunk, not_fetched
 from deployments.errors import (
     ContentFiltered,
     ContextLengthExceeded,
@@ -40,13 +43,23 @@ from deployments.openai_chunks import read
 from deployments.provider_errors import by_status, explain, look_up, translated
 from deployments.tool_names import ToolNames
 
+
+def _fetch_nothing(url: str) -> tuple[str, str]:
+    """In the place of what LiteLLM asks before it fetches a caller's URL: its own switch, above,
+    leaves out Bedrock's images and those whose tokens it counts itself."""
+    raise url_utils.SSRFError("nothing is fetched here")
+
+
 litellm.suppress_debug_info = True
 litellm.telemetry = False
+url_utils.validate_url = _fetch_nothing
 litellm.drop_params = False  # what a provider doesn't do is an error, never left out in silence
 
 # What providers take beyond LiteLLM's own list of OpenAI's parameters.
 _BEYOND_OPENAI: Mapping[str, frozenset[str]] = {
-    "hosted_vllm": frozenset({"top_k", "min_p", "repetition_penalty", "chat_template_kwargs"}),
+    "hosted_vllm": frozenset(
+        {"top_k", "min_p", "repetition_penalty", "chat_template_kwargs", "continue_final_message"}
+    ),
     "anthropic": frozenset({"top_k"}),
     "gemini": frozenset({"top_k"}),
     "ollama_chat": frozenset({"top_k", "min_p"}),
@@ -60,6 +73,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "parallel_tool_calls": True,
     "response_format": {"type": "text"},
     "logprobs": False,
+    "continue_final_message": False,
 }
 
 # A test fails when LiteLLM has an error that is not here.
@@ -82,7 +96,7 @@ ERRORS: Mapping[type[Exception], type[LLMError]] = {
     exceptions.UnsupportedParamsError: UnsupportedParameter,
     exceptions.BadRequestError: InvalidRequest,
     exceptions.InvalidRequestError: InvalidRequest,
-    exceptions.ImageFetchError: InvalidRequest,
+    exceptions.ImageFetchError: UnsupportedParameter,
     exceptions.VectorStoreSearchError: InvalidRequest,
     exceptions.UnprocessableEntityError: InvalidRequest,
     exceptions.Timeout: DeadlineExceeded,
@@ -103,6 +117,7 @@ ERRORS: Mapping[type[Exception], type[LLMError]] = {
 
 # What LiteLLM hides in its own errors, most of all in `InternalServerError`.
 _UNREACHABLE = (httpx.ConnectError, aiohttp.ClientConnectorError, openai.APIConnectionError)
+_NOT_FETCHED = (exceptions.ImageFetchError, url_utils.SSRFError)
 _TIMEOUTS = (httpx.TimeoutException, openai.APITimeoutError, TimeoutError)
 
 
@@ -126,6 +141,8 @@ class LiteLLMBackend:
         self._supported = (
             frozenset(supported) | _BEYOND_OPENAI.get(config.provider, frozenset())
         ) - _MISTAKEN.get(config.provider, frozenset())
+        if _goes_on(model, config.provider):
+            self._supported |= {"continue_final_message"}
         self._lost = frozenset(_lost(model, config.provider))
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
@@ -193,13 +210,19 @@ class LiteLLMBackend:
                 del asked[name]
             known = "max_completion_tokens" in self._supported
             asked["max_completion_tokens" if known else "max_tokens"] = request.output_limit
+        messages = names.messages(request)
+        if request.continue_final_message and self._config.provider == "hosted_vllm":
+            asked["add_generation_prompt"] = False  # vLLM wants it said
+        elif asked.pop("continue_final_message", None) and self._config.provider != "anthropic":
+            # DeepSeek and Mistral want it so; Anthropic goes on with any last answer.
+            messages[-1]["prefix"] = True
         if request.tools:
             asked["tools"] = names.tools(request)
         if request.tool_choice is not None:
             asked["tool_choice"] = names.tool_choice(request)
         return {
             "model": self._config.litellm_model,
-            "messages": names.messages(request),
+            "messages": messages,
             "stream": True,
             "stream_options": {"include_usage": True},
             "api_base": self._config.hostname,
@@ -223,6 +246,8 @@ class LiteLLMBackend:
     def _translate(self, error: Exception) -> LLMError | None:
         if isinstance(error, exceptions.MidStreamFallbackError) and error.original_exception:
             return self._translate(error.original_exception)
+        if any(isinstance(cause, _NOT_FETCHED) for cause in _causes(error)):
+            return not_fetched(self._config.name, "messages")
         kind = _kind(error)
         if kind is None:
             return None
@@ -283,6 +308,15 @@ def _lost(model: str, provider: str) -> Iterator[str]:
                 yield _what(name, value)
         except exceptions.UnsupportedParamsError:
             continue  # not lost: it will be refused again when it is asked for
+
+
+def _goes_on(model: str, provider: str) -> bool:
+    """Whether LiteLLM's list says that a model goes on with an answer that has been begun."""
+    try:
+        info = litellm.get_model_info(model, custom_llm_provider=provider)
+    except Exception:  # noqa: BLE001 - LiteLLM says by a plain Exception that it is not listed
+        return False
+    return bool(info.get("supports_assistant_prefill"))
 
 
 def _mapped(model: str, provider: str, parameters: dict[str, Any]) -> str:

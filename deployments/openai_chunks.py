@@ -10,6 +10,9 @@ from deployments.contract import ChatRequest, Chunk, FinishReason, ToolCallDelta
 from deployments.errors import ProviderError
 from deployments.tool_names import ToolNames
 
+# Seconds that the end of a stream is waited for after all has been said.
+_END_S = 1.0
+
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -44,10 +47,14 @@ async def read(
     iterator = aiter(events)
     while True:
         try:
-            async with asyncio.timeout(silence):
+            async with asyncio.timeout(_END_S if answer.is_complete else silence):
                 event = await anext(iterator)
         except StopAsyncIteration:
             break
+        except TimeoutError:
+            if answer.is_complete:
+                break  # without a `[DONE]`, on a connection that stays open
+            raise
         chunk = answer.add(event)
         if chunk != Chunk():
             yield chunk
@@ -85,6 +92,11 @@ class _Answer:
             raise ProviderError(
                 f"the provider of model '{self._request.model}' sent a malformed chunk"
             ) from error
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is nothing more to come."""
+        return self._finish_reason is not None and self._usage is not None
 
     def end(self) -> Chunk:
         """The finish reason and the usage."""

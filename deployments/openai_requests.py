@@ -12,7 +12,8 @@ from deployments.tool_names import ToolNames
 SUPPORTED = frozenset(
     "temperature top_p top_k min_p max_tokens max_completion_tokens stop seed frequency_penalty "
     "presence_penalty repetition_penalty logit_bias logprobs top_logprobs tools tool_choice "
-    "parallel_tool_calls response_format reasoning_effort chat_template_kwargs".split()
+    "parallel_tool_calls response_format reasoning_effort chat_template_kwargs "
+    "continue_final_message".split()
 )
 
 
@@ -27,6 +28,8 @@ def body(request: ChatRequest, names: ToolNames, *, model: str) -> dict[str, Any
     asked = request.parameters()
     if request.max_completion_tokens is not None:
         asked.pop("max_tokens", None)  # OpenAI's older name for it
+    if request.continue_final_message:
+        asked["add_generation_prompt"] = False  # they want it said
     if request.tools:
         asked["tools"] = names.tools(request)
     if request.tool_choice is not None:

@@ -1,7 +1,9 @@
 """What the error tables of the backends share: from a library's error to one of ours."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -21,6 +23,8 @@ from deployments.errors import (
 
 logger = logging.getLogger("ray.serve")
 
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL")
+_SHORTEST_SECRET = 8
 _QUOTED = 500  # characters; what a proxy on the way says may be a whole page
 _WHAT_HAPPENED: Mapping[type[LLMError], str] = {
     ProviderRejected: "was refused by its provider: the operator must check its key and its name",
@@ -77,16 +81,33 @@ def explain(
         kind: the error's class.
         model: our name of the model.
         reason: what the provider said.
-        secret: what must not be quoted.
+        secret: what must not be quoted, beside the secrets of the environment.
         param: the request's field at fault, if the provider named one.
         headers: of the provider's response; `Retry-After` is read from them.
     """
     what = next(text for known, text in _WHAT_HAPPENED.items() if issubclass(kind, known))
-    if secret:
-        reason = reason.replace(secret, "…")
-    quoted = "" if kind in _UNQUOTED else reason.strip()[:_QUOTED]
+    secrets = [value for value in (secret, *_secrets()) if value]
+    quoted = "" if kind in _UNQUOTED else _without(secrets, reason).strip()[:_QUOTED]
+    if param is not None:
+        param = _without(secrets, str(param))[:_QUOTED]
     message = f"model '{model}' {what}" + (f": {quoted}" if quoted else "")
     return kind(message, param=param, retry_after=_retry_after(headers or {}))
+
+
+def _without(secrets: Sequence[str], said: str) -> str:
+    for secret in secrets:
+        said = said.replace(secret, "…")
+    return said
+
+
+def _secrets() -> list[str]:
+    """What stands in environment variables that are called as secrets are: where none is
+    configured, a provider's library takes its key from there."""
+    return [
+        value
+        for name, value in os.environ.items()
+        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET
+    ]
 
 
 def by_status(status: int) -> type[LLMError]:

@@ -20,7 +20,7 @@ class Replica:
 
     def __init__(self, config: ModelConfig) -> None:
         self._backend = load(config)
-        self._sender = Sender(config.timeout)
+        self._sender = Sender(min(config.timeout, config.first_token_timeout))
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request`, in as few messages as may be; see `Sender`."""

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
 from deployments.config import EngineConfig
-from deployments.contract import ChatRequest, Chunk
+from deployments.contract import ChatRequest, Chunk, not_fetched
 from deployments.errors import DeadlineExceeded, InvalidRequest, LLMError, ProviderError
 from deployments.openai_chunks import read
 from deployments.openai_requests import SUPPORTED, body, refusal
@@ -50,6 +50,8 @@ class VLLMBackend:
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request` as a stream of chunks; its `model` is the model or an adapter."""
         request.require(SUPPORTED)
+        if request.remote_image is not None:
+            raise not_fetched(request.model, request.remote_image)
         names = ToolNames.of(request)
         with translated(self._translate):
             items = await self._chat(self._asked(request, names))

@@ -38,7 +38,7 @@ class VLLMReplica(LLMServer):
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         await super().__init__(llm_config)
         _refuse_another_model(llm_config)
-        self._sender = Sender(config.timeout)
+        self._sender = Sender(min(config.timeout, config.first_token_timeout))
         self._backend = VLLMBackend(config, super().chat)
 
     async def chat(  # type: ignore[override]
@@ -67,7 +67,6 @@ def deploy_engine(config: EngineConfig, options: dict[str, Any]) -> Application:
     for key, (plugin, parsers) in _PARSERS.items():
         if config.engine.get(key) and not config.engine.get(plugin):
             _known(key, config.engine[key], parsers())
-    options = {**options, "health_check_period_s": _HEALTH_CHECK_PERIOD_S}
     if "autoscaling_config" not in options:
         # Else Ray's default for LLMs autoscales towards a thousand million requests a replica.
         options["num_replicas"] = 1
@@ -124,9 +123,6 @@ def llm_config(config: EngineConfig) -> LLMConfig:
         # Not the whole error: it repeats what it was given.
         raise ValueError(f"engine: {error.errors()[0]['msg']}") from None
 
-
-# A replica whose engine has died fails what it is given until three checks have said so.
-_HEALTH_CHECK_PERIOD_S = 2.0
 
 # Every adapter in use at once takes memory of the GPU; more of them take turns.
 _MOST_ADAPTERS_AT_ONCE = 4

@@ -1,6 +1,7 @@
-"""Serves the application on this machine alone: what `make run` starts, until Ctrl-C."""
+"""Serves the application on a Ray of this machine's own: what `make run` starts, until Ctrl-C."""
 
 import argparse
+import errno
 import logging
 import signal
 import socket
@@ -17,9 +18,11 @@ from ray.serve.deployment import Application
 
 from serve.app import DEFAULT_CONFIG, build
 from serve.availability import messages
-from serve.config import ConfigError, load_config
+from serve.config import ConfigError, ServerConfig, load_config
+from serve.exposure import check_exposure, is_loopback
 from serve.placement import shortages
 
+_HERE = "127.0.0.1"
 # A large model may take long to come and to load; Ray gives an engine an hour.
 _STARTUP_S = 3600
 # A Ray of one machine doesn't grow: what finds no room on it for so long never will.
@@ -27,24 +30,26 @@ _ROOM_S = 15
 
 
 def main() -> None:
-    """`python -m ops.run [--config FILE] [--port PORT]`."""
+    """`python -m ops.run [--config FILE] [--host HOST] [--port PORT]`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default=str(DEFAULT_CONFIG), help="a YAML file with `llms:`")
+    parser.add_argument("--host", default=_HERE, help="where it listens; 0.0.0.0 is everywhere")
     parser.add_argument("--port", type=int, default=8000)
     args = parser.parse_args()
     config = {"config": args.config}
     try:
-        load_config(config)  # before anything starts
+        server = load_config(config).server  # before anything starts
+        check_exposure(server, args.host)
     except ConfigError as error:
         sys.exit(str(error))
-    if taken(args.port):
+    if taken(args.port, args.host):
         sys.exit(f"port {args.port} is in use; choose another: make run PORT=8001")
 
     # A supervisor's way to end it does as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with serving(config, args.port) as url:
-            _print_ready(url)
+        with serving(config, args.port, args.host) as url:
+            print(_ready(url, server, is_loopback(args.host)), flush=True)
             while True:
                 signal.pause()
     except KeyboardInterrupt:
@@ -52,7 +57,7 @@ def main() -> None:
 
 
 @contextmanager
-def serving(config: dict[str, Any], port: int) -> Iterator[str]:
+def serving(config: dict[str, Any], port: int, host: str = _HERE) -> Iterator[str]:
     """Serves the application on a Ray of its own till the block ends; gives its URL once all models
     answer. `config` is as `serve.app.build` takes it.
 
@@ -63,9 +68,9 @@ def serving(config: dict[str, Any], port: int) -> Iterator[str]:
         ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
         # Not before: what places an engine asks Ray, which would start by itself, otherwise.
         app = _built(config)
-        rayserve.start(http_options={"host": "127.0.0.1", "port": port})
+        rayserve.start(http_options={"host": host, "port": port})
         rayserve.run_many([rayserve.RunTarget(app)], wait_for_applications_running=False)
-        url = f"http://localhost:{port}"
+        url = f"http://{_reached_at(host)}:{port}"
         _wait_until_ready(url)
         yield url
     except KeyboardInterrupt:
@@ -126,27 +131,43 @@ def _lines(reasons: Mapping[str, str]) -> list[str]:
     return [f"  {name}: {reason}" for name, reason in reasons.items()]
 
 
-def taken(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
+def taken(port: int, host: str = _HERE) -> bool:
+    """Whether something listens there already.
+
+    Raises:
+        SystemExit: nobody can listen there.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
             return True
+        sys.exit(f"can't listen on {host}, port {port}: {error.strerror}")
     return False
 
 
-def _print_ready(url: str) -> None:
-    print(
-        f"""
-Ready: {url}
+def _reached_at(host: str) -> str:
+    """By what name this machine reaches what listens on `host`."""
+    if host in ("0.0.0.0", "::") or is_loopback(host):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
-curl {url}/v1/chat/completions -H 'content-type: application/json' \\
+
+def _ready(url: str, server: ServerConfig, here_alone: bool) -> str:
+    who = "No key is asked for" if not server.asks_for_keys else "A key is asked for"
+    whence = "and this machine alone can call" if here_alone else "and others can call"
+    key = " -H 'authorization: Bearer KEY'" if server.asks_for_keys else ""
+    return f"""
+Ready: {url}
+{who}, {whence}. (README, Security.)
+
+curl {url}/v1/chat/completions{key} -H 'content-type: application/json' \\
   -d '{{"model": "auto", "messages": [{{"role": "user", "content": "What is 7 plus 5?"}}]}}'
 
-Ctrl-C ends it.""",
-        flush=True,
-    )
+Ctrl-C ends it."""
 
 
 def _health(url: str) -> dict[str, Any]:

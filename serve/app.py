@@ -10,17 +10,20 @@ from ray.serve.config import DeploymentActorConfig
 from ray.serve.deployment import Application
 
 from deployments.config import ModelConfig
-from deployments.deploy import GRACE_S, deploy
+from deployments.deploy import GRACE_S, HEALTH_CHECK_PERIOD_S, deploy
 from deployments.embedder import EMBEDDER, deploy_embedder
+from deployments.quotas import Quotas
 from deployments.sequence import Sequence as SequenceActor
 from serve.config import AppConfig, ConfigError, Settings, StoreConfig, load_config
 from serve.decider_actor import DeciderActor
 from serve.ingress import RouterDeployment
+from serve.quotas import ACTOR_NAME as QUOTAS
 from serve.routing.prices import price_of
 from serve.shared_decider import ACTOR_NAME as DECIDER
 from serve.turns import ACTOR_NAME as SEQUENCE
 
 _MOST_CALLS = 2000  # that wait for the decider, of each router replica
+_MOST_REQUESTS = 10_000
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "ops" / "demo" / "llms.yaml"
 
@@ -40,7 +43,8 @@ def build(args: dict[str, Any]) -> Application:
     models = config.llms.served
     names = deployment_names(config.llms.models)
     actors: list[dict[Any, Any] | DeploymentActorConfig] = [
-        DeploymentActorConfig(name=SEQUENCE, actor_class=SequenceActor)
+        DeploymentActorConfig(name=SEQUENCE, actor_class=SequenceActor),
+        DeploymentActorConfig(name=QUOTAS, actor_class=Quotas),
     ]
     embedder = None
     if store := config.llms.store:
@@ -49,9 +53,12 @@ def build(args: dict[str, Any]) -> Application:
     router = RouterDeployment.options(
         autoscaling_config=config.server.autoscaling.model_dump(exclude_unset=True),
         ray_actor_options={"num_cpus": 0.5},
-        # Waiting for models costs a router nothing: what bounds it is the models' own queues.
-        max_ongoing_requests=1000,
-        max_queued_requests=1000,
+        # The router says itself, and in OpenAI's JSON, when it has enough; these are for a router
+        # that no longer does.
+        max_ongoing_requests=_MOST_REQUESTS,
+        max_queued_requests=_MOST_REQUESTS,
+        max_surge_percent=100,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
         graceful_shutdown_timeout_s=GRACE_S,
         user_config=Settings(router=config.llms.router).model_dump(),
         deployment_actors=actors,

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import dropwhile
 from textwrap import shorten
@@ -21,7 +21,13 @@ logger = logging.getLogger("ray.serve")
 
 _PERIOD_S = 1.0
 _PATIENCE_S = 10.0
-_REST_S, _LONGEST_REST_S = 1.0, 30.0
+# A replica whose settings change, whose controller is new, or that will move, answers meanwhile.
+_SERVING = (
+    ReplicaState.RUNNING,
+    ReplicaState.UPDATING,
+    ReplicaState.RECOVERING,
+    ReplicaState.PENDING_MIGRATION,
+)
 _FAILED = ("UNHEALTHY", "DEPLOY_FAILED")
 # How the lines of a traceback begin, and how many characters of an error are enough.
 _FRAME, _CODE = '  File "', "    "
@@ -31,12 +37,13 @@ _LONGEST_MESSAGE = 600
 @dataclass(frozen=True, slots=True)
 class ModelState:
     """How a model is: `status` is Ray Serve's, `replicas` are those that run, `message` says why
-    there are no more."""
+    there are no more. `returning` is one whose replicas are being replaced, all at once."""
 
     available: bool
     status: str
     replicas: int
     message: str
+    returning: bool = False
 
 
 class Availability:
@@ -47,18 +54,31 @@ class Availability:
         self._deployment_names = deployment_names
         unknown = ModelState(available=True, status="UNKNOWN", replicas=0, message="")
         self.states: dict[str, ModelState] = dict.fromkeys(models, unknown)
-        self._full_until: dict[str, float] = dict.fromkeys(models, 0.0)
+        self._waits: dict[str, set[asyncio.Timeout]] = {name: set() for name in models}
         self._watcher: asyncio.Task[None] | None = None
 
-    def running(self, names: list[str]) -> list[str]:
-        """Those of `names` that can answer now: without the full ones, unless all are full."""
+    def running(self, names: Sequence[str]) -> list[str]:
+        """Those of `names` that can answer now, or else those that soon can again."""
         running = [name for name in names if self.states[name].available]
-        now = time.monotonic()
-        return [name for name in running if self._full_until[name] <= now] or running
+        return running or [name for name in names if self.states[name].returning]
 
-    def rest(self, name: str, seconds: float | None) -> None:
-        """Passes a model over for a while, since it has as many requests as it can take."""
-        self._full_until[name] = time.monotonic() + min(seconds or _REST_S, _LONGEST_REST_S)
+    def is_lost(self, name: str) -> bool:
+        """Whether no replica will answer for a model in the time of a request."""
+        return not self.running([name])
+
+    @asynccontextmanager
+    async def patience(self, name: str, seconds: float) -> AsyncIterator[None]:
+        """Waits for a model's replica, until it is lost.
+
+        Raises:
+            TimeoutError: after `seconds`, or when the model is lost.
+        """
+        async with asyncio.timeout(0 if self.is_lost(name) else seconds) as wait:
+            self._waits[name].add(wait)
+            try:
+                yield
+            finally:
+                self._waits[name].discard(wait)
 
     async def watch(self) -> None:
         """Looks once, then goes on looking in the background."""
@@ -79,6 +99,11 @@ class Availability:
         name = rayserve.get_replica_context().app_name
         async with asyncio.timeout(_PATIENCE_S):
             self.states = await asyncio.to_thread(self._read, name) or self.states
+        for model in filter(self.is_lost, self.states):
+            # What has been given to a replica ends with it; what waits for one would wait on.
+            for wait in self._waits[model]:
+                if not wait.expired():
+                    wait.reschedule(asyncio.get_running_loop().time())
 
     def _read(self, name: str) -> dict[str, ModelState]:
         """How each model is; nothing where the controller doesn't know the application yet."""
@@ -93,20 +118,21 @@ class Availability:
         if any(each.starting for each in deployments.values()):
             why |= shortages(name)
         return {
-            model: _state(config, deployments.get(deployment), why.get(deployment, ""))
+            model: state_of(config, deployments.get(name), why.get(name, ""), self.states[model])
             for model, config in self._models.items()
-            for deployment in [self._deployment_names[model]]
+            for name in [self._deployment_names[model]]
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What Ray Serve says of a deployment, and how many of its replicas run and start."""
+    """What Ray Serve says of a deployment, and how many of its replicas run, start and stop."""
 
     status: str
     message: str
     running: int
     starting: int
+    stopping: int
 
     @classmethod
     def read(cls, details: Mapping[str, Any]) -> "Deployment":
@@ -115,8 +141,9 @@ class Deployment:
         return cls(
             status=DeploymentStatus(details["status"]).value,
             message=details["message"],
-            running=states[ReplicaState.RUNNING],
+            running=sum(states[state] for state in _SERVING),
             starting=states[ReplicaState.STARTING],
+            stopping=states[ReplicaState.STOPPING],
         )
 
 
@@ -135,14 +162,20 @@ def _one_line(message: str) -> str:
     return shorten(" ".join(lines), _LONGEST_MESSAGE, placeholder=" …")
 
 
-def _state(model: ModelConfig, deployment: Deployment | None, why: str) -> ModelState:
+def state_of(
+    model: ModelConfig, deployment: Deployment | None, why: str, before: ModelState
+) -> ModelState:
+    """How a model is, by its deployment and by how it was `before`; `why` is for its message."""
     if deployment is None:
         return ModelState(available=False, status="NOT_STARTED", replicas=0, message="")
     # A model that is allowed to sleep wakes by being asked.
     asleep = model.autoscaling is not None and model.autoscaling.min_replicas == 0
+    available = deployment.running > 0 or (asleep and deployment.status not in _FAILED)
+    was_there = before.replicas > 0 or before.returning or deployment.stopping > 0
     return ModelState(
-        available=deployment.running > 0 or (asleep and deployment.status not in _FAILED),
+        available=available,
         status=deployment.status,
         replicas=deployment.running,
         message=why,
+        returning=not available and deployment.status == "UPDATING" and was_there,
     )

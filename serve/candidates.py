@@ -61,7 +61,12 @@ def fallbacks(
     """The configured fallbacks of the named models that can do what the request needs."""
     needed = needs(request).keys()
     configured = (fallback for name in names for fallback in models[name].fallbacks)
-    return [name for name in dict.fromkeys(configured) if needed <= models[name].abilities]
+    return [
+        name
+        for name in dict.fromkeys(configured)
+        # One that isn't there, to this caller, helps nobody.
+        if name in models and needed <= models[name].abilities
+    ]
 
 
 def needs(request: ChatRequest) -> dict[Capability, str]:
@@ -69,7 +74,7 @@ def needs(request: ChatRequest) -> dict[Capability, str]:
     needed: dict[Capability, str] = {}
     if request.tools and request.tool_choice != "none":
         needed["tools"] = "tools"
-    if request.response_format and request.response_format["type"] != "text":
+    if request.wants_json:
         needed["json"] = "response_format"
     for index, message in enumerate(request.messages):
         content = message.get("content")

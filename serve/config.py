@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Collection, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -32,6 +34,8 @@ else:
 
 
 Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# As a browser sends it: no path, no slash at the end.
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s@]+)$")]
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -158,11 +162,69 @@ _ROUTER_AUTOSCALING: dict[str, Any] = {
 }
 
 
-class ServerConfig(_Section):
-    """The HTTP ingress. `max_body_bytes` bounds a request's body."""
+class KeyConfig(_Section):
+    """Who may call. The key itself stands in the environment variable of the router's replicas that
+    `key` names; or only its SHA-256 is known here, in hexadecimal digits.
 
+    `models` are those that it may ask for, `requests_per_minute` how often, over all router
+    replicas.
+    """
+
+    name: Annotated[str, Field(max_length=100, pattern=r"^[!-~]([ -~]*[!-~])?$")]
+    key: str | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    models: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    requests_per_minute: Annotated[int, Field(ge=1, le=100_000)] | None = None
+
+    @field_validator("key")
+    @classmethod
+    def _key_is_a_reference(cls, key: str | None) -> str | None:
+        if key is not None and not _REFERENCE.fullmatch(key):
+            # The message must not repeat the value: it may be a real key.
+            raise ValueError(
+                "a key is not written into the config; put it into an environment variable of the "
+                "replicas and write its name: key: ${MY_KEY}; or give its sha256"
+            )
+        return key
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> "KeyConfig":
+        if (self.key is None) == (self.sha256 is None):
+            raise ValueError("give either `key: ${MY_KEY}` or `sha256`")
+        return self
+
+
+class ServerConfig(_Section):
+    """The HTTP ingress.
+
+    `keys`, and those in the YAML file `keys_file`, may call; where there are none, this machine
+    alone may, unless `allow_anonymous`. `cors_origins` are the web pages that may read answers.
+
+    `max_body_bytes` and `body_timeout` (seconds) bound a request's body, `request_timeout`
+    (seconds) a request with all its attempts, `max_concurrent_requests` those that a router replica
+    works on.
+    """
+
+    keys: tuple[KeyConfig, ...] = ()
+    keys_file: str | None = None
+    allow_anonymous: bool = False
+    cors_origins: tuple[Origin, ...] = ()
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
+    body_timeout: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    request_timeout: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+    max_concurrent_requests: Annotated[int, Field(ge=1, le=5000)] = 1000
     autoscaling: Autoscaling = Autoscaling(**_ROUTER_AUTOSCALING)
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether only those who have a key may call."""
+        return bool(self.keys) or self.keys_file is not None
+
+    @model_validator(mode="after")
+    def _keys_or_none(self) -> "ServerConfig":
+        if self.allow_anonymous and self.asks_for_keys:
+            raise ValueError("`allow_anonymous` and keys exclude each other")
+        return self
 
     @field_validator("autoscaling", mode="before")
     @classmethod
@@ -217,12 +279,27 @@ class AppConfig(_Section):
     llms: LLMs
     server: ServerConfig = ServerConfig()
 
+    @model_validator(mode="after")
+    def _keys_are_sound(self) -> "AppConfig":
+        check_keys(self.server.keys, [model.name for model in self.llms.served])
+        return self
+
+
+def check_keys(keys: Sequence[KeyConfig], models: Collection[str]) -> None:
+    """Raises ValueError where two have one name, or one may ask for what isn't among `models`."""
+    names = [key.name for key in keys]
+    for key in keys:
+        if names.count(key.name) > 1:
+            raise ValueError(f"server.keys: two are called '{key.name}'; give each a name")
+        if unknown := set(key.models or ()).difference(models):
+            raise ValueError(f"server.keys: '{key.name}': there is no model '{min(unknown)}'")
+
 
 def load_config(args: dict[str, Any]) -> AppConfig:
     """Reads a configuration: inline, or from the YAML file that `config` names.
 
     A `model`, an adapter or a history of the store that starts with "./" or "../" lies beside that
-    file (inline: beside the working directory); so does a SQLite file with a relative path.
+    file (inline: beside the working directory); so does a SQLite or keys file with a relative path.
 
     Raises:
         ConfigError: with the path of every key at fault.
@@ -238,23 +315,43 @@ def load_config(args: dict[str, Any]) -> AppConfig:
     try:
         return AppConfig.model_validate(_with_folders(args, base))
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
+        raise ConfigError(_explain(error, "the configuration")) from None
+
+
+def load_keys(file: str) -> list[KeyConfig]:
+    """Reads a keys file: a list of keys, each by its hash.
+
+    Raises:
+        ConfigError: with the path of every key at fault.
+    """
+    content = _read_yaml(Path(file), "keys")
+    try:
+        keys = TypeAdapter(list[KeyConfig]).validate_python(content)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, f"the keys file {file}")) from None
+    if not keys or any(key.sha256 is None for key in keys):
+        raise ConfigError(f"the keys file {file} holds a list of keys, each by its sha256")
+    return keys
 
 
 def _read(path: Path) -> dict[str, Any]:
+    content = _read_yaml(path, "configuration")
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no configuration; it begins with `llms:`")
+    return content
+
+
+def _read_yaml(path: Path, what: str) -> Any:
     try:
-        content = yaml.load(path.read_text("utf-8"), _Loader)
+        return yaml.load(path.read_text("utf-8"), _Loader)
     except FileNotFoundError:
-        raise ConfigError(f"there is no configuration file {path}") from None
+        raise ConfigError(f"there is no {what} file {path}") from None
     except yaml.MarkedYAMLError as error:
         # Not the whole error: it quotes the line, and a key may stand there.
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise ConfigError(f"{path} is no YAML: line {line}: {error.problem}") from None
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path} can't be read: {type(error).__name__}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no configuration; it begins with `llms:`")
-    return content
 
 
 class _Loader(yaml.SafeLoader):
@@ -274,6 +371,9 @@ class _Loader(yaml.SafeLoader):
 def _with_folders(args: dict[str, Any], base: Path) -> dict[str, Any]:
     """`args` with relative paths made absolute. What is not of the right shape stays as it is, to
     be refused where its shape is checked."""
+    server = args.get("server")
+    if isinstance(server, dict) and isinstance(server.get("keys_file"), str):
+        args = {**args, "server": {**server, "keys_file": str(base / server["keys_file"])}}
     llms = args.get("llms")
     if not isinstance(llms, dict):
         return args
@@ -322,9 +422,9 @@ def _without_tag(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return loc[:3] + loc[4:] if loc[:2] == ("llms", "models") and loc[3:4] else loc
 
 
-def _explain(error: ValidationError) -> str:
-    """One line for each fault: the path of the key and what is wrong. Never the value: it may be
-    a secret written in the wrong place."""
+def _explain(error: ValidationError, what: str) -> str:
+    """One line for each fault of `what`: the path of the key and what is wrong. Never the value: it
+    may be a secret written in the wrong place."""
     lines = []
     for fault in error.errors(include_url=False, include_input=False):
         path = ".".join(str(part) for part in _without_tag(fault["loc"]))
@@ -333,5 +433,6 @@ def _explain(error: ValidationError) -> str:
             reason = "unknown key"
         elif fault["type"] == "missing":
             reason = "missing"
-        lines.append(f"{path or 'configuration'}: {reason}")
-    return "the configuration is wrong:\n  " + "\n  ".join(lines)
+        # A fault of several keys together says itself where it is.
+        lines.append(f"{path}: {reason}" if path else reason)
+    return f"{what} is wrong:\n  " + "\n  ".join(lines)

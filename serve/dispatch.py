@@ -1,38 +1,61 @@
-"""Sends a request to the first of the ranked models that begins to answer."""
+"""Sends a request to the ranked models until one has answered it whole."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+from ray.serve.metrics import Counter
 
 from deployments.config import ModelConfig
-from deployments.contract import ChatRequest, Chunk
-from deployments.errors import DeadlineExceeded, LLMError, ModelUnavailable, Overloaded, RateLimited
+from deployments.contract import ChatRequest, Chunk, merge
+from deployments.errors import DeadlineExceeded, InvalidRequest, LLMError, ModelUnavailable
+from serve.attempts import Attempt, Attempts
 from serve.availability import Availability
+from serve.circuits import Circuits
 from serve.failures import translate
+from serve.rescue import Sent, anew, continuing
 
 # A replica notices its backend's silence by itself; the router's longer patience, in times of the
 # model's `timeout`, is for a replica that hangs.
 _PATIENCE = 1.5
 # Seconds for a model that was scaled to zero to start and answer: Ray gives an engine an hour.
 _WAKING_S = 3600.0
-# After so many models that failed, the request fails.
-MAX_ATTEMPTS = 3
+
+Chunks = AsyncGenerator[Chunk, None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Rescue:
+    """A model that broke off, and how another (or itself) went on: after so many `characters`,
+    "continued" or "restarted"."""
+
+    model: str
+    error: str
+    characters: int
+    mode: str
+
+
+@dataclass(slots=True)
 class Answer:
-    """An answer that has begun: `chunks` gives all of it, the first without a wait; `started` is
-    when its model was asked, by `time.monotonic`."""
+    """An answer that has begun. While `chunks` are read, another model may take over.
+
+    Attributes:
+        model: that writes it.
+        attempts: how often a model was asked.
+        started: when `model` was asked, by `time.monotonic`.
+        rescues: what went wrong after the caller had been sent a part.
+        chunks: all of it, the first without a wait.
+    """
 
     model: str
     attempts: int
     started: float
-    chunks: AsyncGenerator[Chunk, None]
+    rescues: list[Rescue] = field(default_factory=list)
+    chunks: Chunks = field(init=False)
 
 
 class Dispatcher:
@@ -43,60 +66,72 @@ class Dispatcher:
         models: Mapping[str, ModelConfig],
         handles: Mapping[str, DeploymentHandle[Any]],
         availability: Availability,
+        circuits: Circuits,
     ) -> None:
         self._models = models
         self._availability = availability
+        self._circuits = circuits
         self._handles = {
             name: handle.options(stream=True, method_name="chat")
             for name, handle in handles.items()
         }
+        self._failed = Counter(
+            "llm_router_failed_attempts",
+            description="Times that a model was asked and did not answer, or broke off.",
+            tag_keys=("model", "code"),  # type: ignore[arg-type]  # any number of them
+        )
 
-    async def send(self, request: ChatRequest, ranked: Sequence[str]) -> Answer:
-        """Asks one model after the other until one begins to answer.
+    async def send(self, request: ChatRequest, ranked: Sequence[str], deadline: float) -> Answer:
+        """Asks one model after the other until one begins to answer, or, where the caller waits for
+        the whole, until one has answered.
 
-        A model that doesn't do what is asked is passed over; after `MAX_ATTEMPTS` models that
-        failed, or an error that another model can't mend, it ends. Once a model has begun, its
-        answer is the answer.
+        Args:
+            request: what is asked.
+            ranked: the models that may answer, best first.
+            deadline: of all attempts together, by `time.monotonic`.
 
         Raises:
-            LLMError: of the first model that failed, else of the last that was asked.
+            LLMError: of the first model that failed, else of the last that was asked; or the
+                deadline is over.
         """
-        failures: list[LLMError] = []
-        for name in ranked:
-            started = time.monotonic()
-            chunks = self._ask(name, request)
-            try:
-                first = await anext(chunks)
-            except LLMError as error:
-                failures.append(error)
-            except StopAsyncIteration:
-                failures.append(ModelUnavailable(f"model '{name}' gave no answer"))
-            else:
-                return Answer(name, len(failures) + 1, started, _with_first(first, chunks))
-            last = failures[-1]
-            if isinstance(last, Overloaded | RateLimited):
-                self._availability.rest(name, last.retry_after)
-            if not (last.retryable or last.elsewhere):
-                break
-            if sum(failure.retryable for failure in failures) == MAX_ATTEMPTS:
-                break
-        # A fault says more than "this model doesn't do that", which is one model's affair.
-        raise next((failure for failure in failures if failure.retryable), failures[-1])
+        return await _Dispatch(self, request, ranked, deadline).begin()
 
-    async def _ask(self, name: str, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        asleep = self._availability.states[name].replicas == 0
-        patience = _WAKING_S if asleep else _PATIENCE * self._models[name].timeout
+    def attempts(self, ranked: Sequence[str]) -> Attempts:
+        """The attempts at a request."""
+        return Attempts(ranked, self._models, self._circuits.is_open)
+
+    def failed(self, name: str, error: LLMError) -> None:
+        """Keeps account of an attempt that failed."""
+        self._circuits.failed(name, error)
+        self._failed.inc(tags={"model": name, "code": error.code})
+
+    async def ask(
+        self, name: str, request: ChatRequest, deadline: float, *, another_is_left: bool
+    ) -> Chunks:
+        """One model's answer."""
+        self._circuits.asked(name)
         request = request.model_copy(update={"model": name})
         response = self._handles[name].remote(request)
         assert isinstance(response, DeploymentResponseGenerator)  # the handle streams
+        patience = self._patience(name, another_is_left)
         try:
-            while True:
-                async with asyncio.timeout(patience):
-                    chunk = await anext(response, None)
-                if chunk is None:
-                    return
+            async with self._availability.patience(name, min(patience, _left(deadline))):
+                chunk = await anext(response, None)
+            if chunk is None:
+                raise ModelUnavailable(f"model '{name}' gave no answer")
+            patience = _PATIENCE * self._models[name].timeout
+            while chunk is not None:
                 yield chunk
+                async with asyncio.timeout(min(patience, _left(deadline))):
+                    chunk = await anext(response, None)
+            self._circuits.answered(name)
         except TimeoutError:
+            if _left(deadline) <= 0:
+                raise _Late("not answered within the time that the request has") from None
+            if self._availability.is_lost(name):
+                raise ModelUnavailable(
+                    f"no replica of model '{name}' is running", retry_after=1
+                ) from None
             raise DeadlineExceeded(f"model '{name}' was silent for {patience:g} s") from None
         except LLMError:
             raise
@@ -106,11 +141,137 @@ class Dispatcher:
             # Reached when the client has gone, too: the model must not go on writing for nobody.
             response.cancel()  # type: ignore[no-untyped-call]
 
+    def _patience(self, name: str, another_is_left: bool) -> float:
+        """Seconds that a model has to begin."""
+        if another_is_left:
+            return self._models[name].first_token_timeout
+        asleep = self._availability.states[name].replicas == 0
+        return _WAKING_S if asleep else _PATIENCE * self._models[name].timeout
 
-async def _with_first(
-    first: Chunk, rest: AsyncGenerator[Chunk, None]
-) -> AsyncGenerator[Chunk, None]:
+
+class _Late(DeadlineExceeded):
+    """The request's own deadline is over: no other model helps, and none is to blame."""
+
+    retryable = False
+
+
+class _Dispatch:
+    """One request on its way through the models."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, request: ChatRequest, ranked: Sequence[str], deadline: float
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._request = request
+        self._deadline = deadline
+        self._attempts = dispatcher.attempts(ranked)
+        self._answer = Answer(ranked[0], attempts=0, started=time.monotonic())
+
+    async def begin(self) -> Answer:
+        attempt = Attempt(self._attempts.model)
+        while True:
+            await self._wait(attempt)
+            try:
+                chunks = await self._begun(self._ask(self._request))
+            except LLMError as error:
+                attempt = self._after(error)
+            else:
+                self._answer.chunks = self._followed(chunks)
+                return self._answer
+
+    def _ask(self, request: ChatRequest) -> Chunks:
+        self._answer.model = self._attempts.model
+        self._answer.attempts += 1
+        self._answer.started = time.monotonic()
+        return self._dispatcher.ask(
+            self._attempts.model,
+            request,
+            self._deadline,
+            another_is_left=self._attempts.another_is_left,
+        )
+
+    async def _begun(self, chunks: Chunks) -> Chunks:
+        """The answer, once its first chunk is there; or all of it, where the caller wants it
+        whole: a part of one is nothing to him, and another model can still take over."""
+        if self._request.stream:
+            return _with_first(await anext(chunks), chunks)
+        async with aclosing(chunks):
+            whole = merge([chunk async for chunk in chunks])
+        return _once(whole)
+
+    def _after(self, error: LLMError, *, begun: bool = False) -> Attempt:
+        if isinstance(error, _Late):
+            raise error
+        self._dispatcher.failed(self._attempts.model, error)
+        return self._attempts.after(error, begun=begun)
+
+    async def _wait(self, attempt: Attempt) -> None:
+        """Waits as long as the attempt says, unless the deadline would pass meanwhile."""
+        if attempt.wait >= _left(self._deadline):
+            raise self._attempts.verdict()
+        if attempt.wait:
+            await asyncio.sleep(attempt.wait)
+
+    async def _followed(self, chunks: Chunks) -> Chunks:
+        """The answer to its end, whoever writes it."""
+        sent = Sent()
+        while True:
+            try:
+                async with aclosing(chunks):
+                    async for chunk in chunks:
+                        sent.add(chunk)
+                        yield chunk
+                return
+            except LLMError as error:
+                chunks = await self._rescued(sent, error)
+
+    async def _rescued(self, sent: Sent, fault: LLMError) -> Chunks:
+        """What comes after a break.
+
+        Raises:
+            LLMError: `fault`, where nobody can go on; or the deadline is over.
+        """
+        broken, error = self._answer.model, fault
+        while True:
+            try:
+                attempt = self._after(error, begun=True)
+                await self._wait(attempt)
+            except _Late:
+                raise
+            except LLMError:
+                raise fault from None
+            if not sent.can_be_resumed(self._request):
+                raise fault
+            try:
+                chunks, mode = await self._resumed(sent)
+            except LLMError as another:
+                error = another
+            else:
+                self._answer.rescues.append(Rescue(broken, fault.code, len(sent.text), mode))
+                return chunks
+
+    async def _resumed(self, sent: Sent) -> tuple[Chunks, str]:
+        """What the model whose turn it is says after the part that was sent."""
+        if sent.text:
+            try:
+                request = continuing(self._request, sent)
+                return await self._begun(self._ask(request)), "continued"
+            except InvalidRequest:
+                pass  # it takes no beginning of an answer; the request itself is sound
+        chunks = await self._begun(self._ask(self._request))
+        return anew(chunks, sent.text), "restarted"
+
+
+async def _with_first(first: Chunk, rest: Chunks) -> Chunks:
     async with aclosing(rest):
         yield first
         async for chunk in rest:
             yield chunk
+
+
+async def _once(chunk: Chunk) -> Chunks:
+    yield chunk
+
+
+def _left(deadline: float) -> float:
+    return deadline - time.monotonic()

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from math import isfinite, nan
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Request, Response
@@ -13,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.exceptions import HTTPException
 
 from deployments.config import ModelConfig
-from deployments.contract import Chunk, merge
+from deployments.contract import Chunk, Usage, merge
 from deployments.errors import (
     InvalidRequest,
     LLMError,
@@ -23,14 +25,20 @@ from deployments.errors import (
     RequestTooLarge,
     UnknownAnswer,
 )
+from serve import openapi
 from serve.availability import Availability
 from serve.batches import Batch
 from serve.candidates import AUTO, able, candidates, fallbacks, needs
+from serve.circuits import Circuits
 from serve.config import AppConfig, Settings
 from serve.dispatch import Answer, Dispatcher
+from serve.exposure import check_exposure, listening_host
 from serve.failures import error_headers, error_json, from_status
+from serve.gate import caller_of, guard
+from serve.keys import ANYONE, Keys
 from serve.learning import Lesson, cost
 from serve.queries import prompt_characters, query_of
+from serve.quotas import SharedQuotas
 from serve.replies import completion, events, new_id
 from serve.requests import Feedback, ParsedRequest, RouterOptions, parse, parse_as
 from serve.routing.prices import Price
@@ -42,8 +50,10 @@ from serve.turns import SharedTurns
 logger = logging.getLogger("ray.serve")
 
 _LONG_BODY = 2**16  # bytes
-_BODY_S = 60
 _STATUS_S = 2.0
+_TIMEOUT_HEADER = "x-request-timeout-seconds"
+# How much earlier than Ray's proxy the router gives up: seconds, and of a short time its share.
+_PROXY_S, _PROXY_SHARE = 0.5, 0.1
 
 api = FastAPI(
     title="LLM Cores on Ray Serve",
@@ -63,9 +73,11 @@ class Router:
         embedder: DeploymentHandle[Any] | None,
     ) -> None:
         self._models: dict[str, ModelConfig] = {model.name: model for model in config.llms.served}
-        self._max_body_bytes = config.server.max_body_bytes
+        self._server = config.server
+        self._keys = Keys(config.server, self._models)
         self._availability = Availability(self._models, deployment_names)
-        self._dispatcher = Dispatcher(self._models, handles, self._availability)
+        self._circuits = Circuits(self._models)
+        self._dispatcher = Dispatcher(self._models, handles, self._availability, self._circuits)
         self._strategies: dict[str, Strategy] = {
             "sequential": SequentialStrategy(SharedTurns().next)
         }
@@ -74,8 +86,14 @@ class Router:
         if self._smart is not None:
             self._strategies["smart"] = self._smart.strategy
 
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """The endpoints behind their gate; Ray Serve asks for it after the constructor."""
+        app: FastAPI = self.app  # type: ignore[attr-defined]  # of Ray Serve's own making
+        return guard(app, self._server, self._keys, SharedQuotas().take)
+
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Takes new router settings; Ray Serve calls it at the start and on each change."""
+        check_exposure(self._server, await asyncio.to_thread(listening_host))
         settings = Settings.model_validate(user_config)
         if settings.router.strategy not in self._strategies:
             raise ValueError("user_config.router.strategy: smart routing needs `llms.store`")
@@ -88,20 +106,23 @@ class Router:
         if self._smart is not None:
             await self._smart.configure(settings.router, self._prices)
 
-    @api.post("/v1/chat/completions")
+    @api.post("/v1/chat/completions", **openapi.CHAT)
     async def chat_completions(self, request: Request) -> Response:
         """OpenAI's chat completions; `model` is a name, or "auto" for all.
 
         Which models may answer a request for "auto" is chosen with `models: [names]`.
         """
+        deadline = self._deadline(request)
         body = await self._body(request)
         # A long body is read beside the event loop, or every other stream would wait for it.
         parsed = parse(body) if len(body) < _LONG_BODY else await asyncio.to_thread(parse, body)
         strategy = self._strategy(parsed.wishes.router)
-        asked = self._asked(parsed)
+        asked, others = self._asked(parsed, self._allowed(request))
         ranking = await strategy.rank(asked) if asked.available else Ranking([])
-        models = self._with_fallbacks(parsed, asked, ranking)
-        answer = await self._dispatcher.send(parsed.chat, models)
+        ranked = list(dict.fromkeys([*ranking.models, *others]))
+        if not ranked:
+            raise _none_runs(asked.candidates)
+        answer = await self._dispatcher.send(parsed.chat, ranked, deadline)
         id = new_id()
         chunks = self._followed(id, asked, ranking, answer)
         headers = {
@@ -115,28 +136,30 @@ class Router:
             options = parsed.chat.stream_options or {}
             stream = events(
                 chunks,
+                answer,
                 id=id,
-                model=answer.model,
                 include_usage=bool(options.get("include_usage")),
+                cost=self._cost,
             )
             return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
         whole = merge([chunk async for chunk in chunks])
-        usd = cost(self._price(answer.model), whole.usage)
+        usd = self._cost(answer.model, whole.usage)
         if usd is not None:
             headers["x-router-cost"] = f"{usd:.9g}"
         return _json(completion(whole, id=id, model=answer.model), headers=headers)
 
-    @api.post("/v1/route")
+    @api.post("/v1/route", **openapi.ROUTE)
     async def route(self, request: Request) -> Response:
         """Decides for a batch of queries without calling a model, and says why."""
         batch = await asyncio.to_thread(parse_as, Batch, await self._body(request))
         smart = self._needs_smart()
-        everyone = candidates(AUTO, None, self._models)
+        models = self._allowed(request)
+        everyone = candidates(AUTO, None, models)
         wanted = [tuple(names) for names in batch.candidates(everyone)]
-        running = {names: self._running(names) for names in set(wanted)}
+        running = {names: self._running(names, models) for names in set(wanted)}
         return _json(await smart.route(batch, [running[names] for names in wanted]))
 
-    @api.post("/v1/feedback")
+    @api.post("/v1/feedback", **openapi.FEEDBACK)
     async def feedback(self, request: Request) -> Response:
         """What an answer was worth: `{"id": "chatcmpl-…", "score": 0 to 1}`."""
         given = parse_as(Feedback, await self._body(request))
@@ -148,45 +171,52 @@ class Router:
             )
         return _json({"object": "feedback", "id": given.id, "score": given.score})
 
-    @api.get("/v1/models")
-    async def list_models(self) -> Response:
+    @api.get("/v1/models", **openapi.MODELS)
+    async def list_models(self, request: Request) -> Response:
         """The models, and "auto" for all of them."""
-        names = [AUTO, *self._models]
-        return _json({"object": "list", "data": [self._describe(name) for name in names]})
+        models = self._allowed(request)
+        data = [self._describe(name, models) for name in [AUTO, *models]]
+        return _json({"object": "list", "data": data})
 
-    @api.get("/v1/models/{name:path}")
-    async def get_model(self, name: Annotated[str, Path()]) -> Response:
+    @api.get("/v1/models/{name:path}", **openapi.MODEL)
+    async def get_model(self, request: Request, name: Annotated[str, Path()]) -> Response:
         """One model."""
-        if name != AUTO and name not in self._models:
-            known = ", ".join([AUTO, *self._models])
+        models = self._allowed(request)
+        if name != AUTO and name not in models:
+            known = ", ".join([AUTO, *models])
             raise ModelNotFound(f"there is no model '{name}'; there are: {known}", param="model")
-        return _json(self._describe(name))
+        return _json(self._describe(name, models))
 
-    @api.get("/health/live")
+    @api.get("/health/live", **openapi.LIVE)
     async def live(self) -> Response:
         """This router replica runs."""
         return _json({"status": "live"})
 
-    @api.get("/health/ready")
-    async def ready(self) -> Response:
-        """200 while any model can answer; which can't, and why, is in the body."""
+    @api.get("/health/ready", **openapi.READY)
+    async def ready(self, request: Request) -> Response:
+        """200 while any model can answer; which can't, and why, is in the body, for those who have
+        a key where one is asked for."""
         states = self._availability.states
         running = sum(state.available for state in states.values())
         status = "ready" if running == len(states) else "degraded" if running else "unavailable"
         models = {
             name: {
-                "available": state.available,
-                "status": state.status,
-                "replicas": state.replicas,
-                "message": state.message,
+                "available": states[name].available,
+                "status": states[name].status,
+                "replicas": states[name].replicas,
+                "message": states[name].message,
             }
-            for name, state in states.items()
+            for name in self._allowed(request)
         }
         health: dict[str, Any] = {"status": status, "models": models}
         if self._smart is not None:
             health["store"] = store = await self._smart.status(_STATUS_S)
             if store["status"] != "ready" and status == "ready":
                 health["status"] = "degraded"
+            if caller_of(request) is None:
+                health["store"] = {"status": store["status"]}
+        if caller_of(request) is None:
+            del health["models"]
         return _json(health, status=200 if running else 503)
 
     def _strategy(self, wishes: RouterOptions) -> Strategy:
@@ -208,24 +238,37 @@ class Router:
             )
         return self._smart
 
-    def _running(self, names: Sequence[str]) -> list[str]:
+    def _allowed(self, request: Request) -> Mapping[str, ModelConfig]:
+        """The models that the caller may ask for; to it, there are no others."""
+        return (caller_of(request) or ANYONE).allowed(self._models)
+
+    def _running(self, names: Sequence[str], models: Mapping[str, ModelConfig]) -> list[str]:
         """Those of a query's candidates that can answer now."""
-        known = candidates(AUTO, names, self._models)
+        known = candidates(AUTO, names, models)
         running = self._availability.running(known)
         if not running:
             raise _none_runs(known)
-        return running
+        return self._circuits.fit(running) or running
 
-    def _asked(self, parsed: ParsedRequest) -> Asked:
-        """What strategies are told: the models that may, can and are running, and the query."""
-        names = candidates(parsed.chat.model, parsed.wishes.models, self._models)
-        capable = able(parsed.chat, names, self._models)
-        available = self._availability.running(capable)
+    def _asked(
+        self, parsed: ParsedRequest, models: Mapping[str, ModelConfig]
+    ) -> tuple[Asked, list[str]]:
+        """What strategies are told: the models that may, can and are running, and the query; and
+        the configured fallbacks that are to be asked after them."""
+        names = candidates(parsed.chat.model, parsed.wishes.models, models)
+        capable = able(parsed.chat, names, models)
+        running = self._availability.running(capable)
+        others: list[str] = []
+        if parsed.wishes.models is None:  # who names a set wants no other model
+            configured = fallbacks(parsed.chat, capable, models)
+            others = self._circuits.fit(self._availability.running(configured))
+        # One that keeps failing is asked all the same where there is no other.
+        available = self._circuits.fit(running) or ([] if others else running)
         if self._smart is None:
-            return Asked(capable, available)
+            return Asked(capable, available), others
         query = query_of(parsed.chat, self._settings.query)
         wishes = parsed.wishes.router
-        return Asked(
+        asked = Asked(
             capable,
             available,
             query,
@@ -235,16 +278,28 @@ class Router:
             wishes.floor,
             "images" in needs(parsed.chat),
         )
+        return asked, others
 
-    def _with_fallbacks(self, parsed: ParsedRequest, asked: Asked, ranking: Ranking) -> list[str]:
-        """The models to ask, best first."""
-        ranked = ranking.models
-        if parsed.wishes.models is None:  # who names a set wants no other model
-            others = fallbacks(parsed.chat, asked.candidates, self._models)
-            ranked = list(dict.fromkeys([*ranked, *self._availability.running(others)]))
-        if not ranked:
-            raise _none_runs(asked.candidates)
-        return ranked
+    def _deadline(self, request: Request) -> float:
+        """When the request must have been answered, by `time.monotonic`.
+
+        Raises:
+            InvalidRequest: the caller gives no number of seconds.
+        """
+        seconds = self._server.request_timeout
+        if (given := request.headers.get(_TIMEOUT_HEADER)) is not None:
+            try:
+                wanted = float(given)
+            except ValueError:
+                wanted = nan
+            if not (wanted > 0 and isfinite(wanted)):
+                raise InvalidRequest(
+                    f"{_TIMEOUT_HEADER}: give a number of seconds above 0", param=_TIMEOUT_HEADER
+                )
+            # Ray's proxy reads it, too, and ends the request with a text of its own: our error must
+            # be there before.
+            seconds = min(seconds, wanted - min(_PROXY_S, _PROXY_SHARE * wanted))
+        return time.monotonic() + seconds
 
     def _followed(
         self, id: str, asked: Asked, ranking: Ranking, answer: Answer
@@ -254,15 +309,16 @@ class Router:
             return answer.chunks
         lesson = Lesson(
             id,
-            answer.model,
             asked.query,
             None if asked.has_images else asked.characters,
             ranking.quality.get(answer.model),
             ranking.policy,
             self._price(answer.model),
-            answer.started,
         )
-        return self._smart.learner.follow(answer.chunks, lesson, asked.embedding)
+        return self._smart.learner.follow(answer, lesson, asked.embedding)
+
+    def _cost(self, model: str, usage: Usage | None) -> float | None:
+        return cost(self._price(model), usage)
 
     def _price(self, model: str) -> Price | None:
         return self._prices.get(model)
@@ -270,29 +326,30 @@ class Router:
     async def _body(self, request: Request) -> bytes:
         body = bytearray()
         try:
-            async with asyncio.timeout(_BODY_S):
+            async with asyncio.timeout(self._server.body_timeout):
                 async for part in request.stream():
                     body += part
-                    if len(body) > self._max_body_bytes:
-                        raise RequestTooLarge(f"the body is over {self._max_body_bytes} bytes")
+                    if len(body) > (most := self._server.max_body_bytes):
+                        raise RequestTooLarge(f"the body is over {most} bytes")
         except TimeoutError:
-            raise RequestTimeout(f"the body did not come within {_BODY_S} s") from None
+            patience = self._server.body_timeout
+            raise RequestTimeout(f"the body did not come within {patience:g} s") from None
         return bytes(body)
 
-    def _describe(self, name: str) -> dict[str, Any]:
+    def _describe(self, name: str, models: Mapping[str, ModelConfig]) -> dict[str, Any]:
         """A `model` object of OpenAI's, with what a caller may want to know beside it."""
         described: dict[str, Any] = {"id": name, "object": "model", "created": 0}
         states = self._availability.states
         if name == AUTO:
-            available = any(state.available for state in states.values())
-            abilities = {ability for model in self._models.values() for ability in model.abilities}
+            available = any(states[name].available for name in models)
+            abilities = {ability for model in models.values() for ability in model.abilities}
             return {
                 **described,
                 "owned_by": "router",
                 "capabilities": sorted(abilities),
                 "available": available,
             }
-        model, price = self._models[name], self._price(name)
+        model, price = models[name], self._price(name)
         return {
             **described,
             "owned_by": model.backend,

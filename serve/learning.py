@@ -13,6 +13,7 @@ from ray.serve.metrics import Counter
 from deployments.contract import Chunk, Usage
 from deployments.store.evidence import Floats32
 from deployments.store.observations import Answer, Observation
+from serve import dispatch
 from serve.routing.prices import Price
 from serve.shared_decider import DeciderAway, SharedDecider
 
@@ -28,23 +29,19 @@ class Lesson:
 
     Attributes:
         id: of the completion.
-        model: that writes it.
         query: the text that stands for its conversation.
         characters: of the whole prompt; None where they don't tell its length.
         predicted: the quality predicted when the model was chosen.
         policy: the name of the policy that chose it.
         price: of the model, where it is known.
-        started: when the model was asked, by `time.monotonic`.
     """
 
     id: str
-    model: str
     query: str
     characters: int | None
     predicted: float | None
     policy: str | None
     price: Price | None
-    started: float
 
 
 class Learner:
@@ -60,31 +57,34 @@ class Learner:
 
     async def follow(
         self,
-        chunks: AsyncGenerator[Chunk, None],
+        answer: dispatch.Answer,
         lesson: Lesson,
         embedding: Awaitable[Floats32 | None],
     ) -> AsyncGenerator[Chunk, None]:
-        """`chunks`, unchanged; what they teach is on its way before their end is seen, so that
-        feedback finds it."""
-        usage, ended, read_s, arrived = None, False, 0.0, lesson.started
+        """The answer's chunks, unchanged; what they teach is on its way before their end is seen,
+        so that feedback finds it. An answer of two models teaches nothing of either."""
+        usage, ended, read_s, arrived = None, False, 0.0, answer.started
         try:
-            async with aclosing(chunks):
-                async for chunk in chunks:
+            async with aclosing(answer.chunks):
+                async for chunk in answer.chunks:
                     arrived = time.monotonic()
                     usage = chunk.usage or usage
                     ended = ended or chunk.finish_reason is not None
                     yield chunk
                     read_s += time.monotonic() - arrived
         except GeneratorExit:
-            if ended:  # and the caller, who knows it, left without waiting for more
-                seconds = arrived - lesson.started - read_s
-                self._later(self._teach(lesson, usage, seconds, embedding))
+            if ended and not answer.rescues:
+                # The caller, who knows it, left without waiting for more.
+                seconds = arrived - answer.started - read_s
+                self._later(self._teach(answer.model, lesson, usage, seconds, embedding))
             raise
-        if ended:
-            await self._teach(lesson, usage, arrived - lesson.started - read_s, embedding)
+        if ended and not answer.rescues:
+            seconds = arrived - answer.started - read_s
+            await self._teach(answer.model, lesson, usage, seconds, embedding)
 
     async def _teach(
         self,
+        model: str,
         lesson: Lesson,
         usage: Usage | None,
         seconds: float,
@@ -101,7 +101,7 @@ class Learner:
         observation = Observation(
             lesson.query,
             vector,
-            lesson.model,
+            model,
             _SOURCE,
             output_tokens=usage.completion_tokens if usage else None,
             seconds=max(seconds, 0.0),
@@ -109,7 +109,7 @@ class Learner:
             characters=lesson.characters,
         )
         usd = cost(lesson.price, usage)
-        answer = Answer(lesson.id, lesson.model, lesson.predicted, lesson.policy, usd)
+        answer = Answer(lesson.id, model, lesson.predicted, lesson.policy, usd)
         try:
             self._later(self._kept(self._decider.call("learn", observation, answer)))
         except DeciderAway as error:

@@ -6,7 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/object and …/chat-
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -14,6 +14,7 @@ from pydantic_core import to_json
 
 from deployments.contract import Chunk, ToolCallDelta, Usage
 from deployments.errors import LLMError
+from serve.dispatch import Answer
 from serve.failures import error_json
 
 logger = logging.getLogger("ray.serve")
@@ -49,34 +50,64 @@ def completion(answer: Chunk, *, id: str, model: str) -> dict[str, Any]:
 
 
 async def events(
-    chunks: AsyncGenerator[Chunk, None], *, id: str, model: str, include_usage: bool
+    chunks: AsyncGenerator[Chunk, None],
+    answer: Answer,
+    *,
+    id: str,
+    include_usage: bool,
+    cost: Callable[[str, Usage | None], float | None],
 ) -> AsyncIterator[bytes]:
     """The server-sent events of a streamed answer.
 
     An error in mid-stream is the last event, and no `[DONE]` follows: a cut answer must not look
-    finished.
+    finished. The event with the finish reason has our `router` beside OpenAI's fields: what a whole
+    answer says in headers, and which models broke off before.
+
+    Args:
+        chunks: the answer's.
+        answer: whose they are, which may change while they are read.
+        id: of the completion.
+        include_usage: whether an event with the usage ends it.
+        cost: USD that a model's tokens cost, where it is known.
     """
-    head = _head("chat.completion.chunk", id, model)
-    usage = None
+    head = _head("chat.completion.chunk", id, answer.model)
     role: dict[str, Any] = {"role": "assistant", "content": ""}
+    usage, finish_reason = None, None
     try:
         async with aclosing(chunks):
             async for chunk in chunks:
                 usage = chunk.usage or usage
+                finish_reason = chunk.finish_reason or finish_reason
+                head["model"] = answer.model
                 if delta := {**role, **_delta(chunk)}:
                     yield _event({**head, "choices": [_stream_choice(delta, chunk, None)]})
                     role = {}
-                if chunk.finish_reason:
-                    end = _stream_choice({}, Chunk(), chunk.finish_reason)
-                    yield _event({**head, "choices": [end]})
+        end = _stream_choice({}, Chunk(), finish_reason)
+        router = _router(answer, cost(answer.model, usage))
+        yield _event({**head, "choices": [end], "router": router})
         if include_usage:
             yield _event({**head, "choices": [], "usage": _usage(usage)})
         yield DONE
     except LLMError as error:
         yield _event(error_json(error))
     except Exception:  # the status has been sent: only an event can say that it failed
-        logger.exception("the stream of model '%s' failed", model)
+        logger.exception("the stream of model '%s' failed", answer.model)
         yield _event(error_json(LLMError("the server failed; its log says why")))
+
+
+def _router(answer: Answer, cost: float | None) -> dict[str, Any]:
+    said: dict[str, Any] = {"model": answer.model, "attempts": answer.attempts, "cost": cost}
+    if answer.rescues:
+        said["rescued"] = [
+            {
+                "from": rescue.model,
+                "error": rescue.error,
+                "characters": rescue.characters,
+                "mode": rescue.mode,
+            }
+            for rescue in answer.rescues
+        ]
+    return said
 
 
 def _head(object: str, id: str, model: str) -> dict[str, Any]:

@@ -12,8 +12,13 @@ from deployments.json_schema import check_schema
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# Checking a schema takes a second for each few thousand properties.
+ModelName = Annotated[str, Field(max_length=200)]
+
+# Checking a schema takes a second for each few thousand properties, and grammars of it are deep.
 _MAX_SCHEMA_CHARACTERS = 2**18
+_MAX_SCHEMA_DEPTH = 64
+# Of a key that a caller made up, and of what is said of it.
+_QUOTED = 200
 
 
 class RouterOptions(BaseModel):
@@ -45,7 +50,7 @@ class RoutingWishes(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    models: Annotated[list[str], Field(min_length=1)] | None = None
+    models: Annotated[list[ModelName], Field(min_length=1, max_length=1000)] | None = None
     router: RouterOptions = RouterOptions()
 
 
@@ -114,7 +119,8 @@ def _explain(error: ValidationError, fields: dict[str, Any]) -> InvalidRequest:
     faults = error.errors(include_url=False)
     fault = max(faults, key=lambda fault: len(_keys(fault["loc"], fields)))
     missing = [fault["loc"][-1]] if fault["type"] == "missing" else []
-    path = ".".join(str(part) for part in [*_keys(fault["loc"], fields), *missing])
+    keys = [str(part)[:_QUOTED] for part in [*_keys(fault["loc"], fields), *missing]]
+    path = ".".join(keys)
     if fault["type"] == "extra_forbidden":
         return UnsupportedParameter(
             f"'{path}' is not a parameter of this server; leave it out", param=path
@@ -122,19 +128,26 @@ def _explain(error: ValidationError, fields: dict[str, Any]) -> InvalidRequest:
     if missing:
         return InvalidRequest(f"'{path}' is missing", param=path)
     path = path or fault.get("ctx", {}).get("param", "")
-    return InvalidRequest(f"{path}: {fault['msg']}" if path else fault["msg"], param=path or None)
+    reason = fault["msg"][: 2 * _QUOTED]
+    return InvalidRequest(f"{path}: {reason}" if path else reason, param=path or None)
 
 
 def _keys(loc: tuple[str | int, ...], value: Any) -> list[str | int]:
-    """The parts of a fault's place that are keys of the caller's; the others name our types."""
-    keys = []
-    for part in loc:
-        try:
-            value = value[part]
-        except (KeyError, IndexError, TypeError):
-            continue
-        keys.append(part)
-    return keys
+    """The parts of a fault's place that are keys of the caller's; the others name our types.
+
+    A type may be called as a key is, such as the part "text" with its key `text`: then the reading
+    is right that leads to the last part.
+    """
+    if not loc:
+        return []
+    part, rest = loc[0], loc[1:]
+    without = _keys(rest, value)
+    try:
+        keys = [part, *_keys(rest, value[part])]
+    except (KeyError, IndexError, TypeError):
+        return without
+    leads = without[-1:] == [loc[-1]] and keys[-1] != loc[-1]
+    return without if leads else keys
 
 
 def _check_schemas(request: ChatRequest) -> None:
@@ -153,5 +166,16 @@ def _check_schemas(request: ChatRequest) -> None:
             raise InvalidRequest(
                 f"the request's schemas are over {_MAX_SCHEMA_CHARACTERS} characters", param=path
             )
+        if _is_deeper(schema, _MAX_SCHEMA_DEPTH):
+            raise InvalidRequest(
+                f"{path}: the schema is over {_MAX_SCHEMA_DEPTH} levels deep", param=path
+            )
         if schema is not None:
             check_schema(schema, path, path)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)

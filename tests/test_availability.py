@@ -1,12 +1,16 @@
-"""Promise: why a model can't answer is told in one line."""
+"""Promise: it is known which models can answer, and why one can't is told in one line."""
 
+import asyncio
 import traceback
+from unittest.mock import Mock
 
 import pytest
 import ray
+from ray import serve as rayserve
 
+from deployments.config import ModelConfig
 from serve import placement
-from serve.availability import messages
+from serve.availability import Availability, Deployment, ModelState, messages, state_of
 from serve.placement import shortage, shortages
 
 
@@ -61,3 +65,66 @@ def test_of_an_engine_that_lost_a_node_what_was_lost_is_missing(
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 1.0})
     monkeypatch.setattr(ray, "available_resources", dict)
     assert shortages("ours") == {"m": shortage([{"GPU": 1.0}], {"GPU": 1.0}, {})}
+
+
+def deployment(status: str, *states: str) -> Deployment:
+    details = {"status": status, "message": "", "replicas": [{"state": state} for state in states]}
+    return Deployment.read(details)
+
+
+MODEL = ModelConfig(name="m", backend="x")
+WELL = ModelState(available=True, status="HEALTHY", replicas=1, message="")
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION"])
+def test_a_replica_that_answers_is_available_whatever_happens_around_it(state: str) -> None:
+    assert state_of(MODEL, deployment("UPDATING", state), "", WELL).available
+
+
+@pytest.mark.parametrize(
+    ("status", "states", "before", "returning"),
+    [
+        ("UPDATING", ["STARTING"], WELL, True),
+        ("UPDATING", ["STOPPING", "STARTING"], ModelState(True, "UNKNOWN", 0, ""), True),
+        ("UPDATING", [], ModelState(False, "UPDATING", 0, "", returning=True), True),
+        ("UPDATING", ["STARTING"], ModelState(False, "UPDATING", 0, ""), False),
+        ("UNHEALTHY", ["STARTING"], WELL, False),
+        ("DEPLOY_FAILED", [], ModelState(False, "UPDATING", 0, "", returning=True), False),
+    ],
+    ids=["replaced", "still stopping", "gone on", "first start", "died", "failed"],
+)
+def test_a_model_whose_replicas_are_replaced_is_returning(
+    status: str, states: list[str], before: ModelState, returning: bool
+) -> None:
+    state = state_of(MODEL, deployment(status, *states), "", before)
+    assert (state.available, state.returning) == (False, returning)
+
+
+def test_a_returning_model_is_waited_for_where_there_is_no_other() -> None:
+    models = {name: ModelConfig(name=name, backend="x") for name in "ab"}
+    availability = Availability(models, {"a": "a", "b": "b"})
+    away = ModelState(False, "UPDATING", 0, "", returning=True)
+    availability.states = {"a": away, "b": WELL}
+    assert availability.running(["a", "b"]) == ["b"]
+    assert availability.running(["a"]) == ["a"]
+
+
+async def test_who_waits_for_a_model_that_is_lost_waits_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    availability = Availability({"m": MODEL}, {"m": "m"})
+    monkeypatch.setattr(rayserve, "get_replica_context", Mock())
+    dead = ModelState(False, "UNHEALTHY", 0, "")
+    monkeypatch.setattr(availability, "_read", lambda name: {"m": dead})
+
+    async def wait() -> None:
+        async with availability.patience("m", 60):
+            await asyncio.sleep(60)
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    await availability.watch()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(waiting), 5)
+    assert waiting.done()
+    assert availability.is_lost("m")

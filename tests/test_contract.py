@@ -107,6 +107,18 @@ async def test_the_limit_of_tokens_ends_an_answer(backend: Backend, limit: str) 
     assert answer.usage.completion_tokens == 1
 
 
+async def test_an_answer_that_has_begun_is_gone_on_with(backend: Backend) -> None:
+    whole = await answer_to(backend, ask())
+    begun, rest = whole.text[:1], whole.text[1:]
+    messages = [
+        {"role": "user", "content": QUESTION},
+        {"role": "assistant", "content": begun},
+    ]
+    further = await answer_to(backend, ask(messages=messages, continue_final_message=True))
+    assert rest
+    assert further.text == rest
+
+
 async def test_a_stop_string_ends_an_answer_and_is_no_part_of_it(backend: Backend) -> None:
     text = (await answer_to(backend, ask())).text
     stop = text[len(text) // 2]

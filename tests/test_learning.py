@@ -12,6 +12,7 @@ from deployments.contract import Chunk, Usage
 from deployments.errors import ProviderError
 from deployments.store.evidence import Floats32
 from deployments.store.observations import Answer, Observation
+from serve import dispatch
 from serve.learning import Learner, Lesson, cost
 from serve.routing.prices import Price
 from serve.routing.strategy import Asked
@@ -42,10 +43,16 @@ def learner(decider: Decider) -> Learner:
 
 
 def lesson() -> Lesson:
-    return Lesson("id", "small", "What is 7 plus 5?", 17, 0.9, "policy", PRICE, time.monotonic())
+    return Lesson("id", "What is 7 plus 5?", 17, 0.9, "policy", PRICE)
 
 
-async def written(chunks: list[Chunk], fails: bool = False) -> AsyncGenerator[Chunk, None]:
+def written(chunks: list[Chunk], fails: bool = False) -> dispatch.Answer:
+    answer = dispatch.Answer("small", attempts=1, started=time.monotonic())
+    answer.chunks = _written(chunks, fails)
+    return answer
+
+
+async def _written(chunks: list[Chunk], fails: bool) -> AsyncGenerator[Chunk, None]:
     for chunk in chunks:
         yield chunk
     if fails:
@@ -75,6 +82,15 @@ async def test_an_answer_that_fails_teaches_nothing() -> None:
     chunks = learner(decider).follow(written(CHUNKS[:1], fails=True), lesson(), embedding())
     with pytest.raises(ProviderError):
         [chunk async for chunk in chunks]
+    assert decider.told == []
+
+
+async def test_an_answer_of_two_models_teaches_nothing_of_either() -> None:
+    decider = Decider()
+    answer = written(CHUNKS)
+    answer.rescues.append(dispatch.Rescue("large", "provider_error", 4, "continued"))
+    chunks = learner(decider).follow(answer, lesson(), embedding())
+    assert [chunk async for chunk in chunks] == CHUNKS
     assert decider.told == []
 
 

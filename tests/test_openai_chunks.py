@@ -1,12 +1,13 @@
 """A stream in OpenAI's format becomes our chunks, whatever a provider makes of its text."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from deployments.contract import ChatRequest, Chunk, merge
+from deployments.contract import ChatRequest, Chunk, Usage, merge
 from deployments.openai_chunks import read
 from deployments.tool_names import ToolNames
 
@@ -71,3 +72,21 @@ async def test_a_parted_surrogate_pair_is_joined_and_half_of_one_replaced(
 async def test_arguments_that_cannot_be_read_may_be_what_ran_out_of_tokens(arguments: str) -> None:
     got = await answer(call(arguments, "f"), reason="tool_calls")
     assert got.finish_reason == "length"
+
+
+async def test_an_answer_that_is_complete_waits_for_nothing_more() -> None:
+    """A server may send no `[DONE]`, and keep the connection open."""
+
+    async def open_end() -> AsyncIterator[ChatCompletionChunk]:
+        async for event in events([{"content": "a"}], "stop"):
+            yield event
+        await asyncio.sleep(30)
+
+    async with asyncio.timeout(10):
+        chunks = [
+            chunk
+            async for chunk in read(
+                open_end(), REQUEST, ToolNames.of(REQUEST), silence=60, context_window=None
+            )
+        ]
+    assert merge(chunks) == Chunk(text="a", finish_reason="stop", usage=Usage(3, 2))

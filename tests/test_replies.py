@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 
 from deployments.contract import Chunk, ToolCallDelta, Usage, merge
 from deployments.errors import ProviderError
+from serve.dispatch import Answer, Rescue
 from serve.replies import completion, events
 
 CALL = (
@@ -23,10 +24,20 @@ async def stream(*chunks: Chunk, error: Exception | None = None) -> AsyncGenerat
         raise error
 
 
-async def sent(*chunks: Chunk, error: Exception | None = None, usage: bool = False) -> list[str]:
+async def sent(
+    *chunks: Chunk,
+    error: Exception | None = None,
+    usage: bool = False,
+    rescues: tuple[Rescue, ...] = (),
+) -> list[str]:
     source = stream(*chunks, error=error)
-    reply = events(source, id="1", model="m", include_usage=usage)
+    answer = Answer("m", attempts=2, started=0.0, rescues=list(rescues))
+    reply = events(source, answer, id="1", include_usage=usage, cost=cost)
     return [event.decode().removeprefix("data: ").rstrip() async for event in reply]
+
+
+def cost(model: str, usage: Usage | None) -> float | None:
+    return usage and usage.completion_tokens * 0.5
 
 
 def test_a_whole_answer_is_the_sum_of_its_chunks() -> None:
@@ -64,6 +75,19 @@ async def test_usage_comes_only_when_asked_for() -> None:
     assert json.loads(asked[-2])["choices"] == []
     unasked = await sent(*chunks)
     assert not any("usage" in event for event in unasked)
+
+
+async def test_the_end_of_a_stream_says_what_a_whole_answer_says_in_headers() -> None:
+    *_, end, _ = await sent(Chunk(text="a", finish_reason="stop"), Chunk(usage=Usage(1, 2)))
+    assert json.loads(end)["router"] == {"model": "m", "attempts": 2, "cost": 1.0}
+
+
+async def test_the_end_of_a_stream_says_who_broke_off() -> None:
+    rescue = Rescue("other", "provider_error", 5, "continued")
+    *_, end, _ = await sent(Chunk(text="a", finish_reason="stop"), rescues=(rescue,))
+    assert json.loads(end)["router"]["rescued"] == [
+        {"from": "other", "error": "provider_error", "characters": 5, "mode": "continued"}
+    ]
 
 
 async def test_a_cut_stream_ends_in_its_error_and_is_not_done() -> None:

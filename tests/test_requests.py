@@ -142,3 +142,97 @@ def test_what_was_asked_is_what_a_backend_gets() -> None:
     with pytest.raises(UnsupportedParameter, match="stop"):
         parsed.chat.require(frozenset({"temperature", "max_tokens"}))
     parsed.chat.require(frozenset({"temperature", "max_tokens", "stop"}))
+
+
+HOSTS = ["api_base", "base_url", "hostname", "api_key", "api_version", "extra_headers"]
+HOSTS += ["extra_body", "extra_query", "custom_llm_provider", "headers", "organization", "timeout"]
+
+
+@pytest.mark.parametrize("field", HOSTS)
+def test_a_request_chooses_no_host_and_no_key(field: str) -> None:
+    """Nowhere in it: LiteLLM would take such a field for its own."""
+    evil = {field: "http://evil.example"}
+    part = {"type": "text", "text": "hi"}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA", **evil}}
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    for wrong in (
+        body(**evil),
+        body(router=evil),
+        body(stream=True, stream_options=evil),
+        body(messages=[{**USER, **evil}]),
+        body(messages=[{"role": "user", "content": [{**part, **evil}]}]),
+        body(messages=[{"role": "user", "content": [image]}]),
+        body(messages=[{"role": "system", "content": "hi", **evil}]),
+        body(messages=[{"role": "tool", "tool_call_id": "1", "content": "hi", **evil}]),
+        body(tools=[{**TOOL, **evil}]),
+        body(tools=[{"type": "function", "function": {"name": "f", **evil}}]),
+        body(response_format={"type": "json_object", **evil}),
+    ):
+        with pytest.raises(UnsupportedParameter) as refusal:
+            parse(wrong)
+        assert str(refusal.value.param).endswith(field)
+    # What clients send back of an answer is left out, where it isn't known.
+    answer = {"role": "assistant", "content": "hi", "tool_calls": [{**call, **evil}], **evil}
+    assert "evil" not in parse(body(messages=[USER, answer])).chat.model_dump_json()
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "gs://b/o", "s3://b/o", "ftp://h", "x.png"])
+def test_an_image_is_no_file_of_ours(url: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": url}}
+    with pytest.raises(InvalidRequest, match="data:, https: or http:"):
+        parse(body(messages=[{"role": "user", "content": [image]}]))
+
+
+LONG = {"a" * 65: "b"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [USER] * 4097}, "messages"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 1025}]},
+            "messages.0.content",
+        ),
+        ({"tools": [TOOL] * 129}, "tools"),
+        ({"stop": ["x"] * 17}, "stop"),
+        ({"stop": "x" * 257}, "stop"),
+        ({"metadata": {str(n): "x" for n in range(17)}}, "metadata"),
+        ({"metadata": {"a": "x" * 513}}, "metadata.a"),
+        ({"metadata": LONG}, "metadata." + "a" * 65),
+        ({"logit_bias": {str(n): 1.0 for n in range(1025)}}, "logit_bias"),
+        ({"user": "x" * 513}, "user"),
+        ({"models": ["x"] * 1001}, "models"),
+        ({"models": ["x" * 201]}, "models.0"),
+        ({"model": "x" * 201}, "model"),
+    ],
+)
+def test_everything_has_a_limit(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        parse(body(**fields))
+    assert refusal.value.param == param
+
+
+def test_a_schema_is_not_endlessly_deep() -> None:
+    def deep(levels: int) -> dict[str, Any]:
+        return {"items": deep(levels - 1)} if levels else {"type": "string"}
+
+    assert parse(schema_body(deep(63)))
+    with pytest.raises(InvalidRequest, match="over 64 levels deep"):
+        parse(schema_body(deep(64)))
+    with pytest.raises(InvalidRequest, match="over 64 levels deep"):
+        parse(body(tools=[{"type": "function", "function": {"name": "f", "parameters": deep(64)}}]))
+
+
+def test_an_error_does_not_repeat_what_is_long() -> None:
+    long = "x" * 100_000
+    for wrong in (
+        body(**{long: 1}),
+        body(messages=[{"role": long}]),
+        body(tools=[{"type": long}]),
+        body(metadata={long: long}),
+        schema_body({"type": long}),
+    ):
+        with pytest.raises(InvalidRequest) as refusal:
+            parse(wrong)
+        assert len(refusal.value.message) + len(refusal.value.param or "") < 2000

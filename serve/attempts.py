@@ -1,0 +1,122 @@
+"""Who is asked next when a model has failed: the attempts at one request."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from deployments.config import ModelConfig
+from deployments.errors import (
+    ContextLengthExceeded,
+    LLMError,
+    ModelUnavailable,
+    ProviderError,
+    RateLimited,
+    Unreachable,
+)
+
+# After so many models that failed, the request fails.
+MOST_MODELS = 3
+# Where these were met, the same model may answer when it is asked again.
+_AGAIN = (ModelUnavailable, ProviderError, RateLimited, Unreachable)
+_BACKOFF_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A model to ask, after a `wait` in seconds."""
+
+    model: str
+    wait: float = 0.0
+
+
+class Attempts:
+    """What may be tried for one request. It has one budget of retries, whichever models they go to.
+
+    A model that fails is asked once more before another one is, the last one until the budget is
+    spent. One that is silent, or at its rate limit while another is left, is not asked again.
+
+    Args:
+        ranked: the models that may answer, best first.
+        models: their configurations.
+        is_open: whether a model has kept failing, so that asking it again makes no sense.
+        jitter: a random number, 0 to 1.
+    """
+
+    def __init__(
+        self,
+        ranked: Sequence[str],
+        models: Mapping[str, ModelConfig],
+        is_open: Callable[[str], bool],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._left = list(ranked)
+        self._models = models
+        self._is_open = is_open
+        self._jitter = jitter
+        self._retries = 0
+        self._asked_again = False
+        self._gave_up = 0
+        self._failures: list[LLMError] = []
+
+    @property
+    def model(self) -> str:
+        """The model that is asked."""
+        return self._left[0]
+
+    @property
+    def another_is_left(self) -> bool:
+        """Whether another model can take over from the one that is asked."""
+        return len(self._left) > 1 and self._gave_up < MOST_MODELS - 1
+
+    def after(self, error: LLMError, *, begun: bool = False) -> Attempt:
+        """What to do now that the model has failed; `begun`: part of its answer has been read.
+
+        Raises:
+            LLMError: there is nothing left to try. It is the first fault of a model, else what the
+                last one said.
+        """
+        self._failures.append(error)
+        if not (error.retryable or error.elsewhere):
+            raise self.verdict()
+        wait = self._wait_for_the_same(error, begun)
+        if wait is not None:
+            self._retries += 1
+            self._asked_again = True
+            return Attempt(self.model, wait)
+        self._give_up(error)
+        return Attempt(self.model)
+
+    def verdict(self) -> LLMError:
+        """What to tell the caller, after all that went wrong."""
+        # A fault says more than "this model doesn't do that", which is one model's affair.
+        return next((error for error in self._failures if error.retryable), self._failures[-1])
+
+    def _wait_for_the_same(self, error: LLMError, begun: bool) -> float | None:
+        """Seconds after which the same model is asked again; None where it is not."""
+        config = self._models[self.model]
+        spent = self._retries >= config.retries or self._is_open(self.model)
+        if spent or not isinstance(error, _AGAIN):
+            return None
+        if self.another_is_left and (begun or self._asked_again or isinstance(error, RateLimited)):
+            return None
+        if isinstance(error, ModelUnavailable):
+            return 0.0  # another replica may be there
+        if error.retry_after is None:
+            return _BACKOFF_S * float(2**self._retries) * (0.5 + self._jitter() / 2)
+        # Not before it, and not all at once after it.
+        wait = error.retry_after + _BACKOFF_S * self._jitter()
+        return wait if wait <= config.timeout else None
+
+    def _give_up(self, error: LLMError) -> None:
+        """Goes on to the next model that may do what this one didn't."""
+        given_up = self._left.pop(0)
+        self._asked_again = False
+        self._gave_up += error.retryable  # not where the model just doesn't do what is asked
+        if isinstance(error, ContextLengthExceeded):
+            window = self._models[given_up].window or 0
+            self._left = [
+                name for name in self._left if (self._models[name].window or inf) > window
+            ]
+        if not self._left or self._gave_up >= MOST_MODELS:
+            raise self.verdict()

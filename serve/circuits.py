@@ -1,0 +1,83 @@
+"""Which models are passed over for a while: those that keep failing, and those that are full."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from deployments.config import ModelConfig
+from deployments.errors import (
+    DeadlineExceeded,
+    LLMError,
+    Overloaded,
+    ProviderError,
+    ProviderRejected,
+    RateLimited,
+    Unreachable,
+)
+
+# What a model does wrong. What its callers do wrong, and that it is full, is not its fault; that it
+# has no replica is known from elsewhere.
+_FAULTS = (DeadlineExceeded, ProviderError, ProviderRejected, Unreachable)
+_REST_S, _LONGEST_REST_S = 1.0, 30.0
+
+
+@dataclass(slots=True)
+class _State:
+    failures: int = 0  # one after the other
+    opened: bool = False
+    probe_at: float = 0.0  # of an open circuit: when it may be asked again
+    full_until: float = 0.0
+
+
+class Circuits:
+    """One circuit breaker for each model, of this router replica alone.
+
+    A circuit opens after `circuit.failures` faults one after the other. An open one lets one
+    request through in every `circuit.seconds`, and closes when it is answered.
+
+    Source: https://martinfowler.com/bliki/CircuitBreaker.html
+    """
+
+    def __init__(
+        self, models: Mapping[str, ModelConfig], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._models = models
+        self._now = now
+        self._states = {name: _State() for name in models}
+
+    def fit(self, names: Sequence[str]) -> list[str]:
+        """Those of `names` that may be asked now."""
+        return [name for name in names if self._is_fit(self._states[name])]
+
+    def is_open(self, name: str) -> bool:
+        """Whether a model has kept failing."""
+        return self._states[name].opened
+
+    def asked(self, name: str) -> None:
+        """A request goes to a model: if it has kept failing, the only one for a while."""
+        state = self._states[name]
+        if state.opened:
+            state.probe_at = self._now() + self._models[name].circuit.seconds
+
+    def answered(self, name: str) -> None:
+        """A model has answered."""
+        state = self._states[name]
+        state.failures, state.opened = 0, False
+
+    def failed(self, name: str, error: LLMError) -> None:
+        """A model has failed, or is full."""
+        state = self._states[name]
+        if isinstance(error, Overloaded | RateLimited):
+            rest = _REST_S if error.retry_after is None else error.retry_after
+            state.full_until = self._now() + min(rest, _LONGEST_REST_S)
+        if not isinstance(error, _FAULTS):
+            return
+        circuit = self._models[name].circuit
+        state.failures += 1
+        if state.failures >= circuit.failures and not state.opened:
+            state.opened = True
+            state.probe_at = self._now() + circuit.seconds
+
+    def _is_fit(self, state: _State) -> bool:
+        now = self._now()
+        return now >= state.full_until and not (state.opened and now < state.probe_at)

@@ -1,0 +1,104 @@
+"""Who calls: the keys that a router replica knows, and what each may do."""
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from serve.config import ConfigError, KeyConfig, ServerConfig, check_keys, load_keys
+
+Model = TypeVar("Model")
+
+# What can be guessed is no key: 32 hexadecimal digits hold 128 bits.
+_SHORTEST = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: `name` is None where no key is asked for, `models` where all may be asked for."""
+
+    name: str | None = None
+    models: frozenset[str] | None = None
+    requests_per_minute: int | None = None
+
+    def allowed(self, models: Mapping[str, Model]) -> Mapping[str, Model]:
+        """Those of `models` that the caller may know of."""
+        if self.models is None:
+            return models
+        return {name: model for name, model in models.items() if name in self.models}
+
+
+ANYONE = Caller()
+
+
+class Keys:
+    """The keys of a replica, of which it keeps the hashes alone.
+
+    Raises:
+        ConfigError: a key's variable is not set or holds no key, two keys are the same, or the file
+            of keys is wrong.
+    """
+
+    def __init__(self, config: ServerConfig, models: Collection[str]) -> None:
+        self.asked_for = config.asks_for_keys
+        keys = [*config.keys, *(load_keys(config.keys_file) if config.keys_file else ())]
+        try:
+            check_keys(keys, models)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        self._callers = _by_hash(keys)
+
+    def caller(self, authorization: str | None) -> Caller | None:
+        """Who presents `Authorization: Bearer …`; None if it is no key that is known."""
+        if not self.asked_for:
+            return ANYONE
+        scheme, _, token = (authorization or "").partition(" ")
+        presented = hash_of(token.strip())
+        found = None
+        # To the end each time: how long it takes tells nothing of what is known.
+        for known, caller in self._callers:
+            if hmac.compare_digest(known, presented):
+                found = caller
+        return found if scheme.lower() == "bearer" else None
+
+
+def new_key() -> str:
+    """A key that nobody guesses."""
+    return f"sk-{secrets.token_urlsafe(32)}"
+
+
+def hash_of(key: str) -> bytes:
+    """What is kept of a key. Keys are long and random, so that a quick hash serves."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _by_hash(keys: Sequence[KeyConfig]) -> list[tuple[bytes, Caller]]:
+    callers: dict[bytes, Caller] = {}
+    for key in keys:
+        known = hash_of(_resolve(key)) if key.sha256 is None else bytes.fromhex(key.sha256)
+        if known in callers:
+            raise ConfigError(f"server.keys: '{callers[known].name}' and '{key.name}' are one key")
+        models = None if key.models is None else frozenset(key.models)
+        callers[known] = Caller(key.name, models, key.requests_per_minute)
+    return list(callers.items())
+
+
+def _resolve(key: KeyConfig) -> str:
+    assert key.key is not None  # or else its hash is given
+    variable = key.key[2:-1]
+    value = os.environ.get(variable)
+    if value is None:
+        fault = "is not set where the router's replica runs"
+    elif not re.fullmatch(r"[!-~]+", value):
+        fault = "holds what no key holds"
+    elif len(value) < _SHORTEST:
+        fault = f"holds less than {_SHORTEST} characters; python -m ops.keys makes a key"
+    else:
+        return value
+    raise ConfigError(
+        f"server.keys: '{key.name}' needs the environment variable {variable}, which {fault}"
+    )

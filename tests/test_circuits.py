@@ -1,0 +1,114 @@
+"""Promise: a model that keeps failing is left alone, but for one request now and then."""
+
+import pytest
+
+from deployments.config import Circuit, ModelConfig
+from deployments.errors import (
+    ContentFiltered,
+    DeadlineExceeded,
+    InvalidRequest,
+    LLMError,
+    ModelUnavailable,
+    Overloaded,
+    ProviderError,
+    ProviderRejected,
+    RateLimited,
+    Unreachable,
+)
+from serve.circuits import Circuits
+
+
+class Clock:
+    """A clock that a test winds."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def circuits(clock: Clock) -> Circuits:
+    circuit = Circuit(failures=3, seconds=10)
+    models = {name: ModelConfig(name=name, backend="x", circuit=circuit) for name in "ab"}
+    return Circuits(models, clock)
+
+
+@pytest.mark.parametrize("fault", [ProviderError, ProviderRejected, Unreachable, DeadlineExceeded])
+def test_after_so_many_faults_in_a_row_a_model_is_passed_over(
+    circuits: Circuits, fault: type[LLMError]
+) -> None:
+    for _ in range(2):
+        circuits.failed("a", fault("x"))
+    assert circuits.fit("ab") == ["a", "b"]
+    circuits.failed("a", fault("x"))
+    assert circuits.fit("ab") == ["b"]
+    assert circuits.is_open("a")
+
+
+def test_faults_between_answers_open_nothing(circuits: Circuits) -> None:
+    for _ in range(5):
+        circuits.failed("a", ProviderError("x"))
+        circuits.failed("a", ProviderError("x"))
+        circuits.answered("a")
+    assert circuits.fit("a") == ["a"]
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidRequest, ContentFiltered, ModelUnavailable, RateLimited, Overloaded]
+)
+def test_what_is_not_the_models_fault_opens_nothing(
+    circuits: Circuits, clock: Clock, error: type[LLMError]
+) -> None:
+    for _ in range(100):
+        circuits.failed("a", error("x"))
+    clock.time += 1
+    assert circuits.fit("a") == ["a"]
+    assert not circuits.is_open("a")
+
+
+def test_one_request_in_each_period_probes_an_open_circuit(
+    circuits: Circuits, clock: Clock
+) -> None:
+    for _ in range(3):
+        circuits.failed("a", ProviderError("x"))
+    clock.time += 9.9
+    assert circuits.fit("a") == []
+    clock.time += 0.2
+    assert circuits.fit("a") == ["a"]
+    circuits.asked("a")
+    assert circuits.fit("a") == [], "two probes at once"
+    circuits.failed("a", ProviderError("x"))
+    clock.time += 9.9
+    assert circuits.fit("a") == []
+    clock.time += 0.2
+    assert circuits.fit("a") == ["a"]
+
+
+def test_an_answer_closes_the_circuit(circuits: Circuits, clock: Clock) -> None:
+    for _ in range(3):
+        circuits.failed("a", ProviderError("x"))
+    clock.time += 10
+    circuits.asked("a")
+    circuits.answered("a")
+    assert circuits.fit("a") == ["a"]
+    circuits.failed("a", ProviderError("x"))
+    assert circuits.fit("a") == ["a"], "the old faults count no more"
+
+
+@pytest.mark.parametrize(("says", "rests"), [(None, 1), (0, 0), (7, 7), (3600, 30)])
+def test_a_full_model_rests_as_long_as_it_says_within_bounds(
+    circuits: Circuits, clock: Clock, says: float | None, rests: float
+) -> None:
+    circuits.failed("a", RateLimited("x", retry_after=says))
+    if rests:
+        clock.time += rests - 0.1
+        assert circuits.fit("ab") == ["b"]
+    clock.time += 0.2
+    assert circuits.fit("ab") == ["a", "b"]

@@ -1,0 +1,68 @@
+"""Promise: what follows a broken answer makes one text with it, or is parted from it."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from deployments.contract import ChatRequest, Chunk, ToolCallDelta, Usage, merge
+from serve.rescue import Sent, anew, continuing
+
+REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "Count."}], max_tokens=9)
+JSON = REQUEST.model_copy(update={"response_format": {"type": "json_object"}})
+END = Chunk(finish_reason="stop", usage=Usage(1, 2))
+
+
+def sent(*chunks: Chunk) -> Sent:
+    sent = Sent()
+    for chunk in chunks:
+        sent.add(chunk)
+    return sent
+
+
+async def written(*chunks: Chunk) -> AsyncGenerator[Chunk, None]:
+    for chunk in chunks:
+        yield chunk
+
+
+async def after(before: str, *chunks: Chunk) -> Chunk:
+    return merge([chunk async for chunk in anew(written(*chunks), before)])
+
+
+def test_the_part_that_was_sent_is_given_as_the_beginning() -> None:
+    request = continuing(REQUEST, sent(Chunk(text="one "), Chunk(text="two")))
+    assert request.messages[-1] == {"role": "assistant", "content": "one two"}
+    assert request.messages[:-1] == REQUEST.messages
+    assert request.continue_final_message
+    # It is a request that every backend takes, or refuses by name.
+    ChatRequest.model_validate(request.model_dump(exclude_none=True))
+
+
+@pytest.mark.parametrize(
+    ("parts", "request_", "can"),
+    [
+        ([Chunk(text="one")], REQUEST, True),
+        ([Chunk(reasoning="well")], REQUEST, True),
+        ([Chunk(text="one"), Chunk(tool_calls=(ToolCallDelta(0, "i", "f"),))], REQUEST, False),
+        ([Chunk(text="one"), END], REQUEST, False),
+        ([Chunk(text="{")], JSON, False),
+        ([Chunk(reasoning="well")], JSON, True),
+        ([], JSON, True),
+    ],
+    ids=["text", "reasoning", "calls", "ended", "JSON", "before JSON", "nothing"],
+)
+def test_only_text_is_gone_on_with(parts: list[Chunk], request_: ChatRequest, can: bool) -> None:
+    assert sent(*parts).can_be_resumed(request_) is can
+
+
+@pytest.mark.parametrize("before", ["", "o", "one ", "one two", "one two three"])
+async def test_what_both_answers_say_is_not_said_twice(before: str) -> None:
+    whole = await after(before, Chunk(text="on"), Chunk(text="e two"), Chunk(text=" three"), END)
+    assert before + whole.text == "one two three"
+    assert (whole.finish_reason, whole.usage) == (END.finish_reason, END.usage)
+
+
+@pytest.mark.parametrize("before", ["other", "one tww", "one two three four"])
+async def test_another_answer_comes_whole_after_a_blank_line(before: str) -> None:
+    whole = await after(before, Chunk(text="one"), Chunk(text=" two three"), END)
+    assert whole.text == "\n\none two three"
+    assert (whole.finish_reason, whole.usage) == (END.finish_reason, END.usage)
