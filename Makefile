@@ -1,11 +1,11 @@
-# make run | test | lint | demo-eval | bench-routing | bench-store | bench-engine: each makes what it needs; a second run starts at once.
+# make run | test | lint | audit | demo-eval | bench-routing | bench-store | bench-engine: each makes what it needs; a second run starts at once.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint ops/constraints.txt
 
-.PHONY: run test lint demo-eval bench-routing bench-store bench-engine format clean
+.PHONY: run test lint audit demo-eval bench-routing bench-store bench-engine format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
@@ -17,6 +17,10 @@ lint: .venv/.tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Known vulnerabilities of the versions that were tested. Needs PyPI: mirrors carry no advisories.
+audit: .venv/.tested
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement ops/constraints.txt
 
 # The demo's held-out questions through the application, started anew: smart, each model, by turn.
 demo-eval: .venv/.served

@@ -33,6 +33,14 @@ def huggingface(name: str, folder: str, **more: object) -> dict[str, object]:
     return {"name": name, "backend": "huggingface", "model": str(DEMO_MODELS / folder), **more}
 
 
+# Secrets of the cluster's environment, which nobody may ever read anywhere.
+CANARIES = {
+    "CANARY_PROVIDER_KEY": "sk-canary-provider-0123456789abcdef0123456789abcdef",
+    "OPENAI_API_KEY": "sk-canary-openai-0123456789abcdef0123456789abcdef",
+    "CANARY_ROUTER_KEY": "sk-canary-router-0123456789abcdef0123456789abcdef",
+    "CANARY_PASSWORD": "canary-password-0123456789abcdef",
+}
+
 # Where Ray shows its metrics, the engines' among them.
 METRICS_PORT = free_port()
 
@@ -69,7 +77,7 @@ def ray_cluster() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:
         with pytest.MonkeyPatch.context() as patch:
             # What a replica's environment holds is what Ray was started with.
-            for name, value in {"ENGINE_KEY": KEY, **environment(Path(folder))}.items():
+            for name, value in {"ENGINE_KEY": KEY, **CANARIES, **environment(Path(folder))}.items():
                 patch.setenv(name, value)
             ray.init(
                 address="local",
@@ -113,13 +121,13 @@ def server(ray_cluster: str, vllm_server: VLLMServer) -> Server:
     return running
 
 
-def kill_actor(name_part: str) -> None:
-    """Kills one actor of the cluster, by a part of its name: as a crash would."""
+def kill_actor(*parts: str) -> None:
+    """Kills one actor of the cluster, by parts of its name: as a crash would."""
     for actor in ray.util.list_named_actors(all_namespaces=True):
-        if name_part in actor["name"]:
+        if all(part in actor["name"] for part in parts):
             ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
             return
-    raise AssertionError(f"no actor's name holds {name_part}")
+    raise AssertionError(f"no actor's name holds {parts}")
 
 
 def in_repository(path: str) -> Path:

@@ -377,3 +377,50 @@ def test_the_stores_url_is_whole_only_where_it_is_opened(monkeypatch: pytest.Mon
         store.resolved_url()
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
     assert StoreConfig().resolved_url() == "sqlite:////state/llm-cores-on-ray-serve/store.db"
+
+
+HASH = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("server", "says"),
+    [
+        ({"keys": [{"name": "a", "key": "sk-literal"}]}, "server.keys.0.key: a key is not written"),
+        ({"keys": [{"name": "a"}]}, "either `key: ${MY_KEY}` or `sha256`"),
+        ({"keys": [{"name": "a", "key": "${A}", "sha256": HASH}]}, "either `key: ${MY_KEY}`"),
+        ({"keys": [{"name": "a", "sha256": "ab"}]}, "server.keys.0.sha256"),
+        ({"keys": [{"name": "a", "sha256": HASH, "models": []}]}, "server.keys.0.models"),
+        ({"keys": [{"name": "a", "sha256": HASH, "models": ["none"]}]}, "no model 'none'"),
+        ({"keys": [{"name": "a", "sha256": HASH}] * 2}, "two are called 'a'"),
+        (
+            {"keys": [{"name": "a", "sha256": HASH, "requests_per_minute": 0}]},
+            "server.keys.0.requests_per_minute",
+        ),
+        ({"keys": [{"name": "a", "sha256": HASH}], "allow_anonymous": True}, "exclude each other"),
+        ({"cors_origins": ["example.com"]}, "server.cors_origins.0"),
+        ({"cors_origins": ["https://example.com/"]}, "server.cors_origins.0"),
+        ({"max_concurrent_requests": 0}, "server.max_concurrent_requests"),
+        ({"body_timeout": 0}, "server.body_timeout"),
+    ],
+)
+def test_a_wrong_server_section_is_refused(server: dict, says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config({"llms": {"models": [HOSTED]}, "server": server})
+    assert says in str(error.value)
+    assert "sk-literal" not in str(error.value)
+
+
+def test_a_keys_file_lies_beside_the_config(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("llms: {models: [{name: m, backend: openai}]}\nserver: {keys_file: keys.yaml}")
+    server = load_config({"config": str(path)}).server
+    assert server.keys_file == str(tmp_path / "keys.yaml")
+    assert server.asks_for_keys
+    path.write_text("llms: {models: [{name: m, backend: openai}]}\nserver: {keys_file: /k.yaml}")
+    assert load_config({"config": str(path)}).server.keys_file == "/k.yaml"
+
+
+def test_a_key_may_ask_for_an_adapter_by_its_name() -> None:
+    key = {"name": "a", "sha256": HASH, "models": ["own:sql"]}
+    engine = {**ENGINE, "adapters": {"sql": "my-org/sql"}}
+    assert load_config({"llms": {"models": [engine]}, "server": {"keys": [key]}})

@@ -39,6 +39,7 @@ def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
             if line.startswith("Ctrl-C"):
                 break
         assert "Ready: http://localhost:" in output, output
+        assert "No key is asked for, and this machine alone can call." in output
         yield program, output[output.index("curl ") : output.index("Ctrl-C")]
     finally:
         # By the process group: the program's own children go with it.
@@ -49,6 +50,13 @@ def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def test_it_answers_and_ends(running: tuple[subprocess.Popen[str], str]) -> None:
     program, curl = running
+    listening = {
+        connection.laddr.ip
+        for process in psutil.Process(program.pid).children(recursive=True)
+        for connection in process.net_connections("tcp")
+        if connection.status == "LISTEN" and str(connection.laddr.port) in curl
+    }
+    assert listening == {"127.0.0.1"}
     reply = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=60)
     answer = json.loads(reply.stdout)
     assert answer["choices"][0]["message"]["content"] == "12"
@@ -137,3 +145,44 @@ def test_a_port_in_use_and_a_wrong_config_are_told_at_once() -> None:
     assert program.returncode == 1
     assert "no configuration file" in output
     assert "Traceback" not in output
+
+
+def test_without_keys_it_does_not_listen_for_others() -> None:
+    program = start("--port", str(free_port()), "--host", "0.0.0.0")
+    output, _ = program.communicate(timeout=60)
+    assert program.returncode == 1
+    assert "for everyone: without keys it listens on 127.0.0.1 alone" in output
+    assert "Traceback" not in output
+
+
+def test_nor_does_it_by_ray_serves_own_commands(tmp_path: Path) -> None:
+    """A Serve config file says by itself where to listen."""
+    application = {
+        "name": "llms",
+        "import_path": "serve.app:build",
+        "args": {"llms": {"models": [{"name": "m", "backend": "openai"}]}},
+    }
+    http = {"host": "0.0.0.0", "port": free_port()}
+    file = tmp_path / "serve.yaml"
+    file.write_text(json.dumps({"http_options": http, "applications": [application]}))
+    program = subprocess.Popen(
+        [Path(sys.executable).with_name("serve"), "run", str(file)],
+        cwd=in_repository("."),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "RAY_ADDRESS": "local", "OPENAI_API_KEY": "none"},
+    )
+    output = ""
+    try:
+        assert program.stdout
+        for line in program.stdout:
+            output += line
+            if "without keys it listens on 127.0.0.1 alone" in line:
+                break
+            assert "is ready at" not in line, output
+        assert "would listen on 0.0.0.0" in output, output
+    finally:
+        os.killpg(program.pid, signal.SIGINT)
+        program.communicate(timeout=120)
