@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from serve.placement import shortages
 
 logger = logging.getLogger("ray.serve")
 
-_PERIOD_S = 1.0
+_PERIOD_S, _SHORTEST_S = 1.0, 0.2
 _PATIENCE_S = 10.0
 # A replica whose settings change, whose controller is new, or that will move, answers meanwhile.
 _SERVING = (
@@ -47,7 +48,8 @@ class ModelState:
 
 
 class Availability:
-    """Asks the controller once a second; between the answers, the last one holds."""
+    """Asks the controller once a second; between the answers, the last one holds. It is asked
+    sooner only where that one would turn a request away."""
 
     def __init__(self, models: Mapping[str, ModelConfig], deployment_names: Mapping[str, str]):
         self._models = models
@@ -56,11 +58,21 @@ class Availability:
         self.states: dict[str, ModelState] = dict.fromkeys(models, unknown)
         self._waits: dict[str, set[asyncio.Timeout]] = {name: set() for name in models}
         self._watcher: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
+        self._looked = 0.0
 
     def running(self, names: Sequence[str]) -> list[str]:
         """Those of `names` that can answer now, or else those that soon can again."""
         running = [name for name in names if self.states[name].available]
         return running or [name for name in names if self.states[name].returning]
+
+    async def running_now(self, names: Sequence[str]) -> list[str]:
+        """As `running`; where that is none, asks whether it is still so."""
+        if not self.running(names):
+            async with self._looking:
+                if time.monotonic() - self._looked > _SHORTEST_S:
+                    await self._try_to_look()
+        return self.running(names)
 
     def is_lost(self, name: str) -> bool:
         """Whether no replica will answer for a model in the time of a request."""
@@ -89,11 +101,16 @@ class Availability:
     async def _go_on_looking(self) -> None:
         while True:
             await asyncio.sleep(_PERIOD_S)
-            try:
-                await self._look()
-            except Exception as error:  # noqa: BLE001 - one failed look must not be the last
-                # The controller may be away for a moment; models that run go on without it.
-                logger.warning("the controller did not say which models run: %s", error)
+            async with self._looking:
+                await self._try_to_look()
+
+    async def _try_to_look(self) -> None:
+        try:
+            await self._look()
+        except Exception as error:  # noqa: BLE001 - one failed look must not be the last
+            # The controller may be away for a moment; models that run go on without it.
+            logger.warning("the controller did not say which models run: %s", error)
+        self._looked = time.monotonic()  # not earlier, or all who wait meanwhile would look, too
 
     async def _look(self) -> None:
         name = rayserve.get_replica_context().app_name

@@ -117,7 +117,7 @@ class Router:
         # A long body is read beside the event loop, or every other stream would wait for it.
         parsed = parse(body) if len(body) < _LONG_BODY else await asyncio.to_thread(parse, body)
         strategy = self._strategy(parsed.wishes.router)
-        asked, others = self._asked(parsed, self._allowed(request))
+        asked, others = await self._asked(parsed, self._allowed(request))
         ranking = await strategy.rank(asked) if asked.available else Ranking([])
         ranked = list(dict.fromkeys([*ranking.models, *others]))
         if not ranked:
@@ -156,7 +156,7 @@ class Router:
         models = self._allowed(request)
         everyone = candidates(AUTO, None, models)
         wanted = [tuple(names) for names in batch.candidates(everyone)]
-        running = {names: self._running(names, models) for names in set(wanted)}
+        running = {names: await self._running(names, models) for names in set(wanted)}
         return _json(await smart.route(batch, [running[names] for names in wanted]))
 
     @api.post("/v1/feedback", **openapi.FEEDBACK)
@@ -242,22 +242,22 @@ class Router:
         """The models that the caller may ask for; to it, there are no others."""
         return (caller_of(request) or ANYONE).allowed(self._models)
 
-    def _running(self, names: Sequence[str], models: Mapping[str, ModelConfig]) -> list[str]:
+    async def _running(self, names: Sequence[str], models: Mapping[str, ModelConfig]) -> list[str]:
         """Those of a query's candidates that can answer now."""
         known = candidates(AUTO, names, models)
-        running = self._availability.running(known)
+        running = await self._availability.running_now(known)
         if not running:
             raise _none_runs(known)
         return self._circuits.fit(running) or running
 
-    def _asked(
+    async def _asked(
         self, parsed: ParsedRequest, models: Mapping[str, ModelConfig]
     ) -> tuple[Asked, list[str]]:
         """What strategies are told: the models that may, can and are running, and the query; and
         the configured fallbacks that are to be asked after them."""
         names = candidates(parsed.chat.model, parsed.wishes.models, models)
         capable = able(parsed.chat, names, models)
-        running = self._availability.running(capable)
+        running = await self._availability.running_now(capable)
         others: list[str] = []
         if parsed.wishes.models is None:  # who names a set wants no other model
             configured = fallbacks(parsed.chat, capable, models)

@@ -128,3 +128,18 @@ async def test_who_waits_for_a_model_that_is_lost_waits_no_longer(
         await asyncio.wait_for(asyncio.shield(waiting), 5)
     assert waiting.done()
     assert availability.is_lost("m")
+
+
+async def test_before_a_request_is_turned_away_the_controller_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    availability = Availability({"m": MODEL}, {"m": "m"})
+    monkeypatch.setattr(rayserve, "get_replica_context", Mock())
+    looks = []
+    monkeypatch.setattr(availability, "_read", lambda name: looks.append(name) or {"m": WELL})
+    availability.states = {"m": ModelState(False, "UPDATING", 0, "")}
+    assert await availability.running_now(["m"]) == ["m"]
+    # Not by every request at once.
+    availability.states = {"m": ModelState(False, "UNHEALTHY", 0, "")}
+    assert await asyncio.gather(*(availability.running_now(["m"]) for _ in range(9))) == [[]] * 9
+    assert len(looks) == 1
