@@ -11,6 +11,52 @@ from deployments.errors import InvalidRequest
 _QUOTED = 200  # characters
 
 
+def parts(schema: Any, most: int, deepest: int) -> int:
+    """How many objects and arrays a schema has once each `$ref` is replaced by what it names, which
+    is what providers' libraries do; `most` + 1 where there are more, or any lies deeper.
+
+    A reference is taken by its last part, as LiteLLM's `unpack_defs` takes it; one within what it
+    names stays as it is.
+    """
+    named = _definitions(schema)
+    count, left = 0, [(schema, 0, frozenset[str]())]
+    while left:
+        value, depth, within = left.pop()
+        if not isinstance(value, dict | list):
+            continue
+        count += 1
+        if count > most or depth >= deepest:
+            return most + 1
+        inner = list(value.values() if isinstance(value, dict) else value)
+        left += [(each, depth + 1, within) for each in inner]
+        name = _name(value)
+        if name not in within:
+            left += [(each, depth + 1, within | {name}) for each in named.get(name, [])]
+    return count
+
+
+def _definitions(schema: Any) -> dict[str, list[Any]]:
+    named: dict[str, list[Any]] = {}
+    left = [schema]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            for key in ("$defs", "definitions"):
+                if isinstance(definitions := value.get(key), dict):
+                    for name, each in definitions.items():
+                        named.setdefault(name, []).append(each)
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    return named
+
+
+def _name(value: Any) -> str:
+    """What a reference names; "" of anything else."""
+    ref = value.get("$ref") if isinstance(value, dict) else None
+    return ref.split("/")[-1] if isinstance(ref, str) else ""
+
+
 def check_schema(schema: Any, where: str, param: str) -> None:
     """Raises InvalidRequest unless `schema` is a JSON Schema (2020-12) that JSON can hold.
 
@@ -26,5 +72,5 @@ def check_schema(schema: Any, where: str, param: str) -> None:
         # It quotes the schema, which may be long.
         reason = error.message[:_QUOTED]
         raise InvalidRequest(f"{where}: no JSON schema: {reason}", param=param) from error
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise InvalidRequest(f"{where}: no JSON schema: {error}", param=param) from error

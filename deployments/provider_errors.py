@@ -86,7 +86,8 @@ def explain(
         headers: of the provider's response; `Retry-After` is read from them.
     """
     what = next(text for known, text in _WHAT_HAPPENED.items() if issubclass(kind, known))
-    secrets = [value for value in (secret, *_secrets()) if value]
+    # The longest first: one may be the beginning of another.
+    secrets = sorted((value for value in (secret, *_secrets()) if value), key=len, reverse=True)
     quoted = "" if kind in _UNQUOTED else _without(secrets, reason).strip()[:_QUOTED]
     if param is not None:
         param = _without(secrets, str(param))[:_QUOTED]

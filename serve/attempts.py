@@ -69,6 +69,11 @@ class Attempts:
         """Whether another model can take over from the one that is asked."""
         return len(self._left) > 1 and self._gave_up < MOST_MODELS - 1
 
+    def skip(self) -> None:
+        """Passes over the model that was to be asked; another one is left."""
+        self._left.pop(0)
+        self._asked_again = False
+
     def after(self, error: LLMError, *, begun: bool = False) -> Attempt:
         """What to do now that the model has failed; `begun`: part of its answer has been read.
 

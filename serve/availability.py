@@ -5,7 +5,8 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import dropwhile
 from textwrap import shorten
@@ -59,6 +60,10 @@ class Availability:
         self._waits: dict[str, set[asyncio.Timeout]] = {name: set() for name in models}
         self._watcher: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()
+        # A thread of its own, and one question at a time: one that the controller leaves without an
+        # answer holds up nothing else.
+        self._reader = ThreadPoolExecutor(1, "availability")
+        self._reading: asyncio.Future[dict[str, ModelState]] | None = None
         self._looked = 0.0
 
     def running(self, names: Sequence[str]) -> list[str]:
@@ -69,9 +74,10 @@ class Availability:
     async def running_now(self, names: Sequence[str]) -> list[str]:
         """As `running`; where that is none, asks whether it is still so."""
         if not self.running(names):
-            async with self._looking:
-                if time.monotonic() - self._looked > _SHORTEST_S:
-                    await self._try_to_look()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PERIOD_S), self._looking:
+                    if time.monotonic() - self._looked > _SHORTEST_S:
+                        await self._try_to_look()
         return self.running(names)
 
     def is_lost(self, name: str) -> bool:
@@ -114,13 +120,16 @@ class Availability:
 
     async def _look(self) -> None:
         name = rayserve.get_replica_context().app_name
+        loop = asyncio.get_running_loop()
+        if self._reading is None or self._reading.done():
+            self._reading = loop.run_in_executor(self._reader, self._read, name)
         async with asyncio.timeout(_PATIENCE_S):
-            self.states = await asyncio.to_thread(self._read, name) or self.states
+            self.states = await asyncio.shield(self._reading) or self.states
         for model in filter(self.is_lost, self.states):
             # What has been given to a replica ends with it; what waits for one would wait on.
             for wait in self._waits[model]:
                 if not wait.expired():
-                    wait.reschedule(asyncio.get_running_loop().time())
+                    wait.reschedule(loop.time())
 
     def _read(self, name: str) -> dict[str, ModelState]:
         """How each model is; nothing where the controller doesn't know the application yet."""

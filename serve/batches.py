@@ -1,7 +1,7 @@
 """`POST /v1/route`: from its body to a question for the decider, and from its answer to a reply."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -27,7 +27,9 @@ class Batch(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     queries: Annotated[list[Query], Field(min_length=1, max_length=MOST_QUERIES)]
-    models: Annotated[list[Name] | list[Names], Field(min_length=1)] | None = None
+    models: Names | Annotated[list[Names], Field(min_length=1, max_length=MOST_QUERIES)] | None = (
+        None
+    )
     input_tokens: list[Number] | None = None
     capacities: dict[str, Annotated[int, Field(ge=0)]] | None = None
     router: RouterOptions = RouterOptions()
@@ -45,13 +47,12 @@ class Batch(BaseModel):
             raise ValueError("capacities go with mode 'mean' only")
         return self
 
-    def candidates(self, everyone: Sequence[str]) -> list[list[str]]:
+    def candidates(self, everyone: Sequence[str]) -> list[tuple[str, ...]]:
         """The names allowed for each query."""
-        if self.models is None:
-            return [list(everyone)] * len(self.queries)
-        if isinstance(self.models[0], str):
-            return [self.models] * len(self.queries)
-        return self.models
+        if self.models is not None and not isinstance(self.models[0], str):
+            return [tuple(names) for names in self.models]
+        one = tuple(everyone if self.models is None else self.models)
+        return [one] * len(self.queries)
 
 
 def allowed(candidates: Sequence[Sequence[str]], models: Sequence[str]) -> Booleans:
@@ -63,17 +64,16 @@ def allowed(candidates: Sequence[Sequence[str]], models: Sequence[str]) -> Boole
     return mask
 
 
-def capacities(batch: Batch, models: Sequence[str]) -> list[float] | None:
-    """(m,) most queries of each model.
+def check_capacities(batch: Batch, models: Collection[str]) -> None:
+    """Raises InvalidRequest where one is given for what is none of the caller's models."""
+    if unknown := (batch.capacities or {}).keys() - set(models):
+        raise InvalidRequest(f"there is no model '{min(unknown)}'", param="capacities")
 
-    Raises:
-        InvalidRequest: one is given for a model that is not there.
-    """
+
+def capacities(batch: Batch, models: Sequence[str]) -> list[float] | None:
+    """(m,) most queries of each model."""
     if batch.capacities is None:
         return None
-    unknown = batch.capacities.keys() - set(models)
-    if unknown:
-        raise InvalidRequest(f"there is no model '{min(unknown)}'", param="capacities")
     return [batch.capacities.get(model, math.inf) for model in models]
 
 

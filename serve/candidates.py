@@ -17,7 +17,7 @@ def candidates(
     are not adapters of others.
 
     Raises:
-        ModelNotFound: a name is not configured.
+        ModelNotFound: a name is not configured, or none is but for adapters'.
         InvalidRequest: both fields name models.
     """
     if model != AUTO and allowed is not None:
@@ -34,6 +34,10 @@ def candidates(
                 f"there is no model '{name}'; there are: {known}",
                 param="model" if allowed is None else "models",
             )
+    if not names:
+        raise ModelNotFound(
+            f"'{AUTO}' stands for no model here; name one of: {', '.join(models)}", param="model"
+        )
     return names
 
 

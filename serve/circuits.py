@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from deployments.config import ModelConfig
 from deployments.errors import (
     DeadlineExceeded,
+    InvalidRequest,
     LLMError,
     Overloaded,
     ProviderError,
@@ -53,20 +54,31 @@ class Circuits:
         """Whether a model has kept failing."""
         return self._states[name].opened
 
-    def asked(self, name: str) -> None:
-        """A request goes to a model: if it has kept failing, the only one for a while."""
-        state = self._states[name]
-        if state.opened:
-            state.probe_at = self._now() + self._models[name].circuit.seconds
+    def let(self, name: str) -> bool:
+        """Whether a model may be asked. Of one that has kept failing, who hears yes is the only one
+        to ask it for a while."""
+        state, now = self._states[name], self._now()
+        if not state.opened:
+            return True
+        due = now >= state.probe_at
+        if due:
+            state.probe_at = now + self._models[name].circuit.seconds
+        return due
+
+    def began(self, name: str) -> None:
+        """A model has begun to answer. If it breaks off, its circuit opens again at once."""
+        self._states[name].opened = False
 
     def answered(self, name: str) -> None:
-        """A model has answered."""
+        """A model has answered, if only that it can't do what is asked."""
         state = self._states[name]
         state.failures, state.opened = 0, False
 
     def failed(self, name: str, error: LLMError) -> None:
-        """A model has failed, or is full."""
+        """A model has failed, or is full, or refused a request."""
         state = self._states[name]
+        if isinstance(error, InvalidRequest):
+            self.answered(name)
         if isinstance(error, Overloaded | RateLimited):
             rest = _REST_S if error.retry_after is None else error.retry_after
             state.full_until = self._now() + min(rest, _LONGEST_REST_S)

@@ -12,7 +12,13 @@ from ray.serve.metrics import Counter
 
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk, merge
-from deployments.errors import DeadlineExceeded, InvalidRequest, LLMError, ModelUnavailable
+from deployments.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    LLMError,
+    ModelUnavailable,
+    Overloaded,
+)
 from serve.attempts import Attempt, Attempts
 from serve.availability import Availability
 from serve.circuits import Circuits
@@ -41,7 +47,8 @@ class Rescue:
 
 @dataclass(slots=True)
 class Answer:
-    """An answer that has begun. While `chunks` are read, another model may take over.
+    """An answer that has begun. While `chunks` are read, another model may take over. Who doesn't
+    read to the end closes it, whether or not reading has begun.
 
     Attributes:
         model: that writes it.
@@ -49,6 +56,7 @@ class Answer:
         started: when `model` was asked, by `time.monotonic`.
         rescues: what went wrong after the caller had been sent a part.
         chunks: all of it, the first without a wait.
+        asked: what the model says.
     """
 
     model: str
@@ -56,6 +64,13 @@ class Answer:
     started: float
     rescues: list[Rescue] = field(default_factory=list)
     chunks: Chunks = field(init=False)
+    asked: Chunks = field(init=False)
+
+    async def aclose(self) -> None:
+        """Stops the model."""
+        # A generator that has not begun doesn't close what it would read.
+        await self.chunks.aclose()
+        await self.asked.aclose()
 
 
 class Dispatcher:
@@ -100,6 +115,10 @@ class Dispatcher:
         """The attempts at a request."""
         return Attempts(ranked, self._models, self._circuits.is_open)
 
+    def let(self, name: str) -> bool:
+        """Whether a model may be asked where another one is left."""
+        return self._circuits.let(name)
+
     def failed(self, name: str, error: LLMError) -> None:
         """Keeps account of an attempt that failed."""
         self._circuits.failed(name, error)
@@ -109,50 +128,87 @@ class Dispatcher:
         self, name: str, request: ChatRequest, deadline: float, *, another_is_left: bool
     ) -> Chunks:
         """One model's answer."""
-        self._circuits.asked(name)
-        request = request.model_copy(update={"model": name})
-        response = self._handles[name].remote(request)
+        config = self._models[name]
+        patience = _PATIENCE * config.timeout
+        first = config.first_token_timeout if another_is_left else patience
+        asleep = self._availability.states[name].replicas == 0 and not another_is_left
+        response = self._handles[name].remote(request.model_copy(update={"model": name}))
         assert isinstance(response, DeploymentResponseGenerator)  # the handle streams
-        patience = self._patience(name, another_is_left)
+        ended = False
         try:
-            async with self._availability.patience(name, min(patience, _left(deadline))):
-                chunk = await anext(response, None)
+            await self._taken(name, response, _WAKING_S if asleep else first, deadline)
+            chunk = await _next(name, response, first, deadline)
             if chunk is None:
                 raise ModelUnavailable(f"model '{name}' gave no answer")
-            patience = _PATIENCE * self._models[name].timeout
+            self._circuits.began(name)
             while chunk is not None:
+                ended = ended or chunk.finish_reason is not None
                 yield chunk
-                async with asyncio.timeout(min(patience, _left(deadline))):
-                    chunk = await anext(response, None)
-            self._circuits.answered(name)
+                chunk = await _next(name, response, patience, deadline)
+        except Exception as error:
+            # What goes wrong after the end takes nothing from the answer.
+            if not ended:
+                raise translate(error, name) from error
+        finally:
+            # Reached when the client has gone, too: the model must not go on writing for nobody.
+            response.cancel()  # type: ignore[no-untyped-call]
+        self._circuits.answered(name)
+
+    async def _taken(
+        self,
+        name: str,
+        response: DeploymentResponseGenerator[Any],
+        patience: float,
+        deadline: float,
+    ) -> None:
+        """Waits till a replica has taken the request. That none does is no fault of the model's.
+
+        Raises:
+            Overloaded: all of them have enough to do.
+            ModelUnavailable: there is none any more.
+        """
+        left = _left(deadline)
+        try:
+            async with self._availability.patience(name, min(patience, left)):
+                # What its iteration begins with; Ray has no public name for it.
+                await response._fetch_future_result_async()
         except TimeoutError:
-            if _left(deadline) <= 0:
-                raise _Late("not answered within the time that the request has") from None
             if self._availability.is_lost(name):
                 raise ModelUnavailable(
                     f"no replica of model '{name}' is running", retry_after=1
                 ) from None
-            raise DeadlineExceeded(f"model '{name}' was silent for {patience:g} s") from None
-        except LLMError:
-            raise
-        except Exception as error:  # whatever crosses the handle becomes an error of ours
-            raise translate(error, name) from error
-        finally:
-            # Reached when the client has gone, too: the model must not go on writing for nobody.
-            response.cancel()  # type: ignore[no-untyped-call]
+            if left <= patience:
+                raise late() from None
+            raise Overloaded(
+                f"no replica of model '{name}' took the request within {patience:g} s",
+                retry_after=1,
+            ) from None
 
-    def _patience(self, name: str, another_is_left: bool) -> float:
-        """Seconds that a model has to begin."""
-        if another_is_left:
-            return self._models[name].first_token_timeout
-        asleep = self._availability.states[name].replicas == 0
-        return _WAKING_S if asleep else _PATIENCE * self._models[name].timeout
+
+async def _next(
+    name: str, response: DeploymentResponseGenerator[Any], patience: float, deadline: float
+) -> Chunk | None:
+    """The next chunk; None after the last one."""
+    left = _left(deadline)
+    try:
+        async with asyncio.timeout(min(patience, left)):
+            return await anext(response, None)
+    except TimeoutError:
+        # Decided by what was waited for: timers may fire a little early.
+        if left <= patience:
+            raise late() from None
+        raise DeadlineExceeded(f"model '{name}' was silent for {patience:g} s") from None
 
 
 class _Late(DeadlineExceeded):
     """The request's own deadline is over: no other model helps, and none is to blame."""
 
     retryable = False
+
+
+def late() -> DeadlineExceeded:
+    """The error of a request whose own deadline is over."""
+    return _Late("not answered within the time that the request has")
 
 
 class _Dispatch:
@@ -172,7 +228,7 @@ class _Dispatch:
         while True:
             await self._wait(attempt)
             try:
-                chunks = await self._begun(self._ask(self._request))
+                chunks = await self._begun(self._request)
             except LLMError as error:
                 attempt = self._after(error)
             else:
@@ -183,16 +239,18 @@ class _Dispatch:
         self._answer.model = self._attempts.model
         self._answer.attempts += 1
         self._answer.started = time.monotonic()
-        return self._dispatcher.ask(
+        self._answer.asked = self._dispatcher.ask(
             self._attempts.model,
             request,
             self._deadline,
             another_is_left=self._attempts.another_is_left,
         )
+        return self._answer.asked
 
-    async def _begun(self, chunks: Chunks) -> Chunks:
+    async def _begun(self, request: ChatRequest) -> Chunks:
         """The answer, once its first chunk is there; or all of it, where the caller wants it
         whole: a part of one is nothing to him, and another model can still take over."""
+        chunks = self._ask(request)
         if self._request.stream:
             return _with_first(await anext(chunks), chunks)
         async with aclosing(chunks):
@@ -206,11 +264,14 @@ class _Dispatch:
         return self._attempts.after(error, begun=begun)
 
     async def _wait(self, attempt: Attempt) -> None:
-        """Waits as long as the attempt says, unless the deadline would pass meanwhile."""
-        if attempt.wait >= _left(self._deadline):
+        """Waits as long as the attempt says, unless the deadline would pass meanwhile; then passes
+        over models that keep failing."""
+        if attempt.wait and attempt.wait >= _left(self._deadline):
             raise self._attempts.verdict()
         if attempt.wait:
             await asyncio.sleep(attempt.wait)
+        while not self._dispatcher.let(self._attempts.model) and self._attempts.another_is_left:
+            self._attempts.skip()
 
     async def _followed(self, chunks: Chunks) -> Chunks:
         """The answer to its end, whoever writes it."""
@@ -255,10 +316,11 @@ class _Dispatch:
         if sent.text:
             try:
                 request = continuing(self._request, sent)
-                return await self._begun(self._ask(request)), "continued"
-            except InvalidRequest:
-                pass  # it takes no beginning of an answer; the request itself is sound
-        chunks = await self._begun(self._ask(self._request))
+                return await self._begun(request), "continued"
+            except InvalidRequest as refusal:
+                # It takes no beginning of an answer; the request itself is sound.
+                self._dispatcher.failed(self._attempts.model, refusal)
+        chunks = await self._begun(self._request)
         return anew(chunks, sent.text), "restarted"
 
 

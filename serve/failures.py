@@ -2,9 +2,18 @@
 
 import logging
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    ObjectLostError,
+    RayActorError,
+    RayTaskError,
+    RpcError,
+    WorkerCrashedError,
+)
 from ray.serve.exceptions import (
     BackPressureError,
     DeploymentUnavailableError,
@@ -14,6 +23,18 @@ from ray.serve.exceptions import (
 from deployments.errors import LLMError, ModelUnavailable, Overloaded
 
 logger = logging.getLogger("ray.serve")
+
+# What is left of a replica, or of its node: another one may answer.
+_GONE = (
+    RayActorError,
+    WorkerCrashedError,
+    NodeDiedError,
+    LocalRayletDiedError,
+    ObjectLostError,
+    RpcError,
+    DeploymentUnavailableError,
+    ReplicaUnavailableError,
+)
 
 
 def translate(error: BaseException, model: str) -> LLMError:
@@ -26,7 +47,7 @@ def translate(error: BaseException, model: str) -> LLMError:
         return cause
     if isinstance(cause, BackPressureError):
         return Overloaded(f"model '{model}' has as many requests as it can take", retry_after=1)
-    if isinstance(cause, (RayActorError, DeploymentUnavailableError, ReplicaUnavailableError)):
+    if isinstance(cause, _GONE):
         return ModelUnavailable(f"the replica of model '{model}' went away", retry_after=1)
     logger.error("model '%s' failed", model, exc_info=error)
     return LLMError(f"model '{model}' failed; the server's log says why")
@@ -51,7 +72,7 @@ def error_headers(error: LLMError) -> dict[str, str]:
     """`Retry-After`, in whole seconds, where the error knows it."""
     if error.retry_after is None:
         return {}
-    return {"retry-after": str(max(1, round(error.retry_after)))}
+    return {"retry-after": str(max(1, ceil(error.retry_after)))}
 
 
 def from_status(status: int, detail: str) -> LLMError:

@@ -36,7 +36,7 @@ _OURS = b"x-router-"
 # Ray's proxy: "don't notice when I leave". It would hold the caller's slots for nobody.
 _UNNOTICED = "x-request-disconnect-disabled"
 # What this machine is called by those who are on it.
-_LOOPBACK = re.compile(r"(https?://)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?")
+_LOOPBACK = re.compile(r"(https?://)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 # What a web page that may read answers may read of their headers.
 _READABLE = (
     *("x-request-id", "x-router-model", "x-router-strategy", "x-router-attempts"),
@@ -89,6 +89,8 @@ class Gate:
         kept = [header for header in scope["headers"] if not header[0].startswith(_OURS)]
         state = {**scope.get("state", {}), "caller": caller}
         scope = {**scope, "headers": kept, "state": state}
+        if self._names_of_ours_alone:
+            self._check_names(headers)
         if scope["path"].removeprefix(scope.get("root_path", "")) in HEALTH:
             await self._app(scope, receive, send)
             return
@@ -96,8 +98,6 @@ class Gate:
             raise Unauthenticated(
                 "a key is asked for here: send `Authorization: Bearer KEY` with one that is known"
             )
-        if self._names_of_ours_alone:
-            self._check_names(headers)
         with self._slot():
             await self._count(caller)
             await self._app(scope, receive, send)
@@ -106,7 +106,8 @@ class Gate:
         """Keeps web pages of elsewhere out of a server that this machine alone may call: their
         requests come from its own browser."""
         origin = headers.get("origin")
-        of_ours = origin is None or origin in self._origins or _LOOPBACK.fullmatch(origin)
+        named = {"*", origin} & set(self._origins)
+        of_ours = origin is None or named or _LOOPBACK.fullmatch(origin)
         if not (of_ours and _LOOPBACK.fullmatch(headers.get("host", ""))):
             raise ForbiddenOrigin(
                 "this server asks for no key, so it is called as localhost, and by no web page of "
@@ -135,7 +136,7 @@ def guard(
             CORSMiddleware,
             allow_origins=config.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type"],
+            allow_headers=["*"],  # OpenAI's client sends a dozen of its own
             expose_headers=_READABLE,
         )
     return app

@@ -8,7 +8,6 @@ from math import isfinite, nan
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic_core import to_json
 from ray import serve as rayserve
 from ray.serve.handle import DeploymentHandle
@@ -27,11 +26,11 @@ from deployments.errors import (
 )
 from serve import openapi
 from serve.availability import Availability
-from serve.batches import Batch
+from serve.batches import Batch, check_capacities
 from serve.candidates import AUTO, able, candidates, fallbacks, needs
 from serve.circuits import Circuits
 from serve.config import AppConfig, Settings
-from serve.dispatch import Answer, Dispatcher
+from serve.dispatch import Answer, Dispatcher, late
 from serve.exposure import check_exposure, listening_host
 from serve.failures import error_headers, error_json, from_status
 from serve.gate import caller_of, guard
@@ -39,7 +38,7 @@ from serve.keys import ANYONE, Keys
 from serve.learning import Lesson, cost
 from serve.queries import prompt_characters, query_of
 from serve.quotas import SharedQuotas
-from serve.replies import completion, events, new_id
+from serve.replies import EventStream, completion, events, new_id
 from serve.requests import Feedback, ParsedRequest, RouterOptions, parse, parse_as
 from serve.routing.prices import Price
 from serve.routing.sequential import SequentialStrategy
@@ -49,7 +48,8 @@ from serve.turns import SharedTurns
 
 logger = logging.getLogger("ray.serve")
 
-_LONG_BODY = 2**16  # bytes
+# Bytes. It is the schemas that take long, up to a second for some thousand letters.
+_LONG_BODY = 2**12
 _STATUS_S = 2.0
 _TIMEOUT_HEADER = "x-request-timeout-seconds"
 # How much earlier than Ray's proxy the router gives up: seconds, and of a short time its share.
@@ -113,12 +113,14 @@ class Router:
         Which models may answer a request for "auto" is chosen with `models: [names]`.
         """
         deadline = self._deadline(request)
-        body = await self._body(request)
-        # A long body is read beside the event loop, or every other stream would wait for it.
-        parsed = parse(body) if len(body) < _LONG_BODY else await asyncio.to_thread(parse, body)
-        strategy = self._strategy(parsed.wishes.router)
-        asked, others = await self._asked(parsed, self._allowed(request))
-        ranking = await strategy.rank(asked) if asked.available else Ranking([])
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                parsed = await self._parsed(request)
+                strategy = self._strategy(parsed.wishes.router)
+                asked, others = await self._asked(parsed, self._allowed(request))
+                ranking = await strategy.rank(asked) if asked.available else Ranking([])
+        except TimeoutError:
+            raise late() from None
         ranked = list(dict.fromkeys([*ranking.models, *others]))
         if not ranked:
             raise _none_runs(asked.candidates)
@@ -141,7 +143,7 @@ class Router:
                 include_usage=bool(options.get("include_usage")),
                 cost=self._cost,
             )
-            return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+            return EventStream(stream, answer, headers)
         whole = merge([chunk async for chunk in chunks])
         usd = self._cost(answer.model, whole.usage)
         if usd is not None:
@@ -154,8 +156,9 @@ class Router:
         batch = await asyncio.to_thread(parse_as, Batch, await self._body(request))
         smart = self._needs_smart()
         models = self._allowed(request)
-        everyone = candidates(AUTO, None, models)
-        wanted = [tuple(names) for names in batch.candidates(everyone)]
+        check_capacities(batch, models)
+        everyone = [] if batch.models is not None else candidates(AUTO, None, models)
+        wanted = batch.candidates(everyone)
         running = {names: await self._running(names, models) for names in set(wanted)}
         return _json(await smart.route(batch, [running[names] for names in wanted]))
 
@@ -218,6 +221,11 @@ class Router:
         if caller_of(request) is None:
             del health["models"]
         return _json(health, status=200 if running else 503)
+
+    async def _parsed(self, request: Request) -> ParsedRequest:
+        body = await self._body(request)
+        # A long body is read beside the event loop, or every other stream would wait for it.
+        return parse(body) if len(body) < _LONG_BODY else await asyncio.to_thread(parse, body)
 
     def _strategy(self, wishes: RouterOptions) -> Strategy:
         if wishes.strategy == "smart":

@@ -50,7 +50,7 @@ class SharedQuotas:
             if self._actor is None:
                 self._actor = rayserve.get_deployment_actor(ACTOR_NAME)
             return await asyncio.wait_for(self._actor.take.remote(name, per_minute), _PATIENCE_S)
-        except (ray.exceptions.RayActorError, TimeoutError, ValueError):
+        except (ray.exceptions.RayError, TimeoutError, ValueError):
             # Dead, silent or not yet made again: a handle to a dead actor never comes back to life.
             self._actor = None
             self._fallbacks.inc()

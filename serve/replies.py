@@ -6,11 +6,13 @@ Source: https://platform.openai.com/docs/api-reference/chat/object and …/chat-
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
 from pydantic_core import to_json
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from deployments.contract import Chunk, ToolCallDelta, Usage
 from deployments.errors import LLMError
@@ -49,6 +51,30 @@ def completion(answer: Chunk, *, id: str, model: str) -> dict[str, Any]:
     }
 
 
+class EventStream(StreamingResponse):
+    """The response for a streamed answer, which stops the model however the response ends."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        answer: Answer,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(events, headers=headers)
+        self._events = events
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._events.aclose()
+            await self._answer.aclose()
+
+
 async def events(
     chunks: AsyncGenerator[Chunk, None],
     answer: Answer,
@@ -56,7 +82,7 @@ async def events(
     id: str,
     include_usage: bool,
     cost: Callable[[str, Usage | None], float | None],
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The server-sent events of a streamed answer.
 
     An error in mid-stream is the last event, and no `[DONE]` follows: a cut answer must not look

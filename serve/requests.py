@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployments.contract import ChatRequest
 from deployments.errors import InvalidRequest, UnsupportedParameter
-from deployments.json_schema import check_schema
+from deployments.json_schema import check_schema, parts
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -16,7 +16,9 @@ ModelName = Annotated[str, Field(max_length=200)]
 
 # Checking a schema takes a second for each few thousand properties, and grammars of it are deep.
 _MAX_SCHEMA_CHARACTERS = 2**18
-_MAX_SCHEMA_DEPTH = 64
+_MAX_SCHEMA_DEPTH, _MAX_SCHEMA_PARTS = 64, 5000
+# To explain what is wrong takes longer for each field that is.
+_MAX_FIELDS, _MAX_EXPLAINED = 100, 100
 # Of a key that a caller made up, and of what is said of it.
 _QUOTED = 200
 
@@ -111,12 +113,14 @@ def _fields(body: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise InvalidRequest("the body must be a JSON object")
+    if len(fields) > _MAX_FIELDS:
+        raise InvalidRequest(f"the body has more than {_MAX_FIELDS} fields")
     return fields
 
 
 def _explain(error: ValidationError, fields: dict[str, Any]) -> InvalidRequest:
     # A union complains for each of its members; the one that got furthest is the one meant.
-    faults = error.errors(include_url=False)
+    faults = error.errors(include_url=False)[:_MAX_EXPLAINED]
     fault = max(faults, key=lambda fault: len(_keys(fault["loc"], fields)))
     missing = [fault["loc"][-1]] if fault["type"] == "missing" else []
     keys = [str(part)[:_QUOTED] for part in [*_keys(fault["loc"], fields), *missing]]
@@ -159,23 +163,19 @@ def _check_schemas(request: ChatRequest) -> None:
     if request.response_format and request.response_format["type"] == "json_schema":
         schema = request.response_format["json_schema"].get("schema")
         schemas["response_format.json_schema.schema"] = schema
-    size = 0
+    size = count = 0
     for path, schema in schemas.items():
         size += len(str(schema))
         if size > _MAX_SCHEMA_CHARACTERS:
             raise InvalidRequest(
                 f"the request's schemas are over {_MAX_SCHEMA_CHARACTERS} characters", param=path
             )
-        if _is_deeper(schema, _MAX_SCHEMA_DEPTH):
+        count += parts(schema, _MAX_SCHEMA_PARTS, _MAX_SCHEMA_DEPTH)
+        if count > _MAX_SCHEMA_PARTS:
             raise InvalidRequest(
-                f"{path}: the schema is over {_MAX_SCHEMA_DEPTH} levels deep", param=path
+                f"the request's schemas are over {_MAX_SCHEMA_PARTS} parts, or "
+                f"{_MAX_SCHEMA_DEPTH} levels deep, with each `$ref` written out",
+                param=path,
             )
         if schema is not None:
             check_schema(schema, path, path)
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
-from deployments.contract import ChatRequest, Chunk, merge
+from deployments.contract import ChatRequest, Chunk
 
 # Between a part of one answer and the whole of another, in one text.
 _PARTED = "\n\n"
@@ -39,28 +39,33 @@ class Sent:
 
 def continuing(request: ChatRequest, sent: Sent) -> ChatRequest:
     """`request` with the part that was sent as the beginning of its answer."""
-    beginning = {"role": "assistant", "content": sent.text}
+    messages, begun = list(request.messages), sent.text
+    if request.continue_final_message:
+        begun = f"{messages.pop()['content']}{begun}"
+    beginning = {"role": "assistant", "content": begun}
     return request.model_copy(
-        update={"messages": [*request.messages, beginning], "continue_final_message": True}
+        update={"messages": [*messages, beginning], "continue_final_message": True}
     )
 
 
 async def anew(chunks: AsyncGenerator[Chunk, None], before: str) -> AsyncGenerator[Chunk, None]:
     """An answer from its beginning, after a part of another one, `before`.
 
-    As far as both say the same, it is left out; if it says something else, it comes whole, after a
-    blank line.
+    As far as the texts of both say the same, it is left out; if it says something else, it comes
+    whole, after a blank line.
     """
-    held: list[Chunk] = []
-    text = ""
+    text, calls, joined = "", False, False
     async with aclosing(chunks):
         async for chunk in chunks:
-            held.append(chunk)
-            text += chunk.text
-            if before.startswith(text) and text != before and not chunk.finish_reason:
+            if joined:
+                yield chunk
                 continue
-            said = text.removeprefix(before) if text.startswith(before) else _PARTED + text
-            yield replace(merge(held), text=said)
-            break
-        async for chunk in chunks:
-            yield chunk
+            text += chunk.text
+            calls = calls or bool(chunk.tool_calls)
+            joined = not before.startswith(text) or text == before or bool(chunk.finish_reason)
+            said = _after(before, text) if joined and text and not calls else ""
+            yield replace(chunk, text=said)
+
+
+def _after(before: str, text: str) -> str:
+    return text.removeprefix(before) if text.startswith(before) else _PARTED + text

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from ray.exceptions import RayError
@@ -28,6 +29,7 @@ logger = logging.getLogger("ray.serve")
 _PATIENCE_S = 2.0
 _PAUSE_S = 5.0  # in which an embedder that failed is not asked
 _BATCH_PATIENCE_S = 120.0
+_STATUS_PERIOD_S = 1.0
 
 
 class Smart:
@@ -40,6 +42,9 @@ class Smart:
         self._decider = SharedDecider(embedder)
         self.strategy = SmartStrategy(self._decider)
         self.learner = Learner(self._decider)
+        self._status: dict[str, Any] = {}
+        self._asked = -inf
+        self._asking = asyncio.Lock()
 
     async def configure(self, router: RouterConfig, prices: dict[str, Price]) -> None:
         """Takes new settings; `prices` are of all models."""
@@ -99,11 +104,15 @@ class Smart:
 
     async def status(self, patience_s: float) -> dict[str, Any]:
         """How the store is."""
-        try:
-            status: dict[str, Any] = await self._decider.call("status", patience_s=patience_s)
-        except DeciderAway as error:
-            return {"status": "away", "message": str(error)}
-        return status
+        # Anyone may ask for it, without a key: so the decider is asked once a second at the most.
+        async with self._asking:
+            if time.monotonic() - self._asked > _STATUS_PERIOD_S:
+                try:
+                    self._status = await self._decider.call("status", patience_s=patience_s)
+                except DeciderAway as error:
+                    self._status = {"status": "away", "message": str(error)}
+                self._asked = time.monotonic()
+        return self._status
 
     async def _embedding(self, query: str) -> Floats32 | None:
         if not query or time.monotonic() < self._not_before:

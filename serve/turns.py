@@ -31,7 +31,7 @@ class SharedTurns:
             if self._actor is None:
                 self._actor = rayserve.get_deployment_actor(ACTOR_NAME)
             return await asyncio.wait_for(self._actor.next.remote(key), _PATIENCE_S)
-        except (ray.exceptions.RayActorError, TimeoutError, ValueError):
+        except (ray.exceptions.RayError, TimeoutError, ValueError):
             # Dead, silent or not yet made again: a handle to a dead actor never comes back to life.
             self._actor = None
             self._fallbacks.inc()

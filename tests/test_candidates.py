@@ -24,6 +24,11 @@ def test_a_request_allows_what_it_names(
     assert candidates(model, allowed, MODELS) == names
 
 
+def test_who_may_ask_for_adapters_alone_is_told_to_name_one() -> None:
+    with pytest.raises(ModelNotFound, match="name one of: own:sql"):
+        candidates(AUTO, None, {"own:sql": MODELS["own:sql"]})
+
+
 def test_an_adapter_that_is_not_configured_is_no_model() -> None:
     with pytest.raises(ModelNotFound, match="own:none"):
         candidates("own:none", None, MODELS)

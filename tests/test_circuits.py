@@ -82,8 +82,9 @@ def test_one_request_in_each_period_probes_an_open_circuit(
     assert circuits.fit("a") == []
     clock.time += 0.2
     assert circuits.fit("a") == ["a"]
-    circuits.asked("a")
-    assert circuits.fit("a") == [], "two probes at once"
+    assert circuits.let("a")
+    assert not circuits.let("a"), "two probes at once"
+    assert circuits.fit("a") == []
     circuits.failed("a", ProviderError("x"))
     clock.time += 9.9
     assert circuits.fit("a") == []
@@ -95,11 +96,29 @@ def test_an_answer_closes_the_circuit(circuits: Circuits, clock: Clock) -> None:
     for _ in range(3):
         circuits.failed("a", ProviderError("x"))
     clock.time += 10
-    circuits.asked("a")
+    assert circuits.let("a")
     circuits.answered("a")
     assert circuits.fit("a") == ["a"]
     circuits.failed("a", ProviderError("x"))
     assert circuits.fit("a") == ["a"], "the old faults count no more"
+
+
+def test_a_refusal_of_what_is_asked_is_an_answer(circuits: Circuits, clock: Clock) -> None:
+    for _ in range(3):
+        circuits.failed("a", ProviderError("x"))
+    circuits.failed("a", ContentFiltered("not this"))
+    assert not circuits.is_open("a")
+
+
+def test_a_probe_that_begins_to_answer_closes_the_circuit_until_it_breaks_off(
+    circuits: Circuits,
+) -> None:
+    for _ in range(3):
+        circuits.failed("a", ProviderError("x"))
+    circuits.began("a")
+    assert circuits.fit("a") == ["a"]
+    circuits.failed("a", ProviderError("cut"))
+    assert circuits.is_open("a")
 
 
 @pytest.mark.parametrize(("says", "rests"), [(None, 1), (0, 0), (7, 7), (3600, 30)])

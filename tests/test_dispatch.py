@@ -2,11 +2,13 @@
 error that tells most; never in a part that looks whole."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import uvloop
 from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentResponseGenerator
 
@@ -17,6 +19,7 @@ from deployments.errors import (
     InvalidRequest,
     LLMError,
     ModelUnavailable,
+    Overloaded,
     ProviderError,
     RateLimited,
     UnsupportedParameter,
@@ -25,6 +28,7 @@ from serve import attempts
 from serve.availability import Availability, ModelState
 from serve.circuits import Circuits
 from serve.dispatch import Answer, Dispatcher
+from serve.replies import EventStream
 
 REQUEST = ChatRequest(model="auto", messages=[{"role": "user", "content": "Count."}])
 STREAMED = REQUEST.model_copy(update={"stream": True})
@@ -36,12 +40,16 @@ Script = Callable[[ChatRequest], AsyncIterator[Chunk]]
 class Response(DeploymentResponseGenerator):
     """What a handle gives for a call, without a cluster."""
 
-    def __init__(self, chunks: AsyncIterator[Chunk]) -> None:
+    def __init__(self, chunks: AsyncIterator[Chunk], queued_s: float) -> None:
         self._chunks = chunks
+        self._queued_s = queued_s
         self.left = False
 
     def __del__(self) -> None:
         pass
+
+    async def _fetch_future_result_async(self) -> Any:
+        await asyncio.sleep(self._queued_s)
 
     async def __anext__(self) -> Chunk:
         return await anext(self._chunks)
@@ -57,6 +65,7 @@ class Models:
         self.scripts = scripts
         self.asked: list[tuple[str, ChatRequest]] = []
         self.responses: list[Response] = []
+        self.queued_s = 0.0  # till a replica takes a request
         configs = {
             name: ModelConfig(name=name, backend="x", timeout=0.4, first_token_timeout=0.2)
             for name in scripts
@@ -79,7 +88,7 @@ class Models:
                 scripts = models.scripts[name]
                 turn = sum(asked == name for asked, _ in models.asked)
                 models.asked.append((name, request))
-                response = Response(scripts[min(turn, len(scripts) - 1)](request))
+                response = Response(scripts[min(turn, len(scripts) - 1)](request), models.queued_s)
                 models.responses.append(response)
                 return response
 
@@ -255,6 +264,59 @@ async def test_all_attempts_share_one_deadline_and_nobody_is_blamed(request_: Ch
     assert not models.circuits.is_open("a"), "a caller's own deadline opened the circuit"
 
 
+def test_a_callers_deadline_blames_nobody_where_timers_fire_early() -> None:
+    """As uvloop's do, on which Ray Serve runs."""
+    models = Models(a=[says("late", pause=60)])
+
+    async def run() -> None:
+        for _ in range(40):
+            with pytest.raises(DeadlineExceeded, match="the time that the request has"):
+                await models.send(seconds=0.01)
+
+    uvloop.run(run())
+    assert not models.circuits.is_open("a")
+
+
+async def test_a_wait_for_a_replica_is_overload_and_no_fault_of_the_model() -> None:
+    models = Models(a=[says("one", END)], b=[says("two", END)])
+    models.queued_s = 60
+    with pytest.raises(Overloaded, match="took the request"):
+        await models.send()
+    assert models.order == "ab"
+    for _ in range(10):
+        with pytest.raises(Overloaded):
+            await models.send()
+    assert not models.circuits.is_open("a")
+
+
+async def test_of_many_requests_at_once_one_probes_a_model_that_kept_failing() -> None:
+    models = Models(a=[says("late", pause=60)], b=[says("one", END)])
+    for _ in range(5):
+        models.circuits.failed("a", ProviderError("down"))
+    now = time.monotonic() + 11
+    models.circuits._now = lambda: now
+    answers = await asyncio.gather(*(models.answer() for _ in range(20)))
+    assert all(answer.model == "b" for answer, _ in answers)
+    assert models.order.count("a") == 1
+
+
+async def test_a_model_whose_circuit_opened_meanwhile_is_passed_over() -> None:
+    models = Models(a=[says(ProviderError("x"))], b=[says("no", END)], c=[says("one", END)])
+    for _ in range(5):
+        models.circuits.failed("b", ProviderError("down"))
+    answer, _ = await models.answer()
+    assert (answer.model, models.order) == ("c", "aac")
+
+
+@pytest.mark.parametrize("request_", [REQUEST, STREAMED], ids=["whole", "streamed"])
+async def test_what_goes_wrong_after_the_end_takes_nothing_from_the_answer(
+    request_: ChatRequest,
+) -> None:
+    models = Models(a=[says("one", END, RayActorError())])
+    answer, whole = await models.answer(request_)
+    assert (whole.text, answer.attempts, answer.rescues) == ("one", 1, [])
+
+
 async def test_a_wait_that_would_outlast_the_deadline_is_not_made() -> None:
     models = Models(a=[says(RateLimited("full", retry_after=0.35))])
     with pytest.raises(RateLimited):
@@ -290,16 +352,62 @@ async def test_who_keeps_failing_opens_its_circuit_and_an_answer_closes_it() -> 
     assert models.circuits.fit("ab") == ["b"]
     assert models.order == "aab" + "aab" + "ab", "a model whose circuit is open is not asked again"
     models.scripts["a"] = [says("well", END)]
+    later = time.monotonic() + 11
+    models.circuits._now = lambda: later
     await models.answer()
     assert models.circuits.fit("ab") == ["a", "b"]
 
 
-async def test_a_caller_who_leaves_stops_the_model() -> None:
+@pytest.mark.parametrize("read", [0, 1, 2])
+async def test_a_caller_who_leaves_stops_the_model(read: int) -> None:
     models = Models(a=[says("one ", "two ", END)])
     answer = await models.send(STREAMED)
-    await anext(answer.chunks)
-    await answer.chunks.aclose()
-    assert models.responses[0].left
+    for _ in range(read):
+        await anext(answer.chunks)
+    gc.disable()  # a collection would end what nobody refers to
+    try:
+        await answer.aclose()
+        assert models.responses[0].left
+    finally:
+        gc.enable()
+
+
+async def test_a_caller_who_leaves_a_stopped_stream_stops_the_model() -> None:
+    """Its response is cancelled while it waits for the client to read, or before it begins."""
+    models = Models(a=[says("one ", "two ", END)])
+    gc.disable()
+    try:
+        for blocked in ("http.response.start", "http.response.body"):
+            answer = await models.send(STREAMED)
+            events = answer.chunks
+            response = EventStream(_as_bytes(events), answer)
+            sending = asyncio.create_task(response(SCOPE, _nothing, _blocking(blocked)))
+            await asyncio.sleep(0.01)
+            sending.cancel()
+            await asyncio.wait([sending])
+            assert models.responses[-1].left, blocked
+    finally:
+        gc.enable()
+
+
+SCOPE = {"type": "http", "asgi": {"spec_version": "2.4"}}
+
+
+async def _as_bytes(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[bytes, None]:
+    async for chunk in chunks:
+        yield chunk.text.encode()
+
+
+async def _nothing() -> Any:
+    await asyncio.sleep(60)
+
+
+def _blocking(kind: str) -> Any:
+    async def send(message: Any) -> None:
+        if message["type"] == kind:
+            await asyncio.sleep(60)
+
+    return send
 
 
 async def test_the_error_of_the_only_model_is_told_as_it_is() -> None:

@@ -25,8 +25,10 @@ def test_an_error_crosses_processes_whole(error: type[LLMError]) -> None:
     assert error_json(came)["error"].keys() == {"message", "type", "param", "code"}
 
 
-@pytest.mark.parametrize(("seconds", "header"), [(0.2, "1"), (2.0, "2"), (2.6, "3")])
-def test_retry_after_is_told_in_whole_seconds(seconds: float, header: str) -> None:
+@pytest.mark.parametrize(("seconds", "header"), [(0.2, "1"), (2.0, "2"), (2.1, "3")])
+def test_retry_after_is_told_in_whole_seconds_and_never_too_few(
+    seconds: float, header: str
+) -> None:
     assert error_headers(RateLimited("later", retry_after=seconds)) == {"retry-after": header}
     assert error_headers(RateLimited("later")) == {}
 

@@ -172,6 +172,7 @@ async def test_a_client_that_leaves_frees_its_slot() -> None:
         ("localhost:8000", None, 200),
         ("127.0.0.1:8000", "http://localhost:3000", 200),
         ("[::1]:8000", None, 200),
+        ("LOCALHOST:8000", None, 200),
         ("localhost:8000", "https://evil.example", 403),
         ("localhost:8000", "http://localhost.evil.example", 403),
         ("localhost:8000", "null", 403),
@@ -184,13 +185,27 @@ async def test_web_pages_of_elsewhere_do_not_reach_a_server_without_keys(
 ) -> None:
     headers = {"host": host, **({"origin": origin} if origin else {})}
     async with client(guarded()) as http:
-        assert (await http.get("/who", headers=headers)).status_code == status
+        for path in ("/who", "/health/live"):
+            assert (await http.get(path, headers=headers)).status_code == status
     # Where it is decided elsewhere who may call, it isn't here.
     for server, more in (({"allow_anonymous": True}, {}), ({"keys": [TEAM]}, BEARER)):
         async with client(guarded(**server)) as http:
             reply = await http.get("/who", headers={**headers, **more})
             assert reply.status_code == 200
             assert "access-control-allow-origin" not in reply.headers
+
+
+@pytest.mark.parametrize("origins", [["https://console.example"], ["*"]])
+async def test_a_browsers_openai_client_passes_its_preflight(origins: list[str]) -> None:
+    page = {"origin": "https://console.example", "host": "localhost:8000"}
+    asks = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,x-stainless-os,x-request-timeout-seconds",
+    }
+    async with client(guarded(cors_origins=origins)) as http:
+        reply = await http.options("/who", headers={**page, **asks})
+        assert reply.status_code == 200
+        assert (await http.get("/who", headers=page)).status_code == 200
 
 
 async def test_pages_that_are_configured_may_read_answers_and_refusals() -> None:

@@ -18,6 +18,15 @@ def test_no_part_of_the_key_is_quoted_wherever_the_reason_is_cut(before: int) ->
     assert SECRET[:1] not in message.partition("xxx")[2]
 
 
+def test_a_key_that_begins_as_another_one_is_cut_out_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("A_KEY", SECRET[:12])
+    monkeypatch.setenv("B_KEY", SECRET)
+    message = explain(InvalidRequest, "ours", f"key {SECRET}", secret=SECRET[:10]).message
+    assert message.endswith("key …")
+
+
 def test_an_unknown_error_tells_its_type_and_nothing_else(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

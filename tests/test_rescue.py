@@ -37,6 +37,21 @@ def test_the_part_that_was_sent_is_given_as_the_beginning() -> None:
     ChatRequest.model_validate(request.model_dump(exclude_none=True))
 
 
+def test_a_beginning_of_the_callers_own_is_gone_on_with_as_one() -> None:
+    begun = {"role": "assistant", "content": "one "}
+    own = REQUEST.model_copy(
+        update={"messages": [*REQUEST.messages, begun], "continue_final_message": True}
+    )
+    request = continuing(own, sent(Chunk(text="two")))
+    assert [message["content"] for message in request.messages] == ["Count.", "one two"]
+
+
+async def test_calls_of_a_new_answer_come_at_once_and_as_they_are() -> None:
+    call = Chunk(tool_calls=(ToolCallDelta(0, "id", "f", "{}"),))
+    chunks = [Chunk(reasoning="hm"), call, END]
+    assert [chunk async for chunk in anew(written(*chunks), "Well, ")] == chunks
+
+
 @pytest.mark.parametrize(
     ("parts", "request_", "can"),
     [
