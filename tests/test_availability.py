@@ -1,6 +1,7 @@
 """Promise: it is known which models can answer, and why one can't is told in one line."""
 
 import asyncio
+import threading
 import traceback
 from unittest.mock import Mock
 
@@ -143,3 +144,21 @@ async def test_before_a_request_is_turned_away_the_controller_is_asked_again(
     availability.states = {"m": ModelState(False, "UNHEALTHY", 0, "")}
     assert await asyncio.gather(*(availability.running_now(["m"]) for _ in range(9))) == [[]] * 9
     assert len(looks) == 1
+
+
+async def test_a_controller_that_does_not_answer_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    availability = Availability({"m": MODEL}, {"m": "m"})
+    monkeypatch.setattr(rayserve, "get_replica_context", Mock())
+    answer, asked = threading.Event(), []
+    monkeypatch.setattr(availability, "_read", lambda name: asked.append(name) or answer.wait(60))
+    availability.states = {"m": ModelState(False, "UNHEALTHY", 0, "")}
+    try:
+        async with asyncio.timeout(10):
+            for _ in range(2):
+                waiting = (availability.running_now(["m"]) for _ in range(20))
+                assert await asyncio.gather(*waiting) == [[]] * 20
+        assert len(asked) == 1, "each question that is left without an answer holds a thread"
+    finally:
+        answer.set()
