@@ -85,9 +85,9 @@ class _Answer:
             if not event.choices:
                 return Chunk()
             choice = event.choices[0]
-            self._finish_reason = choice.finish_reason or self._finish_reason
+            self._finish_reason = _text(choice.finish_reason) or self._finish_reason
             return self._chunk(choice.delta, getattr(choice, "logprobs", None))
-        except (AttributeError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             # Neither library checks what a server sends against the format.
             raise ProviderError(
                 f"the provider of model '{self._request.model}' sent a malformed chunk"
@@ -225,9 +225,20 @@ def _usage(usage: Any) -> Usage:
 
 
 def _detail(usage: Any, details: str, field: str) -> int:
-    return getattr(getattr(usage, details, None), field, None) or 0
+    return int(getattr(getattr(usage, details, None), field, None) or 0)
 
 
 def _entries(logprobs: Any) -> tuple[dict[str, Any], ...]:
     content = getattr(logprobs, "content", None) or ()
-    return tuple(entry.model_dump() for entry in content)
+    return tuple(_sendable(entry.model_dump(warnings=False)) for entry in content)
+
+
+def _sendable(entry: dict[str, Any]) -> dict[str, Any]:
+    """As JSON in UTF-8 holds it, where a token is half of a surrogate pair.
+
+    Raises:
+        ValueError: a number in it is none of JSON's.
+    """
+    text = json.dumps(entry, ensure_ascii=False, allow_nan=False)
+    sendable: dict[str, Any] = json.loads(_whole(text))
+    return sendable

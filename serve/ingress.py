@@ -397,7 +397,12 @@ async def _unforeseen(request: Request, error: Exception) -> Response:
 def _json(
     content: dict[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    return Response(to_json(content), status, headers=headers, media_type="application/json")
+    return Response(
+        to_json(content, inf_nan_mode="null"),
+        status,
+        headers=headers,
+        media_type="application/json",
+    )
 
 
 RouterDeployment = rayserve.deployment(name="Router")(rayserve.ingress(api)(Router))

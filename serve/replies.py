@@ -186,4 +186,4 @@ def _usage(usage: Usage | None) -> dict[str, Any] | None:
 
 
 def _event(data: dict[str, Any]) -> bytes:
-    return b"data: " + to_json(data) + b"\n\n"
+    return b"data: " + to_json(data, inf_nan_mode="null") + b"\n\n"

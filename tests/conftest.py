@@ -3,8 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["vllm_fixtures", "serve_fixtures", "engine_fixtures", "postgres_fixtures"]
+
+
+# `make fuzz`
+settings.register_profile("fuzz", max_examples=5000, deadline=None)
 
 
 @pytest.fixture(scope="session", autouse=True)
