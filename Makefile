@@ -1,11 +1,13 @@
-# make run | test | lint | audit | demo-eval | bench-routing | bench-store | bench-engine: each makes what it needs; a second run starts at once.
+# make run | test | lint | audit | demo-eval | bench-routing | bench-store | bench-engine | bench-faults | bench-overload:
+# each makes what it needs; a second run starts at once.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --constraint ops/constraints.txt
 
-.PHONY: run test lint audit demo-eval bench-routing bench-store bench-engine format clean
+.PHONY: run test lint audit demo-eval bench-routing bench-store bench-engine bench-faults bench-overload \
+	format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
@@ -38,6 +40,22 @@ bench-store: .venv/.tested
 # Streaming beside vLLM's own server and Ray's own application, on an otherwise idle machine
 bench-engine: .venv/.tested
 	$(BIN)/python -m ops.bench.engine --out build/bench-engine
+
+# What callers and providers see when providers fail in every way of a table
+bench-faults: .venv/.tested
+	$(BIN)/python -m ops.bench.faults --out build/bench-faults
+
+# Up to ten times as many requests as can be answered
+bench-overload: .venv/.tested
+	$(BIN)/python -m ops.bench.overload --out build/bench-overload
+
+# Processes of a cluster of three nodes are killed under load: what callers see
+bench-chaos: .venv/.tested
+	$(BIN)/python -m ops.bench.chaos --out build/bench-chaos
+
+# What make test tries with 100 examples each, with 5,000; some ten minutes
+fuzz: .venv/.tested
+	$(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile fuzz --timeout 1800 $(ARGS)
 
 format: .venv/.tested
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,70 @@
+"""The application in processes of its own, as `make run` serves it, for benchmarks over HTTP."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+_START_S = 300.0
+_END_S = 60.0
+
+
+@contextmanager
+def running(
+    config: Mapping[str, Any], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Runs till the block ends; gives the URL once all models answer.
+
+    Raises:
+        RuntimeError: it does not start; `log` says why.
+    """
+    port = free_port()
+    # Short, for Ray makes sockets in it.
+    temporary = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
+    with temporary as folder, log.open("wb") as output:
+        file = Path(folder) / "config.json"  # JSON is YAML
+        file.write_text(json.dumps(config))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ops.run", "--config", str(file), "--port", str(port)],
+            env={**os.environ, **(environment or {}), "RAY_TMPDIR": folder},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        url = f"http://127.0.0.1:{port}"
+        try:
+            _wait_until_ready(url, process, log)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(_END_S)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/health/ready", timeout=5).json()["status"] == "ready":
+                return
+        except (httpx.HTTPError, ValueError, KeyError):
+            pass
+        time.sleep(0.5)
+    raise RuntimeError(f"the application does not start; why is in {log}")

@@ -1,0 +1,69 @@
+"""Promise: whatever process or node is killed, requests are answered or clearly refused, in time.
+
+`make bench-chaos` does the same for longer.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from serve_fixtures import in_repository
+
+from ops.bench.chaos import DEADLINE_S, KILLS
+
+_PATIENCE_S, _END_S = 280, 20
+# Of what nobody waits for, or of which there are two, no caller notices that it was killed.
+UNNOTICED = ("a backend replica", "the sequence", "Serve's controller")
+
+Figures = dict[str, dict[str, Any]]
+
+
+@contextmanager
+def chaos(*options: str) -> Iterator["subprocess.Popen[str]"]:
+    """The benchmark in a process of its own, for it has a Ray of its own; ended, it ends that."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ops.bench.chaos", *options],
+        cwd=in_repository("."),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(_END_S)
+
+
+@pytest.fixture(scope="module")
+def figures() -> Figures:
+    """What callers saw of each kill."""
+    with chaos("--seconds", "1") as process:
+        told, log = process.communicate(timeout=_PATIENCE_S)
+    assert process.returncode == 0, log[-5000:]
+    print(told)
+    measured: Figures = json.loads(told.splitlines()[-1])
+    return measured
+
+
+@pytest.mark.timeout(_PATIENCE_S + _END_S)
+@pytest.mark.parametrize("killed", KILLS)
+def test_every_request_is_answered_or_refused_in_time_and_all_is_well_again(
+    figures: Figures, killed: str
+) -> None:
+    seen = figures[killed]
+    assert seen["lost"] == 0, seen
+    assert seen["sent"] == seen["answered"] + seen["refused"]
+    # Refused are streams that had begun, and what only the model that died could answer.
+    assert seen["unwarranted"] == 0, seen
+    assert seen["longest_s"] < DEADLINE_S + 2, seen
+    assert seen["recovery_s"] is not None, seen
+
+
+@pytest.mark.parametrize("killed", UNNOTICED)
+def test_callers_notice_nothing_where_others_can_do_the_work(figures: Figures, killed: str) -> None:
+    assert figures[killed]["refused"] == figures[killed]["retried"] == 0, figures[killed]

@@ -1,0 +1,91 @@
+"""Promise: when a provider fails, callers get the answer or a clear error, and providers no storm.
+
+The cases are those of `make bench-faults`, with shorter times.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from ray import serve as rayserve
+from serve_fixtures import METRICS_PORT, Server
+
+from ops.bench.fault_server import FaultServer, serving
+from ops.bench.faults import (
+    CASES,
+    KINDS,
+    Case,
+    Times,
+    broken,
+    caller_saw,
+    config,
+    outage,
+    play,
+    provider_saw,
+)
+from serve.app import build
+
+TIMES = Times(retry_after=1.2, first_token=1.5, late=2.4, silence=3, down=2.5, circuit=1)
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[FaultServer]:
+    with serving() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def url(ray_cluster: str, provider: FaultServer) -> Iterator[str]:
+    app = build(config(provider.url, TIMES))
+    rayserve.run(app, name="faults", route_prefix="/faults")
+    server = Server(f"{ray_cluster}/faults")
+    server.wait_until("ready")
+    yield server.url
+    rayserve.delete("faults")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.row} {case.name}")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_provider_that_fails(case: Case, kind: str, url: str, provider: FaultServer) -> None:
+    async def run() -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            seen = await play(case, kind, client, provider, TIMES)
+        assert not broken(case, seen), f"{caller_saw(seen.reply)}; {provider_saw(seen)}"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_outage_costs_no_request_and_ends_soon_after_it(
+    kind: str, url: str, provider: FaultServer
+) -> None:
+    async def run() -> None:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            seen = await outage(kind, client, provider, TIMES)
+        assert not [promise for promise, is_kept in seen.checks() if not is_kept], seen
+
+    asyncio.run(run())
+
+
+def test_attempts_that_failed_are_counted_in_a_metric(url: str, provider: FaultServer) -> None:
+    async def run() -> None:
+        case = next(case for case in CASES if case.fault == "failing-once")
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            before = failed("first-vllm", "provider_error")
+            await play(case, "vllm", client, provider, TIMES)
+        deadline = time.monotonic() + 20
+        while failed("first-vllm", "provider_error") <= before:
+            assert time.monotonic() < deadline, "it is not counted"
+            await asyncio.sleep(0.2)
+
+    asyncio.run(run())
+
+
+def failed(model: str, code: str) -> float:
+    """The attempts at a model that failed so, among Ray's metrics."""
+    lines = httpx.get(f"http://127.0.0.1:{METRICS_PORT}/metrics").text.splitlines()
+    labels = f'model="{model}"', f'code="{code}"'
+    said = (line for line in lines if line.startswith("ray_llm_router_failed_attempts"))
+    return sum(float(line.split()[-1]) for line in said if all(label in line for label in labels))

@@ -1,0 +1,160 @@
+"""Promise: what is too much is refused at once, who leaves frees his place, and time is kept."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
+
+import httpx
+import pytest
+from ray import serve as rayserve
+from serve_fixtures import Server
+
+from ops.bench.caller import PATH, ask
+from ops.bench.fault_server import TEXT, TOKENS, Attempt, FaultServer, serving
+from serve.app import build
+
+# Requests that a replica works on, and that wait in the router.
+WORKING, WAITING = 2, 2
+HEADER = "x-request-timeout-seconds"
+BUSY = {"model": "busy", "messages": [{"role": "user", "content": "Count."}]}
+BOTH = {**BUSY, "model": "auto", "models": ["busy", "spare"]}
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[FaultServer]:
+    with serving() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def url(ray_cluster: str, provider: FaultServer) -> Iterator[str]:
+    models = [
+        {
+            "name": name,
+            "backend": "vllm",
+            "hostname": provider.url,
+            "max_ongoing_requests": WORKING,
+            "max_queued_requests": WAITING,
+        }
+        for name in ("busy", "spare")
+    ]
+    one = {"min_replicas": 1, "max_replicas": 1}
+    app = build({"llms": {"models": models}, "server": {"autoscaling": one}})
+    rayserve.run(app, name="overload", route_prefix="/overload")
+    server = Server(f"{ray_cluster}/overload")
+    server.wait_until("ready")
+    yield server.url
+    rayserve.delete("overload")
+
+
+@pytest.fixture
+async def client(url: str, provider: FaultServer) -> AsyncIterator[httpx.AsyncClient]:
+    """A caller, of models that have room and do not fail."""
+    provider.plays = {"busy": "healthy", "spare": "healthy"}
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        for name in provider.plays:
+            reply = await ask(client, {**BUSY, "model": name})
+            assert reply.is_answer, reply
+        provider.attempts.clear()
+        yield client
+
+
+async def until(condition: Callable[[], bool], patience_s: float = 10) -> None:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come so far"
+        await asyncio.sleep(0.01)
+
+
+def most_at_once(attempts: list[Attempt]) -> int:
+    """The most attempts that were under way at one time."""
+    starts = [(attempt.at, 1) for attempt in attempts]
+    ends = [(attempt.ended, -1) for attempt in attempts if attempt.ended is not None]
+    most = working = 0
+    for _, step in sorted(starts + ends):
+        working += step
+        most = max(most, working)
+    return most
+
+
+async def test_beyond_the_queue_each_is_refused_in_openais_words_and_the_others_are_answered(
+    client: httpx.AsyncClient, provider: FaultServer
+) -> None:
+    provider.plays["busy"] = "late=0.5"
+    bodies = [{**BUSY, "stream": number % 2 == 0} for number in range(20)]
+    replies = await asyncio.gather(*(ask(client, body) for body in bodies))
+    answered = [reply for reply in replies if reply.is_answer]
+    refused = [reply for reply in replies if not reply.is_answer]
+    assert len(answered) >= WORKING + WAITING
+    assert {reply.text for reply in answered} == {TEXT}
+    assert len(refused) >= len(bodies) // 2
+    for reply in refused:
+        assert (reply.status, reply.code) == (429, "overloaded")
+        assert reply.error.keys() == {"message", "type", "param", "code"}
+        assert int(reply.headers["retry-after"]) >= 1
+    assert max(reply.seconds for reply in refused) < min(reply.seconds for reply in answered)
+    assert most_at_once(provider.attempts) == WORKING
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_who_leaves_frees_the_place_at_the_provider_in_the_replica_and_in_the_queue(
+    client: httpx.AsyncClient, provider: FaultServer, stream: bool
+) -> None:
+    """The model is full of requests that take a minute, and so is its queue."""
+    provider.plays["busy"] = f"paced={60 / TOKENS}"
+    body = {**BUSY, "stream": stream}
+    beyond = 2
+    asking = [asyncio.create_task(ask(client, body)) for _ in range(WORKING + WAITING + beyond)]
+    await until(lambda: len(under_way(provider)) == WORKING)
+    await until(lambda: sum(task.done() for task in asking) >= beyond)  # refused
+    for task in asking:
+        task.cancel()
+    await asyncio.wait(asking)
+    left = time.monotonic()
+    provider.plays["busy"] = "late=0.2"
+    fresh = await asyncio.gather(*(ask(client, body) for _ in range(WORKING)))
+    assert [reply.text for reply in fresh] == [TEXT] * len(fresh)
+    assert max(reply.seconds for reply in fresh) < 1.2
+    await until(lambda: not under_way(provider))
+    abandoned = [attempt for attempt in provider.attempts if attempt.outcome != "200"]
+    assert {attempt.outcome for attempt in abandoned} == {"left"}
+    assert max(attempt.ended for attempt in abandoned) - left < 1
+
+
+def under_way(provider: FaultServer) -> list[Attempt]:
+    return [attempt for attempt in provider.attempts if attempt.ended is None]
+
+
+@pytest.mark.parametrize("fault", ["silent", "unavailable", "rate-limited=20"])
+@pytest.mark.parametrize("body", [BUSY, BOTH], ids=["one model", "two models"])
+async def test_a_deadline_of_the_callers_ends_the_request_with_all_its_attempts(
+    client: httpx.AsyncClient, provider: FaultServer, fault: str, body: Mapping[str, Any]
+) -> None:
+    provider.plays = {"busy": fault, "spare": fault}
+    reply = await ask(client, body, {HEADER: "1"})
+    assert reply.seconds < 1.2
+    assert reply.is_error
+    codes = {"silent": (504, "timeout"), "unavailable": (502, "provider_error")}
+    assert (reply.status, reply.code) == codes.get(fault, (429, "rate_limit_exceeded"))
+
+
+async def test_a_deadline_ends_a_stream_by_an_error_within_it(
+    client: httpx.AsyncClient, provider: FaultServer
+) -> None:
+    provider.plays["busy"] = "paced=0.1"
+    reply = await ask(client, {**BUSY, "stream": True}, {HEADER: "1"})
+    assert reply.is_error
+    assert reply.code == "timeout"
+    assert reply.text
+    assert TEXT.startswith(reply.text)
+    assert reply.seconds < 1.2
+    await until(lambda: not under_way(provider), patience_s=1)
+    assert [attempt.outcome for attempt in provider.attempts] == ["left"]
+
+
+@pytest.mark.parametrize("seconds", ["soon", "0", "-1", "nan", "inf", ""])
+async def test_a_deadline_that_is_none_is_refused(client: httpx.AsyncClient, seconds: str) -> None:
+    reply = await client.post(PATH, json=BUSY, headers={HEADER: seconds})
+    assert reply.status_code == 400
+    assert reply.json()["error"]["param"] == HEADER
