@@ -339,6 +339,8 @@ def _kind(error: Exception) -> type[LLMError] | None:
         return _kind_of_failure(error)
     if kind is InvalidRequest and _is_too_long(error):
         return ContextLengthExceeded
+    if kind is InvalidRequest and getattr(error, "code", None) == "content_filter":
+        return ContentFiltered  # Azure's code, which LiteLLM doesn't look for
     return kind
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,7 +151,8 @@ class Dispatcher:
                 raise translate(error, name) from error
         finally:
             # Reached when the client has gone, too: the model must not go on writing for nobody.
-            response.cancel()  # type: ignore[no-untyped-call]
+            with suppress(Exception):  # it raises again what a call has ended with
+                response.cancel()  # type: ignore[no-untyped-call]
         self._circuits.answered(name)
 
     async def _taken(

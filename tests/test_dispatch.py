@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentResponseGenerator
 
 from deployments.config import ModelConfig
@@ -40,9 +41,12 @@ Script = Callable[[ChatRequest], AsyncIterator[Chunk]]
 class Response(DeploymentResponseGenerator):
     """What a handle gives for a call, without a cluster."""
 
-    def __init__(self, chunks: AsyncIterator[Chunk], queued_s: float) -> None:
+    def __init__(
+        self, chunks: AsyncIterator[Chunk], queued_s: float, refused: Exception | None
+    ) -> None:
         self._chunks = chunks
         self._queued_s = queued_s
+        self._refused = refused
         self.left = False
 
     def __del__(self) -> None:
@@ -50,12 +54,16 @@ class Response(DeploymentResponseGenerator):
 
     async def _fetch_future_result_async(self) -> Any:
         await asyncio.sleep(self._queued_s)
+        if self._refused is not None:
+            raise self._refused
 
     async def __anext__(self) -> Chunk:
         return await anext(self._chunks)
 
     def cancel(self) -> None:
         self.left = True
+        if self._refused is not None:
+            raise self._refused  # as Ray's does
 
 
 class Models:
@@ -66,6 +74,7 @@ class Models:
         self.asked: list[tuple[str, ChatRequest]] = []
         self.responses: list[Response] = []
         self.queued_s = 0.0  # till a replica takes a request
+        self.refused: Exception | None = None  # or none does
         configs = {
             name: ModelConfig(name=name, backend="x", timeout=0.4, first_token_timeout=0.2)
             for name in scripts
@@ -88,7 +97,9 @@ class Models:
                 scripts = models.scripts[name]
                 turn = sum(asked == name for asked, _ in models.asked)
                 models.asked.append((name, request))
-                response = Response(scripts[min(turn, len(scripts) - 1)](request), models.queued_s)
+                response = Response(
+                    scripts[min(turn, len(scripts) - 1)](request), models.queued_s, models.refused
+                )
                 models.responses.append(response)
                 return response
 
@@ -287,6 +298,14 @@ async def test_a_wait_for_a_replica_is_overload_and_no_fault_of_the_model() -> N
         with pytest.raises(Overloaded):
             await models.send()
     assert not models.circuits.is_open("a")
+
+
+async def test_a_full_queue_is_told_as_what_it_is() -> None:
+    models = Models(a=[says("one", END)])
+    models.refused = BackPressureError(num_queued_requests=2, max_queued_requests=2)
+    with pytest.raises(Overloaded, match="as many requests as it can take"):
+        await models.send()
+    assert models.order == "a"
 
 
 async def test_of_many_requests_at_once_one_probes_a_model_that_kept_failing() -> None:
