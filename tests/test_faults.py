@@ -27,7 +27,7 @@ from ops.bench.faults import (
 )
 from serve.app import build
 
-TIMES = Times(retry_after=1.2, first_token=1.5, late=2.4, silence=3, down=2.5, circuit=1)
+TIMES = Times(retry_after=1.2, first_token=2, late=2.7, silence=3.5, down=2.5, circuit=1)
 
 
 @pytest.fixture(scope="module")

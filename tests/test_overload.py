@@ -110,7 +110,7 @@ async def test_who_leaves_frees_the_place_at_the_provider_in_the_replica_and_in_
     await until(lambda: sum(task.done() for task in asking) >= beyond)  # refused
     for task in asking:
         task.cancel()
-    await asyncio.wait(asking)
+    await asyncio.gather(*asking, return_exceptions=True)
     left = time.monotonic()
     provider.plays["busy"] = "late=0.2"
     fresh = await asyncio.gather(*(ask(client, body) for _ in range(WORKING)))
