@@ -234,6 +234,7 @@ def test_what_was_learned_outlives_the_actor(smart: Server) -> None:
     # While it is away, requests are answered all the same.
     during = [ask(smart, EASY) for _ in range(5)]
     assert {answer.status_code for answer in during} == {200}
+    time.sleep(1.2)  # each router knows for a second how the store was
     smart.wait_until("ready", patience_s=60)
     after = store(smart)
     assert after["scored"] == before["scored"]

@@ -1,9 +1,7 @@
-"""Promise: full models are passed over, and without the store prices decide."""
+"""Promise: without the store prices decide."""
 
 import pytest
 
-from deployments.config import EndpointConfig
-from serve.availability import Availability
 from serve.routing.decider import Question
 from serve.routing.prices import Price
 from serve.smart_strategy import by_price
@@ -32,26 +30,3 @@ def test_the_cheapest_whose_price_promises_enough_comes_first(
 
 def test_what_is_not_available_is_not_ranked_by_price_either() -> None:
     assert by_price(question(0.5, "dear", "middle"), PRICES).models == ["middle", "dear"]
-
-
-@pytest.fixture
-def availability() -> Availability:
-    models = {
-        name: EndpointConfig(name=name, backend="vllm", hostname="http://localhost:1")
-        for name in ("a", "b")
-    }
-    return Availability(models, {name: name for name in models})
-
-
-def test_a_full_model_is_passed_over_for_a_while(availability: Availability) -> None:
-    availability.rest("a", None)
-    assert availability.running(["a", "b"]) == ["b"]
-    availability.rest("a", -1)
-    assert availability.running(["a", "b"]) == ["a", "b"]
-
-
-def test_where_all_are_full_none_is_passed_over(availability: Availability) -> None:
-    for name in ("a", "b"):
-        availability.rest(name, 5)
-    assert availability.running(["a", "b"]) == ["a", "b"]
-    assert availability.running(["a"]) == ["a"]

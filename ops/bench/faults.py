@@ -443,7 +443,7 @@ class Outage:
 
     def checks(self) -> Checks:
         """What is promised."""
-        down = [reply for at, reply in self.replies if at < self.times.down]
+        down = [reply for at, reply in self.replies if at + reply.seconds < self.times.down]
         yield "every request answered", all(reply.is_answer for _, reply in self.replies)
         yield "by the fallback, while down", {reply.model for reply in down} == {"small"}
         probes = self.times.down / self.times.circuit + 1
