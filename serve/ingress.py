@@ -52,8 +52,8 @@ logger = logging.getLogger("ray.serve")
 _LONG_BODY = 2**12
 _STATUS_S = 2.0
 _TIMEOUT_HEADER = "x-request-timeout-seconds"
-# How much earlier than Ray's proxy the router gives up: seconds, and of a short time its share.
-_PROXY_S, _PROXY_SHARE = 0.5, 0.1
+# How much earlier than Ray's proxy the router gives up: a share of the time, within these seconds.
+_PROXY_SHARE, _PROXY_LEAST_S, _PROXY_MOST_S = 0.1, 0.1, 0.5
 
 api = FastAPI(
     title="LLM Cores on Ray Serve",
@@ -306,7 +306,8 @@ class Router:
                 )
             # Ray's proxy reads it, too, and ends the request with a text of its own: our error must
             # be there before.
-            seconds = min(seconds, wanted - min(_PROXY_S, _PROXY_SHARE * wanted))
+            earlier = min(max(_PROXY_SHARE * wanted, _PROXY_LEAST_S), _PROXY_MOST_S)
+            seconds = min(seconds, wanted - earlier)
         return time.monotonic() + seconds
 
     def _followed(
