@@ -14,6 +14,7 @@ from deployments.errors import (
     ProviderRejected,
     RateLimited,
     Unreachable,
+    UnsupportedParameter,
 )
 
 # What a model does wrong. What its callers do wrong, and that it is full, is not its fault; that it
@@ -77,7 +78,8 @@ class Circuits:
     def failed(self, name: str, error: LLMError) -> None:
         """A model has failed, or is full, or refused a request."""
         state = self._states[name]
-        if isinstance(error, InvalidRequest):
+        # What isn't supported a replica may say by itself, without asking its provider.
+        if isinstance(error, InvalidRequest) and not isinstance(error, UnsupportedParameter):
             self.answered(name)
         if isinstance(error, Overloaded | RateLimited):
             rest = _REST_S if error.retry_after is None else error.retry_after

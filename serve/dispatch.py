@@ -145,7 +145,7 @@ class Dispatcher:
                 ended = ended or chunk.finish_reason is not None
                 yield chunk
                 chunk = await _next(name, response, patience, deadline)
-        except Exception as error:
+        except Exception as error:  # whatever crosses the handle becomes an error of ours
             # What goes wrong after the end takes nothing from the answer.
             if not ended:
                 raise translate(error, name) from error
@@ -297,13 +297,13 @@ class _Dispatch:
         while True:
             try:
                 attempt = self._after(error, begun=True)
+                if not sent.can_be_resumed(self._request):
+                    raise fault
                 await self._wait(attempt)
             except _Late:
                 raise
             except LLMError:
                 raise fault from None
-            if not sent.can_be_resumed(self._request):
-                raise fault
             try:
                 chunks, mode = await self._resumed(sent)
             except LLMError as another:

@@ -14,6 +14,7 @@ from deployments.errors import (
     ProviderRejected,
     RateLimited,
     Unreachable,
+    UnsupportedParameter,
 )
 from serve.circuits import Circuits
 
@@ -106,6 +107,8 @@ def test_an_answer_closes_the_circuit(circuits: Circuits, clock: Clock) -> None:
 def test_a_refusal_of_what_is_asked_is_an_answer(circuits: Circuits, clock: Clock) -> None:
     for _ in range(3):
         circuits.failed("a", ProviderError("x"))
+    circuits.failed("a", UnsupportedParameter("its replica doesn't ask"))
+    assert circuits.is_open("a")
     circuits.failed("a", ContentFiltered("not this"))
     assert not circuits.is_open("a")
 
