@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from ray.serve.config import AutoscalingConfig
@@ -127,9 +128,20 @@ class HostedConfig(ModelConfig):
     @field_validator("hostname")
     @classmethod
     def _hostname_is_a_url(cls, hostname: str | None) -> str | None:
-        # The message must not repeat the value: a password may stand in it.
-        if hostname is not None and not re.fullmatch(r"https?://[^/\s@]+(/[^\s@]*)?", hostname):
-            raise ValueError("no URL; write it as http://host:port, without user or password")
+        # The messages must not repeat the value: a secret may stand in it.
+        if hostname is None:
+            return None
+        if not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s@?#]*)?", hostname):
+            raise ValueError(
+                "write the server's URL as http://host:port, without user, password, query or "
+                "fragment; a key goes into `api_key`"
+            )
+        try:
+            named = urlsplit(hostname).hostname and urlsplit(hostname).port != 0
+        except ValueError:
+            named = False
+        if not named:
+            raise ValueError("write the server's URL as http://host:port, the port 1 to 65535")
         return hostname
 
     @field_validator("api_key")

@@ -298,6 +298,7 @@ CONFIGURATION = {
 SPILLS: list[tuple[tuple[Any, ...], str]] = [
     (("llms", "models", 0, "api_key"), "{}"),
     (("llms", "models", 0, "hostname"), "http://me:{}@host"),
+    (("llms", "models", 0, "hostname"), "http://host/v1?key={}"),
     (("llms", "models", 1, "api_key"), "{}"),
     (("llms", "models", 1, "hostname"), "https://{}@host/v1"),
     (("llms", "models", 2, "engine", "hf_token"), "{}"),
