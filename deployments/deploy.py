@@ -54,10 +54,15 @@ def _deploy_by(path: str, config: ModelConfig, options: dict[str, Any]) -> Appli
     try:
         deployment = named(path)
     except ImportError as error:
-        raise ValueError(
-            f"backend: a {config.backend} model without `hostname` runs on this cluster, which "
-            f"needs the engine: pip install 'llm-cores-on-ray-serve[{config.backend}]' ({error}); "
-            "or give the `hostname` of a server"
-        ) from error
+        raise ValueError(f"{missing_engine(config.backend)} ({error})") from error
     application: Application = deployment(config, options)
     return application
+
+
+def missing_engine(backend: str) -> str:
+    """What to say where the library of a `backend` that runs on this cluster is not installed."""
+    return (
+        f"backend: a {backend} model without `hostname` runs on this cluster, which needs the "
+        f"engine: pip install 'llm-cores-on-ray-serve[{backend}]'; or give the `hostname` of a "
+        "server"
+    )

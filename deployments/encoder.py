@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Protocol
 
 from deployments.store.evidence import Floats32
@@ -39,6 +40,13 @@ class Encoder:
             return DIMENSIONS
         return self._model.dimensions
 
+    @property
+    def missing(self) -> str | None:
+        """What to install before this can be used; None if nothing."""
+        if self.name == DEFAULT_MODEL or find_spec("sentence_transformers"):
+            return None
+        return _missing_library(self.name)
+
     @cached_property
     def _model(self) -> "_Model":
         if self.name == DEFAULT_MODEL:
@@ -59,10 +67,7 @@ class _SentenceTransformer:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
-            raise ValueError(
-                f"the embedding model {name} needs sentence-transformers: "
-                "pip install 'llm-cores-on-ray-serve[sentence-transformers]'"
-            ) from error
+            raise ValueError(_missing_library(name)) from error
         try:
             self._model = SentenceTransformer(name)
         except (OSError, ValueError) as error:
@@ -79,3 +84,10 @@ class _SentenceTransformer:
             whole, normalize_embeddings=True, show_progress_bar=False
         )
         return embeddings.reshape(len(texts), self.dimensions)
+
+
+def _missing_library(name: str) -> str:
+    return (
+        f"the embedding model {name} needs sentence-transformers: "
+        "pip install 'llm-cores-on-ray-serve[sentence-transformers]'"
+    )

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
-from difflib import get_close_matches
 from typing import Any
 
 # LiteLLM reads these when it is imported. Without them it fetches its price map and a list of
@@ -39,6 +38,7 @@ from deployments.errors import (
     Unreachable,
     UnsupportedParameter,
 )
+from deployments.litellm_catalogue import unknown_provider
 from deployments.openai_chunks import read
 from deployments.provider_errors import by_status, explain, look_up, translated
 from deployments.tool_names import ToolNames
@@ -264,11 +264,7 @@ def _check_provider(config: LiteLLMConfig) -> None:
     known = {str(getattr(name, "value", name)) for name in litellm.provider_list}
     known |= set(JSONProviderRegistry.list_providers())
     if config.provider not in known:
-        near = get_close_matches(config.backend, [*known, "google", "vllm", "sglang"])
-        raise ValueError(
-            f"model '{config.name}': backend: '{config.backend}' is no provider that LiteLLM knows"
-            + (f"; near to it are {', '.join(near)}" if near else "")
-        )
+        raise ValueError(f"model '{config.name}': {unknown_provider(config.backend, known)}")
 
 
 def _lost(model: str, provider: str) -> Iterator[str]:

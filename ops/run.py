@@ -1,10 +1,8 @@
 """Serves the application on a Ray of this machine's own: what `make run` starts, until Ctrl-C."""
 
 import argparse
-import errno
 import logging
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,11 +14,11 @@ import ray
 from ray import serve as rayserve
 from ray.serve.deployment import Application
 
-from serve.app import DEFAULT_CONFIG, build
 from serve.availability import messages
-from serve.config import ConfigError, ServerConfig, load_config
+from serve.config import DEFAULT_CONFIG, ConfigError, ServerConfig, wrong
 from serve.exposure import check_exposure, is_loopback
 from serve.placement import shortages
+from serve.preflight import address_faults, inspect
 
 _HERE = "127.0.0.1"
 # A large model may take long to come and to load; Ray gives an engine an hour.
@@ -37,13 +35,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     args = parser.parse_args()
     config = {"config": args.config}
-    try:
-        server = load_config(config).server  # before anything starts
-        check_exposure(server, args.host)
-    except ConfigError as error:
-        sys.exit(str(error))
-    if taken(args.port, args.host):
-        sys.exit(f"port {args.port} is in use; choose another: make run PORT=8001")
+    server = checked_server(config, args.host, args.port)
 
     # A supervisor's way to end it does as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -54,6 +46,26 @@ def main() -> None:
                 signal.pause()
     except KeyboardInterrupt:
         pass
+
+
+def checked_server(config: dict[str, Any], host: str, port: int) -> ServerConfig:
+    """The configuration of the server, once all that can be known before it starts is right.
+
+    Raises:
+        SystemExit: with everything that is wrong.
+    """
+    try:
+        found = inspect(config)
+    except ConfigError as error:
+        sys.exit(str(error))
+    faults = [*found.faults, *found.faults_here, *address_faults(host, port)]
+    try:
+        check_exposure(found.server or ServerConfig(allow_anonymous=True), host)
+    except ConfigError as error:
+        faults.append(str(error))
+    if faults or found.config is None:
+        sys.exit(wrong("the configuration", faults))
+    return found.config.server
 
 
 @contextmanager
@@ -84,6 +96,8 @@ def serving(config: dict[str, Any], port: int, host: str = _HERE) -> Iterator[st
 
 
 def _built(config: dict[str, Any]) -> Application:
+    from serve.app import build  # late: a wrong configuration need not wait for its imports
+
     try:
         return build(config)
     except ConfigError as error:
@@ -129,24 +143,6 @@ def _give_up(what: str, reasons: Mapping[str, str]) -> NoReturn:
 
 def _lines(reasons: Mapping[str, str]) -> list[str]:
     return [f"  {name}: {reason}" for name, reason in reasons.items()]
-
-
-def taken(port: int, host: str = _HERE) -> bool:
-    """Whether something listens there already.
-
-    Raises:
-        SystemExit: nobody can listen there.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            return True
-        sys.exit(f"can't listen on {host}, port {port}: {error.strerror}")
-    return False
 
 
 def _reached_at(host: str) -> str:

@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ray.serve.config import DeploymentActorConfig
@@ -14,9 +13,10 @@ from deployments.deploy import GRACE_S, HEALTH_CHECK_PERIOD_S, deploy
 from deployments.embedder import EMBEDDER, deploy_embedder
 from deployments.quotas import Quotas
 from deployments.sequence import Sequence as SequenceActor
-from serve.config import AppConfig, ConfigError, Settings, StoreConfig, load_config
+from serve.config import DEFAULT_CONFIG, AppConfig, ConfigError, Settings, StoreConfig, wrong
 from serve.decider_actor import DeciderActor
 from serve.ingress import RouterDeployment
+from serve.preflight import checked
 from serve.quotas import ACTOR_NAME as QUOTAS
 from serve.routing.prices import price_of
 from serve.shared_decider import ACTOR_NAME as DECIDER
@@ -24,8 +24,6 @@ from serve.turns import ACTOR_NAME as SEQUENCE
 
 _MOST_CALLS = 2000  # that wait for the decider, of each router replica
 _MOST_REQUESTS = 10_000
-
-DEFAULT_CONFIG = Path(__file__).parent.parent / "ops" / "demo" / "llms.yaml"
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -39,7 +37,7 @@ def build(args: dict[str, Any]) -> Application:
     Raises:
         ConfigError: the configuration is wrong; the message names each key.
     """
-    config = load_config(args)
+    config = checked(args)
     models = config.llms.served
     names = deployment_names(config.llms.models)
     actors: list[dict[Any, Any] | DeploymentActorConfig] = [
@@ -82,26 +80,19 @@ def _deployed(models: Sequence[ModelConfig], names: Mapping[str, str]) -> dict[s
         else:
             deployed.update({served.name: application for served in model.served})
     if faults:
-        raise ConfigError("\n  ".join(["the configuration is wrong:", *faults]))
+        raise ConfigError(wrong("the configuration", faults))
     return deployed
 
 
 def _prices(config: AppConfig) -> dict[str, tuple[float, float]]:
     """USD for one token of the prompt and of the answer: of all models where smart routing is to
-    be had, else of those whose configuration says it.
-
-    Raises:
-        ConfigError: smart routing is to be had, and a model has no price.
-    """
+    be had, else of those whose configuration says it."""
     prices = {}
-    for index, model in enumerate(config.llms.models):
+    for model in config.llms.models:
         own = model.cost_per_input_token, model.cost_per_output_token
         if config.llms.store is None and None in own:
             continue
-        try:
-            price = price_of(model.model_dump())
-        except ValueError as error:
-            raise ConfigError(f"llms.models.{index}: {error}") from None
+        price = price_of(model.model_dump())
         prices.update({served.name: (price.input, price.output) for served in model.served})
     return prices
 

@@ -33,6 +33,8 @@ else:
     AnyModel = Annotated[reduce(or_, _rows), Discriminator(kind_of)]
 
 
+DEFAULT_CONFIG = Path(__file__).parent.parent / "ops" / "demo" / "llms.yaml"
+
 Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # As a browser sends it: no path, no slash at the end.
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s@]+)$")]
@@ -247,11 +249,7 @@ class LLMs(_Section):
     @model_validator(mode="before")
     @classmethod
     def _smart_routing_has_a_store(cls, llms: Any) -> Any:
-        if not isinstance(llms, dict) or llms.get("store") is not None:
-            return llms
-        router = llms.get("router")
-        smart = isinstance(router, dict) and router.get("strategy") == "smart"
-        return {**llms, "store": {}} if smart else llms
+        return with_store(llms)
 
     @property
     def served(self) -> list[ModelConfig]:
@@ -271,6 +269,15 @@ class LLMs(_Section):
                         f"fallback '{fallback}' of model '{model.name}' is no other model here"
                     )
         return self
+
+
+def with_store(llms: Any) -> Any:
+    """The section `llms` as it is written, with the store that smart routing needs."""
+    if not isinstance(llms, dict) or llms.get("store") is not None:
+        return llms
+    router = llms.get("router")
+    smart = isinstance(router, dict) and router.get("strategy") == "smart"
+    return {**llms, "store": {}} if smart else llms
 
 
 class AppConfig(_Section):
@@ -304,6 +311,18 @@ def load_config(args: dict[str, Any]) -> AppConfig:
     Raises:
         ConfigError: with the path of every key at fault.
     """
+    try:
+        return AppConfig.model_validate(read_config(args))
+    except ValidationError as error:
+        raise ConfigError(wrong("the configuration", faults_of(error))) from None
+
+
+def read_config(args: dict[str, Any]) -> dict[str, Any]:
+    """What `load_config` reads, not yet checked.
+
+    Raises:
+        ConfigError: there is no such file, or it can't be read.
+    """
     base = Path.cwd()
     if "config" in args:
         if len(args) > 1:
@@ -312,10 +331,7 @@ def load_config(args: dict[str, Any]) -> AppConfig:
             raise ConfigError("args.config: give the path of a YAML file")
         path = Path(args["config"]).resolve()
         base, args = path.parent, _read(path)
-    try:
-        return AppConfig.model_validate(_with_folders(args, base))
-    except ValidationError as error:
-        raise ConfigError(_explain(error, "the configuration")) from None
+    return _with_folders(args, base)
 
 
 def load_keys(file: str) -> list[KeyConfig]:
@@ -328,7 +344,7 @@ def load_keys(file: str) -> list[KeyConfig]:
     try:
         keys = TypeAdapter(list[KeyConfig]).validate_python(content)
     except ValidationError as error:
-        raise ConfigError(_explain(error, f"the keys file {file}")) from None
+        raise ConfigError(wrong(f"the keys file {file}", faults_of(error))) from None
     if not keys or any(key.sha256 is None for key in keys):
         raise ConfigError(f"the keys file {file} holds a list of keys, each by its sha256")
     return keys
@@ -422,9 +438,9 @@ def _without_tag(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return loc[:3] + loc[4:] if loc[:2] == ("llms", "models") and loc[3:4] else loc
 
 
-def _explain(error: ValidationError, what: str) -> str:
-    """One line for each fault of `what`: the path of the key and what is wrong. Never the value: it
-    may be a secret written in the wrong place."""
+def faults_of(error: ValidationError) -> list[str]:
+    """One line for each fault: the path of the key and what is wrong. Never the value: it may be a
+    secret written in the wrong place."""
     lines = []
     for fault in error.errors(include_url=False, include_input=False):
         path = ".".join(str(part) for part in _without_tag(fault["loc"]))
@@ -435,4 +451,9 @@ def _explain(error: ValidationError, what: str) -> str:
             reason = "missing"
         # A fault of several keys together says itself where it is.
         lines.append(f"{path}: {reason}" if path else reason)
-    return f"{what} is wrong:\n  " + "\n  ".join(lines)
+    return lines
+
+
+def wrong(what: str, faults: Sequence[str]) -> str:
+    """The message that tells all faults of `what`."""
+    return "\n  ".join([f"{what} is wrong:", *faults])

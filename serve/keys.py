@@ -79,7 +79,7 @@ def hash_of(key: str) -> bytes:
 def _by_hash(keys: Sequence[KeyConfig]) -> list[tuple[bytes, Caller]]:
     callers: dict[bytes, Caller] = {}
     for key in keys:
-        known = hash_of(_resolve(key)) if key.sha256 is None else bytes.fromhex(key.sha256)
+        known = hash_of(resolve(key)) if key.sha256 is None else bytes.fromhex(key.sha256)
         if known in callers:
             raise ConfigError(f"server.keys: '{callers[known].name}' and '{key.name}' are one key")
         models = None if key.models is None else frozenset(key.models)
@@ -87,7 +87,12 @@ def _by_hash(keys: Sequence[KeyConfig]) -> list[tuple[bytes, Caller]]:
     return list(callers.items())
 
 
-def _resolve(key: KeyConfig) -> str:
+def resolve(key: KeyConfig) -> str:
+    """The key itself, from the environment.
+
+    Raises:
+        ConfigError: its variable is not set, or holds no key.
+    """
     assert key.key is not None  # or else its hash is given
     variable = key.key[2:-1]
     value = os.environ.get(variable)

@@ -40,9 +40,10 @@ from deployments.provider_errors import by_status, explain
 from deployments.tool_names import ToolNames
 from serve.app import build
 from serve.batches import Batch
-from serve.config import ConfigError, load_config
+from serve.config import ConfigError
 from serve.failures import error_json
 from serve.ingress import api
+from serve.preflight import inspect
 from serve.requests import Feedback, parse, parse_as
 
 # Long for reading one body, short for what hangs: the machine has other work, too.
@@ -324,7 +325,7 @@ def configurations(draw: st.DrawFn) -> Any:
 def load(args: dict[str, Any]) -> None:
     """Loads a configuration that may be wrong, but tells no secret."""
     try:
-        told = repr(load_config(args))
+        told = repr(inspect(args))
     except ConfigError as error:
         told = "".join(traceback.format_exception(error))
     assert SECRET not in told

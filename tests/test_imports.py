@@ -10,10 +10,21 @@ HEAVY = {
     *("torch", "transformers", "litellm", "vllm", "openai", "llguidance", "accelerate"),
     *("onnxruntime", "sentence_transformers", "sqlalchemy", "usearch", "scipy"),
 }
+# To know LiteLLM's providers and prices takes no LiteLLM.
+SMART = {
+    "llms": {
+        "models": [{"name": "gpt-4o-mini", "backend": "openai"}],
+        "router": {"strategy": "smart"},
+    }
+}
 
 
-def test_importing_the_app_wakes_no_heavy_library() -> None:
-    code = "import sys, serve.app; print(*sorted({n.partition('.')[0] for n in sys.modules}))"
+def test_importing_and_inspecting_the_app_wakes_no_heavy_library() -> None:
+    code = (
+        "import sys, serve.app, serve.preflight; "
+        f"serve.preflight.inspect({SMART}); "
+        "print(*sorted({n.partition('.')[0] for n in sys.modules}))"
+    )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert not HEAVY & set(run.stdout.split())

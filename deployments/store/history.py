@@ -15,6 +15,8 @@ from typing import Any
 
 History = str | Path | Iterable[Mapping[str, Any]]
 
+FORMATS = (".json", ".jsonl", ".parquet")
+
 _BATCH = 1024
 _BEYOND = 1e15  # what any number can be; also refuses infinity and what no float holds
 _MOST_ANSWERS = 10**9
@@ -79,7 +81,7 @@ def _rows(history: History) -> Parsers:
             yield f"row {number}", lambda item=item: _from_object(item)  # type: ignore[misc]
         return
     path = Path(history)
-    readers = {".json": _json_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
+    readers = dict(zip(FORMATS, (_json_rows, _jsonl_rows, _parquet_rows), strict=True))
     if path.suffix not in readers:
         raise ValueError(f"{path}: a history is one of {', '.join(readers)}, not '{path.suffix}'")
     yield from readers[path.suffix](path)

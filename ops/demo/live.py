@@ -10,7 +10,6 @@ answer cost is what its `x-router-cost` header says. The last line is one of JSO
 import argparse
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from typing import Any
 import httpx
 
 from ops.demo.questions import Question, read_questions
-from ops.run import serving, taken
+from ops.run import checked_server, serving
 from serve.app import DEFAULT_CONFIG
 
 # Smart comes first: the store learns from every answer, and has seen none of these questions then.
@@ -67,13 +66,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--port", type=int, default=8000)
     port = parser.parse_args().port
-    if taken(port):
-        sys.exit(f"port {port} is in use; choose another: make demo-eval PORT=8001")
+    config = {"config": str(DEFAULT_CONFIG)}
+    checked_server(config, "127.0.0.1", port)
     questions = read_questions()
     Random(0).shuffle(questions)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = folder
-        with serving({"config": str(DEFAULT_CONFIG)}, port) as url:
+        with serving(config, port) as url:
             results = {name: run(url, way, questions) for name, way in WAYS.items()}
     large = results["demo-large"]
     print(f"{len(questions)} held-out questions\n")

@@ -1,12 +1,12 @@
 """What a request costs: a price for each model, from its config or from LiteLLM's price map."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from deployments import litellm_catalogue
 from serve.routing.dual import Floats
 
 _LOCAL = {"vllm", "sglang", "huggingface", "hflocal"}  # backends that no provider has prices for
@@ -74,13 +74,9 @@ def _listed(config: Mapping[str, Any]) -> Price | None:
     backend, model = config.get("backend"), config.get("model") or config.get("name")
     if backend in _LOCAL or not model:
         return None
-    # The map of the installed version: one from the network would change under one's feet.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    import litellm
-
     provider = "gemini" if backend == "google" else backend
     for key in (f"{provider}/{model}", str(model)):
-        entry = litellm.model_cost.get(key, {})
+        entry = litellm_catalogue.prices().get(key, {})
         price = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
         # The map writes 0 for models of unknown price; what is free must be said in the config.
         if None not in price and any(price):

@@ -1,0 +1,206 @@
+"""What of a configuration can be known to fail before anything starts, all of it at once."""
+
+import errno
+import logging
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from deployments.config import (
+    EngineConfig,
+    HostedConfig,
+    HuggingFaceConfig,
+    LiteLLMConfig,
+    ModelConfig,
+)
+from deployments.deploy import missing_engine
+from deployments.encoder import Encoder
+from deployments.litellm_catalogue import providers, unknown_provider
+from deployments.store.history import FORMATS
+from serve.config import (
+    AnyModel,
+    AppConfig,
+    ConfigError,
+    ServerConfig,
+    StoreConfig,
+    faults_of,
+    read_config,
+    with_store,
+    wrong,
+)
+from serve.keys import Keys, resolve
+from serve.routing.prices import price_of
+
+logger = logging.getLogger("ray.serve")
+
+T = TypeVar("T")
+
+_MODEL: TypeAdapter[ModelConfig] = TypeAdapter(AnyModel)
+_STORE = TypeAdapter(StoreConfig)
+_SERVER = TypeAdapter(ServerConfig)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A configuration and its faults, each with the path of its key.
+
+    Attributes:
+        config: None if a key or a value is wrong.
+        models: those without such a fault, by their place in the list.
+        server: None if it has such a fault.
+        smart: whether smart routing is possible.
+        faults: what fails on any machine.
+        faults_here: what fails if the replicas run on this machine: an environment variable that is
+            not set, a file or a library that is missing.
+    """
+
+    config: AppConfig | None
+    models: Mapping[int, ModelConfig]
+    server: ServerConfig | None
+    smart: bool
+    faults: Sequence[str]
+    faults_here: Sequence[str]
+
+
+def inspect(args: dict[str, Any]) -> Inspection:
+    """Inspects a configuration, given as to `load_config`, without a network and within a second.
+
+    Raises:
+        ConfigError: there is no such file, or it can't be read.
+    """
+    raw = read_config(args)
+    config, faults = None, []
+    try:
+        config = AppConfig.model_validate(raw)
+    except ValidationError as error:
+        faults = faults_of(error)
+    llms = with_store(raw.get("llms"))
+    llms = llms if isinstance(llms, dict) else {}
+    written = llms.get("models")
+    models = {
+        index: model
+        for index, item in enumerate(written if isinstance(written, list) else [])
+        if (model := _sound(_MODEL, item))
+    }
+    store = _sound(_STORE, llms.get("store"))
+    server = _sound(_SERVER, raw.get("server", {}))
+    smart = llms.get("store") is not None
+    here: list[str] = []
+    for index, model in models.items():
+        at = f"llms.models.{index}"
+        faults += _faults_of_model(model, at, smart)
+        here += _faults_of_model_here(model, at)
+    if store:
+        here += _faults_of_store_here(store)
+    if server:
+        here += _faults_of_keys_here(server, config)
+    return Inspection(config, models, server, smart, faults, here)
+
+
+def checked(args: dict[str, Any]) -> AppConfig:
+    """The configuration for a cluster, which may have what is missing here: that is logged.
+
+    Raises:
+        ConfigError: with the path of every key at fault.
+    """
+    found = inspect(args)
+    if found.config is None or found.faults:
+        raise ConfigError(wrong("the configuration", found.faults))
+    for fault in found.faults_here:
+        logger.warning("not on this machine, but needed by the replicas: %s", fault)
+    return found.config
+
+
+def address_faults(host: str, port: int) -> Iterator[str]:
+    """Why the server can't listen there, if it can't."""
+    if not 1 <= port <= 65535:
+        yield f"port {port}: ports go from 1 to 65535"
+        port = 0  # any, to try the host
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError):
+        yield f"host {host}: unknown; give an address of this machine, such as 127.0.0.1"
+        return
+    try:
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            yield f"port {port} is in use; choose another: make run PORT={port + 1}"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            yield f"host {host}: not an address of this machine; 0.0.0.0 stands for all of them"
+        else:
+            yield f"can't listen on {host}, port {port}: {error.strerror}"
+
+
+def _sound(kind: TypeAdapter[T], raw: Any) -> T | None:
+    try:
+        return kind.validate_python(raw)
+    except ValidationError:
+        return None
+
+
+def _faults_of_model(model: ModelConfig, at: str, smart: bool) -> Iterator[str]:
+    if isinstance(model, LiteLLMConfig) and (known := providers()) and model.provider not in known:
+        yield f"{at}.backend: {unknown_provider(model.backend, known)}"
+    elif smart:
+        try:
+            price_of(model.model_dump())
+        except ValueError as error:
+            yield f"{at}: {error}"
+    if isinstance(model, EngineConfig) and find_spec("vllm") is None:
+        yield f"{at}.{missing_engine(model.backend)}"
+
+
+def _faults_of_model_here(model: ModelConfig, at: str) -> Iterator[str]:
+    if isinstance(model, HostedConfig):
+        try:
+            model.resolve_api_key()
+        except ValueError as error:
+            yield f"{at}.api_key: {error}"
+    elif isinstance(model, HuggingFaceConfig | EngineConfig):
+        folder = Path(model.provider_model)
+        if folder.is_absolute() and not folder.is_dir():
+            yield f"{at}.model: there is no folder {folder}"
+
+
+def _faults_of_store_here(store: StoreConfig) -> Iterator[str]:
+    try:
+        url = store.resolved_url() if store.url else ""
+    except ValueError as error:
+        yield f"llms.store.url: {error}"
+    else:
+        if url.startswith("postgres") and find_spec("psycopg") is None:
+            yield (
+                "llms.store.url: PostgreSQL needs its driver: "
+                "pip install 'llm-cores-on-ray-serve[postgresql]'"
+            )
+    for history in map(Path, store.history):
+        if not history.is_file():
+            yield f"llms.store.history: there is no file {history}"
+        elif history.suffix not in FORMATS:
+            yield f"llms.store.history: {history}: a history is one of {', '.join(FORMATS)}"
+    if missing := Encoder(store.embedding_model).missing:
+        yield f"llms.store.embedding_model: {missing}"
+
+
+def _faults_of_keys_here(server: ServerConfig, config: AppConfig | None) -> Iterator[str]:
+    faults = []
+    for key in server.keys:
+        if key.key is not None:
+            try:
+                resolve(key)
+            except ConfigError as error:
+                faults.append(str(error))
+    yield from faults
+    if config and not faults:
+        try:
+            Keys(server, [model.name for model in config.llms.served])
+        except ConfigError as error:
+            yield str(error)
