@@ -46,10 +46,11 @@ class Fake:
         self.connections: set[Any] = set()
         self.url = ""
         self._answer = answer
-        self.app = Starlette(routes=[Route("/{path:path}", self._receive, methods=["POST"])])
+        methods = ["GET", "POST"]
+        self.app = Starlette(routes=[Route("/{path:path}", self._receive, methods=methods)])
 
     async def _receive(self, request: Request) -> Response:
-        body = json.loads(await request.body())
+        body = json.loads(await request.body() or "null")
         self.requests.append(body)
         self.paths.append(request.url.path)
         self.headers.append(dict(request.headers))
@@ -215,6 +216,42 @@ def ollama(request: Request, body: Any) -> Response:
 
 def _ollama_call(tool: dict[str, Any]) -> dict[str, Any]:
     return {"name": tool["name"], "arguments": example(tool.get("parameters") or {})}
+
+
+# --- lists of models ---
+
+
+def listing(*names: str) -> Answer:
+    """The list of models of a provider, in its format: by the path that it is asked at, and to who
+    has the key, in the header that it stands in.
+
+    Sources: https://platform.openai.com/docs/api-reference/models/list,
+    https://docs.claude.com/en/api/models-list, https://ai.google.dev/api/models,
+    https://github.com/ollama/ollama/blob/main/docs/api.md#list-local-models
+    """
+
+    def answer(request: Request, body: Any) -> Response:
+        headers = request.headers
+        given = {
+            "/openai/v1/models": headers.get("authorization") == f"Bearer {SECRET}",
+            "/anthropic/v1/models": headers.get("x-api-key") == SECRET,
+            "/gemini/v1beta/models": headers.get("x-goog-api-key") == SECRET,
+            "/open/v1/models": True,
+            "/ollama/api/tags": True,
+        }
+        path = request.url.path
+        if path not in given:
+            return failing(404, message="not found")(request, body)
+        if not given[path]:
+            return failing(401, message=f"wrong key {headers}")(request, body)
+        if path == "/gemini/v1beta/models":
+            return JSONResponse({"models": [{"name": f"models/{name}"} for name in names]})
+        if path == "/ollama/api/tags":
+            models = [{"name": f"{name}:latest", "model": f"{name}:latest"} for name in names]
+            return JSONResponse({"models": models})
+        return JSONResponse({"object": "list", "data": [{"id": name} for name in names]})
+
+    return answer
 
 
 # --- servers in OpenAI's format that fail ---

@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import litellm
 import pytest
 import yaml
-from litellm.llms.openai_like.json_loader import JSONProviderRegistry
 from serve_fixtures import DEMO_MODELS, free_port, in_repository
 
 from deployments import litellm_catalogue
+from deployments.litellm_backend import JSONProviderRegistry, litellm
 from serve import preflight
 from serve.app import build
 from serve.config import DEFAULT_CONFIG, ConfigError

@@ -34,7 +34,8 @@ from ray.serve.exceptions import RayServeException
 from ops.bench import fault_server
 from ops.bench.application import free_port
 from ops.bench.caller import Reply, ask
-from serve.app import DEFAULT_CONFIG, build
+from serve.app import build
+from serve.config import DEFAULT_CONFIG
 
 DEADLINE_S = 20.0  # that the server is given for a request
 _LATE_S = 2.0  # that one may be over it, on a machine that is busy

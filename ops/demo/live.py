@@ -21,7 +21,7 @@ import httpx
 
 from ops.demo.questions import Question, read_questions
 from ops.run import checked_server, serving
-from serve.app import DEFAULT_CONFIG
+from serve.config import DEFAULT_CONFIG
 
 # Smart comes first: the store learns from every answer, and has seen none of these questions then.
 WAYS: dict[str, dict[str, Any]] = {

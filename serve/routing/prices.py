@@ -77,7 +77,8 @@ def _listed(config: Mapping[str, Any]) -> Price | None:
     provider = "gemini" if backend == "google" else backend
     for key in (f"{provider}/{model}", str(model)):
         entry = litellm_catalogue.prices().get(key, {})
-        price = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
+        kinds = ("input_cost_per_token", "output_cost_per_token")
+        price: list[Any] = [entry.get(kind) for kind in kinds]
         # The map writes 0 for models of unknown price; what is free must be said in the config.
         if None not in price and any(price):
             return Price(float(price[0]), float(price[1]))

@@ -1,0 +1,193 @@
+"""Says whether a configuration would work on this machine: `python -m ops.check my.yaml`.
+
+All is checked that can be at no cost, the providers' answers included; nothing is started.
+"""
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+
+from ray._private.utils import get_num_cpus
+
+from deployments.config import (
+    EngineConfig,
+    HostedConfig,
+    HuggingFaceConfig,
+    LiteLLMConfig,
+    ModelConfig,
+)
+from deployments.contract import ChatRequest
+from deployments.errors import LLMError
+from deployments.registry import load
+from ops.probes import Finding, Listing, listing_of, probe
+from serve.config import ConfigError
+from serve.preflight import inspect
+from serve.routing.prices import price_of
+
+_ANSWER_S = 60.0
+_AT_ONCE = 8
+_COLUMNS = ("model", "USD per million tokens, in / out", "runs", "took", "found")
+
+Models = Mapping[int, ModelConfig]
+
+
+def main() -> None:
+    """Prints a table of the models and a list of the faults; exits with 1 if there are any."""
+    parser = argparse.ArgumentParser(prog="python -m ops.check", description=__doc__)
+    parser.add_argument("config", help="a YAML file with `llms:`")
+    parser.add_argument(
+        "--ask", action="store_true", help="ask each hosted model for one token, which is paid for"
+    )
+    args = parser.parse_args()
+    try:
+        found = inspect({"config": args.config})
+    except ConfigError as error:
+        sys.exit(str(error))
+    findings = asyncio.run(_findings(found.models, args.ask))
+    rows = [
+        (model.name, _price(model), _place(model), _took(findings[index]), findings[index].says)
+        for index, model in found.models.items()
+    ]
+    print(*_table([_COLUMNS, *rows]), sep="\n")
+    faults = [
+        *found.faults,
+        *found.faults_here,
+        *_lacks(found.models),
+        *(
+            f"llms.models.{index}: {found.models[index].name}: {finding.says}"
+            for index, finding in sorted(findings.items())
+            if finding.works is False
+        ),
+    ]
+    print()
+    print(*(faults or ["no faults"]), sep="\n")
+    sys.exit(1 if faults else 0)
+
+
+async def _findings(models: Models, ask: bool) -> dict[int, Finding]:
+    """What can be found out about each model, without starting it."""
+    findings: dict[int, Finding] = {}
+    listings: dict[int, tuple[Listing, str]] = {}
+    for index, model in models.items():
+        known = _listing(model)
+        if isinstance(known, Finding):
+            findings[index] = known
+        else:
+            listings[index] = known
+    findings |= await probe(listings)
+    if ask:
+        turn = asyncio.Semaphore(_AT_ONCE)
+        hosted = {i: m for i, m in models.items() if isinstance(m, HostedConfig)}
+        answers = await asyncio.gather(*(_asked(model, turn) for model in hosted.values()))
+        findings |= dict(zip(hosted, answers, strict=True))
+    return findings
+
+
+def _listing(model: ModelConfig) -> tuple[Listing, str] | Finding:
+    """Where a model is listed, and by which name; or why that can't be asked."""
+    if not isinstance(model, HostedConfig):
+        return Finding(None, "")
+    try:
+        listing = listing_of(model)
+    except ValueError:  # it is among the faults of the configuration
+        return Finding(None, "not probed: its key is not set")
+    if listing is None:
+        return Finding(None, f"not probed: no free request is known for {model.backend}")
+    name = model.provider_model
+    if isinstance(model, LiteLLMConfig):
+        name = model.litellm_model.removeprefix(f"{model.provider}/")
+    return listing, name
+
+
+async def _asked(model: HostedConfig, turn: asyncio.Semaphore) -> Finding:
+    """One token of a model, asked for as the server asks."""
+    request = ChatRequest.model_validate(
+        {"model": model.name, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    )
+    async with turn:
+        began = time.monotonic()
+        try:
+            backend = load(model)
+        except ValueError:  # it is among the faults of the configuration
+            return Finding(None, "not asked: it is configured wrongly")
+        try:
+            async with asyncio.timeout(_ANSWER_S), aclosing(backend.chat(request)) as chunks:
+                async for _ in chunks:
+                    pass
+        except TimeoutError:
+            return Finding(False, f"no answer within {_ANSWER_S:g} s", time.monotonic() - began)
+        except LLMError as error:
+            return Finding(False, str(error), time.monotonic() - began)
+        finally:
+            await backend.aclose()
+        return Finding(True, "answers", time.monotonic() - began)
+
+
+def _price(model: ModelConfig) -> str:
+    try:
+        price = price_of(model.model_dump())
+    except ValueError:
+        return "none"
+    source = "LiteLLM's list" if model.cost_per_input_token is None else "the configuration"
+    return f"{price.input * 1e6:g} / {price.output * 1e6:g}, {source}"
+
+
+def _place(model: ModelConfig) -> str:
+    cpus, gpus = _needs(model)
+    what = "transformers"
+    if isinstance(model, HostedConfig):
+        what = f"calls {model.hostname or model.backend}"
+    elif isinstance(model, EngineConfig):
+        what = "vLLM engine"
+    return f"CPU {cpus:g}" + (f", GPU {gpus:g}" if gpus else "") + f": {what}"
+
+
+def _needs(model: ModelConfig) -> tuple[float, float]:
+    """CPUs and GPUs of the replicas that a model starts with."""
+    options, gpus = model.ray_actor_options, 0.0
+    cpus = options["num_cpus"]
+    if isinstance(model, HuggingFaceConfig):
+        gpus = model.num_gpus
+    elif isinstance(model, EngineConfig):
+        workers = model.tensor_parallel_size * model.pipeline_parallel_size
+        gpus = workers if model.gpus is None else model.gpus
+        cpus = model.cpus
+    replicas = 1 if model.autoscaling is None else model.autoscaling.min_replicas
+    return replicas * cpus, replicas * gpus
+
+
+def _lacks(models: Models) -> list[str]:
+    """What the models need together that this machine doesn't have."""
+    needs = [_needs(model) for model in models.values()]
+    cpus, gpus = sum(needed for needed, _ in needs), sum(needed for _, needed in needs)
+    faults = []
+    if cpus > (have := get_num_cpus()):
+        faults.append(f"the models need CPU {cpus:g} together, and this machine has {have:g}")
+    if gpus and gpus > (have := _gpus()):
+        faults.append(f"the models need GPU {gpus:g} together, and this machine has {have:g}")
+    return faults
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _took(finding: Finding) -> str:
+    return "" if finding.seconds is None else f"{finding.seconds:.2f} s"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+if __name__ == "__main__":
+    main()

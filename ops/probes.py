@@ -1,0 +1,230 @@
+"""Asks providers for their free lists of models: do they answer, take the key, know the model?
+
+Sources: https://platform.openai.com/docs/api-reference/models/list,
+https://docs.claude.com/en/api/models-list, https://ai.google.dev/api/models,
+https://github.com/ollama/ollama/blob/main/docs/api.md#list-local-models
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import httpx
+
+from deployments.config import EndpointConfig, HostedConfig, LiteLLMConfig
+
+PATIENCE_S = 10.0
+_LONGEST = 16 * 2**20  # bytes of a list
+_AT_ONCE = 16
+
+# Of OpenAI's format, beside those that LiteLLM counts among them; where they are by default.
+_OPENAI_LIKE = {
+    "openai": "https://api.openai.com/v1",
+    "openrouter": "https://openrouter.ai/api/v1",
+    "mistral": "https://api.mistral.ai/v1",
+    "deepseek": "https://api.deepseek.com",
+    "custom_openai": "",
+    "openai_like": "",
+}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Where the models that a provider serves are listed.
+
+    Attributes:
+        url: without a secret.
+        headers: with the key, if there is one.
+        keyed: whether there is one.
+        hostname: whether the operator named the server.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    keyed: bool
+    hostname: bool
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a probe found.
+
+    Attributes:
+        works: None if that can't be known.
+        says: for the operator; without a secret.
+        seconds: how long the answer took; None if nothing was asked.
+    """
+
+    works: bool | None
+    says: str
+    seconds: float | None = None
+
+
+def listing_of(config: HostedConfig) -> Listing | None:
+    """The list for a model; None if its provider is not known to have one that is free.
+
+    Raises:
+        ValueError: the model's key is not set.
+    """
+    key = config.resolve_api_key()
+    if isinstance(config, EndpointConfig):
+        return _openai(config.base_url, key, True)
+    assert isinstance(config, LiteLLMConfig)  # the only other kind
+    if config.provider == "anthropic":
+        return _anthropic(config.hostname, key or os.environ.get("ANTHROPIC_API_KEY"))
+    if config.provider == "gemini":
+        found = os.environ.get("GEMINI_API_KEY") or os.environ.get("GOOGLE_API_KEY")
+        return _gemini(config.hostname, key or found)
+    if config.provider in ("ollama", "ollama_chat"):
+        return _ollama(config.hostname, key or os.environ.get("OLLAMA_API_KEY"))
+    from deployments import litellm_backend  # noqa: F401 - it sets what LiteLLM reads at its import
+
+    # isort: split
+    import litellm
+
+    if config.provider not in {*_OPENAI_LIKE, *litellm.openai_compatible_providers}:
+        return None
+    _, _, found, base = litellm.get_llm_provider(
+        config.litellm_model, api_base=config.hostname, api_key=key
+    )
+    base = config.hostname or _OPENAI_LIKE.get(config.provider) or base
+    usual = os.environ.get(f"{config.provider.upper()}_API_KEY")
+    return _openai(base, key or found or usual, bool(config.hostname)) if base else None
+
+
+def _openai(base: str, key: str | None, hostname: bool) -> Listing:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    return Listing(f"{base.rstrip('/')}/models", headers, bool(key), hostname)
+
+
+def _anthropic(hostname: str | None, key: str | None) -> Listing:
+    root = (hostname or "https://api.anthropic.com").rstrip("/")
+    root = root.removesuffix("/messages").removesuffix("/v1")
+    headers = {"anthropic-version": "2023-06-01"} | ({"x-api-key": key} if key else {})
+    return Listing(f"{root}/v1/models?limit=1000", headers, bool(key), bool(hostname))
+
+
+def _gemini(hostname: str | None, key: str | None) -> Listing:
+    root = (hostname or "https://generativelanguage.googleapis.com/v1beta").rstrip("/")
+    headers = {"x-goog-api-key": key} if key else {}
+    return Listing(f"{root}/models?pageSize=1000", headers, bool(key), bool(hostname))
+
+
+def _ollama(hostname: str | None, key: str | None) -> Listing:
+    root = hostname or os.environ.get("OLLAMA_API_BASE") or "http://localhost:11434"
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    return Listing(f"{root.rstrip('/')}/api/tags", headers, bool(key), bool(hostname))
+
+
+async def probe(models: Mapping[int, tuple[Listing, str]]) -> dict[int, Finding]:
+    """What the lists say of models, all asked at once, each list once.
+
+    Args:
+        models: for each model, by any number, its list and its name there.
+    """
+    turn = asyncio.Semaphore(_AT_ONCE)
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+
+        async def ask(listing: Listing) -> "_Listed | Finding":
+            async with turn:
+                return await _asked(client, listing)
+
+        listings = {_same(listing): listing for listing, _ in models.values()}
+        answers = await asyncio.gather(*map(ask, listings.values()))
+    listed = dict(zip(listings, answers, strict=True))
+    return {
+        model: _of_model(listed[_same(listing)], name) for model, (listing, name) in models.items()
+    }
+
+
+def _same(listing: Listing) -> tuple[str, tuple[tuple[str, str], ...]]:
+    return listing.url, tuple(listing.headers.items())
+
+
+@dataclass(frozen=True)
+class _Listed:
+    names: Collection[str]
+    seconds: float
+    note: str
+
+
+async def _asked(client: httpx.AsyncClient, listing: Listing) -> _Listed | Finding:
+    began = time.monotonic()
+
+    def took() -> float:
+        return time.monotonic() - began
+
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            status, body = await _get(client, listing.url, listing.headers)
+            if refused := _refusal(status, listing):
+                return Finding(*refused, took())
+            seconds = took()
+            open_to_all = listing.keyed and (await _get(client, listing.url, {}))[0] == 200
+    except (TimeoutError, httpx.TimeoutException):
+        return Finding(False, f"no answer within {PATIENCE_S:g} s", took())
+    except httpx.ConnectError as error:
+        return Finding(False, f"can't be reached: {error}", took())
+    except httpx.HTTPError as error:
+        return Finding(False, f"broke off: {type(error).__name__}", took())
+    names = _names(body)
+    if names is None:
+        return Finding(False, "answers with something other than a list of models", seconds)
+    return _Listed(names, seconds, "; its list needs no key" if open_to_all else "")
+
+
+async def _get(
+    client: httpx.AsyncClient, url: str, headers: Mapping[str, str]
+) -> tuple[int, bytes]:
+    async with client.stream("GET", url, headers=headers) as response:
+        body = b""
+        async for piece in response.aiter_bytes():
+            body += piece
+            if len(body) > _LONGEST:
+                break
+        return response.status_code, body
+
+
+def _refusal(status: int, listing: Listing) -> tuple[bool | None, str] | None:
+    """What a status other than 200 means, without the provider's words: they may quote the key."""
+    if status == 200:
+        return None
+    if status in (401, 403):
+        return False, f"{status}: " + (
+            "the key is refused" if listing.keyed else "it wants a key: give `api_key`"
+        )
+    if status in (404, 405):
+        if not listing.hostname:
+            return None, f"not probed: {listing.url.partition('?')[0]} is not there"
+        hint = "" if "/v1" in listing.url else "; does the hostname lack /v1?"
+        return False, f"{status}: no list of models at {listing.url.partition('?')[0]}{hint}"
+    return False, f"answers with status {status}"
+
+
+def _names(body: bytes) -> set[str] | None:
+    """The names in a list of models, in any of the providers' formats."""
+    try:
+        found: Any = json.loads(body)
+        if isinstance(found, dict):
+            found = found["data"] if "data" in found else found["models"]
+        return {
+            str(model.get("id") or model.get("name")).removeprefix("models/") for model in found
+        }
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _of_model(listed: _Listed | Finding, name: str) -> Finding:
+    if isinstance(listed, Finding):
+        return listed
+    count = f"{len(listed.names)} model" + ("s" if len(listed.names) != 1 else "")
+    if {name, f"{name}:latest"} & set(listed.names):
+        return Finding(True, f"lists it, of {count}{listed.note}", listed.seconds)
+    near = get_close_matches(name, listed.names, 1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return Finding(False, f"does not list '{name}', of {count}{hint}", listed.seconds)
