@@ -8,7 +8,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 
 from ray._private.utils import get_num_cpus
 
@@ -81,7 +81,10 @@ async def _findings(models: Models, ask: bool) -> dict[int, Finding]:
     if ask:
         turn = asyncio.Semaphore(_AT_ONCE)
         hosted = {i: m for i, m in models.items() if isinstance(m, HostedConfig)}
-        answers = await asyncio.gather(*(_asked(model, turn) for model in hosted.values()))
+        # Closed together at the end, since LiteLLM's connections are shared.
+        async with AsyncExitStack() as stack:
+            asked = (_asked(model, turn, stack) for model in hosted.values())
+            answers = await asyncio.gather(*asked)
         findings |= dict(zip(hosted, answers, strict=True))
     return findings
 
@@ -102,7 +105,7 @@ def _listing(model: ModelConfig) -> tuple[Listing, str] | Finding:
     return listing, name
 
 
-async def _asked(model: HostedConfig, turn: asyncio.Semaphore) -> Finding:
+async def _asked(model: HostedConfig, turn: asyncio.Semaphore, stack: AsyncExitStack) -> Finding:
     """One token of a model, asked for as the server asks."""
     request = ChatRequest.model_validate(
         {"model": model.name, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
@@ -113,6 +116,7 @@ async def _asked(model: HostedConfig, turn: asyncio.Semaphore) -> Finding:
             backend = load(model)
         except ValueError:  # it is among the faults of the configuration
             return Finding(None, "not asked: it is configured wrongly")
+        stack.push_async_callback(backend.aclose)
         try:
             async with asyncio.timeout(_ANSWER_S), aclosing(backend.chat(request)) as chunks:
                 async for _ in chunks:
@@ -121,8 +125,6 @@ async def _asked(model: HostedConfig, turn: asyncio.Semaphore) -> Finding:
             return Finding(False, f"no answer within {_ANSWER_S:g} s", time.monotonic() - began)
         except LLMError as error:
             return Finding(False, str(error), time.monotonic() - began)
-        finally:
-            await backend.aclose()
         return Finding(True, "answers", time.monotonic() - began)
 
 

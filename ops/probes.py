@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -122,7 +123,7 @@ def _ollama(hostname: str | None, key: str | None) -> Listing:
 
 
 async def probe(models: Mapping[int, tuple[Listing, str]]) -> dict[int, Finding]:
-    """What the lists say of models, all asked at once, each list once.
+    """What providers say of models, all asked at once, for each list once.
 
     Args:
         models: for each model, by any number, its list and its name there.
@@ -130,16 +131,22 @@ async def probe(models: Mapping[int, tuple[Listing, str]]) -> dict[int, Finding]
     turn = asyncio.Semaphore(_AT_ONCE)
     async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
 
-        async def ask(listing: Listing) -> "_Listed | Finding":
+        async def asked(listing: Listing) -> "_Listed | Finding":
             async with turn:
                 return await _asked(client, listing)
 
+        async def found(listing: Listing, name: str) -> Finding:
+            answer = listed[_same(listing)]
+            if isinstance(answer, Finding):
+                return answer
+            async with turn:
+                return await _of_model(client, listing, answer, name)
+
         listings = {_same(listing): listing for listing, _ in models.values()}
-        answers = await asyncio.gather(*map(ask, listings.values()))
-    listed = dict(zip(listings, answers, strict=True))
-    return {
-        model: _of_model(listed[_same(listing)], name) for model, (listing, name) in models.items()
-    }
+        answers = await asyncio.gather(*map(asked, listings.values()))
+        listed = dict(zip(listings, answers, strict=True))
+        findings = await asyncio.gather(*(found(*model) for model in models.values()))
+    return dict(zip(models, findings, strict=True))
 
 
 def _same(listing: Listing) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -172,6 +179,8 @@ async def _asked(client: httpx.AsyncClient, listing: Listing) -> _Listed | Findi
         return Finding(False, f"can't be reached: {error}", took())
     except httpx.HTTPError as error:
         return Finding(False, f"broke off: {type(error).__name__}", took())
+    except (httpx.InvalidURL, UnicodeError):
+        return Finding(False, "can't be asked: its hostname or its key is malformed")
     names = _names(body)
     if names is None:
         return Finding(False, "answers with something other than a list of models", seconds)
@@ -219,12 +228,25 @@ def _names(body: bytes) -> set[str] | None:
         return None
 
 
-def _of_model(listed: _Listed | Finding, name: str) -> Finding:
-    if isinstance(listed, Finding):
-        return listed
+async def _of_model(
+    client: httpx.AsyncClient, listing: Listing, listed: _Listed, name: str
+) -> Finding:
     count = f"{len(listed.names)} model" + ("s" if len(listed.names) != 1 else "")
     if {name, f"{name}:latest"} & set(listed.names):
         return Finding(True, f"lists it, of {count}{listed.note}", listed.seconds)
+    if await _is_known(client, listing, name):
+        return Finding(True, f"knows it, though not among the {count} listed", listed.seconds)
     near = get_close_matches(name, listed.names, 1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return Finding(False, f"does not list '{name}', of {count}{hint}", listed.seconds)
+
+
+async def _is_known(client: httpx.AsyncClient, listing: Listing, name: str) -> bool:
+    """Whether the provider knows a name that it doesn't list, as Anthropic does with aliases."""
+    url = f"{listing.url.partition('?')[0]}/{quote(name)}"
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            status, body = await _get(client, url, listing.headers)
+        return status == 200 and bool({"id", "name"} & set(json.loads(body)))
+    except (TimeoutError, httpx.HTTPError, ValueError, TypeError):
+        return False

@@ -239,11 +239,13 @@ def listing(*names: str) -> Answer:
             "/open/v1/models": True,
             "/ollama/api/tags": True,
         }
-        path = request.url.path
+        path, _, alias = request.url.path.partition("/alias-of-")
         if path not in given:
             return failing(404, message="not found")(request, body)
         if not given[path]:
             return failing(401, message=f"wrong key {headers}")(request, body)
+        if alias:  # Anthropic's aliases are not in its list
+            return JSONResponse({"type": "model", "id": alias})
         if path == "/gemini/v1beta/models":
             return JSONResponse({"models": [{"name": f"models/{name}"} for name in names]})
         if path == "/ollama/api/tags":

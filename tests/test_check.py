@@ -114,6 +114,14 @@ def test_faults_of_the_provider_are_told(run: Check, provider: Fake) -> None:
         assert f"llms.models.{index}" not in faults
 
 
+def test_a_name_that_is_not_listed_may_be_known(run: Check, provider: Fake) -> None:
+    anthropic = {"backend": "anthropic", "hostname": f"{provider.url}/anthropic"}
+    alias = {"name": "alias", "model": "alias-of-there", "api_key": "${TEST_KEY}", **anthropic}
+    code, output = run(alias)
+    assert code == 0, output
+    assert "knows it, though not among the 2 models listed" in row(output, "alias")
+
+
 def test_silence_is_bounded(run: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "PATIENCE_S", 0.3)
     with serving(silent) as fake:
