@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from ray.serve.config import AutoscalingConfig
 from ray.util.accelerators import accelerators
 
+from deployments.model_list import thinks_unasked
+
 Capability = Literal["tools", "json", "images"]
 
 # LiteLLM's `ollama` writes tools and messages into one prompt; `ollama_chat` is Ollama's chat API.
@@ -19,6 +21,8 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 _LONGEST_NAME = 200
+# The default of `thinking_timeout` for models that think.
+_THINKING_S = 120.0
 
 
 class Autoscaling(AutoscalingConfig):
@@ -50,6 +54,10 @@ class ModelConfig(BaseModel):
     wait in each router replica. `timeout` is the longest silence in seconds before an answer or
     within it, `first_token_timeout` before an answer where another model could take over.
     `retries` is how often one request may ask again, as far as it concerns this model.
+
+    `thinking_timeout` is how long in seconds a model may think in silence before the first word of
+    an answer; see `thinking_seconds`. `rate_limit_wait` is the longest `Retry-After` in seconds
+    that is waited for although another model could take over.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,6 +76,10 @@ class ModelConfig(BaseModel):
     max_queued_requests: Annotated[int, Field(ge=1)] | None = None
     timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
     first_token_timeout: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    thinking_timeout: Annotated[
+        Annotated[float, Field(gt=0, le=3600)] | None, Field(validate_default=True)
+    ] = None
+    rate_limit_wait: Annotated[float, Field(ge=0, le=3600)] = 0.0
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     circuit: Circuit = Circuit()
     context_window: Annotated[int, Field(ge=1)] | None = None
@@ -105,6 +117,19 @@ class ModelConfig(BaseModel):
     def served(self) -> Sequence["ModelConfig"]:
         """What its replicas answer for, each by a name of its own: the model itself first."""
         return [self]
+
+    def thinking_seconds(self, effort: str | None) -> float:
+        """How long the model may think in silence before the first word of an answer; 0 where it
+        is not expected to think. Until that word it raises the model's other time limits.
+
+        Args:
+            effort: the request's `reasoning_effort`. One that is given makes any model think.
+        """
+        if effort == "none":
+            return 0.0
+        if self.thinking_timeout is None:
+            return 0.0 if effort is None else _THINKING_S
+        return self.thinking_timeout
 
     @property
     def queue(self) -> int:
@@ -177,6 +202,15 @@ class LiteLLMConfig(HostedConfig):
     """A model of any provider that LiteLLM knows; `backend` is the provider's name there."""
 
     DEFAULT_CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset({"tools", "json", "images"})
+
+    # Looked up here, once, so that the router and the replicas go by the same limit.
+    @field_validator("thinking_timeout")
+    @classmethod
+    def _reasoners_may_think(cls, seconds: float | None, info: ValidationInfo) -> float | None:
+        backend, model = info.data.get("backend"), info.data.get("model") or info.data.get("name")
+        if seconds is None and backend and model and thinks_unasked(backend, model):
+            return _THINKING_S
+        return seconds
 
     @property
     def provider(self) -> str:

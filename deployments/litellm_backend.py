@@ -149,9 +149,12 @@ class LiteLLMBackend:
         """Answers `request` as a stream of chunks."""
         request = self._honourable(request)
         names = ToolNames.of(request)
+        thinking = self._config.thinking_seconds(request.reasoning_effort)
+        patience = max(self._config.timeout, thinking)
         with translated(self._translate):
-            async with asyncio.timeout(self._config.timeout):
-                stream = await litellm.acompletion(**self._call(request, names))
+            async with asyncio.timeout(patience):
+                call = self._call(request, names) | {"timeout": patience}
+                stream = await litellm.acompletion(**call)
             try:
                 async with aclosing(
                     read(
@@ -159,6 +162,7 @@ class LiteLLMBackend:
                         request,
                         names,
                         silence=self._config.timeout,
+                        thinking=thinking,
                         context_window=self._config.context_window,
                     )
                 ) as chunks:
@@ -227,7 +231,6 @@ class LiteLLMBackend:
             "stream_options": {"include_usage": True},
             "api_base": self._config.hostname,
             "api_key": self._key,
-            "timeout": self._config.timeout,
             "num_retries": 0,  # the router decides on another try, and where
             "max_retries": 0,
             **asked,

@@ -82,8 +82,8 @@ class OpenAIBackend:
             max_connections=config.max_ongoing_requests,
             max_keepalive_connections=config.max_ongoing_requests,
         )
-        connect = min(_CONNECT_SECONDS, config.timeout)
-        timeout = httpx.Timeout(config.timeout, connect=connect)
+        self._connect_s = min(_CONNECT_SECONDS, config.timeout)
+        timeout = httpx.Timeout(config.timeout, connect=self._connect_s)
         self._client = openai.AsyncOpenAI(
             base_url=config.base_url,
             api_key=self._key or _NO_KEY,
@@ -96,12 +96,15 @@ class OpenAIBackend:
         """Answers `request` as a stream of chunks."""
         request.require(SUPPORTED)
         names = ToolNames.of(request)
+        thinking = self._config.thinking_seconds(request.reasoning_effort)
+        patience = max(self._config.timeout, thinking)
         with translated(self._translate):
-            async with asyncio.timeout(self._config.timeout):
+            async with asyncio.timeout(patience):
                 stream = await self._client.post(
                     "/chat/completions",
                     body=body(request, names, model=self._config.provider_model),
                     cast_to=ChatCompletionChunk,
+                    options={"timeout": httpx.Timeout(patience, connect=self._connect_s)},
                     stream=True,
                     stream_cls=_WholeStream,
                 )
@@ -113,6 +116,7 @@ class OpenAIBackend:
                         request,
                         names,
                         silence=self._config.timeout,
+                        thinking=thinking,
                         context_window=self._config.context_window,
                     )
                 ) as chunks,

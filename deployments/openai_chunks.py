@@ -28,6 +28,7 @@ async def read(
     names: ToolNames,
     *,
     silence: float,
+    thinking: float = 0.0,
     context_window: int | None,
 ) -> AsyncGenerator[Chunk, None]:
     """Yields an answer's chunks, the finish reason and the usage with the last one.
@@ -38,16 +39,18 @@ async def read(
         names: the tool names that were sent.
         silence: seconds between two events after which a TimeoutError is raised. Comments that
             only keep the connection open are no events.
+        thinking: seconds of silence allowed, if they are more, until the first text or tool call.
         context_window: tokens that prompt and answer have together, if known.
 
     Raises:
         ProviderError: the stream is malformed, or ends without a finish reason or usage.
     """
     answer = _Answer(request, names, context_window)
+    patience = max(silence, thinking)
     iterator = aiter(events)
     while True:
         try:
-            async with asyncio.timeout(_END_S if answer.is_complete else silence):
+            async with asyncio.timeout(_END_S if answer.is_complete else patience):
                 event = await anext(iterator)
         except StopAsyncIteration:
             break
@@ -56,6 +59,8 @@ async def read(
                 break  # without a `[DONE]`, on a connection that stays open
             raise
         chunk = answer.add(event)
+        if chunk.text or chunk.tool_calls:
+            patience = silence
         if chunk != Chunk():
             yield chunk
     yield answer.end()

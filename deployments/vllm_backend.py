@@ -63,6 +63,7 @@ class VLLMBackend:
                         request,
                         names,
                         silence=self._config.timeout,
+                        thinking=self._config.thinking_seconds(request.reasoning_effort),
                         context_window=self._config.window,
                     )
                 ) as chunks,

@@ -34,7 +34,8 @@ class Attempts:
     """What may be tried for one request. It has one budget of retries, whichever models they go to.
 
     A model that fails is asked once more before another one is, the last one until the budget is
-    spent. One that is silent, or at its rate limit while another is left, is not asked again.
+    spent. One that is silent is not asked again; nor is one at its rate limit while another is
+    left, unless its `Retry-After` is within its `rate_limit_wait`.
 
     Args:
         ranked: the models that may answer, best first.
@@ -103,7 +104,9 @@ class Attempts:
         spent = self._retries >= config.retries or self._is_open(self.model)
         if spent or not isinstance(error, _AGAIN):
             return None
-        if self.another_is_left and (begun or self._asked_again or isinstance(error, RateLimited)):
+        if self.another_is_left and (begun or self._asked_again):
+            return None
+        if self.another_is_left and isinstance(error, RateLimited) and not _is_short(error, config):
             return None
         if isinstance(error, ModelUnavailable):
             return 0.0  # another replica may be there
@@ -111,7 +114,7 @@ class Attempts:
             return _BACKOFF_S * float(2**self._retries) * (0.5 + self._jitter() / 2)
         # Not before it, and not all at once after it.
         wait = error.retry_after + _BACKOFF_S * self._jitter()
-        return wait if wait <= config.timeout else None
+        return wait if wait <= max(config.timeout, config.rate_limit_wait + _BACKOFF_S) else None
 
     def _give_up(self, error: LLMError) -> None:
         """Goes on to the next model that may do what this one didn't."""
@@ -125,3 +128,8 @@ class Attempts:
             ]
         if not self._left or self._gave_up >= MOST_MODELS:
             raise self.verdict()
+
+
+def _is_short(error: RateLimited, config: ModelConfig) -> bool:
+    """Whether to wait for a model although another one could be asked."""
+    return error.retry_after is not None and 0 < error.retry_after <= config.rate_limit_wait

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from deployments.config import ModelConfig
 from deployments.errors import (
@@ -21,11 +22,14 @@ from deployments.errors import (
 # has no replica is known from elsewhere.
 _FAULTS = (DeadlineExceeded, ProviderError, ProviderRejected, Unreachable)
 _REST_S, _LONGEST_REST_S = 1.0, 30.0
+# Faults further apart are not in a row: on a quiet server five of them may take a day.
+_IN_A_ROW_S = 300.0
 
 
 @dataclass(slots=True)
 class _State:
     failures: int = 0  # one after the other
+    failed_at: float = -inf  # the last of them
     opened: bool = False
     probe_at: float = 0.0  # of an open circuit: when it may be asked again
     full_until: float = 0.0
@@ -34,8 +38,9 @@ class _State:
 class Circuits:
     """One circuit breaker for each model, of this router replica alone.
 
-    A circuit opens after `circuit.failures` faults one after the other. An open one lets one
-    request through in every `circuit.seconds`, and closes when it is answered.
+    A circuit opens after `circuit.failures` faults one after the other, each within five minutes of
+    the one before. An open one lets one request through in every `circuit.seconds`, and closes when
+    it is answered.
 
     Source: https://martinfowler.com/bliki/CircuitBreaker.html
     """
@@ -68,7 +73,9 @@ class Circuits:
 
     def began(self, name: str) -> None:
         """A model has begun to answer. If it breaks off, its circuit opens again at once."""
-        self._states[name].opened = False
+        state = self._states[name]
+        if state.opened:
+            state.opened, state.failed_at = False, self._now()
 
     def answered(self, name: str) -> None:
         """A model has answered, if only that it can't do what is asked."""
@@ -86,11 +93,14 @@ class Circuits:
             state.full_until = self._now() + min(rest, _LONGEST_REST_S)
         if not isinstance(error, _FAULTS):
             return
-        circuit = self._models[name].circuit
+        circuit, now = self._models[name].circuit, self._now()
+        if not state.opened and now - state.failed_at > _IN_A_ROW_S:
+            state.failures = 0
         state.failures += 1
+        state.failed_at = now
         if state.failures >= circuit.failures and not state.opened:
             state.opened = True
-            state.probe_at = self._now() + circuit.seconds
+            state.probe_at = now + circuit.seconds
 
     def _is_fit(self, state: _State) -> bool:
         now = self._now()

@@ -18,31 +18,24 @@ from deployments.errors import (
     LLMError,
     ModelUnavailable,
     Overloaded,
+    ProviderError,
+    UnsupportedParameter,
 )
 from serve.attempts import Attempt, Attempts
 from serve.availability import Availability
 from serve.circuits import Circuits
 from serve.failures import translate
-from serve.rescue import Sent, anew, continuing
+from serve.rescue import Rescue, Sent, anew, continuing, thoughts_apart
 
 # A replica notices its backend's silence by itself; the router's longer patience, in times of the
 # model's `timeout`, is for a replica that hangs.
 _PATIENCE = 1.5
 # Seconds for a model that was scaled to zero to start and answer: Ray gives an engine an hour.
 _WAKING_S = 3600.0
+# What the router or the replica says by itself: no provider was asked.
+_NOT_ASKED = (Overloaded, UnsupportedParameter)
 
 Chunks = AsyncGenerator[Chunk, None]
-
-
-@dataclass(frozen=True, slots=True)
-class Rescue:
-    """A model that broke off, and how another (or itself) went on: after so many `characters`,
-    "continued" or "restarted"."""
-
-    model: str
-    error: str
-    characters: int
-    mode: str
 
 
 @dataclass(slots=True)
@@ -52,7 +45,8 @@ class Answer:
 
     Attributes:
         model: that writes it.
-        attempts: how often a model was asked.
+        attempts: how often a model was asked. What its replica refuses by itself, and a queue of
+            ours that is full, don't count.
         started: when `model` was asked, by `time.monotonic`.
         rescues: what went wrong after the caller had been sent a part.
         chunks: all of it, the first without a wait.
@@ -131,20 +125,28 @@ class Dispatcher:
         config = self._models[name]
         patience = _PATIENCE * config.timeout
         first = config.first_token_timeout if another_is_left else patience
+        thinking = config.thinking_seconds(request.reasoning_effort)
+        # Until the first text or tool call; what the model thinks aloud shows that it is alive.
+        while_thinking = max(patience, _PATIENCE * thinking)
         asleep = self._availability.states[name].replicas == 0 and not another_is_left
         response = self._handles[name].remote(request.model_copy(update={"model": name}))
         assert isinstance(response, DeploymentResponseGenerator)  # the handle streams
-        ended = False
+        answering = ended = False
         try:
             await self._taken(name, response, _WAKING_S if asleep else first, deadline)
-            chunk = await _next(name, response, first, deadline)
+            before = max(first, thinking) if another_is_left else while_thinking
+            chunk = await _next(name, response, before, deadline)
             if chunk is None:
                 raise ModelUnavailable(f"model '{name}' gave no answer")
             self._circuits.began(name)
             while chunk is not None:
+                answering = answering or bool(chunk.text or chunk.tool_calls)
                 ended = ended or chunk.finish_reason is not None
                 yield chunk
-                chunk = await _next(name, response, patience, deadline)
+                silence = patience if answering else while_thinking
+                chunk = await _next(name, response, silence, deadline)
+            if not ended:
+                raise ProviderError(f"model '{name}' broke off its answer")
         except Exception as error:  # whatever crosses the handle becomes an error of ours
             # What goes wrong after the end takes nothing from the answer.
             if not ended:
@@ -261,16 +263,23 @@ class _Dispatch:
     def _after(self, error: LLMError, *, begun: bool = False) -> Attempt:
         if isinstance(error, _Late):
             raise error
-        self._dispatcher.failed(self._attempts.model, error)
+        self._failed(error)
         return self._attempts.after(error, begun=begun)
 
+    def _failed(self, error: LLMError) -> None:
+        self._dispatcher.failed(self._attempts.model, error)
+        self._answer.attempts -= isinstance(error, _NOT_ASKED)
+
     async def _wait(self, attempt: Attempt) -> None:
-        """Waits as long as the attempt says, unless the deadline would pass meanwhile; then passes
-        over models that keep failing."""
-        if attempt.wait and attempt.wait >= _left(self._deadline):
-            raise self._attempts.verdict()
+        """Waits as long as the attempt says, unless the deadline would pass meanwhile: then another
+        model is asked at once. Passes over models that keep failing."""
         if attempt.wait:
-            await asyncio.sleep(attempt.wait)
+            if attempt.wait < _left(self._deadline):
+                await asyncio.sleep(attempt.wait)
+            elif self._attempts.another_is_left:
+                self._attempts.skip()
+            else:
+                raise self._attempts.verdict()
         while not self._dispatcher.let(self._attempts.model) and self._attempts.another_is_left:
             self._attempts.skip()
 
@@ -309,8 +318,8 @@ class _Dispatch:
             except LLMError as another:
                 error = another
             else:
-                self._answer.rescues.append(Rescue(broken, fault.code, len(sent.text), mode))
-                return chunks
+                self._answer.rescues.append(sent.rescue(broken, fault.code, mode))
+                return thoughts_apart(chunks) if sent.reasoning else chunks
 
     async def _resumed(self, sent: Sent) -> tuple[Chunks, str]:
         """What the model whose turn it is says after the part that was sent."""
@@ -320,7 +329,7 @@ class _Dispatch:
                 return await self._begun(request), "continued"
             except InvalidRequest as refusal:
                 # It takes no beginning of an answer; the request itself is sound.
-                self._dispatcher.failed(self._attempts.model, refusal)
+                self._failed(refusal)
         chunks = await self._begun(self._request)
         return anew(chunks, sent.text), "restarted"
 

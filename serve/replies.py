@@ -18,6 +18,7 @@ from deployments.contract import Chunk, ToolCallDelta, Usage
 from deployments.errors import LLMError
 from serve.dispatch import Answer
 from serve.failures import error_json
+from serve.rescue import usage_in_all
 
 logger = logging.getLogger("ray.serve")
 
@@ -109,10 +110,11 @@ async def events(
                     yield _event({**head, "choices": [_stream_choice(delta, chunk, None)]})
                     role = {}
         end = _stream_choice({}, Chunk(), finish_reason)
-        router = _router(answer, cost(answer.model, usage))
+        router = _router(answer, usage, cost(answer.model, usage))
         yield _event({**head, "choices": [end], "router": router})
         if include_usage:
-            yield _event({**head, "choices": [], "usage": _usage(usage)})
+            in_all = usage_in_all(usage, answer.rescues)
+            yield _event({**head, "choices": [], "usage": _usage(in_all)})
         yield DONE
     except LLMError as error:
         yield _event(error_json(error))
@@ -121,7 +123,7 @@ async def events(
         yield _event(error_json(LLMError("the server failed; its log says why")))
 
 
-def _router(answer: Answer, cost: float | None) -> dict[str, Any]:
+def _router(answer: Answer, usage: Usage | None, cost: float | None) -> dict[str, Any]:
     said: dict[str, Any] = {"model": answer.model, "attempts": answer.attempts, "cost": cost}
     if answer.rescues:
         said["rescued"] = [
@@ -129,11 +131,24 @@ def _router(answer: Answer, cost: float | None) -> dict[str, Any]:
                 "from": rescue.model,
                 "error": rescue.error,
                 "characters": rescue.characters,
+                "reasoning_characters": rescue.reasoning_characters,
                 "mode": rescue.mode,
             }
             for rescue in answer.rescues
         ]
+        broken = [_share(rescue.model, None, None) for rescue in answer.rescues]
+        said["usage"] = [*broken, _share(answer.model, usage, cost)]
     return said
+
+
+def _share(model: str, usage: Usage | None, cost: float | None) -> dict[str, Any]:
+    """What one model reported of its part; one that broke off reports nothing."""
+    return {
+        "model": model,
+        "prompt_tokens": usage and usage.prompt_tokens,
+        "completion_tokens": usage and usage.completion_tokens,
+        "cost": cost,
+    }
 
 
 def _head(object: str, id: str, model: str) -> dict[str, Any]:

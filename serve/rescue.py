@@ -1,13 +1,39 @@
 """An answer that broke off after a part of it was sent: how it is gone on with."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import ceil
 
-from deployments.contract import ChatRequest, Chunk
+from deployments.contract import ChatRequest, Chunk, Usage
 
-# Between a part of one answer and the whole of another, in one text.
+# Between a part of one answer and the whole of another, in one text; and between their thoughts.
 _PARTED = "\n\n"
+# UTF-8 bytes of a token, about: what a model that broke off wrote it can't report any more.
+_TOKEN_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Rescue:
+    """A model that broke off, and how the next (or the same) went on.
+
+    Attributes:
+        model: that broke off.
+        error: the code of its error.
+        characters: of the text that the caller had been sent by then, whoever wrote it.
+        reasoning_characters: of the reasoning, likewise.
+        mode: "continued" or "restarted".
+        text_tokens: of that text, estimated.
+        reasoning_tokens: of that reasoning, estimated.
+    """
+
+    model: str
+    error: str
+    characters: int
+    reasoning_characters: int
+    mode: str
+    text_tokens: int
+    reasoning_tokens: int
 
 
 class Sent:
@@ -15,6 +41,7 @@ class Sent:
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
+        self._thoughts: list[str] = []
         self._has_calls = False
         self._ended = False
 
@@ -22,6 +49,8 @@ class Sent:
         """One more chunk goes to the caller."""
         if chunk.text:
             self._pieces.append(chunk.text)
+        if chunk.reasoning:
+            self._thoughts.append(chunk.reasoning)
         self._has_calls = self._has_calls or bool(chunk.tool_calls)
         self._ended = self._ended or chunk.finish_reason is not None
 
@@ -30,11 +59,28 @@ class Sent:
         """The answer's text so far."""
         return "".join(self._pieces)
 
+    @property
+    def reasoning(self) -> str:
+        """The answer's reasoning so far."""
+        return "".join(self._thoughts)
+
     def can_be_resumed(self, request: ChatRequest) -> bool:
         """Whether another model may go on: never within tool calls or JSON, which would be of two
         models, nor after the end."""
         in_json = bool(self._pieces) and request.wants_json
         return not (self._has_calls or self._ended or in_json)
+
+    def rescue(self, model: str, error: str, mode: str) -> Rescue:
+        """What to report of a rescue at this point."""
+        return Rescue(
+            model,
+            error,
+            len(self.text),
+            len(self.reasoning),
+            mode,
+            _tokens(self.text),
+            _tokens(self.reasoning),
+        )
 
 
 def continuing(request: ChatRequest, sent: Sent) -> ChatRequest:
@@ -69,3 +115,43 @@ async def anew(chunks: AsyncGenerator[Chunk, None], before: str) -> AsyncGenerat
 
 def _after(before: str, text: str) -> str:
     return text.removeprefix(before) if text.startswith(before) else _PARTED + text
+
+
+async def thoughts_apart(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+    """An answer whose reasoning comes after that of another model: a blank line parts the two."""
+    parted = False
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            if chunk.reasoning and not parted:
+                parted, chunk = True, replace(chunk, reasoning=_PARTED + chunk.reasoning)
+            yield chunk
+
+
+def usage_in_all(usage: Usage | None, rescues: Sequence[Rescue]) -> Usage | None:
+    """The tokens of an answer, whoever wrote it, as if one model had: the caller's prompt once, and
+    all that was sent.
+
+    Args:
+        usage: what the last model reported. The prompt of one that continued holds the text that
+            had been sent before.
+        rescues: of the answer.
+    """
+    if usage is None or not rescues:
+        return usage
+    before, prompt_tokens = rescues[-1], usage.prompt_tokens
+    text_tokens = before.text_tokens
+    if before.mode == "continued":
+        # Part of the prompt that was reported, so that the two counts' sum is exact.
+        text_tokens = min(text_tokens, max(prompt_tokens - 1, 0))
+        prompt_tokens -= text_tokens
+    return replace(
+        usage,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=usage.completion_tokens + text_tokens + before.reasoning_tokens,
+        cached_tokens=min(usage.cached_tokens, prompt_tokens),
+        reasoning_tokens=usage.reasoning_tokens + before.reasoning_tokens,
+    )
+
+
+def _tokens(text: str) -> int:
+    return ceil(len(text.encode(errors="replace")) / _TOKEN_BYTES)

@@ -312,6 +312,21 @@ def streaming(*events: str | float | type[Cut]) -> Answer:
     return lambda request, body: StreamingResponse(send(), media_type="text/event-stream")
 
 
+class _Thinking(Response):
+    def __init__(self, seconds: float, then: Response) -> None:
+        super().__init__()
+        self._seconds, self._then = seconds, then
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(self._seconds)
+        await self._then(scope, receive, send)
+
+
+def thinking(seconds: float, answer: Answer) -> Answer:
+    """Sends nothing, not even headers, for so many seconds; then answers as `answer` does."""
+    return lambda request, body: _Thinking(seconds, answer(request, body))
+
+
 class _Silent(Response):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await asyncio.sleep(60)

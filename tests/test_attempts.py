@@ -74,6 +74,23 @@ def test_the_only_model_is_given_the_time_that_its_provider_wants() -> None:
     assert 2 <= attempt.wait <= 2.5
 
 
+def test_with_rate_limit_wait_the_same_model_is_asked_once_more_after_a_short_wait() -> None:
+    trying = attempts("ab", rate_limit_wait=40, retries=5)
+    attempt = trying.after(RateLimited("x", retry_after=40))
+    assert attempt.model == "a"
+    assert 40 <= attempt.wait <= 40.5
+    attempt = trying.after(RateLimited("x", retry_after=40))
+    assert (attempt.model, attempt.wait) == ("b", 0)
+
+
+@pytest.mark.parametrize(("wait", "retry_after"), [(40, 40.5), (40, None), (0, 0), (0, 1)], ids=str)
+def test_a_longer_wait_than_rate_limit_wait_is_not_made(
+    wait: float, retry_after: float | None
+) -> None:
+    attempt = attempts("ab", rate_limit_wait=wait).after(RateLimited("x", retry_after=retry_after))
+    assert (attempt.model, attempt.wait) == ("b", 0)
+
+
 def test_a_wait_beyond_the_models_timeout_is_the_callers_to_make() -> None:
     with pytest.raises(RateLimited) as raised:
         attempts("a", timeout=5).after(RateLimited("x", retry_after=60))

@@ -61,6 +61,28 @@ def test_faults_between_answers_open_nothing(circuits: Circuits) -> None:
     assert circuits.fit("a") == ["a"]
 
 
+def test_faults_that_lie_far_apart_open_nothing(circuits: Circuits, clock: Clock) -> None:
+    for _ in range(10):
+        circuits.failed("a", ProviderError("x"))
+        clock.time += 3600
+    assert circuits.fit("a") == ["a"]
+    for _ in range(3):
+        circuits.failed("a", ProviderError("x"))
+        clock.time += 60
+    assert circuits.is_open("a")
+
+
+def test_a_late_probe_that_breaks_off_opens_the_circuit_again(
+    circuits: Circuits, clock: Clock
+) -> None:
+    for _ in range(3):
+        circuits.failed("a", ProviderError("x"))
+    clock.time += 3600
+    circuits.began("a")
+    circuits.failed("a", ProviderError("cut"))
+    assert circuits.is_open("a")
+
+
 @pytest.mark.parametrize(
     "error", [InvalidRequest, ContentFiltered, ModelUnavailable, RateLimited, Overloaded]
 )

@@ -268,6 +268,29 @@ def test_a_provider_prefix_is_not_doubled(name: str, model: str) -> None:
     assert LiteLLMConfig(name=name, backend="gemini").litellm_model == model
 
 
+@pytest.mark.parametrize(
+    ("backend", "model", "thinks"),
+    [
+        ("openai", "o3", True),
+        ("openai", "openai/gpt-5", True),
+        ("google", "gemini-2.5-pro", True),
+        ("openai", "gpt-4o-mini", False),
+        ("openai", "gpt-5.1", False),  # only when it is asked to
+        ("anthropic", "claude-sonnet-4-5", False),  # likewise
+        ("openai", "of-nobodys-list", False),
+    ],
+)
+def test_a_model_that_is_listed_as_a_reasoner_may_think(
+    backend: str, model: str, thinks: bool
+) -> None:
+    config = LiteLLMConfig(name="m", backend=backend, model=model)
+    assert config.thinking_seconds(None) == (120 if thinks else 0)
+    assert config.thinking_seconds("low") == 120
+    assert config.thinking_seconds("none") == 0
+    said = LiteLLMConfig(name="m", backend=backend, model=model, thinking_timeout=300)
+    assert said.thinking_seconds(None) == said.thinking_seconds("low") == 300
+
+
 def test_each_model_is_a_deployment_named_after_it() -> None:
     models = [
         ModelConfig(name=name, backend="x") for name in ("a", "org/b:7b", "org_b_7b", "Router")

@@ -69,15 +69,15 @@ class Response(DeploymentResponseGenerator):
 class Models:
     """Models that answer by script: one for each time that they are asked, the last one again."""
 
-    def __init__(self, **scripts: list[Script]) -> None:
+    def __init__(self, keys: dict[str, Any] | None = None, /, **scripts: list[Script]) -> None:
         self.scripts = scripts
         self.asked: list[tuple[str, ChatRequest]] = []
         self.responses: list[Response] = []
         self.queued_s = 0.0  # till a replica takes a request
         self.refused: Exception | None = None  # or none does
+        short = {"timeout": 0.4, "first_token_timeout": 0.2}
         configs = {
-            name: ModelConfig(name=name, backend="x", timeout=0.4, first_token_timeout=0.2)
-            for name in scripts
+            name: ModelConfig(name=name, backend="x", **(short | (keys or {}))) for name in scripts
         }
         self.availability = Availability(configs, {name: name for name in configs})
         well = ModelState(available=True, status="HEALTHY", replicas=1, message="")
@@ -160,9 +160,94 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_first_model_that_answers_is_the_one(request_: ChatRequest) -> None:
     models = Models(a=[says(UnsupportedParameter("no"))], b=[says("one", END)], c=[says("x")])
     answer, whole = await models.answer(request_)
-    assert (answer.model, answer.attempts, models.order) == ("b", 2, "ab")
+    assert (answer.model, models.order) == ("b", "ab")
     assert (whole.text, whole.usage) == ("one", END.usage)
     assert models.asked[-1][1].model == "b"
+
+
+async def test_what_no_provider_was_asked_is_no_attempt() -> None:
+    """A replica refuses by itself what its model doesn't do, such as to go on with a part."""
+
+    async def takes_no_beginning(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        if request.continue_final_message:
+            raise UnsupportedParameter("not here")
+        yield Chunk(text="one two")
+        yield END
+
+    models = Models(a=[says("one ", ProviderError("cut"))], b=[takes_no_beginning])
+    answer, _ = await models.answer(STREAMED)
+    assert (answer.attempts, models.order) == (2, "abb")
+    models = Models(a=[says(UnsupportedParameter("no"))], b=[says("one", END)])
+    answer, _ = await models.answer()
+    assert (answer.attempts, models.order) == (1, "ab")
+
+
+@pytest.mark.parametrize("request_", [REQUEST, STREAMED], ids=["whole", "streamed"])
+async def test_an_answer_without_an_end_is_broken_off(request_: ChatRequest) -> None:
+    models = Models(a=[says("one ")], b=[continues("one two")])
+    answer, whole = await models.answer(request_)
+    assert (whole.text, whole.finish_reason, answer.model) == ("one two", "stop", "b")
+    models = Models(a=[says("one ")])
+    with pytest.raises(ProviderError, match="broke off"):
+        await models.answer(request_)
+
+
+async def test_the_thoughts_of_two_models_are_parted_and_said_to_be_two() -> None:
+    thinks = [Chunk(reasoning="First I"), Chunk(reasoning=" add.")]
+    models = Models(
+        a=[says(*thinks, ProviderError("cut"))],
+        b=[says(Chunk(reasoning="Let me"), Chunk(reasoning=" see."), "two", END)],
+    )
+    answer, whole = await models.answer(STREAMED)
+    assert (whole.reasoning, whole.text) == ("First I add.\n\nLet me see.", "two")
+    (rescue,) = answer.rescues
+    assert (rescue.mode, rescue.characters, rescue.reasoning_characters) == ("restarted", 0, 12)
+    assert not any(asked.continue_final_message for _, asked in models.asked)
+
+
+async def test_a_model_that_goes_on_with_a_text_thinks_apart_too() -> None:
+    models = Models(
+        a=[says(Chunk(reasoning="Hm."), "one ", ProviderError("cut"))],
+        b=[says("two", Chunk(reasoning="Well."), END)],
+    )
+    answer, whole = await models.answer(STREAMED)
+    assert (whole.reasoning, whole.text) == ("Hm.\n\nWell.", "one two")
+    assert answer.rescues[0].mode == "continued"
+
+
+@pytest.mark.parametrize("effort", [None, "high"])
+async def test_a_model_that_thinks_in_silence_is_not_left(effort: str | None) -> None:
+    """It is silent for longer than its other limits, before its first thought and after it."""
+
+    async def reasons(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        await asyncio.sleep(0.7)
+        yield Chunk(reasoning="Hm.")
+        await asyncio.sleep(0.7)
+        yield Chunk(text="one")
+        yield END
+
+    request = STREAMED.model_copy(update={"reasoning_effort": effort})
+    for others in ({}, {"b": [says("two", END)]}):
+        models = Models({} if effort else {"thinking_timeout": 30}, a=[reasons], **others)
+        answer, whole = await models.answer(request)
+        assert (whole.text, answer.attempts, answer.rescues) == ("one", 1, [])
+
+
+async def test_a_model_that_is_told_not_to_think_is_left_as_any_other() -> None:
+    models = Models({"thinking_timeout": 30}, a=[says("late", pause=60)], b=[says("one", END)])
+    answer, _ = await models.answer(REQUEST.model_copy(update={"reasoning_effort": "none"}))
+    assert answer.model == "b"
+
+
+async def test_a_model_that_has_thought_and_stalls_is_found() -> None:
+    async def stalls(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        yield Chunk(reasoning="Hm.")
+        yield Chunk(text="one ")
+        await asyncio.sleep(60)
+
+    models = Models({"thinking_timeout": 30}, a=[stalls], b=[continues("one two")])
+    answer, whole = await models.answer(STREAMED)
+    assert (whole.text, answer.rescues[0].error) == ("one two", "timeout")
 
 
 async def test_a_part_of_an_answer_is_nothing_to_who_wants_it_whole() -> None:
@@ -341,6 +426,13 @@ async def test_a_wait_that_would_outlast_the_deadline_is_not_made() -> None:
     with pytest.raises(RateLimited):
         await models.send(seconds=0.2)
     assert models.order == "a"
+
+
+async def test_a_wait_that_would_outlast_the_deadline_leaves_the_next_model() -> None:
+    full = says(RateLimited("full", retry_after=30))
+    models = Models({"rate_limit_wait": 60}, a=[full], b=[says("one", END)])
+    answer = await models.send(seconds=20)
+    assert (answer.model, models.order) == ("b", "ab")
 
 
 async def test_the_deadline_ends_a_stream_too() -> None:

@@ -14,6 +14,7 @@ from deployments.store.evidence import Floats32
 from deployments.store.observations import Answer, Observation
 from serve import dispatch
 from serve.learning import Learner, Lesson, cost
+from serve.rescue import Rescue
 from serve.routing.prices import Price
 from serve.routing.strategy import Asked
 from serve.shared_decider import DeciderAway, SharedDecider
@@ -88,7 +89,7 @@ async def test_an_answer_that_fails_teaches_nothing() -> None:
 async def test_an_answer_of_two_models_teaches_nothing_of_either() -> None:
     decider = Decider()
     answer = written(CHUNKS)
-    answer.rescues.append(dispatch.Rescue("large", "provider_error", 4, "continued"))
+    answer.rescues.append(Rescue("large", "provider_error", 4, 0, "continued", 1, 0))
     chunks = learner(decider).follow(answer, lesson(), embedding())
     assert [chunk async for chunk in chunks] == CHUNKS
     assert decider.told == []

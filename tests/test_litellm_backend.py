@@ -18,10 +18,12 @@ from fake_providers import (
     SOME,
     STOP,
     TEXT,
+    chunk,
     gemini,
     ollama,
     serving,
     streaming,
+    thinking,
     usage,
 )
 from litellm import exceptions
@@ -403,6 +405,23 @@ async def test_tokens_are_counted_for_a_provider_that_does_not(connect: Connect)
     assert answer.usage is not None
     assert answer.usage.prompt_tokens > 0
     assert answer.usage.completion_tokens > 0
+
+
+@pytest.mark.parametrize("provider", ["openai", "hosted_vllm"])  # the two clients LiteLLM has
+async def test_a_model_that_thinks_in_silence_is_waited_for(
+    connect: Connect, provider: str
+) -> None:
+    """Before the response begins, and between thoughts; not once it has begun to answer."""
+    thought = chunk(delta={"role": "assistant", "content": "", "reasoning_content": "hm"})
+    slow = streaming(thought, 1.2, SOME, STOP, usage(), DONE)
+    with serving(thinking(1.2, slow)) as fake:
+        backend = connect(provider, fake.url, model="m", timeout=0.8, thinking_timeout=60)
+        answer = await answer_to(backend, ask())
+    assert (answer.reasoning, answer.text) == ("hm", "some")
+    with serving(streaming(SOME, 30.0)) as fake:
+        backend = connect(provider, fake.url, model="m", timeout=0.8, thinking_timeout=60)
+        with pytest.raises(DeadlineExceeded):
+            await answer_to(backend, ask())
 
 
 # --- errors ---

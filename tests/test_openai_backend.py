@@ -10,13 +10,25 @@ from typing import Any
 
 import openai
 import pytest
-from fake_providers import DONE, FAULTS, SECRET, SOME, STOP, chunk, serving, streaming, usage
+from fake_providers import (
+    DONE,
+    FAULTS,
+    SECRET,
+    SOME,
+    STOP,
+    chunk,
+    serving,
+    streaming,
+    thinking,
+    usage,
+)
 from vllm_fixtures import VLLMServer
 
 from deployments.config import EndpointConfig
 from deployments.contract import ChatRequest, Chunk, merge
 from deployments.errors import (
     ContextLengthExceeded,
+    DeadlineExceeded,
     InvalidRequest,
     ProviderError,
     ProviderRejected,
@@ -287,6 +299,39 @@ async def test_reasoning_comes_apart_from_the_text(connect: Connect, field: str)
     with serving(streaming(thought, SOME, STOP, usage(), DONE)) as fake:
         answer = await answer_to(connect(fake.url), ask())
     assert (answer.reasoning, answer.text) == ("hm", "some")
+
+
+ROLE = chunk(delta={"role": "assistant", "content": ""})
+THOUGHT = chunk(delta={"reasoning_content": "hm"})
+
+
+@pytest.mark.parametrize("effort", [None, "high"])
+async def test_a_model_that_thinks_in_silence_is_waited_for(
+    connect: Connect, effort: str | None
+) -> None:
+    """Before the response begins, after the role that it begins with, and between thoughts."""
+    slow = streaming(ROLE, 0.6, THOUGHT, 0.6, SOME, STOP, usage(), DONE)
+    by_config = {} if effort else {"thinking_timeout": 60}
+    with serving(thinking(0.6, slow)) as server:
+        backend = connect(server.url, timeout=0.4, **by_config)
+        answer = await answer_to(backend, ask(reasoning_effort=effort))
+    assert (answer.reasoning, answer.text) == ("hm", "some")
+
+
+@pytest.mark.parametrize("effort", [None, "none"])
+async def test_a_model_that_does_not_think_is_not_waited_for(
+    connect: Connect, effort: str | None
+) -> None:
+    by_config = {"thinking_timeout": 60} if effort else {}
+    with serving(thinking(30, streaming(SOME, STOP, usage()))) as server:
+        backend = connect(server.url, timeout=0.4, **by_config)
+        with pytest.raises(DeadlineExceeded):
+            await answer_to(backend, ask(reasoning_effort=effort))
+
+
+async def test_once_it_has_begun_to_answer_a_model_thinks_no_more(connect: Connect) -> None:
+    with serving(streaming(SOME, 30.0)) as server, pytest.raises(DeadlineExceeded):
+        await answer_to(connect(server.url, timeout=0.4, thinking_timeout=60), ask())
 
 
 async def test_an_answer_that_ended_needs_no_end_mark(connect: Connect) -> None:

@@ -5,8 +5,9 @@ from collections.abc import AsyncGenerator
 
 from deployments.contract import Chunk, ToolCallDelta, Usage, merge
 from deployments.errors import ProviderError
-from serve.dispatch import Answer, Rescue
+from serve.dispatch import Answer
 from serve.replies import completion, events
+from serve.rescue import Rescue
 
 CALL = (
     Chunk(tool_calls=(ToolCallDelta(0, id="c1", name="f", arguments='{"a"'),)),
@@ -83,11 +84,27 @@ async def test_the_end_of_a_stream_says_what_a_whole_answer_says_in_headers() ->
 
 
 async def test_the_end_of_a_stream_says_who_broke_off() -> None:
-    rescue = Rescue("other", "provider_error", 5, "continued")
-    *_, end, _ = await sent(Chunk(text="a", finish_reason="stop"), rescues=(rescue,))
-    assert json.loads(end)["router"]["rescued"] == [
-        {"from": "other", "error": "provider_error", "characters": 5, "mode": "continued"}
+    rescue = Rescue("other", "provider_error", 40, 20, "continued", 10, 5)
+    chunk = Chunk(text="a", finish_reason="stop", usage=Usage(30, 7))
+    *_, end, usage, _ = await sent(chunk, rescues=(rescue,), usage=True)
+    router = json.loads(end)["router"]
+    assert router["rescued"] == [
+        {
+            "from": "other",
+            "error": "provider_error",
+            "characters": 40,
+            "reasoning_characters": 20,
+            "mode": "continued",
+        }
     ]
+    nothing = {"prompt_tokens": None, "completion_tokens": None, "cost": None}
+    assert router["usage"] == [
+        {"model": "other", **nothing},
+        {"model": "m", "prompt_tokens": 30, "completion_tokens": 7, "cost": 3.5},
+    ]
+    assert router["cost"] == 3.5
+    in_all = json.loads(usage)["usage"]
+    assert (in_all["prompt_tokens"], in_all["completion_tokens"]) == (20, 22)
 
 
 async def test_a_cut_stream_ends_in_its_error_and_is_not_done() -> None:

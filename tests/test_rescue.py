@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from deployments.contract import ChatRequest, Chunk, ToolCallDelta, Usage, merge
-from serve.rescue import Sent, anew, continuing
+from serve.rescue import Sent, anew, continuing, usage_in_all
 
 REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "Count."}], max_tokens=9)
 JSON = REQUEST.model_copy(update={"response_format": {"type": "json_object"}})
@@ -81,3 +81,24 @@ async def test_another_answer_comes_whole_after_a_blank_line(before: str) -> Non
     whole = await after(before, Chunk(text="one"), Chunk(text=" two three"), END)
     assert whole.text == "\n\none two three"
     assert (whole.finish_reason, whole.usage) == (END.finish_reason, END.usage)
+
+
+def test_the_usage_of_a_continued_answer_counts_its_prompt_once_and_all_that_was_sent() -> None:
+    rescue = sent(Chunk(text="word " * 40), Chunk(reasoning="Hm! ")).rescue("a", "x", "continued")
+    in_all = usage_in_all(Usage(100, 20, cached_tokens=90, reasoning_tokens=2), [rescue])
+    assert in_all == Usage(50, 71, cached_tokens=50, reasoning_tokens=3)
+    # What is guessed is only how the sum is divided, and never more than there is.
+    assert usage_in_all(
+        Usage(11, 20), [sent(Chunk(text="x" * 99)).rescue("a", "x", "continued")]
+    ) == (Usage(1, 30))
+
+
+def test_the_usage_of_a_restarted_answer_is_the_last_models_and_what_was_sent_before() -> None:
+    first = sent(Chunk(text="word " * 4)).rescue("a", "x", "continued")
+    second = sent(Chunk(text="word " * 40)).rescue("b", "x", "restarted")
+    assert usage_in_all(Usage(100, 20), [first, second]) == Usage(100, 70)
+
+
+def test_the_usage_of_one_model_is_its_own() -> None:
+    assert usage_in_all(Usage(100, 20), []) == Usage(100, 20)
+    assert usage_in_all(None, [sent().rescue("a", "x", "restarted")]) is None
