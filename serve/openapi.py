@@ -281,14 +281,14 @@ CHAT: dict[str, Any] = {
             "description": (
                 "The answer. With `stream: true`, events of which each holds a "
                 "`chat.completion.chunk`, and the last one `[DONE]`. The chunk with the "
-                "`finish_reason` has a field `router`: the model, the attempts, the cost, and what "
-                "was `rescued`. If the answer breaks off, the last event holds an `error`."
+                "`finish_reason` has a field `router`: the model, the attempts, the cost, and, of an "
+                "answer by several models, what was `rescued` and each one's `usage`. If the answer breaks off, the last event holds an `error`."
             ),
             "content": {"text/event-stream": _EVENTS},
             "headers": {
                 "x-router-model": _header("Who answered", "string", always=True),
                 "x-router-strategy": _header("How it was chosen", "string", always=True),
-                "x-router-attempts": _header("Times a model was asked", "integer", always=True),
+                "x-router-attempts": _header("Times a provider was asked", "integer", always=True),
                 "x-router-reason": _header("Why it was chosen, of smart routing", "string"),
                 "x-router-cost": _header("USD, of a whole answer with a known price", "number"),
             },

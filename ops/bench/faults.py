@@ -230,12 +230,19 @@ def _goes_on(seen: Seen) -> Checks:
     yield from _says_so(seen, "continued")
     last = seen.attempts[-1].body["messages"][-1]
     yield "asked for what was missing", last == {"role": "assistant", "content": _SENT}
-    yield "billed for that", bool(seen.reply.usage) and _tokens(seen) == TOKENS - _CUT
+    yield "the usage of the whole", _tokens(seen) == TOKENS
+    told = [share["completion_tokens"] for share in seen.reply.router["usage"]]
+    yield "and each model's share", told == [None, TOKENS - _CUT]
 
 
 def _says_so(seen: Seen, mode: str) -> Checks:
     said = [(one["from"], one["characters"], one["mode"]) for one in seen.reply.rescued]
     yield "and says so", said == [(f"first-{seen.kind}", len(_SENT), mode)]
+    yield from _counts_attempts(seen)
+
+
+def _counts_attempts(seen: Seen) -> Checks:
+    yield "an attempt for each time that it was asked", seen.reply.attempts == len(seen.asked)
 
 
 def _tokens(seen: Seen) -> int:
@@ -251,6 +258,7 @@ def _is_whole_again(seen: Seen) -> Checks:
     yield "one finished answer", seen.reply.is_answer
     yield "all of it and nothing else", seen.reply.text == TEXT
     yield "the same model, twice", seen.asked == ["first"] * 2
+    yield from _counts_attempts(seen)
 
 
 def _takes_over(seen: Seen) -> Checks:
