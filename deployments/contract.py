@@ -331,12 +331,25 @@ def _contradiction(param: str, message: str) -> PydanticCustomError:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer; `reasoning_tokens` and `cached_tokens` are parts of the two counts."""
+    """Tokens of one answer.
+
+    Attributes:
+        prompt_tokens: all of the prompt's, cached or not.
+        completion_tokens: all of the answer's, reasoning among them.
+        cached_tokens: of the prompt, read from the provider's cache.
+        reasoning_tokens: of the answer.
+        cache_written_tokens: of the prompt, written to the provider's cache.
+        cache_written_1h_tokens: of those, written to be kept for an hour.
+        service_tier: that the provider says it has served, if it does.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_written_tokens: int = 0
+    cache_written_1h_tokens: int = 0
+    service_tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

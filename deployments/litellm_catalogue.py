@@ -1,4 +1,8 @@
-"""LiteLLM's providers and prices, read from its installed files: to import it takes seconds."""
+"""What LiteLLM knows of providers and models, read from its installed files: importing it takes
+seconds.
+
+Source: https://docs.litellm.ai/docs/provider_registration/add_model_pricing
+"""
 
 import ast
 import json
@@ -8,11 +12,15 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 _ENUM = "types/utils.py"
 _MORE = "llms/openai_like/providers.json"
-_PRICES = "model_prices_and_context_window_backup.json"
+_MODELS = "model_prices_and_context_window_backup.json"
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+# Prices are also listed for models that people run themselves, where they mean nothing.
+_OWN_SERVERS = {"vllm", "sglang", "huggingface", "hflocal"}
 
 
 @cache
@@ -36,19 +44,44 @@ def providers() -> frozenset[str]:
 
 
 @cache
-def prices() -> Mapping[str, Mapping[str, Any]]:
-    """The price map of the installed version, by model. A newer one from the network would change
-    prices under a running application.
+def models() -> Mapping[str, Mapping[str, Any]]:
+    """The list of models of the installed version: prices, context windows and abilities by name. A
+    newer one from the network would change prices under a running application.
     """
     entries: dict[str, dict[str, Any]]
     try:
-        entries = json.loads((_folder() / _PRICES).read_text("utf-8"))
+        entries = json.loads((_folder() / _MODELS).read_text("utf-8"))
     except (OSError, ValueError):  # LiteLLM has moved it, and knows where to
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         import litellm
 
         entries = litellm.model_cost
     return entries
+
+
+def listed(backend: str | None, model: str) -> Mapping[str, Any]:
+    """The list's entry for a model; empty where it has none.
+
+    Args:
+        backend: a provider's name at LiteLLM, or `google`. None looks for the model's name alone.
+        model: the provider's name for the model, with or without the provider's prefix.
+    """
+    if backend in _OWN_SERVERS:
+        return _NOTHING
+    provider = "gemini" if backend == "google" else backend
+    if provider is None:
+        return models().get(model) or _NOTHING
+    name = model.removeprefix(f"{backend}/").removeprefix(f"{provider}/")
+    return models().get(f"{provider}/{name}") or models().get(name) or _NOTHING
+
+
+def thinks_unasked(backend: str, model: str) -> bool:
+    """Whether a model reasons before it answers although the request doesn't ask for it."""
+    entry = listed(backend, model)
+    if not entry.get("supports_reasoning") or entry.get("default_reasoning_effort") == "none":
+        return False
+    # Claude thinks only when asked to, but for the models that always do.
+    return "claude" not in model or bool(entry.get("thinking_always_on"))
 
 
 def unknown_provider(backend: str, known: Collection[str]) -> str:

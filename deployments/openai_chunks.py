@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterable
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -75,6 +76,7 @@ class _Answer:
         self._context_window = context_window
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
+        self._tier: str | None = None
         self._text = _Pieces()
         self._reasoning = _Pieces()
         self._calls: list[_Pieces] = []  # the arguments of each call, as they come
@@ -87,6 +89,7 @@ class _Answer:
         try:
             if (usage := getattr(event, "usage", None)) is not None:
                 self._usage = _usage(usage)
+            self._tier = _tier(event) or self._tier
             if not event.choices:
                 return Chunk()
             choice = event.choices[0]
@@ -128,7 +131,7 @@ class _Answer:
                 ToolCallDelta(index=i, arguments=rest) for i, rest in enumerate(rests) if rest
             ),
             finish_reason=self._true_reason(said, self._usage),
-            usage=self._usage,
+            usage=replace(self._usage, service_tier=self._tier),
         )
 
     def _chunk(self, delta: Any, logprobs: Any) -> Chunk:
@@ -221,16 +224,28 @@ def _is_json(text: str) -> bool:
 
 
 def _usage(usage: Any) -> Usage:
+    # Cached tokens are among the prompt's: OpenAI's way, to which LiteLLM brings Anthropic's.
+    prompt = getattr(usage, "prompt_tokens_details", None)
+    written = getattr(prompt, "cache_creation_token_details", None)
+    completion = getattr(usage, "completion_tokens_details", None)
     return Usage(
         prompt_tokens=int(usage.prompt_tokens),
         completion_tokens=int(usage.completion_tokens or 0),
-        cached_tokens=_detail(usage, "prompt_tokens_details", "cached_tokens"),
-        reasoning_tokens=_detail(usage, "completion_tokens_details", "reasoning_tokens"),
+        cached_tokens=_count(prompt, "cached_tokens"),
+        reasoning_tokens=_count(completion, "reasoning_tokens"),
+        cache_written_tokens=_count(prompt, "cache_write_tokens")
+        or _count(prompt, "cache_creation_tokens"),
+        cache_written_1h_tokens=_count(written, "ephemeral_1h_input_tokens"),
     )
 
 
-def _detail(usage: Any, details: str, field: str) -> int:
-    return int(getattr(getattr(usage, details, None), field, None) or 0)
+def _tier(event: Any) -> str | None:
+    tier = getattr(event, "service_tier", None)
+    return tier if isinstance(tier, str) else None
+
+
+def _count(details: Any, field: str) -> int:
+    return int(getattr(details, field, None) or 0)
 
 
 def _entries(logprobs: Any) -> tuple[dict[str, Any], ...]:

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ray.serve.config import DeploymentActorConfig
@@ -18,7 +19,7 @@ from serve.decider_actor import DeciderActor
 from serve.ingress import RouterDeployment
 from serve.preflight import checked
 from serve.quotas import ACTOR_NAME as QUOTAS
-from serve.routing.prices import price_of
+from serve.routing.prices import Price, price_of
 from serve.shared_decider import ACTOR_NAME as DECIDER
 from serve.turns import ACTOR_NAME as SEQUENCE
 
@@ -84,16 +85,14 @@ def _deployed(models: Sequence[ModelConfig], names: Mapping[str, str]) -> dict[s
     return deployed
 
 
-def _prices(config: AppConfig) -> dict[str, tuple[float, float]]:
-    """USD for one token of the prompt and of the answer: of all models where smart routing is to
-    be had, else of those whose configuration says it."""
+def _prices(config: AppConfig) -> dict[str, Price]:
+    """The price of each model that has one: as configured, else as LiteLLM lists it. The preflight
+    checks have refused models without a price where smart routing needs one."""
     prices = {}
     for model in config.llms.models:
-        own = model.cost_per_input_token, model.cost_per_output_token
-        if config.llms.store is None and None in own:
-            continue
-        price = price_of(model.model_dump())
-        prices.update({served.name: (price.input, price.output) for served in model.served})
+        with suppress(ValueError):
+            price = price_of(model.model_dump())
+            prices.update({served.name: price for served in model.served})
     return prices
 
 

@@ -69,7 +69,7 @@ class Router:
         config: AppConfig,
         handles: Mapping[str, DeploymentHandle[Any]],
         deployment_names: Mapping[str, str],
-        prices: Mapping[str, tuple[float, float]],
+        prices: Mapping[str, Price],
         embedder: DeploymentHandle[Any] | None,
     ) -> None:
         self._models: dict[str, ModelConfig] = {model.name: model for model in config.llms.served}
@@ -99,8 +99,8 @@ class Router:
             raise ValueError("user_config.router.strategy: smart routing needs `llms.store`")
         if unknown := settings.prices.keys() - self._models.keys():
             raise ValueError(f"user_config.prices: there is no model '{min(unknown)}'")
-        prices = {**self._configured_prices, **settings.prices}
-        self._prices = {model: Price(*price) for model, price in prices.items()}
+        changed = {model: Price(*price) for model, price in settings.prices.items()}
+        self._prices = {**self._configured_prices, **changed}
         self._settings = settings.router
         await self._availability.watch()
         if self._smart is not None:

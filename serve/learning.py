@@ -135,4 +135,4 @@ def cost(price: Price | None, usage: Usage | None) -> float | None:
     """USD that an answer cost; None where its price or its length is not known."""
     if price is None or usage is None:
         return None
-    return usage.prompt_tokens * price.input + usage.completion_tokens * price.output
+    return price.cost(usage)

@@ -281,8 +281,9 @@ CHAT: dict[str, Any] = {
             "description": (
                 "The answer. With `stream: true`, events of which each holds a "
                 "`chat.completion.chunk`, and the last one `[DONE]`. The chunk with the "
-                "`finish_reason` has a field `router`: the model, the attempts, the cost, and, of an "
-                "answer by several models, what was `rescued` and each one's `usage`. If the answer breaks off, the last event holds an `error`."
+                "`finish_reason` has a field `router`: the model, the attempts, the cost, and, of "
+                "an answer by several models, what was `rescued` and each one's `usage`. If the "
+                "answer breaks off, the last event holds an `error`."
             ),
             "content": {"text/event-stream": _EVENTS},
             "headers": {

@@ -30,7 +30,7 @@ from litellm import exceptions
 from vllm_fixtures import VLLMServer
 
 from deployments.config import LiteLLMConfig
-from deployments.contract import ChatRequest, Chunk, merge
+from deployments.contract import ChatRequest, Chunk, Usage, merge
 from deployments.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
@@ -405,6 +405,61 @@ async def test_tokens_are_counted_for_a_provider_that_does_not(connect: Connect)
     assert answer.usage is not None
     assert answer.usage.prompt_tokens > 0
     assert answer.usage.completion_tokens > 0
+
+
+def sent_by_anthropic(type: str, **fields: Any) -> str:
+    return f"event: {type}\ndata: {json.dumps({'type': type, **fields})}\n\n"
+
+
+async def test_anthropics_cached_tokens_are_among_the_prompts(connect: Connect) -> None:
+    usage = {
+        "input_tokens": 10,
+        "cache_read_input_tokens": 300,
+        "cache_creation_input_tokens": 50,
+        "cache_creation": {"ephemeral_5m_input_tokens": 20, "ephemeral_1h_input_tokens": 30},
+        "output_tokens": 1,
+    }
+    message = {"id": "1", "type": "message", "role": "assistant", "model": "m", "content": []}
+    events = [
+        sent_by_anthropic("message_start", message=message | {"usage": usage}),
+        sent_by_anthropic(
+            "content_block_start", index=0, content_block={"type": "text", "text": ""}
+        ),
+        sent_by_anthropic(
+            "content_block_delta", index=0, delta={"type": "text_delta", "text": "some"}
+        ),
+        sent_by_anthropic("content_block_stop", index=0),
+        sent_by_anthropic(
+            "message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 7}
+        ),
+        sent_by_anthropic("message_stop"),
+    ]
+    with serving(streaming(*events)) as fake:
+        answer = await answer_to(connect("anthropic", fake.url, model="m"), ask())
+    assert answer.usage == Usage(
+        360, 7, cached_tokens=300, cache_written_tokens=50, cache_written_1h_tokens=30
+    )
+
+
+@pytest.mark.parametrize("provider", ["openai", "hosted_vllm"])
+async def test_a_service_tier_is_told_and_so_is_what_was_cached(
+    connect: Connect, provider: str
+) -> None:
+    counts = {
+        "prompt_tokens": 300,
+        "completion_tokens": 40,
+        "total_tokens": 340,
+        "prompt_tokens_details": {"cached_tokens": 256},
+        "completion_tokens_details": {"reasoning_tokens": 30},
+    }
+    events = [json.loads(event.removeprefix("data: ")) for event in (SOME, STOP, usage())]
+    events[-1]["usage"] = counts
+    sent = [f"data: {json.dumps(event | {'service_tier': 'flex'})}\n\n" for event in events]
+    with serving(streaming(*sent, DONE)) as fake:
+        answer = await answer_to(connect(provider, fake.url, model="m"), ask())
+    assert answer.usage == Usage(
+        300, 40, cached_tokens=256, reasoning_tokens=30, service_tier="flex"
+    )
 
 
 @pytest.mark.parametrize("provider", ["openai", "hosted_vllm"])  # the two clients LiteLLM has

@@ -30,7 +30,7 @@ def all_faults(*models: dict[str, Any], server: Any = None, **llms: Any) -> list
 def test_litellms_files_say_what_it_says_itself() -> None:
     providers = {str(getattr(name, "value", name)) for name in litellm.provider_list}
     assert litellm_catalogue.providers() == providers | set(JSONProviderRegistry.list_providers())
-    listed = litellm_catalogue.prices()
+    listed = litellm_catalogue.models()
     assert {name: listed[name] for name in litellm.model_cost} == litellm.model_cost
 
 

@@ -1,27 +1,79 @@
-"""What a request costs: a price for each model, from its config or from LiteLLM's price map."""
+"""What a request costs: a price for each model, from its config or from LiteLLM's price list."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from deployments import litellm_catalogue
+from deployments.contract import Usage
+from deployments.litellm_catalogue import listed
 from serve.routing.dual import Floats
 
-_LOCAL = {"vllm", "sglang", "huggingface", "hflocal"}  # backends that no provider has prices for
+# How LiteLLM's list calls the tiers that a provider says it has served.
+_TIERS = {
+    "flex": "_flex",
+    "balanced": "_balanced",
+    "priority": "_priority",
+    "fast": "_priority",
+    "ultrafast": "_ultrafast",
+}
+_ABOVE = re.compile(r"_above_(\d+)(k?)_tokens$")
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD for one token of the prompt and for one of the answer."""
+    """USD for one token of the prompt and for one of the answer.
+
+    Attributes:
+        input: for a token of the prompt.
+        output: for a token of the answer.
+        cached: for one of the prompt that was read from the provider's cache; None is `input`.
+        written: for one that was written to the cache; None is `input`.
+        written_1h: for one that was written to be kept for an hour; None is `written`.
+        reasoning: for one of the answer's reasoning; None is `output`.
+        above: the price where the prompt has more than so many tokens, the fewest first.
+        tiers: the price at a service tier, by the provider's name for it.
+    """
 
     input: float
     output: float
+    cached: float | None = None
+    written: float | None = None
+    written_1h: float | None = None
+    reasoning: float | None = None
+    above: tuple[tuple[float, "Price"], ...] = ()
+    tiers: Mapping[str, "Price"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not (0 <= self.input < np.inf and 0 <= self.output < np.inf):
             raise ValueError(f"a price must be a number of USD, 0 or more, not {self}")
+
+    def cost(self, usage: Usage) -> float:
+        """USD that an answer cost."""
+        price = self.tiers.get(usage.service_tier or "", self)
+        for tokens, longer in price.above:
+            if usage.prompt_tokens > tokens:
+                price = longer
+        return price._cost(usage)
+
+    def _cost(self, usage: Usage) -> float:
+        cached = self.input if self.cached is None else self.cached
+        written = self.input if self.written is None else self.written
+        written_1h = written if self.written_1h is None else self.written_1h
+        reasoning = self.output if self.reasoning is None else self.reasoning
+        plain = usage.prompt_tokens - usage.cached_tokens - usage.cache_written_tokens
+        text = usage.completion_tokens - usage.reasoning_tokens
+        # A provider's counts may contradict one another.
+        return (
+            max(plain, 0) * self.input
+            + usage.cached_tokens * cached
+            + (usage.cache_written_tokens - usage.cache_written_1h_tokens) * written
+            + usage.cache_written_1h_tokens * written_1h
+            + max(text, 0) * self.output
+            + usage.reasoning_tokens * reasoning
+        )
 
 
 def price_of(config: Mapping[str, Any]) -> Price:
@@ -70,16 +122,73 @@ def costs(prices: Sequence[Price], input_tokens: Floats, output_tokens: Floats) 
 
 
 def _listed(config: Mapping[str, Any]) -> Price | None:
-    """LiteLLM's price; None where it has none, or only that of a model that one runs oneself."""
-    backend, model = config.get("backend"), config.get("model") or config.get("name")
-    if backend in _LOCAL or not model:
+    """LiteLLM's price; None where it has none."""
+    model = config.get("model") or config.get("name")
+    entry = listed(config.get("backend"), str(model)) if model else {}
+    entry = _by_range(entry)
+    price = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
+    # The list has 0 for models of unknown price; what is free must be said in the config.
+    if None in price or not any(price):
         return None
-    provider = "gemini" if backend == "google" else backend
-    for key in (f"{provider}/{model}", str(model)):
-        entry = litellm_catalogue.prices().get(key, {})
-        kinds = ("input_cost_per_token", "output_cost_per_token")
-        price: list[Any] = [entry.get(kind) for kind in kinds]
-        # The map writes 0 for models of unknown price; what is free must be said in the config.
-        if None not in price and any(price):
-            return Price(float(price[0]), float(price[1]))
-    return None
+    standard = _at_tier(entry, "")
+    tiers = {
+        name: _at_tier(entry, suffix)
+        for name, suffix in _TIERS.items()
+        if f"input_cost_per_token{suffix}" in entry or f"output_cost_per_token{suffix}" in entry
+    }
+    return replace(standard, tiers=tiers)
+
+
+def _by_range(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An entry whose prices are a table by the prompt's length, in the form of the others."""
+    ranges = [rates for rates in entry.get("tiered_pricing") or () if "range" in rates]
+    if not ranges:
+        return entry
+    ranges.sort(key=lambda rates: rates["range"][0])
+    flat = {"output_cost_per_token": entry.get("output_cost_per_token"), **ranges[0]}
+    for rates in ranges[1:]:
+        above = f"_above_{rates['range'][0]:.0f}_tokens"
+        flat |= {f"{key}{above}": rate for key, rate in rates.items() if key != "range"}
+    return flat
+
+
+def _at_tier(entry: Mapping[str, Any], tier: str) -> Price:
+    """The price at a service tier, by its suffix; the standard one where the list has no other."""
+    lengths = {
+        match.group(): int(match[1]) * (1000 if match[2] else 1)
+        for key in entry
+        if (match := _ABOVE.search(key.removesuffix(tier)))
+    }
+    # xAI takes the higher price from the very threshold on.
+    inclusive = entry.get("litellm_provider") == "xai"
+    price = standard = _rates(entry, "", tier, None)
+    above = []
+    for length, tokens in sorted(lengths.items(), key=lambda item: item[1]):
+        price = _rates(entry, length, tier, price)
+        above.append((tokens - inclusive, price))
+    return replace(standard, above=tuple(above))
+
+
+def _rates(entry: Mapping[str, Any], length: str, tier: str, otherwise: Price | None) -> Price:
+    """The prices at a tier, of prompts beyond a length; what isn't listed is as `otherwise`."""
+
+    def rate(key: str, rest: float | None) -> float | None:
+        said = entry.get(f"{key}{length}{tier}", entry.get(f"{key}{length}"))
+        return rest if said is None else float(said)
+
+    def of(attribute: str) -> float | None:
+        return getattr(otherwise, attribute) if otherwise else None
+
+    own_output = tier and f"output_cost_per_token{tier}" in entry
+    reasoning = "output_cost_per_reasoning_token"
+    return Price(
+        input=rate("input_cost_per_token", of("input")) or 0.0,
+        output=rate("output_cost_per_token", of("output")) or 0.0,
+        cached=rate("cache_read_input_token_cost", of("cached")),
+        written=rate("cache_creation_input_token_cost", of("written")),
+        written_1h=rate("cache_creation_input_token_cost_above_1hr", of("written_1h")),
+        # A tier with a price of its own for answers has it for reasoning, too.
+        reasoning=entry.get(f"{reasoning}{tier}")
+        if own_output
+        else rate(reasoning, of("reasoning")),
+    )
