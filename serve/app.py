@@ -51,7 +51,9 @@ def build(args: dict[str, Any]) -> Application:
         embedder = deploy_embedder(store.embedding_model, store.embedder)
     router = RouterDeployment.options(
         autoscaling_config=config.server.autoscaling.model_dump(exclude_unset=True),
-        ray_actor_options={"num_cpus": 0.5},
+        # Nothing is reserved for it, so that it finds a place whatever the models take: Ray creates
+        # their replicas first, and without the router nobody learns what is missing.
+        ray_actor_options={"num_cpus": 0},
         # The router says itself, and in OpenAI's JSON, when it has enough; these are for a router
         # that no longer does.
         max_ongoing_requests=_MOST_REQUESTS,

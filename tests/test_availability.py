@@ -8,6 +8,7 @@ from unittest.mock import Mock
 import pytest
 import ray
 from ray import serve as rayserve
+from ray.core.generated.autoscaler_pb2 import ClusterResourceState
 
 from deployments.config import ModelConfig
 from serve import placement
@@ -63,9 +64,47 @@ def test_of_an_engine_that_lost_a_node_what_was_lost_is_missing(
     theirs = {**group, "name": "SERVE_REPLICA::theirs#m#abc"}
     groups = dict(enumerate([group, {**group, "state": "CREATED"}, others, theirs]))
     monkeypatch.setattr(placement, "placement_group_table", lambda: groups)
+    monkeypatch.setattr(placement, "_get_global_client", lambda: None)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 1.0})
     monkeypatch.setattr(ray, "available_resources", dict)
     assert shortages("ours") == {"m": shortage([{"GPU": 1.0}], {"GPU": 1.0}, {})}
+
+
+def test_of_plain_replicas_those_wait_for_room_whose_resources_are_asked_for_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    starting = {"state": "STARTING"}
+    placed = {**starting, "node_id": "a node"}
+
+    def details(cpus: float, *replicas: dict[str, str], **config: object) -> dict[str, object]:
+        needed = {"CPU": cpus, "GPU": 0}
+        return {
+            "required_resources": needed,
+            "replicas": replicas,
+            "deployment_config": config,
+        }
+
+    deployments = {
+        "waits": details(1 / 3, placed, starting),
+        "its process starts": details(0.1, starting),
+        "initializes": details(1 / 3, placed),
+        "an engine": details(1 / 3, starting, placement_group_bundles=[{"GPU": 1}]),
+    }
+    client = Mock()
+    client.get_serve_details.return_value = {"applications": {"ours": {"deployments": deployments}}}
+    state = ClusterResourceState()
+    state.pending_resource_requests.add().request.resources_bundle["CPU"] = 0.3333
+    monkeypatch.setattr(placement, "_get_global_client", lambda: client)
+    monkeypatch.setattr(placement, "global_worker", Mock())
+    monkeypatch.setattr(placement, "get_cluster_resource_state", lambda _: state)
+    monkeypatch.setattr(placement, "placement_group_table", dict)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 0.2})
+    assert shortages("ours") == {
+        "waits": "waits for room for a replica, which needs CPU 0.3333, of which the cluster has 2 "
+        "and 0.2 free (all on one node)"
+    }
+    assert shortages("theirs") == {}
 
 
 def deployment(status: str, *states: str) -> Deployment:
