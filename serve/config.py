@@ -75,6 +75,17 @@ class Settings(_Section):
     router: RouterConfig = RouterConfig()
     prices: dict[str, tuple[Cost, Cost]] = {}
 
+    @classmethod
+    def over(cls, configured: RouterConfig, user_config: Any) -> "Settings":
+        """Settings from a `user_config`; what it leaves out is as configured.
+
+        Raises:
+            ValidationError: it is wrong.
+        """
+        settings = cls.model_validate(user_config)
+        given = settings.router.model_dump(include=settings.router.model_fields_set)
+        return settings.model_copy(update={"router": configured.model_copy(update=given)})
+
 
 class StoreConfig(_Section):
     """Where smart routing keeps past queries, and how many of them.

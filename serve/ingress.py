@@ -81,7 +81,7 @@ class Router:
         self._strategies: dict[str, Strategy] = {
             "sequential": SequentialStrategy(SharedTurns().next)
         }
-        self._configured_prices = prices
+        self._configured_router, self._configured_prices = config.llms.router, prices
         self._smart = Smart(list(self._models), embedder) if embedder is not None else None
         if self._smart is not None:
             self._strategies["smart"] = self._smart.strategy
@@ -94,7 +94,7 @@ class Router:
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Takes new router settings; Ray Serve calls it at the start and on each change."""
         check_exposure(self._server, await asyncio.to_thread(listening_host))
-        settings = Settings.model_validate(user_config)
+        settings = Settings.over(self._configured_router, user_config)
         if settings.router.strategy not in self._strategies:
             raise ValueError("user_config.router.strategy: smart routing needs `llms.store`")
         if unknown := settings.prices.keys() - self._models.keys():

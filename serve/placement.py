@@ -79,7 +79,8 @@ def _plain_replicas(application: str) -> dict[str, list[Resources]]:
     }
     if not unplaced:
         return {}
-    state = get_cluster_resource_state(global_worker.gcs_client)
+    gcs = global_worker.gcs_client  # type: ignore[attr-defined]  # set when it connects
+    state = get_cluster_resource_state(gcs)
     in_vain = [
         _rounded(request.request.resources_bundle) for request in state.pending_resource_requests
     ]

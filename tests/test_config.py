@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 from serve_fixtures import in_repository
 
@@ -15,7 +16,14 @@ from deployments.config import (
     ModelConfig,
 )
 from serve.app import DEFAULT_CONFIG, build, deployment_names
-from serve.config import AppConfig, ConfigError, Settings, StoreConfig, load_config
+from serve.config import (
+    AppConfig,
+    ConfigError,
+    RouterConfig,
+    Settings,
+    StoreConfig,
+    load_config,
+)
 
 HOSTED = {"name": "gpt", "backend": "openai"}
 ENGINE = {"name": "own", "backend": "vllm"}
@@ -455,3 +463,17 @@ def test_a_key_may_ask_for_an_adapter_by_its_name() -> None:
     key = {"name": "a", "sha256": HASH, "models": ["own:sql"]}
     engine = {**ENGINE, "adapters": {"sql": "my-org/sql"}}
     assert load_config({"llms": {"models": [engine]}, "server": {"keys": [key]}})
+
+
+def test_settings_leave_what_they_do_not_name_as_configured() -> None:
+    configured = RouterConfig(strategy="smart", n_similar=8)
+    prices = {"m": (1.0, 2.0)}
+    assert Settings.over(configured, {"prices": prices}) == Settings(
+        router=configured, prices=prices
+    )
+    router = Settings.over(configured, {"router": {"performance_requirement": 0.9}}).router
+    assert router == configured.model_copy(update={"performance_requirement": 0.9})
+    # Also what is said to be as it would be by default.
+    assert Settings.over(configured, {"router": {"n_similar": 16}}).router.n_similar == 16
+    with pytest.raises(ValidationError):
+        Settings.over(configured, {"router": {"strategy": "cleverest"}})

@@ -25,6 +25,7 @@ def deploy(folder: Path, user_config: dict[str, Any] | None) -> None:
     args = {
         "llms": {
             "models": [huggingface("demo-small", "demo-small", **PRICE)],
+            "router": {"strategy": "smart"},
             "store": {"url": f"sqlite:///{folder}/store.db"},
         }
     }
@@ -49,10 +50,18 @@ def replicas() -> set[str]:
     return {name for name in names if "tuned" in name}
 
 
-def cost(server: Server) -> float:
+def ask(server: Server) -> httpx.Headers:
     answer = httpx.post(f"{server.url}/v1/chat/completions", json=QUESTION, timeout=60)
     assert answer.status_code == 200, answer.text
-    return float(answer.headers["x-router-cost"])
+    return answer.headers
+
+
+def wait_for(server: Server, header: str, value: object) -> httpx.Headers:
+    deadline = time.monotonic() + 60
+    while (headers := ask(server))[header] != value:
+        assert time.monotonic() < deadline, headers
+        time.sleep(0.2)
+    return headers
 
 
 @pytest.fixture
@@ -64,17 +73,22 @@ def tuned(ray_cluster: str, tmp_path: Path) -> Iterator[Server]:
     rayserve.delete("tuned")
 
 
-def test_prices_and_strategy_follow_the_user_config(tuned: Server, tmp_path: Path) -> None:
-    before, usd = replicas(), cost(tuned)
-    prices = {"demo-small": [1e-6, 1e-6]}
-    deploy(tmp_path, {"router": {"strategy": "smart"}, "prices": prices})
-    deadline = time.monotonic() + 60
-    while cost(tuned) == usd:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    assert cost(tuned) == pytest.approx(10 * usd)
-    answer = httpx.post(f"{tuned.url}/v1/chat/completions", json=QUESTION, timeout=60)
-    assert answer.headers["x-router-strategy"] == "smart"
+def test_settings_follow_the_user_config_and_what_it_leaves_out_is_as_configured(
+    tuned: Server, tmp_path: Path
+) -> None:
+    before, at_first = replicas(), ask(tuned)
+    assert at_first["x-router-strategy"] == "smart"
+    dearer = f"{10 * float(at_first['x-router-cost']):.9g}"
+
+    deploy(tmp_path, {"prices": {"demo-small": [1e-6, 1e-6]}})
+    assert wait_for(tuned, "x-router-cost", dearer)["x-router-strategy"] == "smart"
     model = httpx.get(f"{tuned.url}/v1/models/demo-small", timeout=10).json()
     assert model["cost_per_input_token"] == 1e-6
+
+    deploy(tmp_path, {"router": {"strategy": "sequential"}})
+    headers = wait_for(tuned, "x-router-strategy", "sequential")
+    assert headers["x-router-cost"] == at_first["x-router-cost"]
+
+    deploy(tmp_path, {"router": {"performance_requirement": 0.9}})
+    wait_for(tuned, "x-router-strategy", "smart")
     assert replicas() == before
