@@ -16,8 +16,8 @@ MODELS = tuple(PRICES)
 EASY, HARD = np.eye(8, dtype=np.float32)[:2]
 
 
-def nothing() -> MemoryEvidence:
-    none = np.zeros((0, 3), np.float32)
+def nothing(models: int = 3) -> MemoryEvidence:
+    none = np.zeros((0, models), np.float32)
     return MemoryEvidence(Snapshot([], np.zeros((0, 8), np.float32), none, none, none))
 
 
@@ -114,6 +114,37 @@ def test_a_cold_start_decides_by_price_and_says_so() -> None:
     assert "cold start" in decision.reason
     assert decision.quality["small"] < decision.quality["middle"] < decision.quality["large"]
     assert all(0 < quality < 1 for quality in decision.quality.values())
+
+
+# Guessed from these prices: .58 and .72.
+TWO = {"cheap": Price(1e-7, 4e-7), "dear": Price(8e-7, 3.6e-6)}
+
+
+@pytest.mark.parametrize(
+    ("requirement", "first"), [(0.96, "dear"), (0.7, "dear"), (0.6, "dear"), (0.5, "cheap")]
+)
+@pytest.mark.parametrize("floor", [False, True])
+def test_a_cold_start_holds_the_requirement_from_the_first_request_on(
+    requirement: float, first: str, floor: bool
+) -> None:
+    both = tuple(TWO)
+    asked = question(candidates=both, available=both, requirement=requirement, floor=floor)
+    decision = Decider(nothing(2), TWO).decide(asked)
+    assert decision.quality == pytest.approx({"cheap": 0.58, "dear": 0.72}, abs=0.01)
+    assert decision.ranked[0] == first
+
+
+def test_a_cold_start_goes_on_to_hold_it() -> None:
+    both = tuple(TWO)
+    decider = Decider(nothing(2), TWO)
+
+    def choices(requirement: float) -> list[str]:
+        asked = question(candidates=both, available=both, requirement=requirement)
+        return [decider.decide(asked).ranked[0] for _ in range(40)]
+
+    assert choices(0.96) == ["dear"] * 40  # more than there is: always the best
+    assert choices(0.5) == ["cheap"] * 40
+    assert 15 <= choices(0.65).count("dear") <= 25  # half way between the two
 
 
 def test_a_configured_prior_counts_more_than_the_price() -> None:

@@ -25,7 +25,7 @@ _MEMORY = 1000.0  # decisions and scores over which averages forget
 _CAUTION = 20.0  # scores that count as much as the belief that predictions are right
 _LARGEST_BIAS = 0.2
 _LOWEST, _HIGHEST = -12.0, 4.0  # how far log λ may go from the scale of costs
-_START = -3.0  # and where it begins while nothing is known
+_NUDGE = 1 + 1e-9  # over the λ at which two models are equal, so that the better one is chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,7 @@ class Policy:
         if not len(quality):
             return policy
         scale = float(np.ptp(cost, axis=1).mean())
-        multiplier = assign(quality, cost, policy.aim).multiplier
-        multiplier = min(max(multiplier, scale * exp(_LOWEST)), scale * exp(_HIGHEST))
+        multiplier = _bounded(assign(quality, cost, policy.aim).multiplier, scale)
         return replace(policy, multiplier=multiplier, scale=scale, decisions=_TRUST)
 
     @classmethod
@@ -118,14 +117,17 @@ class Policy:
         spread = float(c.max() - c.min())
         age = min(self.decisions, _MEMORY)
         scale = (self.scale * age + spread) / (age + 1)
-        multiplier = scale * exp(_START) if self.multiplier is None else self.multiplier
+        multiplier = self.multiplier
+        if multiplier is None:
+            # Nothing is known of other requests, so this one alone has to hold the requirement.
+            multiplier = _bounded(assign(q[None], c[None], self.aim).multiplier * _NUDGE, scale)
         # Of equal ones the better: where nothing costs anything, quality alone decides.
         order = np.lexsort((-q, c - multiplier * q))
         step = max(_LAST_STEP, _FIRST_STEP / sqrt(self.decisions + 1))
         moved = multiplier * exp(step * (self.aim - float(q[order[0]])))
         return candidates[order], replace(
             self,
-            multiplier=min(max(moved, scale * exp(_LOWEST)), scale * exp(_HIGHEST)),
+            multiplier=_bounded(moved, scale),
             scale=scale,
             decisions=self.decisions + 1,
         )
@@ -152,3 +154,7 @@ class Policy:
             error=self.error * keep + predicted - self.optimism - score,
             scores=self.scores * keep + 1,
         )
+
+
+def _bounded(multiplier: float, scale: float) -> float:
+    return min(max(multiplier, scale * exp(_LOWEST)), scale * exp(_HIGHEST))
