@@ -85,7 +85,11 @@ def reply(
     requirement: float,
     texts: dict[int, str] | None,
 ) -> dict[str, Any]:
-    """The reply: the batch as a whole, then every query's choice and what it was chosen from."""
+    """The reply: the batch as a whole, then every query's choice and what it was chosen from.
+
+    Without `texts` nothing of past queries is shown: even a similarity of 1 alone would tell that
+    somebody has asked this very question.
+    """
     assignment = routes.assignment
     whole = {
         "object": "list",
@@ -112,28 +116,21 @@ def reply(
             for column in np.flatnonzero(query_mask)
         ]
         chosen = models[assignment.choice[row]]
-        data.append(
-            {
-                "index": row,
-                "model": chosen,
-                "reason": _reason(batch, routes, chosen, candidates, requirement),
-                "candidates": candidates,
-                "neighbours": _neighbours(routes, row, texts),
-            }
-        )
+        route = {
+            "index": row,
+            "model": chosen,
+            "reason": _reason(batch, routes, chosen, candidates, requirement),
+            "candidates": candidates,
+        }
+        if texts is not None:
+            route["neighbours"] = _neighbours(routes, row, texts)
+        data.append(route)
     return {**whole, "data": data}
 
 
-def _neighbours(routes: Routes, row: int, texts: dict[int, str] | None) -> list[dict[str, Any]]:
+def _neighbours(routes: Routes, row: int, texts: dict[int, str]) -> list[dict[str, Any]]:
     near = zip(routes.near[row].tolist(), routes.similarity[row].tolist(), strict=True)
-    return [
-        {
-            "id": id,
-            "similarity": similarity,
-            **({"query": texts.get(id)} if texts is not None else {}),
-        }
-        for id, similarity in near
-    ]
+    return [{"id": id, "similarity": cosine, "query": texts.get(id)} for id, cosine in near]
 
 
 def _reason(

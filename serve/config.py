@@ -55,7 +55,7 @@ class RouterConfig(_Section):
 
     `performance_requirement` is the mean quality that smart routing holds, 0 to 1; `n_similar` the
     fewest past queries that it predicts from; `query` what of a conversation is embedded;
-    `show_queries` whether `/v1/route` shows the texts of past queries.
+    `show_queries` whether `/v1/route` shows past queries.
     """
 
     strategy: Literal["sequential", "smart"] = "sequential"

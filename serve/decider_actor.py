@@ -21,6 +21,7 @@ from serve.routing.dual import Booleans
 from serve.routing.prices import Price
 
 _SHOWN = 500  # characters of a past query
+_NAMED = 5  # past queries for each query of a batch
 _ONCE_MORE_S = 0.5
 _MOST_BATCHES = 16  # that wait
 
@@ -117,6 +118,7 @@ class DeciderActor:
                 requirement,
                 floor=floor,
                 capacities=capacities,
+                neighbours=_NAMED if show_queries else 0,
             )
             if store is None or not show_queries:
                 return routes, {}

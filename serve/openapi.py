@@ -141,11 +141,11 @@ class Candidate(TypedDict):
 
 
 class Neighbour(TypedDict):
-    """A past query like this one; its text where the server shows it."""
+    """A past query like this one."""
 
     id: int
     similarity: float
-    query: NotRequired[str | None]
+    query: str | None
 
 
 class Routed(TypedDict):
@@ -153,7 +153,7 @@ class Routed(TypedDict):
     model: str
     reason: str
     candidates: list[Candidate]
-    neighbours: list[Neighbour]
+    neighbours: NotRequired[list[Neighbour]]  # where `llms.router.show_queries` is set
 
 
 class RouteReply(TypedDict):

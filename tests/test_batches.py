@@ -1,10 +1,15 @@
 """Promise: a batch is no larger than it says, and knows of no model that its caller doesn't."""
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from deployments.errors import InvalidRequest
-from serve.batches import MOST_NAMES, MOST_QUERIES, Batch, check_capacities
+from deployments.store.evidence import Snapshot
+from serve.batches import MOST_NAMES, MOST_QUERIES, Batch, check_capacities, reply
+from serve.routing.decider import Decider
+from serve.routing.memory import MemoryEvidence
+from serve.routing.prices import Price
 
 
 def test_names_are_as_few_in_one_list_as_in_many() -> None:
@@ -29,3 +34,15 @@ def test_a_capacity_is_of_a_model_that_the_caller_may_ask_for() -> None:
     check_capacities(batch, ["hidden", "other"])
     with pytest.raises(InvalidRequest, match="no model 'hidden'"):
         check_capacities(batch, ["other"])
+
+
+def test_nothing_of_past_queries_is_shown_unless_the_server_shows_them() -> None:
+    asked, one = np.eye(4, dtype=np.float32)[:1], np.ones((1, 1), np.float32)
+    past = MemoryEvidence(Snapshot(["a secret question"], asked, one, one, one))
+    batch, everyone = Batch(queries=["a secret question"]), np.ones((1, 1), np.bool_)
+    decider = Decider(past, {"m": Price(1e-6, 1e-6)})
+    routes = decider.route(batch.queries, asked, None, everyone, 0.5)
+    hidden = reply(batch, routes, everyone, ["m"], 0.5, None)["data"][0]
+    assert hidden.keys() == {"index", "model", "reason", "candidates"}
+    shown = reply(batch, routes, everyone, ["m"], 0.5, {0: "a secret question"})["data"][0]
+    assert shown["neighbours"] == [{"id": 0, "similarity": 1, "query": "a secret question"}]
