@@ -7,6 +7,7 @@ from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import quote
 
 import yaml
 from pydantic import (
@@ -129,31 +130,29 @@ class StoreConfig(_Section):
         # No message may repeat the value: a password may stand in it.
         if url is None or _REFERENCE.fullmatch(url):
             return url
-        from sqlalchemy import make_url
-        from sqlalchemy.exc import ArgumentError
+        from deployments.store.urls import parsed, secrets
 
-        try:
-            parsed = make_url(_REFERENCE.sub("REFERENCE", url))
-        except (ArgumentError, ValueError):
-            raise ValueError("no URL; write sqlite:///file or postgresql://host/name") from None
-        if parsed.get_backend_name() not in {"sqlite", "postgresql", "postgres"}:
-            raise ValueError("the store is in SQLite (sqlite:///file) or PostgreSQL")
-        passwords = {parsed.password, parsed.query.get("password")} - {None}
-        if passwords - {"REFERENCE"}:
+        if set(secrets(parsed(_REFERENCE.sub("REFERENCE", url)))) - {"REFERENCE"}:
             raise ValueError(
-                "a password is not written into the config; put it, or the whole URL, into an "
-                "environment variable and write its name: url: ${STORE_URL}"
+                "a password, or a parameter that may hold one, is not written into the config; put "
+                "it, or the whole URL, into an environment variable and write its name: "
+                "postgresql://user:${PASSWORD}@host/name or ${STORE_URL}"
             )
         return url
 
     def resolved_url(self) -> str:
         """The URL with each "${NAME}" taken from the environment; the default one where none is
-        given.
+        given. A variable that is a part of the URL is percent-encoded; one that is the whole URL is
+        taken as it is.
 
         Raises:
             ValueError: a variable is not set.
         """
         from deployments.store.database import default_url
+
+        if self.url is None:
+            return default_url()
+        whole = _REFERENCE.fullmatch(self.url)
 
         def value(match: re.Match[str]) -> str:
             name = match.group(1)
@@ -162,9 +161,9 @@ class StoreConfig(_Section):
                     f"the store's URL needs the environment variable {name}, which is not set "
                     "where its actor runs"
                 )
-            return os.environ[name]
+            return os.environ[name] if whole else quote(os.environ[name], safe="")
 
-        return _REFERENCE.sub(value, self.url) if self.url else default_url()
+        return _REFERENCE.sub(value, self.url)
 
 
 # A router waits for models, so it takes many requests at once.

@@ -7,6 +7,7 @@ import yaml
 from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 from serve_fixtures import in_repository
+from sqlalchemy import make_url
 
 from deployments.config import (
     EndpointConfig,
@@ -387,11 +388,24 @@ def test_a_literal_password_is_refused_and_not_repeated() -> None:
         "postgresql://user:hunter/2@host/name",
         "postgresql://user:${A}hunter2@host/name",
         "postgresql://host/name?user=a&password=hunter2",
+        "postgresql://host/name?sslpassword=hunter2",
+        "postgresql://host/name?passfile=/hunter2",
+        "postgresql://host/name?options=-c%20x.key%3Dhunter2",
+        "postgresql://host/name?sslmode=require&unknown=hunter2",
+        "postgresql://host/name?password=${A}&password=hunter2",
+        "postgresql://user:${A}@hunter2@host/name",
+        "postgresql://user:${A}@host:hunter2/name",
+        "sqlite:////store.db?key=hunter2",
     ):
         with pytest.raises(ConfigError, match=r"llms\.store\.url") as error:
             load(PRICED, store={"url": url})
         assert "hunter" not in str(error.value)
-    for url in ("postgresql://user:${PASSWORD}@host/name", "${STORE_URL}", "sqlite:////a/b.db"):
+    for url in (
+        "postgresql://user:${PASSWORD}@host/name",
+        "postgresql://host/name?sslmode=verify-full&sslrootcert=/ca.pem&sslpassword=${PASSWORD}",
+        "${STORE_URL}",
+        "sqlite:////a/b.db",
+    ):
         store = load(PRICED, store={"url": url}).llms.store
         assert store is not None
         assert store.url == url
@@ -411,6 +425,17 @@ def test_the_stores_url_is_whole_only_where_it_is_opened(monkeypatch: pytest.Mon
     monkeypatch.setenv("PASSWORD", "hunter2")
     store = StoreConfig(url="postgresql://user:${PASSWORD}@host/name")
     assert store.resolved_url() == "postgresql://user:hunter2@host/name"
+    # What stands for a part of the URL must not be read as another part of it.
+    secret = "p@ss/w:rd?#%41 ü"
+    monkeypatch.setenv("PASSWORD", secret)
+    assert make_url(store.resolved_url()).password == secret
+    assert make_url(store.resolved_url()).host == "host"
+    with_parameter = StoreConfig(url="postgresql://host/name?sslmode=require&password=${PASSWORD}")
+    assert make_url(with_parameter.resolved_url()).query["password"] == secret
+    monkeypatch.setenv("STORE_URL", "postgresql://user:p%40ss@host/name?sslmode=require")
+    whole = StoreConfig(url="${STORE_URL}")
+    assert whole.resolved_url() == "postgresql://user:p%40ss@host/name?sslmode=require"
+    monkeypatch.setenv("PASSWORD", "hunter2")
     monkeypatch.delenv("PASSWORD")
     with pytest.raises(ValueError, match="PASSWORD"):
         store.resolved_url()

@@ -220,7 +220,7 @@ def test_who_writes_while_it_is_re_embedded_is_taken_in_and_then_refused(store_u
         (["export", "{tmp}/a.json"], "no store at"),
         (["stats"], "no store at"),
         (["reembed"], "no store at"),
-        (["stats", "--store", "mysql://user:secret@host/name"], "begins with"),
+        (["stats", "--store", "mysql://user:secret@host/name"], "must begin with"),
     ],
 )
 def test_what_can_not_be_done_is_said(tmp_path, arguments, message, capsys):

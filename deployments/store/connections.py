@@ -5,18 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-_DRIVERS = {
-    "sqlite": "sqlite+pysqlite",
-    "sqlite+pysqlite": "sqlite+pysqlite",
-    "postgres": "postgresql+psycopg",
-    "postgresql": "postgresql+psycopg",
-    "postgresql+psycopg": "postgresql+psycopg",
-}
+from deployments.store.urls import parsed, secrets, shown
+
 _WAIT_S = 60  # for another writer
 _CONNECT_S = 10
 
@@ -63,8 +58,8 @@ class Connections:
     """
 
     def __init__(self, url: str, create: bool = True) -> None:
-        self._url = _parsed(url)
-        self.shown = _without_password(self._url)
+        self._url = parsed(url)
+        self.shown = shown(self._url)
         self.dialect = self._url.get_backend_name()
         self._engine = self._made_engine(create)
         try:
@@ -111,35 +106,14 @@ class Connections:
 
     def _told(self, error: Exception) -> str:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        for secret in filter(None, (self._url.password, self._url.query.get("password"))):
-            reason = reason.replace(str(secret), "***")
+        for secret in filter(None, secrets(self._url)):
+            reason = reason.replace(secret, "***")
         return f"{self.shown}: {reason}"
 
     def _made_engine(self, create: bool) -> Engine:
         if self.dialect == "sqlite":
             return _sqlite_engine(self._url, self.shown, create)
         return _postgresql_engine(self._url)
-
-
-def _parsed(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):  # the latter of a port that is no number
-        raise ValueError(
-            "the store's URL can't be read; it is of the form sqlite:///path or "
-            "postgresql://user:password@host:port/name"
-        ) from None
-    if parsed.drivername not in _DRIVERS:
-        raise ValueError(
-            f"the store's URL begins with sqlite:// or postgresql://, not {parsed.drivername}://"
-        )
-    return parsed.set(drivername=_DRIVERS[parsed.drivername])
-
-
-def _without_password(url: URL) -> str:
-    if "password" in url.query:
-        url = url.update_query_dict({"password": "***"})
-    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
 def _sqlite_engine(url: URL, shown: str, create: bool) -> Engine:
