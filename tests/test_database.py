@@ -500,6 +500,26 @@ def test_the_default_is_a_file_of_the_user(monkeypatch, tmp_path):
     assert default_url().startswith(f"sqlite:///{Path.home()}/.local/state/")
 
 
+def _permissions(folder):
+    return {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+
+
+def test_only_its_owner_may_read_the_file(tmp_path):
+    folder = tmp_path / "state"
+    database = Database(f"sqlite:///{folder}/store.db", "encoder", D)
+    database.write([seen()])
+    assert _permissions(tmp_path) == {"state": 0o700}
+    private = dict.fromkeys(("store.db", "store.db-wal", "store.db-shm"), 384)
+    assert _permissions(folder) == private
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    folder.chmod(0o755)
+    Database(f"sqlite:///{folder}/store.db").close()
+    assert _permissions(folder) == private
+    assert _permissions(tmp_path) == {"state": 0o755}  # the user's own wish
+    database.close()
+
+
 def test_a_commit_of_sqlite_is_on_the_disk(tmp_path):
     database = Database(f"sqlite:///{tmp_path}/store.db", "encoder", D)
     with database._connections.reading() as connection:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
+from deployments.store.private_files import make_private
 from deployments.store.urls import parsed, secrets, shown
 
 _WAIT_S = 60  # for another writer
@@ -126,7 +127,7 @@ def _sqlite_engine(url: URL, shown: str, create: bool) -> Engine:
         if not create and not path.exists():
             raise NoStore(f"there is no store at {shown}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path)
         except OSError as error:
             raise ValueError(f"can't open the store {shown}: {error}") from error
         url = url.set(database=str(path))
