@@ -99,6 +99,13 @@ class ModelConfig(BaseModel):
         return self.model or self.name
 
     @property
+    def identity(self) -> str:
+        """Which model is behind the name: what one did tells nothing of another that takes its
+        name. A folder is known by the end of its path, so that it may be moved with what holds it.
+        """
+        return f"{self.backend}/{_ending(self.provider_model)}"
+
+    @property
     def window(self) -> int | None:
         """Tokens that prompt and answer have together, as far as the configuration tells."""
         return self.context_window
@@ -225,6 +232,10 @@ class LiteLLMConfig(HostedConfig):
         prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
         return f"{self.provider}/{name.removeprefix(prefix)}"
 
+    @property
+    def identity(self) -> str:
+        return self.litellm_model
+
 
 class EndpointConfig(HostedConfig):
     """A model on a vLLM or SGLang server elsewhere, called by its OpenAI API."""
@@ -255,6 +266,10 @@ class HuggingFaceConfig(ModelConfig):
     cpus: Annotated[float, Field(gt=0)] = 0.5
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 64
+
+    @property
+    def identity(self) -> str:
+        return f"huggingface/{_ending(self.provider_model)}"
 
     @field_validator("max_gpu_memory")
     @classmethod
@@ -420,6 +435,11 @@ class AdapterConfig(EngineConfig):
     """
 
     base: str
+    adapter: str
+
+    @property
+    def identity(self) -> str:
+        return f"{super().identity}+{_ending(self.adapter)}"
 
     @property
     def parent(self) -> str | None:
@@ -429,6 +449,11 @@ class AdapterConfig(EngineConfig):
     def of(cls, model: EngineConfig, adapter: str) -> "AdapterConfig":
         """The adapter as a model of its own; what isn't said of it is as of `model`."""
         given = {field: getattr(model, field) for field in model.model_fields_set}
-        return cls(
-            **{**given, "name": f"{model.name}:{adapter}", "adapters": {}, "base": model.name}
-        )
+        own = {"name": f"{model.name}:{adapter}", "adapters": {}}
+        own |= {"base": model.name, "adapter": model.adapters[adapter]}
+        return cls(**{**given, **own})
+
+
+def _ending(model: str) -> str:
+    """A model's name at its provider; of an absolute path, its last two parts."""
+    return "/".join(model.split("/")[-2:]) if model.startswith("/") else model

@@ -105,7 +105,7 @@ def _decider(models: Sequence[ModelConfig], store: StoreConfig) -> DeploymentAct
         actor_class=DeciderActor,
         # In plain values: Ray Serve makes such of a configuration where another overrides it.
         init_kwargs={
-            "models": [model.name for model in models],
+            "identities": {model.name: model.identity for model in models},
             "priors": priors,
             "store": store.model_dump(mode="json"),
         },

@@ -39,7 +39,7 @@ class DeciderActor:
     """One for the application.
 
     Args:
-        models: names, in the order of every array's columns.
+        identities: of the models, by their names, in the order of every array's columns.
         priors: qualities to begin with, where a model's config gives one.
         store: a StoreConfig in plain values.
 
@@ -48,26 +48,31 @@ class DeciderActor:
         ValueError: its URL names an environment variable that is not set here.
     """
 
-    def __init__(self, models: list[str], priors: dict[str, float], store: dict[str, Any]) -> None:
+    def __init__(
+        self, identities: dict[str, str], priors: dict[str, float], store: dict[str, Any]
+    ) -> None:
         from deployments.encoder import Encoder
         from deployments.store.database import Database
+        from deployments.store.retention import Retention
         from deployments.store.schema import EmbeddingModelChanged
-        from deployments.store.store import EmbeddingStore, Retention
+        from deployments.store.store import EmbeddingStore
         from serve.keeper import Keeper
 
         config = StoreConfig.model_validate(store)
         encoder = Encoder(config.embedding_model)
         url, name, dimensions = config.resolved_url(), encoder.name, encoder.dimensions
+        retention = Retention(config.most_queries, config.most_days)
+        models = list(identities)
 
         def open_store() -> EmbeddingStore:
-            return EmbeddingStore(Database(url, name, dimensions), models, dimensions)
+            database = Database(url, name, dimensions, identities=identities, retention=retention)
+            return EmbeddingStore(database, models, dimensions)
 
         self._keeper = Keeper(
             models,
             priors,
             open_store,
             [Path(file) for file in config.history],
-            Retention(config.most_queries, config.most_days),
         )
         try:
             self._keeper.store = open_store()
@@ -80,11 +85,16 @@ class DeciderActor:
         self._preparing: dict[str, asyncio.Task[None]] = {}
 
     async def configure(
-        self, prices: dict[str, Price], n_similar: int, embedder: DeploymentHandle[Any]
+        self,
+        prices: dict[str, Price],
+        n_similar: int,
+        server: str,
+        embedder: DeploymentHandle[Any],
     ) -> None:
         """Takes the settings of a router replica; all of them have the same."""
         # Without a memory: a history's texts come once. In pieces, so that requests get between.
-        self._keeper.configure(prices, n_similar, CachedEmbedder(embedder.remote, size=0))
+        embed = CachedEmbedder(embedder.remote, size=0)
+        self._keeper.configure(prices, n_similar, server, embed)
 
     async def decide(self, question: Question) -> Decision:
         """See `Decider.decide`."""

@@ -82,7 +82,7 @@ class Router:
             "sequential": SequentialStrategy(SharedTurns().next)
         }
         self._configured_router, self._configured_prices = config.llms.router, prices
-        self._smart = Smart(list(self._models), embedder) if embedder is not None else None
+        self._smart = Smart(self._models, embedder) if embedder is not None else None
         if self._smart is not None:
             self._strategies["smart"] = self._smart.strategy
 

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from deployments.store.evidence import Floats32, Snapshot
-from deployments.store.store import EmbeddingStore, Retention
+from deployments.store.store import EmbeddingStore
 from serve.routing.decider import Decider
 from serve.routing.learned import Refit
 from serve.routing.memory import MemoryEvidence
@@ -34,6 +35,8 @@ _FITTED_ROWS = 20_000
 _AGAIN_S, _LONGEST_AGAIN_S = 2.0, 60.0  # after a start that failed
 _EMBEDDING_S = 120.0  # for a piece of a history
 _PROGRESS_ROWS = 100_000
+_POLICIES = "policies:"
+_MOST_SERVERS = 50  # whose policies are kept in a store
 
 
 class Keeper:
@@ -44,7 +47,6 @@ class Keeper:
         priors: qualities to begin with, where a model's config gives one.
         open_store: opens the store; may take seconds, and raises while it can't be had.
         histories: files to take in.
-        retention: what is kept.
 
     Attributes:
         decider: decides now.
@@ -59,16 +61,16 @@ class Keeper:
         priors: Mapping[str, float],
         open_store: Callable[[], EmbeddingStore],
         histories: Sequence[Path],
-        retention: Retention,
     ) -> None:
         self._models, self._priors = list(models), priors
         self._open_store = open_store
         self._histories = histories
-        self._retention = retention
+        self._taken_in: dict[Path, tuple[int, int]] = {}
         self.decider: Decider
         self.store: EmbeddingStore | None = None
         self.status, self.message = "waiting", ""
         self._prices: dict[str, Price] = {}
+        self._server = ""
         self._n_similar = 1
         self._tokens_per_character: float | None = None
         self._new_scores = 0
@@ -78,12 +80,18 @@ class Keeper:
         self._fitting: asyncio.Task[None] | None = None
         self._fitted_at = 0.0
 
-    def configure(self, prices: Mapping[str, Price], n_similar: int, embed: Embed) -> None:
+    def configure(
+        self, prices: Mapping[str, Price], n_similar: int, server: str, embed: Embed
+    ) -> None:
         """Takes settings; new ones begin new policies, for multipliers are in money.
 
-        `prices` has one of every model.
+        Args:
+            prices: of every model.
+            n_similar: the fewest past queries to predict from.
+            server: what tells this server from others with the same store.
+            embed: texts to embeddings.
         """
-        self._embed = embed
+        self._embed, self._server = embed, server
         prices = {model: prices[model] for model in self._models}
         if (prices, n_similar) == (self._prices, self._n_similar):
             return
@@ -146,12 +154,12 @@ class Keeper:
             self.store = await asyncio.to_thread(self._open_store)
         store = self.store
         self.status, self.message = "loading", ""
-        await asyncio.to_thread(store.retain, self._retention)
+        await asyncio.to_thread(store.retain)
         await asyncio.to_thread(self._load, store)
         await self._import_all(store)
         fitted = await self._fitted(self._new_decider(store), store)
         await self._sync(store)
-        self._saved = store.database.state(self._policies_name) or {}
+        self._saved = await asyncio.to_thread(self._saved_policies, store)
         decider = self._new_decider(store)  # whose settings may have changed meanwhile
         decider.restore(self._saved)
         decider.adopt(fitted, self._tokens_per_character)
@@ -187,39 +195,61 @@ class Keeper:
             embedded = asyncio.run_coroutine_threadsafe(self._embedded(list(texts)), loop)
             return embedded.result(_EMBEDDING_S)
 
-        name, digest = f"imported:{file.stem}", hashlib.sha256(file.read_bytes()).hexdigest()
-        if store.database.state(name) == digest:
+        about = file.stat()
+        version = about.st_mtime_ns, about.st_size
+        if self._taken_in.get(file) == version:
             return
-        logger.info("the store takes in %s", file)
-        import_history(store.database, file, embed, name=file.stem, written=store.refresh)
-        store.database.set_state(name, digest)
+        name, digest = f"imported:{file.stem}", hashlib.sha256(file.read_bytes()).hexdigest()
+        if store.database.state(name) != digest:
+            logger.info("the store takes in %s", file)
+            import_history(store.database, file, embed, name=file.stem, written=store.take_in)
+            store.database.set_state(name, digest)
+        self._taken_in[file] = version
 
     async def _embedded(self, texts: list[str]) -> Floats32:
         return await self._embed(texts)
 
     async def _sync(self, store: EmbeddingStore) -> None:
-        """Takes in what others wrote, and how long prompts have been of late."""
-        before = len(store.rows)
+        """Takes in what others wrote or made the store forget, and how long prompts have been of
+        late."""
+        before = store.rows.means().count.sum()
         await asyncio.to_thread(store.sync)
-        self._new_scores += max(0, len(store.rows) - before)
+        self._new_scores += abs(int(store.rows.means().count.sum() - before))
         ratio = await asyncio.to_thread(store.database.tokens_per_character)
         if ratio is not None:
             self._tokens_per_character = ratio
             self.decider.tokens_per_character = ratio
 
     async def _retain(self, store: EmbeddingStore) -> None:
-        await asyncio.to_thread(store.retain, self._retention)
+        await asyncio.to_thread(store.retain)
 
     @property
     def _policies_name(self) -> str:
-        """Other applications may share the database, and multipliers are in money."""
+        """Under which the policies of these prices are kept: multipliers are in money."""
         told = [[model, price.input, price.output] for model, price in self._prices.items()]
-        return "policies:" + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        return _POLICIES + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+    def _saved_policies(self, store: EmbeddingStore) -> dict[str, Any]:
+        """This server's own policies; where it has none yet, the latest of another server with the
+        same prices, which are a better beginning than none."""
+        kept = store.database.states(_POLICIES)
+        # Before servers had names, a state was the policies alone.
+        saved = {
+            name: state if "policies" in state else {"at": 0.0, "policies": state}
+            for name, state in sorted(kept.items(), key=lambda item: item[1].get("at", 0.0))
+        }
+        store.database.drop_states(list(saved)[:-_MOST_SERVERS])
+        own = saved.get(f"{self._policies_name}:{self._server}")
+        others = [state for name, state in saved.items() if name.startswith(self._policies_name)]
+        found = own or (others[-1] if others else {"policies": {}})
+        return dict(found["policies"])
 
     async def _save_policies(self, store: EmbeddingStore) -> None:
         policies = self.decider.policies()
         if policies != self._saved:
-            await asyncio.to_thread(store.database.set_state, self._policies_name, policies)
+            name = f"{self._policies_name}:{self._server}"
+            state = {"at": time.time(), "policies": policies}
+            await asyncio.to_thread(store.database.set_state, name, state)
             self._saved = policies
 
     def _fit_if_due(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -45,10 +45,15 @@ class Lesson:
 
 
 class Learner:
-    """Follows answers to their end. Those that don't reach it teach nothing."""
+    """Follows answers to their end. Those that don't reach it teach nothing.
 
-    def __init__(self, decider: SharedDecider) -> None:
-        self._decider = decider
+    Args:
+        decider: who is told of them.
+        identities: of the models, by their names (see `ModelConfig.identity`).
+    """
+
+    def __init__(self, decider: SharedDecider, identities: Mapping[str, str]) -> None:
+        self._decider, self._identities = decider, identities
         self._waiting: set[asyncio.Task[None]] = set()
         self._lost = Counter(
             "llm_router_lessons_lost",
@@ -107,9 +112,16 @@ class Learner:
             seconds=max(seconds, 0.0),
             input_tokens=usage.prompt_tokens if usage else None,
             characters=lesson.characters,
+            identity=self._identities[model],
         )
-        usd = cost(lesson.price, usage)
-        answer = Answer(lesson.id, model, lesson.predicted, lesson.policy, usd)
+        answer = Answer(
+            lesson.id,
+            model,
+            lesson.predicted,
+            lesson.policy,
+            cost(lesson.price, usage),
+            self._identities[model],
+        )
         try:
             self._later(self._kept(self._decider.call("learn", observation, answer)))
         except DeciderAway as error:

@@ -35,11 +35,11 @@ class SharedDecider:
     def __init__(self, embedder: DeploymentHandle[Any]) -> None:
         self._embedder = embedder
         self._actor: ActorHandle[Any] | None = None
-        self._settings: tuple[dict[str, Price], int] = ({}, 1)
+        self._settings: tuple[dict[str, Price], int, str] = ({}, 1, "")
 
-    async def configure(self, prices: dict[str, Price], n_similar: int) -> None:
+    async def configure(self, prices: dict[str, Price], n_similar: int, server: str) -> None:
         """Hands new settings to the actor, now or as soon as it is there."""
-        self._settings = prices, n_similar
+        self._settings = prices, n_similar, server
         self._actor = None
         try:
             await self.call("status")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -11,6 +11,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from deployments.config import ModelConfig
 from deployments.embedder import CachedEmbedder
 from deployments.errors import InvalidRequest, ModelUnavailable
 from deployments.store.evidence import Floats32
@@ -20,6 +21,7 @@ from serve.config import RouterConfig
 from serve.learning import Learner
 from serve.routing.decider import Impossible
 from serve.routing.prices import Price
+from serve.server_name import server_name
 from serve.shared_decider import DeciderAway, SharedDecider
 from serve.smart_strategy import SmartStrategy
 
@@ -35,13 +37,15 @@ _STATUS_PERIOD_S = 1.0
 class Smart:
     """Smart routing as a router replica sees it."""
 
-    def __init__(self, models: Sequence[str], embedder: DeploymentHandle[Any]) -> None:
+    def __init__(self, models: Mapping[str, ModelConfig], embedder: DeploymentHandle[Any]) -> None:
         self._models = list(models)
         self._embedder = CachedEmbedder(embedder.remote)
         self._not_before = 0.0
         self._decider = SharedDecider(embedder)
-        self.strategy = SmartStrategy(self._decider)
-        self.learner = Learner(self._decider)
+        priors = {name: model.prior_quality for name, model in models.items()}
+        self.strategy = SmartStrategy(self._decider, priors)
+        identities = {name: model.identity for name, model in models.items()}
+        self.learner = Learner(self._decider, identities)
         self._status: dict[str, Any] = {}
         self._asked = -inf
         self._asking = asyncio.Lock()
@@ -50,7 +54,8 @@ class Smart:
         """Takes new settings; `prices` are of all models."""
         self._router = router
         self.strategy.configure(prices, router.performance_requirement)
-        await self._decider.configure(prices, router.n_similar)
+        server = await asyncio.to_thread(server_name)
+        await self._decider.configure(prices, router.n_similar, server)
 
     def embedding(self, query: str) -> "asyncio.Task[Floats32 | None]":
         """The embedding of a query on its way; None if there is no text, or no embedder now."""

@@ -24,8 +24,8 @@ class SmartStrategy:
 
     name = "smart"
 
-    def __init__(self, decider: SharedDecider) -> None:
-        self._decider = decider
+    def __init__(self, decider: SharedDecider, priors: Mapping[str, float | None]) -> None:
+        self._decider, self._priors = decider, priors
         self._prices: dict[str, Price] = {}
         self._requirement = 0.0
         self._without = Counter(
@@ -56,15 +56,20 @@ class SmartStrategy:
         except DeciderAway as error:
             self._without.inc()
             logger.warning("smart routing decides by price: %s", error)
-            return by_price(question, self._prices)
+            return by_price(question, self._prices, self._priors)
         return Ranking(decision.ranked, decision.reason, decision.quality, decision.policy)
 
 
-def by_price(question: Question, prices: Mapping[str, Price]) -> Ranking:
-    """The available models as a floor would rank them, their qualities guessed from prices."""
+def by_price(
+    question: Question, prices: Mapping[str, Price], priors: Mapping[str, float | None]
+) -> Ranking:
+    """The available models as a floor would rank them, their qualities guessed as they are before
+    any answer is scored: by the priors that are configured, else by prices."""
+    guesses = dict(zip(prices, price_prior(list(prices.values())), strict=True))
+    guesses |= {model: prior for model, prior in priors.items() if prior is not None}
     models = list(question.available)
-    known = [prices[model] for model in models]
-    cost = np.array([price.input + price.output for price in known])
+    cost = np.array([prices[model].input + prices[model].output for model in models])
+    quality = np.array([guesses[model] for model in models])
     everyone = np.ones(len(models), np.bool_)
-    order = above_floor(price_prior(known), cost, question.requirement, everyone)
+    order = above_floor(quality, cost, question.requirement, everyone)
     return Ranking([models[column] for column in order], "by price: the store is away")

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy import make_url
 
+from deployments.store import changes, retention
 from deployments.store.database import (
     MAX_QUERY_CHARACTERS,
     Answer,
@@ -25,6 +26,7 @@ from deployments.store.database import (
     key_of,
 )
 from deployments.store.history import Outcome
+from deployments.store.retention import Retention
 
 D = 8
 
@@ -56,6 +58,11 @@ def memory():
     database = Database("sqlite://", "encoder", D)
     yield database
     database.close()
+
+
+def retained(database, most=None, days=None, answer_hours=48):
+    database.retention = Retention(most, days, answer_hours)
+    return database.retain()
 
 
 def outcomes(database):
@@ -141,8 +148,8 @@ def test_a_query_keeps_the_embedding_and_the_last_known_length_of_its_prompt(dat
 
 def test_an_empty_database(database):
     assert list(database.rows()) == database.read([1]) == database.write([]) == []
-    assert database.score([]) == database.foreign(0) == database.retain(10, 1) == []
-    assert database.count() == database.revision() == 0
+    assert database.score([]) == database.foreign(0) == database.retain() == []
+    assert database.count() == 0
     assert database.tokens_per_character() is None
     assert database.stats()["models"] == {}
 
@@ -158,8 +165,8 @@ def test_more_than_one_statement_takes(database):
     answers = [answered(f"id {number}", "one") for number in range(1500)]
     database.write(answers)
     assert all(database.score([(answer.id, 1.0) for _, answer in answers]))
-    assert len(database.retain(0, None)) == 3000
-    assert outcomes(database) == {"one": {"small": Outcome(1.0, 10, 1500)}}
+    assert len(retained(database, 0)) == 3001
+    assert database.count() == 0
 
 
 def test_any_text_is_a_query(database):
@@ -212,31 +219,93 @@ def test_the_longest_untouched_go_first(database):
     database.write([answered("x", "0")])
     database.score([("x", 1.0)])
     (one,) = database.write([seen("1")])
-    assert sorted(database.retain(1, None)) == sorted(ids[2:])
+    assert sorted(retained(database, 2)) == sorted(ids[2:])
     assert {row.id for row in database.read(ids)} == {ids[0], one}
-    assert database.retain(2, 1000) == []
-    assert sorted(database.retain(None, 0)) == sorted(ids[:2])
-    assert database.score([("x", 1.0)]) == [None]
+    assert retained(database, 2, 1000) == []
+    assert sorted(retained(database, None, 0)) == sorted(ids[:2])
+    assert database.score([("x", 1.0)])[0][0] is None
     assert database.write([seen("new")])[0] not in ids
 
 
 def test_queries_without_a_score_go_before_older_ones_with_one(database):
     scored = database.write([seen("scored", quality=1.0)])
     unscored = database.write([seen(str(number), quality=None) for number in range(4)])
-    assert sorted(database.retain(2, None)) == sorted(unscored[:3])
-    assert database.retain(1, None) == unscored[3:]
+    assert sorted(retained(database, 2)) == sorted(unscored[:3])
+    assert retained(database, 1) == unscored[3:]
     assert [row.id for row in database.read(scored)] == scored
 
 
-def test_an_answer_keeps_its_query_for_as_long_as_feedback_may_come(database):
-    scored = database.write([seen(str(number), quality=1.0) for number in range(3)])
-    database.write([answered("x", "new"), answered("y", "newer")])
-    assert database.retain(3, None) == []
-    assert database.score([("x", 1.0)]) != [None]
-    # From then on the scored one counts like any other, and the other goes first.
-    assert len(database.retain(3, None, answer_hours=0)) == 2
-    assert outcomes(database).keys() == {"1", "2", "new"}
-    assert {row.id for row in database.read(scored)} == set(scored[1:])
+def test_no_more_than_the_bound_is_kept_at_any_time(database):
+    database.retention = Retention(most_queries=10)
+    for start in range(0, 2000, 50):
+        database.write([answered(f"{n}", f"query {n}") for n in range(start, start + 50)])
+        assert database.count() == len(database.ids()) == 10
+    assert outcomes(database).keys() == {f"query {n}" for n in range(1990, 2000)}
+    assert database.stats()["answers"] == 2000  # which are small
+
+
+def test_queries_with_a_score_stay_and_leave_room_for_new_ones(database):
+    database.retention = Retention(most_queries=20)
+    scored = database.write([seen(f"scored {n}", quality=1.0) for n in range(30)])
+    assert database.ids() == set(scored[10:])
+    for n in range(30):
+        database.write([answered(f"{n}", f"new {n}")])
+        assert database.count() <= 20
+    # A tenth is for those whose score may still come, and its scores are taken.
+    assert outcomes(database).keys() == {f"scored {n}" for n in range(12, 30)} | {
+        "new 28",
+        "new 29",
+    }
+    database.score([("28", 1.0)])
+    database.write([answered("30", "new 30"), answered("31", "new 31")])
+    assert "new 28" in outcomes(database)
+    assert database.count() == 20
+
+
+def test_feedback_for_an_answer_whose_query_is_gone_still_tells_of_its_policy(database):
+    database.retention = Retention(most_queries=10)
+    database.write([answered("x", "first", predicted=0.7, policy="p")])
+    database.write([seen(f"query {n}") for n in range(10)])
+    database.write([answered("y", "first")])  # the same text again is another query
+    assert database.score([("x", 1.0)]) == [(None, Scored("small", 0.7, "p", None))]
+    assert database.score([("x", 0.5)]) == [(None, Scored("small", 0.7, "p", 1.0))]
+    assert outcomes(database)["first"]["small"] == Outcome(None, 10, 1)
+
+
+def test_answers_are_bounded_in_number_and_the_oldest_go(database, monkeypatch):
+    monkeypatch.setattr(retention, "_FEWEST_ANSWERS", 5)
+    database.retention = Retention(most_queries=3)
+    for n in range(20):
+        database.write([answered(f"{n}", f"query {n}")])
+        assert database.stats()["answers"] <= 5
+    assert [known is not None for known in database.score([("14", 1.0), ("15", 1.0)])] == [
+        False,
+        True,
+    ]
+
+
+def test_more_than_one_goes_at_once_so_that_not_every_write_deletes(memory, store_url):
+    memory.retention = Retention(most_queries=1000)
+    memory.write([seen(f"query {n}") for n in range(1000)])
+    deletions = []
+    memory.on_deleted = deletions.append
+    for n in range(100):
+        memory.write([seen(f"new {n}")])
+    assert memory.count() <= 1000
+    assert len(deletions) <= 10
+
+
+def test_what_is_far_beyond_the_bound_goes_in_pieces(database, monkeypatch):
+    monkeypatch.setattr(changes, "_AHEAD", 50)
+    database.write([seen(f"query {n}") for n in range(500)])
+    pieces = []
+    database.on_deleted = pieces.append
+    database.retention = Retention(most_queries=100)
+    database.write([seen("one more")])
+    assert [len(ids) for ids in pieces] == [51]
+    database.keep_to_bounds()
+    assert database.count() == len(database.ids()) == 100
+    assert max(map(len, pieces)) == 51
 
 
 def test_what_was_committed_unnoticed_may_be_written_and_scored_again(database):
@@ -256,21 +325,32 @@ def test_what_was_committed_unnoticed_may_be_written_and_scored_again(database):
 def test_a_row_tells_its_revision_and_a_deletion_is_a_revision_of_its_own(database):
     (id,) = database.write([answered("x")])
     before = database.read([id])[0].revision
-    assert (before, database.deletion()) == (database.revision(), 0)
+    assert before == database.revision()
     database.score([("x", 1.0)])
     ((row,),) = database.rows()
     assert row.revision == database.revision() > before
     assert database.ids() == {id}
-    database.retain(None, 0)
-    assert database.deletion() == database.revision() > row.revision
+    retained(database, None, 0)
+    assert database.revision() > row.revision
     assert database.ids() == set()
+
+
+def test_what_others_delete_is_told_apart_from_what_one_deletes_oneself(database, store_url):
+    other = Database(store_url, "encoder", D)
+    database.write([seen("a"), seen("b")])
+    retained(database, 1)
+    assert database.foreign_deletions() == 0
+    assert other.foreign_deletions() == 1
+    retained(other, 0)
+    assert database.foreign_deletions() == 1
+    other.close()
 
 
 def test_answers_wait_for_feedback_no_longer_than_they_should(database):
     database.write([answered("x")])
-    database.retain(None, None)
+    database.retain()
     assert database.score([("x", 1.0)]) != [None]
-    database.retain(None, None, answer_hours=0)
+    retained(database, answer_hours=0)
     assert database.score([("x", 1.0)]) == [None]
     assert outcomes(database)["Why?"]["small"] == Outcome(1.0, 10, 1)
 
@@ -429,10 +509,9 @@ def test_a_store_that_is_not_there_is_not_made_by_who_only_looks(tmp_path, postg
 def test_a_newer_version_is_refused(database, store_url):
     engine = sqlalchemy.create_engine(make_url(store_url).set(drivername=_driver(store_url)))
     with engine.begin() as connection:
-        old, new = '"schema": 1', '"schema": 2'
-        connection.exec_driver_sql(f"UPDATE state SET value = replace(value, '{old}', '{new}')")
+        connection.exec_driver_sql("UPDATE store_version SET version_num = '999'")
     engine.dispose()
-    with pytest.raises(ValueError, match="newer version"):
+    with pytest.raises(ValueError, match=r"newer version of this program.*999.*install"):
         Database(store_url, "encoder", D)
 
 

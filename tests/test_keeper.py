@@ -13,7 +13,7 @@ import pytest
 from deployments.store.database import Database
 from deployments.store.evidence import Floats32
 from deployments.store.observations import Answer, Observation
-from deployments.store.store import EmbeddingStore, Retention
+from deployments.store.store import EmbeddingStore
 from serve import keeper as module
 from serve.keeper import Keeper
 from serve.routing.decider import Question
@@ -71,12 +71,12 @@ def opener(folder: Path) -> Callable[[], EmbeddingStore]:
     return open_store
 
 
-def started(folder: Path, *histories: Path, open_store: Any = None) -> tuple[Keeper, Embedder]:
+def started(
+    folder: Path, *histories: Path, open_store: Any = None, server: str = "here"
+) -> tuple[Keeper, Embedder]:
     embedder = Embedder()
-    keeper = Keeper(
-        list(PRICES), {}, open_store or opener(folder), histories, Retention(most_queries=1000)
-    )
-    keeper.configure(PRICES, 16, embedder)
+    keeper = Keeper(list(PRICES), {}, open_store or opener(folder), histories)
+    keeper.configure(PRICES, 16, server, embedder)
     return keeper, embedder
 
 
@@ -182,14 +182,14 @@ async def test_new_prices_take_over_at_once_and_the_prompts_rate_stays(tmp_path:
     rate = keeper.decider.tokens_per_character
     assert rate == pytest.approx(3 / 7, rel=0.1)  # as the history has it
     assert choice(keeper, "easy one") == "small"
-    keeper.configure({**PRICES, "small": Price(1e-3, 4e-3)}, 16, embedder)
+    keeper.configure({**PRICES, "small": Price(1e-3, 4e-3)}, 16, "here", embedder)
     assert choice(keeper, "easy one") == "large"
     assert keeper.decider.tokens_per_character == rate
 
 
 async def test_prices_that_change_while_the_store_loads_are_not_lost(tmp_path: Path) -> None:
     keeper, embedder = started(tmp_path, history(tmp_path))
-    keeper.configure({**PRICES, "small": Price(1e-3, 4e-3)}, 16, embedder)
+    keeper.configure({**PRICES, "small": Price(1e-3, 4e-3)}, 16, "here", embedder)
     await asyncio.sleep(0)
     await ready(keeper)
     assert choice(keeper, "easy one") == "large"

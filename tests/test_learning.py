@@ -40,7 +40,7 @@ class Decider:
 
 
 def learner(decider: Decider) -> Learner:
-    return Learner(cast("SharedDecider", decider))
+    return Learner(cast("SharedDecider", decider), {"small": "openai/gpt-small"})
 
 
 def lesson() -> Lesson:
@@ -76,6 +76,7 @@ async def test_an_answer_is_unchanged_and_told_before_its_end_is_seen() -> None:
     assert observation.characters == 17
     assert (answer.id, answer.predicted, answer.policy) == ("id", 0.9, "policy")
     assert answer.cost == pytest.approx(2.6e-5)
+    assert observation.identity == answer.identity == "openai/gpt-small"
 
 
 async def test_an_answer_that_fails_teaches_nothing() -> None:
@@ -138,7 +139,7 @@ def test_what_has_no_price_or_length_has_no_cost() -> None:
 
 
 async def test_while_the_decider_is_away_prices_decide() -> None:
-    strategy = SmartStrategy(cast("SharedDecider", Decider(away=True)))
+    strategy = SmartStrategy(cast("SharedDecider", Decider(away=True)), {})
     strategy.configure({"small": Price(1e-7, 1e-7), "large": Price(1e-5, 1e-5)}, 0.5)
     both = ["large", "small"]
     ranking = await strategy.rank(Asked(both, both, "Why?", 4, embedding()))

@@ -25,8 +25,17 @@ def question(requirement: float, *available: str) -> Question:
 def test_the_cheapest_whose_price_promises_enough_comes_first(
     requirement: float, order: list[str]
 ) -> None:
-    assert by_price(question(requirement), PRICES).models == order
+    assert by_price(question(requirement), PRICES, {}).models == order
+
+
+def test_a_configured_prior_counts_more_than_the_price() -> None:
+    priors = {"cheap": 0.9, "middle": None}
+    assert by_price(question(0.85), PRICES, priors).models[0] == "cheap"
 
 
 def test_what_is_not_available_is_not_ranked_by_price_either() -> None:
-    assert by_price(question(0.5, "dear", "middle"), PRICES).models == ["middle", "dear"]
+    assert by_price(question(0.5, "dear", "middle"), PRICES, {}).models == ["middle", "dear"]
+
+
+def test_which_models_run_does_not_change_what_is_guessed_of_them() -> None:
+    assert by_price(question(0.6, "middle", "dear"), PRICES, {}).models == ["middle", "dear"]

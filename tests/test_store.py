@@ -12,7 +12,8 @@ from postgres_fixtures import PostgreSQL
 from deployments.store import store as module
 from deployments.store.database import Database, DatabaseUnavailable
 from deployments.store.observations import Answer, Observation, Scored, StoredRow
-from deployments.store.store import EmbeddingStore, Retention, StoreOverloaded
+from deployments.store.retention import Retention
+from deployments.store.store import EmbeddingStore, StoreOverloaded
 
 D = 8
 PATIENCE_S = 60
@@ -105,7 +106,8 @@ def test_what_others_delete_is_forgotten_with_the_next_look(
         store.observe(seen(number, quality=1.0)).result(PATIENCE_S)
     again = opened(store_url)
     again.load()
-    assert other.retain(Retention(most_queries=2)) == 3
+    other.database.retention = Retention(most_queries=2)
+    assert other.retain() == 3
     assert (store.sync(), len(store.rows)) == (0, 2)
     assert store.rows.ids() == store.database.ids()
     again.load()  # also who loads once more, instead of looking
@@ -154,9 +156,38 @@ def test_what_was_written_but_not_read_back_is_read_with_the_next_write_or_look(
 def test_what_is_beyond_the_bounds_is_forgotten_in_memory_too(store: EmbeddingStore) -> None:
     for number in range(5):
         store.observe(seen(number, quality=1.0)).result(PATIENCE_S)
-    assert store.retain(Retention(most_queries=2)) == 3
+    store.database.retention = Retention(most_queries=2)
+    assert store.retain() == 3
     assert (len(store.rows), store.database.count()) == (2, 2)
     assert store.rows.neighbours(vector(0)[None], 5).ids.shape == (1, 2)
+
+
+def test_the_bound_holds_in_memory_while_answers_come(store: EmbeddingStore) -> None:
+    store.database.retention = Retention(most_queries=10)
+    for start in range(0, 400, 100):
+        futures = [
+            store.observe(seen(number), Answer(f"{number}", "small", 0.8, "policy"))
+            for number in range(start, start + 100)
+        ]
+        for future in futures:
+            future.result(PATIENCE_S)
+        assert store.rows.unscored == 10
+        assert store.rows.ids() == store.database.ids()
+    # What it was scored for is gone, what it tells of its policy is not.
+    assert store.score("0", 1.0).result(PATIENCE_S) == Scored("small", 0.8, "policy", None)
+    assert len(store.rows) == 0
+
+
+def test_what_others_write_beyond_the_bound_is_not_taken_in(
+    store: EmbeddingStore, store_url: str
+) -> None:
+    store.database.retention = Retention(most_queries=10)
+    other = Database(store_url, "encoder", D)
+    other.write([seen(number, quality=1.0) for number in range(50)])
+    store.sync()
+    assert len(store.rows) == store.database.count() == 10
+    assert store.rows.ids() == other.ids()
+    other.close()
 
 
 def test_a_bad_write_is_told_to_who_waits_and_the_next_one_works(store: EmbeddingStore) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from deployments.store.database import Database, EmbeddingModelChanged, key_of
+from deployments.store.retention import Retention
 from ops.store import main
 
 ROOT = Path(__file__).parent.parent
@@ -195,7 +196,8 @@ def test_who_writes_while_it_is_re_embedded_is_taken_in_and_then_refused(store_u
             if next(first, False):
                 run("import", late, "--store", store_url)
                 assert server.count() == 601
-                server.retain(500, None)
+                server.retention = Retention(most_queries=500)
+                server.retain()
             return super().__call__(texts)
 
     run("reembed", "--store", store_url, "--model", "new", encoder=Meanwhile)

@@ -4,12 +4,12 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, func, select
+from sqlalchemy import ColumnElement, Connection, delete, func, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from deployments.store.changes import Change, Place, Sums, plain
@@ -24,6 +24,7 @@ from deployments.store.observations import (
     key_of,
 )
 from deployments.store.reading import chunks, outcomes_of, stats_of
+from deployments.store.retention import Retention, excess
 from deployments.store.schema import (
     HEADER,
     EmbeddingModelChanged,
@@ -75,6 +76,12 @@ class Database:
             SQLite needs a local disk.
         embedding_model: name of the model whose embeddings are kept; None takes what is there.
         dimensions: d of its embeddings.
+        identities: of the models that are served, by their names (see `ModelConfig.identity`): of
+            these names, what other models did under them is not read.
+        retention: what is kept.
+
+    Attributes:
+        on_deleted: is called with the numbers of queries that a method has just deleted.
 
     Raises:
         EmbeddingModelChanged: the database holds embeddings of another model; methods raise it
@@ -85,8 +92,18 @@ class Database:
     """
 
     def __init__(
-        self, url: str, embedding_model: str | None = None, dimensions: int | None = None
+        self,
+        url: str,
+        embedding_model: str | None = None,
+        dimensions: int | None = None,
+        *,
+        identities: Mapping[str, str] | None = None,
+        retention: Retention = Retention(),  # noqa: B008 - it can't be changed
     ) -> None:
+        self.identities = dict(identities or {})
+        self.retention = retention
+        self.on_deleted: Callable[[list[int]], None] = lambda ids: None
+        self._own_deletions = 0
         self._connections = Connections(url, create=embedding_model is not None)
         self.url = self._connections.shown  # without the password
         self._insert = (sqlite if self._connections.dialect == "sqlite" else postgresql).insert
@@ -131,17 +148,19 @@ class Database:
                     if answer.id in known or answer.id in given:
                         continue
                     given[answer.id] = (ids[key], answer, seen.quality)
-                place = (ids[key], seen.model, seen.source)
+                place = (ids[key], seen.model, seen.source, seen.identity)
                 if seen.replace or place not in sums:
                     sums[place] = Sums(seen.replace)
                 sums[place].add(seen)
             change.put_outcomes(sums)
             change.put_answers(given.values())
+            change.mark_scored(ids.values())
+            change.keep_to(self.retention)
         return [ids[row["key"]] for row in rows]
 
     def score(
         self, scores: Sequence[tuple[str, float]], *, again: bool = False
-    ) -> list[tuple[int, Scored] | None]:
+    ) -> list[tuple[int | None, Scored] | None]:
         """Takes what feedback says of completions; a second score replaces the first.
 
         Args:
@@ -150,7 +169,8 @@ class Database:
                 A score that is there already is then taken for that one, as the answer's first.
 
         Returns:
-            For each, the number of its query and what it was; None where the id is not known.
+            For each, the number of its query and what it was; None where the id is not known. The
+            number is None where the query has been deleted since: then the score is lost to it.
 
         Raises:
             ValueError: a score is not between 0 and 1; nothing is written.
@@ -162,7 +182,8 @@ class Database:
             return []
         with self._changing() as change:
             known = change.answers({id for id, _ in scores})
-            results: list[tuple[int, Scored] | None] = []
+            there = change.known({query_id for query_id, _, _ in known.values()})
+            results: list[tuple[int | None, Scored] | None] = []
             sums: dict[Place, Sums] = {}
             for id, score in scores:
                 if id not in known:
@@ -171,15 +192,34 @@ class Database:
                 query_id, answer, replaced = known[id]
                 before = None if again and replaced == score else replaced
                 scored = Scored(answer.model, answer.predicted, answer.policy, before)
-                results.append((query_id, scored))
-                sums.setdefault((query_id, answer.model, "answers"), Sums()).rescore(
-                    replaced, score
-                )
+                results.append((query_id if query_id in there else None, scored))
+                if query_id in there:
+                    place = (query_id, answer.model, "answers", answer.identity)
+                    sums.setdefault(place, Sums()).rescore(replaced, score)
                 known[id] = (query_id, answer, score)
             change.put_outcomes(sums)
             change.put_scores({id: score for id, (_, _, score) in known.items()})
-            change.touch({query_id for query_id, _, _ in sums})
+            changed = {query_id for query_id, *_ in sums}
+            change.touch(changed)
+            change.mark_scored(changed)
         return results
+
+    def adopt(self, ids: Sequence[int] | None = None) -> None:
+        """Takes what old versions and imports wrote, which don't say which model was behind a name,
+        as said of the models that are served now.
+
+        Args:
+            ids: numbers of the queries to look at; all, and all answers, where None.
+        """
+        if not self.identities:
+            return
+        with self._changing() as change:
+            if ids is None:
+                change.adopt(self.identities, true())
+                change.adopt_answers(self.identities)
+            else:
+                for part in chunks(ids, _CHUNK):
+                    change.adopt(self.identities, outcomes.c.query_id.in_(part))
 
     def read(self, ids: Sequence[int]) -> list[StoredRow]:
         """These queries, by number; without those that are not there (any more)."""
@@ -224,9 +264,9 @@ class Database:
         """Number of the last transaction that changed or deleted a query."""
         return int(self._header()["revision"])
 
-    def deletion(self) -> int:
-        """Number of the last transaction that deleted queries; 0 if there was none."""
-        return int(self._header().get("deletion", 0))
+    def foreign_deletions(self) -> int:
+        """How many transactions of others have deleted queries."""
+        return int(self._header()["deletions"]) - self._own_deletions
 
     def foreign(self, since: int) -> list[int]:
         """Numbers of the queries that others changed last, after this revision.
@@ -256,6 +296,20 @@ class Database:
             value = connection.scalar(select(state.c.value).where(state.c.name == _own(name)))
         return None if value is None else json.loads(value)
 
+    def states(self, prefix: str) -> dict[str, Any]:
+        """What was kept under names that begin so."""
+        wanted = select(state.c.name, state.c.value)
+        wanted = wanted.where(state.c.name.startswith(prefix, autoescape=True))
+        with self._reading() as connection:
+            return {name: json.loads(value) for name, value in connection.execute(wanted)}
+
+    def drop_states(self, names: Sequence[str]) -> None:
+        """Forgets what was kept under these names."""
+        if names:
+            wanted = state.c.name.in_([_own(name) for name in names])
+            with self._connections.writing() as connection:
+                connection.execute(delete(state).where(wanted))
+
     def set_state(self, name: str, value: Any) -> None:
         """Keeps something small that JSON can hold.
 
@@ -270,31 +324,32 @@ class Database:
         with self._connections.writing() as connection:
             connection.execute(replace, row)
 
-    def retain(self, most: int | None, days: float | None, answer_hours: float = 48) -> list[int]:
-        """Deletes what is beyond the bounds.
-
-        Args:
-            most: queries that are kept, besides those with an answer that feedback may come for;
-                those without a score go first, the longest untouched of them before the others.
-                None is all.
-            days: how long a query is kept after it was last touched. None is for ever.
-            answer_hours: how long feedback may come for an answer.
+    def retain(self) -> list[int]:
+        """Deletes what is not to be kept any longer, in bounded transactions.
 
         Returns:
             Numbers of the queries that were deleted.
         """
         deleted: list[int] = []
-        now = time.time()
-        with self._connections.writing() as connection:
-            connection.execute(delete(answers).where(answers.c.at < now - answer_hours * 3600))
-        # What is found without a lock may be touched before it is deleted: then it stays.
-        revision = self.revision()
-        with self._reading() as connection:
-            ids = _beyond(connection, most, None if days is None else now - days * 86400)
-        for part in chunks(ids, _CHUNK):
-            with self._changing(deletes=True) as change:
-                deleted += change.delete_queries(part, revision)
+        days, now = self.retention.most_days, time.time()
+        late = answers.c.at < now - self.retention.answer_hours * 3600
+        with self._changing() as change:
+            change.count()
+        gone = 1
+        while gone:
+            with self._changing() as change:
+                gone = change.delete_answers(late, _CHUNK) + change.keep_to(self.retention)
+                if days is not None:
+                    old = queries.c.updated_at < now - days * 86400
+                    gone += change.delete_queries(old, _CHUNK)
+            deleted += change.deleted
         return deleted
+
+    def keep_to_bounds(self) -> None:
+        """Deletes what is beyond the bounds, where others have written who don't keep to them."""
+        while excess(self._header()["queries"], self.retention.most_queries):
+            with self._changing() as change:
+                change.keep_to(self.retention)
 
     def tokens_per_character(self) -> float | None:
         """Of the prompts of the latest queries whose tokens are known; None where none are."""
@@ -329,14 +384,17 @@ class Database:
             self._check(read_header(connection))
 
     @contextmanager
-    def _changing(self, deletes: bool = False) -> Iterator[Change]:
+    def _changing(self) -> Iterator[Change]:
         with self._connections.writing() as connection:
             header = self._check(read_header(connection))
             header["revision"] += 1
-            if deletes:
-                header["deletion"] = header["revision"]
+            change = Change(connection, self._insert, header, self._writer)
+            yield change
+            header["deletions"] += bool(change.deleted)
             write_header(connection, header)
-            yield Change(connection, self._insert, header["revision"], self._writer)
+        if change.deleted:
+            self._own_deletions += 1
+            self.on_deleted(change.deleted)
 
     def _header(self) -> dict[str, Any]:
         with self._connections.reading() as connection:
@@ -376,7 +434,7 @@ class Database:
         stored = connection.execute(
             select(*columns).where(which_queries).order_by(queries.c.id)
         ).all()
-        known = outcomes_of(connection, which_outcomes)
+        known = outcomes_of(connection, which_outcomes, self.identities)
         vectors = decoded([embedding for *_, embedding in stored], self.dimensions)
         return [
             StoredRow(id, text, vector, known.get(id, {}), tokens, revision)
@@ -388,20 +446,3 @@ def _own(name: str) -> str:
     if name == HEADER:
         raise ValueError(f"the name '{HEADER}' is the database's own")
     return name
-
-
-def _beyond(connection: Connection, most: int | None, since: float | None) -> list[int]:
-    """Numbers of the queries untouched since a unix time, and of those beyond the most."""
-    old = queries.c.updated_at < (0 if since is None else since)
-    expired = list(connection.scalars(select(queries.c.id).where(old)))
-    if most is None:
-        return expired
-    # Whether an answer is of use is not known while its feedback may still come.
-    waiting = exists().where(answers.c.query_id == queries.c.id)
-    bounded = ~old & ~waiting
-    total = connection.scalar(select(func.count()).select_from(queries).where(bounded)) or 0
-    # Most traffic is never scored; it must not push out the little that is.
-    scored = exists().where(outcomes.c.query_id == queries.c.id, outcomes.c.scored > 0)
-    oldest = select(queries.c.id).where(bounded)
-    oldest = oldest.order_by(scored, queries.c.revision, queries.c.id).limit(max(0, total - most))
-    return expired + list(connection.scalars(oldest))

@@ -27,6 +27,7 @@ class Observation:
         characters: of the whole prompt.
         replace: takes the place of what this source said of this model on this query before,
             instead of adding to it.
+        identity: which model was behind the name, as of `ModelConfig.identity`; "" is not said.
     """
 
     query: str
@@ -40,6 +41,7 @@ class Observation:
     input_tokens: float | None = None
     characters: int | None = None
     replace: bool = False
+    identity: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "query", stored_text(self.query))
@@ -63,6 +65,7 @@ class Answer:
         predicted: the quality predicted when its model was chosen.
         policy: name of the policy that chose it.
         cost: USD.
+        identity: which model was behind the name, as of `ModelConfig.identity`; "" is not said.
     """
 
     id: str
@@ -70,6 +73,7 @@ class Answer:
     predicted: float | None = None
     policy: str | None = None
     cost: float | None = None
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Reading the store's tables: outcomes of all sources together, and figures for people."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, func, select, text
@@ -18,22 +18,37 @@ def chunks(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
 
 
 def outcomes_of(
-    connection: Connection, which: ColumnElement[bool]
+    connection: Connection, which: ColumnElement[bool], identities: Mapping[str, str]
 ) -> dict[int, dict[str, Outcome]]:
-    """What each model did on each query, by the query's number; all sources together."""
-    place = (outcomes.c.query_id, outcomes.c.model)
+    """What each model did on each query, by the query's number; all sources together.
+
+    `identities` are the models that are behind the names now: of these names, what other models did
+    under them is left out.
+    """
+    place = (outcomes.c.query_id, outcomes.c.model, outcomes.c.identity)
     names = ("quality_sum", "scored", "tokens_sum", "counted", "answers")
     sums = [func.sum(outcomes.c[name]) for name in names]
     totals = select(*place, *sums).where(which).group_by(*place).order_by(*place)
-    rows = connection.execute(totals).all()
-    found: dict[int, dict[str, Outcome]] = {}
-    for query_id, model, quality, scored, tokens, counted, given in rows:
-        found.setdefault(query_id, {})[model] = Outcome(
-            min(1.0, max(0.0, quality / int(scored))) if scored else None,
-            tokens / int(counted) if counted else None,
-            int(scored or given),
-        )
-    return found
+    found: dict[int, dict[str, list[Any]]] = {}
+    for query_id, model, identity, *more in connection.execute(totals):
+        if identities.get(model, identity) != identity:
+            continue
+        known = found.setdefault(query_id, {})
+        if before := known.get(model):
+            more = [one + other for one, other in zip(before, more, strict=True)]
+        known[model] = more
+    return {
+        query_id: {model: _outcome(*total) for model, total in known.items()}
+        for query_id, known in found.items()
+    }
+
+
+def _outcome(quality: float, scored: Any, tokens: float, counted: Any, given: Any) -> Outcome:
+    return Outcome(
+        min(1.0, max(0.0, quality / int(scored))) if scored else None,
+        tokens / int(counted) if counted else None,
+        int(scored or given),
+    )
 
 
 def stats_of(connection: Connection) -> dict[str, Any]:

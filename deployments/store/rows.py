@@ -56,13 +56,18 @@ class Rows:
     def put(self, rows: Sequence[StoredRow]) -> None:
         """Takes in rows, each in place of what was known of its query, unless that is newer: who
         reads a row may come later than who reads its next revision. Those that tell nothing of the
-        models are left out."""
+        models are left out, and forgotten if they did before."""
         scored: dict[int, Floats32] = {}
         unscored: dict[int, Floats32] = {}
+        empty: list[int] = []
         with self._writing:
             for row in rows:
                 outcomes = self._outcomes(row)
-                if outcomes[2].any() and not self._is_outdated(row):
+                if self._is_outdated(row):
+                    continue
+                if not outcomes[2].any():
+                    empty.append(row.id)
+                else:
                     known = not np.isnan(outcomes[0]).all()
                     place = self._write(row.id, outcomes)
                     self._revision[place] = row.revision
@@ -76,17 +81,12 @@ class Rows:
                     places = np.array(list(found), np.int64)
                     index.add(places, np.stack(list(found.values())))
                     other.remove(places)
+            self._remove(empty)
 
     def remove(self, ids: Iterable[int]) -> None:
         """Forgets rows; ids that are not there are fine."""
         with self._writing:
-            known = [id for id in ids if id in self._place]
-            places = np.array([self._place[id] for id in known], np.int64)
-            self._scored.remove(places)
-            self._unscored.remove(places)
-            for id in known:
-                self._write(id, self._totals.nothing)
-                self._free.append(self._place.pop(id))
+            self._remove(ids)
 
     def ids(self) -> set[int]:
         """Ids of all rows."""
@@ -137,6 +137,15 @@ class Rows:
         embeddings = np.array([row.embedding for row in rows], np.float32)
         embeddings = embeddings.reshape(len(rows), self._dimensions)
         return Snapshot([row.query for row in rows], embeddings, quality, tokens, weight)
+
+    def _remove(self, ids: Iterable[int]) -> None:
+        known = [id for id in ids if id in self._place]
+        places = np.array([self._place[id] for id in known], np.int64)
+        self._scored.remove(places)
+        self._unscored.remove(places)
+        for id in known:
+            self._write(id, self._totals.nothing)
+            self._free.append(self._place.pop(id))
 
     @property
     def _used(self) -> int:

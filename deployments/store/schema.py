@@ -5,23 +5,26 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Connection,
     Float,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
     String,
     Table,
     Text,
+    false,
     inspect,
     select,
 )
 
+from deployments.store import migrating
 from deployments.store.connections import NoStore
 
-VERSION = 1
 HEADER = "store"  # name of the row of `state` in which the database tells of itself
 
 metadata = MetaData()
@@ -30,11 +33,9 @@ metadata = MetaData()
 _ID = BigInteger().with_variant(Integer, "sqlite")
 
 
-def _query_id(primary_key: bool) -> Column[int]:
+def _query_id() -> Column[int]:
     reference = ForeignKey("queries.id", ondelete="CASCADE")
-    return Column(
-        "query_id", _ID, reference, primary_key=primary_key, index=not primary_key, nullable=False
-    )
+    return Column("query_id", _ID, reference, primary_key=True, nullable=False)
 
 
 queries = Table(
@@ -49,15 +50,19 @@ queries = Table(
     Column("writer", BigInteger, nullable=False),  # the Database object that it was of
     Column("embedding", LargeBinary, nullable=False),  # float16, little endian
     Column("text", Text, nullable=False),
+    Column("scored", Boolean, nullable=False, server_default=false()),  # any of its outcomes
+    Index("ix_queries_scored_revision", "scored", "revision"),  # the order in which they go
     sqlite_autoincrement=True,  # the number of a deleted query isn't given again
 )
 
+# `identity` is which model was behind the name, as of `ModelConfig.identity`; "" is not said.
 outcomes = Table(
     "outcomes",
     metadata,
-    _query_id(primary_key=True),
+    _query_id(),
     Column("model", String, primary_key=True),
     Column("source", String, primary_key=True),
+    Column("identity", String, primary_key=True, server_default=""),
     Column("quality_sum", Float, nullable=False),
     Column("scored", BigInteger, nullable=False),
     Column("tokens_sum", Float, nullable=False),
@@ -69,12 +74,14 @@ outcomes = Table(
     sqlite_with_rowid=False,
 )
 
+# Without a reference to the query: what it says of its policy counts also when the query is gone.
 answers = Table(
     "answers",
     metadata,
     Column("id", String, primary_key=True),
-    _query_id(primary_key=False),
+    Column("query_id", _ID, nullable=False),
     Column("model", String, nullable=False),
+    Column("identity", String, nullable=False, server_default=""),
     Column("predicted", Float),
     Column("policy", String),
     Column("score", Float),
@@ -95,7 +102,7 @@ state = Table(
 reembedded = Table(
     "reembedded",
     metadata,
-    _query_id(primary_key=True),
+    _query_id(),
     Column("embedding", LargeBinary, nullable=False),
 )
 
@@ -107,12 +114,13 @@ class EmbeddingModelChanged(ValueError):
 def opened(
     connection: Connection, shown: str, model: str | None, dimensions: int | None
 ) -> dict[str, Any]:
-    """The header of a database, whose tables are made if it is empty.
+    """The header of a database, whose tables are made if it is empty, and brought up to date if it
+    is of an older version.
 
     Returns:
-        `schema` (version), `embedding_model`, `dimensions`, `revision` (number of the last
-        transaction that changed or deleted a query), `deletion` (number of the last one that
-        deleted any, once there was one).
+        `embedding_model`, `dimensions`, `revision` (number of the last transaction that changed or
+        deleted a query), `deletions` (transactions that deleted any), `queries` and `answers` (how
+        many there are).
 
     Raises:
         EmbeddingModelChanged: its embeddings are of another model.
@@ -127,18 +135,18 @@ def opened(
         if model is None or dimensions is None:
             raise NoStore(f"there is no store at {shown}")
         metadata.create_all(connection)
+        migrating.stamp(connection)
         header = {
-            "schema": VERSION,
+            "schema": 2,  # for programs that don't know Alembic's table: they refuse the database
             "embedding_model": model,
             "dimensions": dimensions,
-            "revision": 0,
+            **dict.fromkeys(("revision", "deletions", "queries", "answers"), 0),
         }
         connection.execute(state.insert().values(name=HEADER, value=json.dumps(header)))
-    if header["schema"] > VERSION:
-        raise ValueError(
-            f"{shown} was written by a newer version (schema {header['schema']}, here {VERSION})"
-        )
-    check(header, shown, model, dimensions)
+    else:
+        check(header, shown, model, dimensions)
+        migrating.upgrade(connection, shown)
+        header = dict(read_header(connection) or {})
     return header
 
 

@@ -34,16 +34,6 @@ class StoreOverloaded(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
-    """What is kept: answers that feedback may come for, for `answer_hours`; `most_queries` besides
-    those of such answers; none that was not touched for `most_days`."""
-
-    most_queries: int | None = 1_000_000
-    most_days: float | None = None
-    answer_hours: float = 48.0
-
-
-@dataclass(frozen=True, slots=True)
 class _Write:
     observation: Observation
     answer: Answer | None
@@ -76,21 +66,25 @@ class EmbeddingStore:
         self.rows = Rows(models, dimensions)
         self.loaded = 0
         self._waiting: queue.Queue[_Write | _Score | None] = queue.Queue(_MOST_WAITING)
-        self._synced = 0
+        self._synced = self._deletions = 0
         self._unread: set[int] = set()
+        # So that no row comes back that was read before it was deleted, and put in afterwards.
+        self._refreshing = threading.Lock()
+        database.on_deleted = self._forget
         self._writer = threading.Thread(target=self._write_on, name="store-writer", daemon=True)
         self._writer.start()
 
     def load(self, progress: Callable[[int], None] = lambda loaded: None) -> None:
         """Reads all rows of the database into memory; `progress` gets how many there are so far."""
-        revision = self.database.revision()
-        self._forget_deleted()
+        self.database.adopt()
+        revision, deletions = self.database.revision(), self.database.foreign_deletions()
         self.loaded = 0  # it may be a second try
         for batch in self.database.rows():
             self.rows.put(batch)
             self.loaded += len(batch)
             progress(self.loaded)
-        self._synced = revision
+        self._forget_deleted()
+        self._synced, self._deletions = revision, deletions
 
     def observe(self, observation: Observation, answer: Answer | None = None) -> "Future[None]":
         """Writes what a model did on a query; `answer` is what feedback may come for.
@@ -124,13 +118,25 @@ class EmbeddingStore:
         Raises:
             DatabaseUnavailable: the database can't be reached; the next look takes in the rest.
         """
-        revision = self.database.revision()
+        revision, deletions = self.database.revision(), self.database.foreign_deletions()
         ids = self.database.foreign(self._synced)
-        if self.database.deletion() > self._synced:
+        if deletions != self._deletions:
             self._forget_deleted()
-        self._synced = revision
-        self.refresh(ids)
+        self._synced, self._deletions = revision, deletions
+        self.take_in(ids)
         return len(ids)
+
+    def take_in(self, ids: Sequence[int]) -> None:
+        """Takes in rows that others wrote, who don't say which models were behind the names.
+
+        Raises:
+            DatabaseUnavailable: the database can't be reached; they are read next time.
+        """
+        self._unread.update(ids)
+        if ids:
+            self.database.adopt(ids)
+            self.database.keep_to_bounds()
+        self.refresh()
 
     def refresh(self, ids: Iterable[int] = ()) -> None:
         """Reads rows from the database into memory, in bounded parts, and with them those that
@@ -144,18 +150,15 @@ class EmbeddingStore:
         self._unread.difference_update(due)
         try:
             for part in chunks(due, _MOST_TOGETHER):
-                self.rows.put(self.database.read(part))
+                with self._refreshing:
+                    self.rows.put(self.database.read(part))
         except Exception:  # whatever it is, they are still due
             self._unread.update(due)
             raise
 
-    def retain(self, retention: Retention) -> int:
+    def retain(self) -> int:
         """Deletes what is not to be kept, and says how many queries that was."""
-        ids = self.database.retain(
-            retention.most_queries, retention.most_days, retention.answer_hours
-        )
-        self.rows.remove(ids)
-        return len(ids)
+        return len(self.database.retain())
 
     def snapshot(self, ids: Sequence[int]) -> Snapshot:
         """These past queries with their texts, to fit a predictor on; those deleted meanwhile are
@@ -225,13 +228,18 @@ class EmbeddingStore:
 
     def _score(self, items: Sequence[_Score], again: bool) -> Done:
         found = self.database.score([(item.id, item.score) for item in items], again=again)
-        return [known[0] for known in found if known], [known and known[1] for known in found]
+        ids = [known[0] for known in found if known and known[0] is not None]
+        return ids, [known and known[1] for known in found]
+
+    def _forget(self, ids: Iterable[int]) -> None:
+        with self._refreshing:
+            self.rows.remove(ids)
 
     def _forget_deleted(self) -> None:
         # Known ones first: what is written in between is there.
         known = self.rows.ids()
         if known:
-            self.rows.remove(known - self.database.ids())
+            self._forget(known - self.database.ids())
 
 
 def _persistently(work: Callable[[bool], T]) -> T:

@@ -1,0 +1,16 @@
+"""What tells this server from others that share its store, also after a restart."""
+
+import ray
+from ray import serve as rayserve
+from ray.serve.context import _get_global_client
+
+_HEAD = "node:__internal_head__"  # a resource that Ray gives to one node of a cluster
+
+
+def server_name() -> str:
+    """The cluster's head, the port of its proxies and the application; the same in all replicas of
+    the router. Asks Ray, so it blocks for a moment."""
+    heads = [node["NodeManagerHostname"] for node in ray.nodes() if _HEAD in node["Resources"]]
+    client = _get_global_client()
+    port = client.http_config.port if client else 0
+    return f"{heads[0] if heads else ''}:{port}/{rayserve.get_replica_context().app_name}"
