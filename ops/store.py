@@ -1,9 +1,10 @@
-"""The embedding store from a shell: import, export, stats, reembed."""
+"""The embedding store from a shell: import, export, stats, forget, reembed."""
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from deployments.store.database import (
 )
 from deployments.store.evidence import Floats32
 from deployments.store.exporting import write_history
+from deployments.store.forgetting import Selection
 from deployments.store.history import BadRow, read_history
 from deployments.store.importing import import_history
 from deployments.store.reembedding import reembed
@@ -41,7 +43,7 @@ class Refused(Exception):
 def main(
     arguments: Sequence[str] | None = None, encoder: Callable[[str], _Encoder] = Encoder
 ) -> None:
-    """`python -m ops.store import|export|stats|reembed`; exits with 1 where it is not done.
+    """`python -m ops.store import|export|stats|forget|reembed`; exits with 1 where it is not done.
 
     Args:
         arguments: of the command line.
@@ -58,7 +60,7 @@ def main(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ops.store", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="import|export|stats|reembed")
+    commands = parser.add_subparsers(required=True, metavar="import|export|stats|forget|reembed")
 
     def command(name: str, run: Callable[..., None], about: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=about, description=about)
@@ -91,6 +93,25 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument("file", metavar="FILE", help=".json, .jsonl or .parquet")
     stats = command("stats", _stats, "Tells what is in a store.")
     stats.add_argument("--json", action="store_true", help="for machines")
+    forgetting = command(
+        "forget",
+        _forget,
+        "Deletes what is known of models. Options given together narrow it. A running server "
+        "notices within seconds; a history in its configuration is not taken in again until the "
+        "file changes.",
+    )
+    forgetting.add_argument("--model", metavar="NAME", help="what this model did")
+    forgetting.add_argument(
+        "--source", metavar="NAME", help="what one source said: `answers`, or an import's name"
+    )
+    forgetting.add_argument(
+        "--before",
+        metavar="DATE",
+        type=_moment,
+        help="what nothing was added to since then: 2026-01-31, or 2026-01-31T12:00 (local time)",
+    )
+    forgetting.add_argument("--dry-run", action="store_true", help="only say what it would delete")
+    forgetting.add_argument("--yes", action="store_true", help="don't ask")
     reembedding = command(
         "reembed",
         _reembed,
@@ -214,6 +235,56 @@ def _table(stats: dict[str, Any]) -> str:
 
 def _mean(value: float | None, places: int) -> str:
     return "-" if value is None else f"{value:,.{places}f}"
+
+
+def _forget(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> None:
+    if args.model is None and args.source is None and args.before is None:
+        raise Refused("say what to forget: --model NAME, --source NAME or --before DATE")
+    database = Database(args.store)
+    try:
+        stats = database.stats()
+        selection = Selection(
+            _one_of("model", args.model, stats["models"]),
+            _one_of("source", args.source, stats["sources"]),
+            args.before,
+        )
+        found = database.forgettable(selection)
+        print(
+            f"{database.url}: {found['outcomes']:,} outcomes on {found['queries']:,} queries, "
+            f"{found['emptied']:,} of which go with them, and {found['answers']:,} answers that "
+            "feedback may come for"
+        )
+        if args.dry_run or not (found["outcomes"] or found["answers"]):
+            return
+        if not args.yes:
+            _confirm()
+        database.forget(selection)
+    finally:
+        database.close()
+    print("forgotten")
+
+
+def _moment(value: str) -> float:
+    return datetime.fromisoformat(value).timestamp()
+
+
+def _one_of(what: str, name: str | None, known: Collection[str]) -> str | None:
+    """The name as the store has it; an import's may be given without "import:"."""
+    for full in (name, f"import:{name}"):
+        if full is None or full in known:
+            return full
+    raise Refused(f"the store has nothing of a {what} '{name}', only of: {', '.join(known) or '-'}")
+
+
+def _confirm() -> None:
+    try:
+        sure = input("Delete them? [y/N] ")
+    except EOFError:
+        raise Refused(
+            "nothing is deleted without a yes; give --yes where nobody can be asked"
+        ) from None
+    if sure.strip().lower() not in {"y", "yes"}:
+        raise Refused("nothing was deleted")
 
 
 def _reembed(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> None:

@@ -146,6 +146,69 @@ def test_a_query_keeps_the_embedding_and_the_last_known_length_of_its_prompt(dat
     assert what is None
 
 
+def known_of(url, **identities):
+    """What a server of these models finds."""
+    database = Database(url, "encoder", D, identities=identities)
+    database.adopt()
+    found = outcomes(database)
+    database.close()
+    return {query: models for query, models in found.items() if models}
+
+
+def test_a_model_that_takes_anothers_name_does_not_inherit_its_scores(store_url):
+    database = Database(store_url, "encoder", D, identities={"small": "openai/old"})
+    old = seen(quality=1, output_tokens=10, identity="openai/old")
+    database.write([(old, Answer("x", "small", identity="openai/old"))])
+    new = seen(quality=0, output_tokens=30, identity="openai/new")
+    database.write([(new, Answer("y", "small", identity="openai/new"))])
+    database.close()
+    assert known_of(store_url, small="openai/new") == {"Why?": {"small": Outcome(0, 30, 1)}}
+    assert known_of(store_url, small="openai/third") == {}
+    # Who goes back to the old one finds its scores again, and those that came late are its own.
+    database = Database(store_url, "encoder", D)
+    database.score([("x", 0.5)])
+    database.close()
+    assert known_of(store_url, small="openai/old") == {"Why?": {"small": Outcome(0.5, 10, 1)}}
+    assert known_of(store_url, small="openai/new") == {"Why?": {"small": Outcome(0, 30, 1)}}
+
+
+def test_what_does_not_say_its_model_is_of_the_first_that_is_served(store_url):
+    database = Database(store_url, "encoder", D)
+    database.write([seen(quality=1, source="import:a"), answered("x", "How?")])
+    database.write([seen(model="other", quality=1)])
+    database.close()
+    known = {"small": Outcome(1, None, 1), "other": Outcome(1, None, 1)}
+    assert known_of(store_url, small="first") == {
+        "Why?": known,
+        "How?": {"small": Outcome(None, 10, 1)},
+    }
+    assert known_of(store_url, small="second") == {"Why?": {"other": known["other"]}}
+    # Also a score that comes only now.
+    database = Database(store_url, "encoder", D)
+    database.score([("x", 1.0)])
+    database.close()
+    assert known_of(store_url, small="second").keys() == {"Why?"}
+    assert known_of(store_url, small="first")["How?"]["small"] == Outcome(1, 10, 1)
+
+
+def test_an_import_that_is_repeated_replaces_also_what_is_of_a_model_by_now(store_url):
+    database = Database(store_url, "encoder", D)
+    whole = [
+        seen(quality=1, source="import:a", replace=True),
+        seen(quality=0, source="import:a", count=3),
+    ]
+    for _ in range(2):
+        database.write(whole)
+        assert outcomes(database)["Why?"]["small"] == Outcome(0.25, None, 4)
+        assert known_of(store_url, small="first")["Why?"]["small"] == Outcome(0.25, None, 4)
+    # Its second half, that comes when its first one has been taken, is added to that.
+    database.write(whole[:1])
+    known_of(store_url, small="first")
+    database.write(whole[1:])
+    assert known_of(store_url, small="first")["Why?"]["small"] == Outcome(0.25, None, 4)
+    database.close()
+
+
 def test_an_empty_database(database):
     assert list(database.rows()) == database.read([1]) == database.write([]) == []
     assert database.score([]) == database.foreign(0) == database.retain() == []

@@ -1,6 +1,7 @@
 """Promise: a store can be filled, written to a file, looked at and re-embedded from a shell, and
 whatever is wrong is said on stderr, with nothing half done."""
 
+import io
 import json
 import os
 import subprocess
@@ -10,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deployments.store.database import Database, EmbeddingModelChanged, key_of
+from deployments.store.database import Answer, Database, EmbeddingModelChanged, Observation, key_of
 from deployments.store.retention import Retention
+from deployments.store.store import EmbeddingStore
 from ops.store import main
 
 ROOT = Path(__file__).parent.parent
@@ -121,6 +123,109 @@ def test_a_new_store_takes_the_model_that_is_asked_for_and_keeps_it(file, tmp_pa
     np.testing.assert_allclose(embeddings(url, ["more"]), Encoder("wide")(["more"]), atol=1e-3)
     with pytest.raises(SystemExit, match="reembed"):
         run("import", file, "--store", url, "--model", "another")
+
+
+@pytest.fixture
+def filled(store_url, tmp_path):
+    """Two models on two queries, from an import and from answers."""
+    both = item("both")
+    both["outputs"].append({"model_name": "large", "correctness": 1, "output_token_length": 10})
+    run("import", history(tmp_path / "past.jsonl", both, item("one")), "--store", store_url)
+    database = Database(store_url)
+    vector = embeddings(store_url, ["both"])[0]
+    for id, model in (("x", "small"), ("y", "large")):
+        database.write([(Observation("both", vector, model, "answers"), Answer(id, model))])
+    database.close()
+    return store_url
+
+
+def known(url):
+    """The models that something is known of, for each query."""
+    database = Database(url)
+    found = {row.query: set(row.outcomes) for batch in database.rows() for row in batch}
+    database.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        (["--model", "small"], {"both": {"large"}}),
+        (["--source", "past"], {"both": {"small", "large"}}),
+        (["--source", "import:past", "--model", "small"], {"both": {"small", "large"}}),
+        (["--source", "answers"], {"both": {"small", "large"}, "one": {"small"}}),
+        (["--before", "2100-01-01"], {}),
+        (["--before", "2020-01-01T12:00"], {"both": {"small", "large"}, "one": {"small"}}),
+    ],
+)
+def test_what_is_asked_for_is_forgotten_and_nothing_else(filled, options, left, capsys):
+    run("forget", *options, "--store", filled, "--yes")
+    assert known(filled) == left
+    assert stats(filled, capsys)["queries"] == len(left)
+
+
+def test_feedback_for_what_was_forgotten_does_not_bring_it_back(filled):
+    run("forget", "--model", "small", "--store", filled, "--yes")
+    database = Database(filled)
+    small, large = database.score([("x", 1.0), ("y", 1.0)])
+    database.close()
+    assert (small, large is None) == (None, False)
+    assert known(filled) == {"both": {"large"}}
+
+
+def test_forgetting_says_first_what_it_would_delete_and_asks(filled, capsys, monkeypatch):
+    before = known(filled)
+    asked = []
+
+    def answer(text):
+        def ask(question):
+            asked.append(question)
+            return text
+
+        monkeypatch.setattr("builtins.input", ask)
+
+    run("forget", "--model", "small", "--store", filled, "--dry-run")
+    told = capsys.readouterr().out
+    assert "3 outcomes on 2 queries, 1 of which go with them, and 1 answers" in told
+    answer("n")
+    with pytest.raises(SystemExit, match="nothing was deleted"):
+        run("forget", "--model", "small", "--store", filled)
+    monkeypatch.undo()
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(SystemExit, match="--yes"):
+        run("forget", "--model", "small", "--store", filled)
+    assert known(filled) == before
+    answer("y")
+    run("forget", "--model", "small", "--store", filled)
+    assert known(filled) == {"both": {"large"}}
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "say what to forget"),
+        (["--model", "smal"], "a model 'smal', only of: large, small"),
+        (["--source", "nobody"], "a source 'nobody', only of: answers, import:past"),
+    ],
+)
+def test_what_can_not_be_forgotten_is_said(filled, options, message):
+    with pytest.raises(SystemExit, match=message):
+        run("forget", *options, "--store", filled, "--yes")
+
+
+def test_a_running_server_notices_what_was_forgotten(filled):
+    store = EmbeddingStore(Database(filled), ["small", "large"], 8)
+    store.load()
+    assert len(store.rows) == 2
+    run("forget", "--model", "small", "--store", filled, "--yes")
+    store.sync()
+    assert len(store.rows) == 1
+    assert np.isnan(store.rows.means().quality).tolist() == [True, False]
+    run("forget", "--model", "large", "--store", filled, "--yes")
+    store.sync()
+    assert (len(store.rows), store.rows.unscored) == (0, 0)
+    store.close()
 
 
 def test_reembedding_replaces_all_embeddings(store_url, file, capsys):

@@ -258,6 +258,19 @@ class Change:
         self._header["answers"] -= gone.rowcount
         return gone.rowcount
 
+    def forget(self, which: ColumnElement[bool], after: int, most: int) -> list[int]:
+        """Deletes outcomes of the first `most` queries that have such, and queries of which nothing
+        else is known. Their numbers, in order; `after` is where to begin."""
+        some = select(outcomes.c.query_id).where(which, outcomes.c.query_id > after).distinct()
+        ids = list(self._connection.scalars(some.order_by(outcomes.c.query_id).limit(most)))
+        for part in chunks(ids, CHUNK):
+            self._connection.execute(delete(outcomes).where(outcomes.c.query_id.in_(part), which))
+            empty = ~exists().where(outcomes.c.query_id == queries.c.id)
+            self.delete_queries(queries.c.id.in_(part) & empty, len(part))
+        self.touch(ids)
+        self.mark_scored(ids)
+        return ids
+
     def count(self) -> None:
         """Counts anew what there is: programs of an earlier version didn't keep count."""
         for table in (queries, answers):

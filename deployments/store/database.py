@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from deployments.store.changes import Change, Place, Sums, plain
 from deployments.store.connections import Connections, DatabaseUnavailable, NoStore
 from deployments.store.evidence import Floats32
+from deployments.store.forgetting import Selection, counted
 from deployments.store.observations import (
     MAX_QUERY_CHARACTERS,
     Answer,
@@ -350,6 +351,25 @@ class Database:
         while excess(self._header()["queries"], self.retention.most_queries):
             with self._changing() as change:
                 change.keep_to(self.retention)
+
+    def forgettable(self, selection: Selection) -> dict[str, int]:
+        """How much `forget` would delete; see `forgetting.counted`."""
+        with self._reading() as connection:
+            return counted(connection, selection, time.time())
+
+    def forget(self, selection: Selection) -> None:
+        """Deletes what models did, in bounded transactions, and the queries of which nothing else
+        is known. Feedback for the answers of which that was no longer counts."""
+        answered, last, gone = selection.answers(time.time()), 0, 1
+        while gone:
+            with self._changing() as change:
+                gone = change.delete_answers(answered, _CHUNK)
+        while True:
+            with self._changing() as change:
+                ids = change.forget(selection.outcomes(), last, _CHUNK)
+            if not ids:
+                return
+            last = ids[-1]
 
     def tokens_per_character(self) -> float | None:
         """Of the prompts of the latest queries whose tokens are known; None where none are."""

@@ -1,0 +1,72 @@
+"""Which part of what is known is to be forgotten."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    and_,
+    exists,
+    false,
+    func,
+    select,
+    true,
+)
+
+from deployments.store.schema import answers, outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What models did; several conditions narrow it.
+
+    Attributes:
+        model: by this name.
+        source: who said so: "answers", or "import:<name>".
+        before: nothing was added to it since this time, in unix seconds.
+    """
+
+    model: str | None = None
+    source: str | None = None
+    before: float | None = None
+
+    def outcomes(self, table: FromClause = outcomes) -> ColumnElement[bool]:
+        """Which rows of `outcomes` that is."""
+        wanted: list[ColumnElement[bool]] = [true()]
+        if self.model is not None:
+            wanted.append(table.c.model == self.model)
+        if self.source is not None:
+            wanted.append(table.c.source == self.source)
+        if self.before is not None:
+            wanted.append(table.c.updated_at < self.before)
+        return and_(*wanted)
+
+    def answers(self, until: float) -> ColumnElement[bool]:
+        """Which of the answers that feedback may come for, no younger than a unix time."""
+        if self.source not in (None, "answers"):
+            return false()
+        wanted = answers.c.at < min(until, self.before or until)
+        return wanted if self.model is None else wanted & (answers.c.model == self.model)
+
+
+def counted(connection: Connection, selection: Selection, until: float) -> dict[str, int]:
+    """How much that is: `outcomes` (of a model on a query, from one source), the `queries` that
+    they are of, how many of those would be `emptied`, and `answers` that feedback may come for."""
+
+    def number(query: Any) -> int:
+        return int(connection.scalar(query) or 0)
+
+    found = selection.outcomes()
+    other = outcomes.alias()
+    same = (other.c.query_id == outcomes.c.query_id) & ~selection.outcomes(other)
+    queries = select(func.count(outcomes.c.query_id.distinct()))
+    return {
+        "outcomes": number(select(func.count()).select_from(outcomes).where(found)),
+        "queries": number(queries.where(found)),
+        "emptied": number(queries.where(found, ~exists().where(same))),
+        "answers": number(
+            select(func.count()).select_from(answers).where(selection.answers(until))
+        ),
+    }
