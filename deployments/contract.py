@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from deployments.errors import UnsupportedParameter
+from deployments.free_form import FreeForm, at_most
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
@@ -35,7 +36,7 @@ _MOST_MESSAGES, _MOST_PARTS, _MOST_TOOLS = 4096, 1024, 128
 class TextPart(TypedDict):
     type: Literal["text"]
     text: str
-    cache_control: NotRequired[dict[str, Any]]
+    cache_control: NotRequired[FreeForm]
 
 
 _INLINE = "data:"
@@ -56,7 +57,7 @@ class ImageURL(TypedDict):
 class ImagePart(TypedDict):
     type: Literal["image_url"]
     image_url: ImageURL
-    cache_control: NotRequired[dict[str, Any]]
+    cache_control: NotRequired[FreeForm]
 
 
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
@@ -115,7 +116,7 @@ Message = Annotated[
 class Function(TypedDict):
     name: Annotated[str, Field(min_length=1, max_length=256)]
     description: NotRequired[str | None]
-    parameters: NotRequired[dict[str, Any] | None]
+    parameters: NotRequired[FreeForm | None]
     strict: NotRequired[bool | None]
 
 
@@ -140,7 +141,7 @@ class PlainFormat(TypedDict):
 class JSONSchema(TypedDict):
     name: str
     description: NotRequired[str | None]
-    schema: NotRequired[dict[str, Any]]
+    schema: NotRequired[FreeForm]
     strict: NotRequired[bool | None]
 
 
@@ -159,6 +160,7 @@ Label = Annotated[str, Field(max_length=512)]
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Label],
     Field(max_length=16),
+    at_most(16),
 ]
 
 # Says something about the request, changes nothing in the answer: a backend may leave it aside.
@@ -196,7 +198,11 @@ class ChatRequest(BaseModel):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = None
     logit_bias: (
-        Annotated[dict[str, Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=1024)]
+        Annotated[
+            dict[str, Annotated[float, Field(allow_inf_nan=False)]],
+            Field(max_length=1024),
+            at_most(1024),
+        ]
         | None
     ) = None
     logprobs: bool | None = None
@@ -214,7 +220,7 @@ class ChatRequest(BaseModel):
 
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: FreeForm | None = None
 
     user: Label | None = None
     metadata: Metadata | None = None

@@ -8,11 +8,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from deployments.errors import InvalidRequest
+from deployments.free_form import at_most
 from serve.requests import RouterOptions
 from serve.routing.decider import Routes
 from serve.routing.dual import Booleans
 
-MOST_QUERIES, MOST_NAMES = 4096, 100
+MOST_QUERIES, MOST_NAMES, MOST_CAPACITIES = 4096, 100, 1000
 
 Name = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[Name], Field(min_length=1, max_length=MOST_NAMES)]
@@ -30,8 +31,10 @@ class Batch(BaseModel):
     models: Names | Annotated[list[Names], Field(min_length=1, max_length=MOST_QUERIES)] | None = (
         None
     )
-    input_tokens: list[Number] | None = None
-    capacities: dict[str, Annotated[int, Field(ge=0)]] | None = None
+    input_tokens: Annotated[list[Number], Field(max_length=MOST_QUERIES)] | None = None
+    capacities: (
+        Annotated[dict[str, Annotated[int, Field(ge=0)]], at_most(MOST_CAPACITIES)] | None
+    ) = None
     router: RouterOptions = RouterOptions()
 
     @model_validator(mode="after")

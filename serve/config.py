@@ -213,8 +213,8 @@ class ServerConfig(_Section):
     alone may, unless `allow_anonymous`. `cors_origins` are the web pages that may read answers.
 
     `max_body_bytes` and `body_timeout` (seconds) bound a request's body, `request_timeout`
-    (seconds) a request with all its attempts, `max_concurrent_requests` those that a router replica
-    works on.
+    (seconds) a request with all its attempts. Of each router replica, `max_concurrent_requests`
+    bounds the requests in progress and `max_total_body_bytes` their bodies together.
     """
 
     keys: tuple[KeyConfig, ...] = ()
@@ -222,6 +222,7 @@ class ServerConfig(_Section):
     allow_anonymous: bool = False
     cors_origins: tuple[Origin, ...] = ()
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
+    max_total_body_bytes: Annotated[int, Field(ge=1024)] = 256 * 2**20
     body_timeout: Annotated[float, Field(gt=0, le=3600)] = 60.0
     request_timeout: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     max_concurrent_requests: Annotated[int, Field(ge=1, le=5000)] = 1000

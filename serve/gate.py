@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.errors import (
     ForbiddenOrigin,
@@ -68,6 +68,8 @@ class Gate:
         self._origins = config.cors_origins
         self._most = config.max_concurrent_requests
         self._working = 0
+        self._most_bytes = max(config.max_total_body_bytes, config.max_body_bytes)
+        self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
@@ -98,9 +100,9 @@ class Gate:
             raise Unauthenticated(
                 "a key is asked for here: send `Authorization: Bearer KEY` with one that is known"
             )
-        with self._slot():
+        with self._slot(), self._counted(receive) as counted:
             await self._count(caller)
-            await self._app(scope, receive, send)
+            await self._app(scope, counted, send)
 
     def _check_names(self, headers: Headers) -> None:
         """Keeps web pages of elsewhere out of a server that this machine alone may call: their
@@ -123,6 +125,31 @@ class Gate:
             yield
         finally:
             self._working -= 1
+
+    @contextmanager
+    def _counted(self, receive: Receive) -> Iterator[Receive]:
+        """`receive`, whose bytes count until the request has been answered: so long its body, or
+        what was read from it, is in memory."""
+        mine = 0
+
+        async def counted() -> Message:
+            nonlocal mine
+            message = await receive()
+            size = len(message.get("body", b""))
+            mine += size
+            self._bytes += size
+            if self._bytes > self._most_bytes:
+                raise Overloaded(
+                    f"the requests in progress have bodies of over {self._most_bytes} bytes "
+                    "together, which is all that the server takes at once",
+                    retry_after=1,
+                )
+            return message
+
+        try:
+            yield counted
+        finally:
+            self._bytes -= mine
 
 
 def guard(

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import partial
 from math import isfinite, nan
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import FastAPI, Path, Request, Response
 from pydantic_core import to_json
@@ -47,6 +48,8 @@ from serve.smart import Smart
 from serve.turns import SharedTurns
 
 logger = logging.getLogger("ray.serve")
+
+Read = TypeVar("Read")
 
 # Bytes. It is the schemas that take long, up to a second for some thousand letters.
 _LONG_BODY = 2**12
@@ -115,7 +118,7 @@ class Router:
         deadline = self._deadline(request)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                parsed = await self._parsed(request)
+                parsed = await self._read(request, parse)
                 strategy = self._strategy(parsed.wishes.router)
                 asked, others = await self._asked(parsed, self._allowed(request))
                 ranking = await strategy.rank(asked) if asked.available else Ranking([])
@@ -153,7 +156,7 @@ class Router:
     @api.post("/v1/route", **openapi.ROUTE)
     async def route(self, request: Request) -> Response:
         """Decides for a batch of queries without calling a model, and says why."""
-        batch = await asyncio.to_thread(parse_as, Batch, await self._body(request))
+        batch = await self._read(request, partial(parse_as, Batch))
         smart = self._needs_smart()
         models = self._allowed(request)
         check_capacities(batch, models)
@@ -165,7 +168,7 @@ class Router:
     @api.post("/v1/feedback", **openapi.FEEDBACK)
     async def feedback(self, request: Request) -> Response:
         """What an answer was worth: `{"id": "chatcmpl-…", "score": 0 to 1}`."""
-        given = parse_as(Feedback, await self._body(request))
+        given = await self._read(request, partial(parse_as, Feedback))
         if not await self._needs_smart().feedback(given.id, given.score):
             raise UnknownAnswer(
                 f"no answer '{given.id}' is known: it is older than is kept, had no text to learn "
@@ -222,10 +225,10 @@ class Router:
             del health["models"]
         return _json(health, status=200 if running else 503)
 
-    async def _parsed(self, request: Request) -> ParsedRequest:
+    async def _read(self, request: Request, read: Callable[[bytes], Read]) -> Read:
         body = await self._body(request)
         # A long body is read beside the event loop, or every other stream would wait for it.
-        return parse(body) if len(body) < _LONG_BODY else await asyncio.to_thread(parse, body)
+        return read(body) if len(body) < _LONG_BODY else await asyncio.to_thread(read, body)
 
     def _strategy(self, wishes: RouterOptions) -> Strategy:
         if wishes.strategy == "smart":

@@ -1,14 +1,17 @@
 """From the bytes of a body to a request and the caller's wishes for its routing."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from threading import Lock
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployments.contract import ChatRequest
-from deployments.errors import InvalidRequest, UnsupportedParameter
+from deployments.errors import InvalidRequest, RequestTooLarge, UnsupportedParameter
 from deployments.json_schema import check_schema, parts
+from serve.json_values import holds_more_values
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -19,6 +22,11 @@ _MAX_SCHEMA_CHARACTERS = 2**18
 _MAX_SCHEMA_DEPTH, _MAX_SCHEMA_PARTS = 64, 5000
 # To explain what is wrong takes longer for each field that is.
 _MAX_FIELDS, _MAX_EXPLAINED = 100, 100
+# More than 4,096 messages or queries need, and decoded within some tens of milliseconds, during
+# which no other thread runs.
+_MAX_VALUES = 100_000
+# Two threads that decode at once would keep the event loop's waiting for both.
+_LONG_BODY, _decoding = 2**16, Lock()
 # Of a key that a caller made up, and of what is said of it.
 _QUOTED = 200
 
@@ -79,16 +87,17 @@ def parse(body: bytes) -> ParsedRequest:
     Raises:
         InvalidRequest: with the field at fault in `param`.
     """
-    fields = _fields(body)
-    # To OpenAI's clients a null is a field left out.
-    fields = {key: value for key, value in fields.items() if value is not None}
-    wishes: dict[str, Any] = {k: fields.pop(k) for k in ("models", "router") if k in fields}
-    try:
-        parsed = ParsedRequest(
-            ChatRequest.model_validate(fields), RoutingWishes.model_validate(wishes)
-        )
-    except ValidationError as error:
-        raise _explain(error, {**fields, **wishes}) from None
+    with _turn(body):
+        fields = _fields(body)
+        # To OpenAI's clients a null is a field left out.
+        fields = {key: value for key, value in fields.items() if value is not None}
+        wishes: dict[str, Any] = {k: fields.pop(k) for k in ("models", "router") if k in fields}
+        try:
+            parsed = ParsedRequest(
+                ChatRequest.model_validate(fields), RoutingWishes.model_validate(wishes)
+            )
+        except ValidationError as error:
+            raise _explain(error, {**fields, **wishes}) from None
     _check_schemas(parsed.chat)
     return parsed
 
@@ -99,14 +108,24 @@ def parse_as(model: type[Model], body: bytes) -> Model:
     Raises:
         InvalidRequest: with the field at fault in `param`.
     """
-    fields = _fields(body)
-    try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        raise _explain(error, fields) from None
+    with _turn(body):
+        fields = _fields(body)
+        try:
+            return model.model_validate(fields)
+        except ValidationError as error:
+            raise _explain(error, fields) from None
+
+
+def _turn(body: bytes) -> AbstractContextManager[object]:
+    return _decoding if len(body) > _LONG_BODY else nullcontext()
 
 
 def _fields(body: bytes) -> dict[str, Any]:
+    if holds_more_values(body, _MAX_VALUES):
+        raise RequestTooLarge(
+            f"the body holds more than {_MAX_VALUES:,} values, counting each item of an array and "
+            "each field of an object"
+        )
     try:
         fields = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as error:

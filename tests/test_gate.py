@@ -7,11 +7,12 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request
-from starlette.responses import StreamingResponse
+from starlette.responses import JSONResponse, StreamingResponse
 
-from deployments.errors import QuotaExceeded
+from deployments.errors import LLMError, QuotaExceeded
 from serve.config import ConfigError, ServerConfig
 from serve.exposure import check_exposure, is_loopback
+from serve.failures import error_headers, error_json
 from serve.gate import caller_of, guard
 from serve.keys import Caller, Keys, hash_of, new_key
 
@@ -35,6 +36,18 @@ def guarded(*, count: Any = unlimited, **server: Any) -> FastAPI:
     async def who(request: Request) -> dict[str, Any]:
         caller = caller_of(request)
         return {"name": caller and caller.name, "headers": request.headers.raw}
+
+    @app.post("/read")
+    async def read(request: Request) -> dict[str, int]:
+        length = 0
+        async for part in request.stream():
+            length += len(part)
+            await app.state.begun.put(length)
+        return {"length": length}
+
+    @app.exception_handler(LLMError)
+    async def refused(request: Request, error: LLMError) -> JSONResponse:
+        return JSONResponse(error_json(error), error.status, error_headers(error))
 
     @app.get("/slow")
     async def slow() -> StreamingResponse:
@@ -164,6 +177,33 @@ async def test_a_client_that_leaves_frees_its_slot() -> None:
         leaving.cancel()
         await asyncio.wait([leaving])
         assert (await http.get("/who")).status_code == 200
+
+
+async def test_bodies_together_have_a_limit_also_while_they_trickle_in() -> None:
+    app = guarded(max_body_bytes=1024, max_total_body_bytes=2048)
+    go_on = asyncio.Event()
+
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"a" * 1000
+        await go_on.wait()
+
+    async with client(app) as http:
+        slow = [asyncio.create_task(http.post("/read", content=trickle())) for _ in range(2)]
+        for _ in slow:
+            await asyncio.wait_for(app.state.begun.get(), 5)
+        reply = await http.post("/read", content=b"a" * 100)
+        assert reply.status_code == 429
+        assert reply.headers["retry-after"] == "1"
+        assert reply.json()["error"]["code"] == "overloaded"
+        assert (await http.post("/read", content=b"a" * 48)).json() == {"length": 48}
+        go_on.set()
+        assert [(await task).json() for task in slow] == [{"length": 1000}] * 2
+        assert (await http.post("/read", content=b"a" * 2000)).json() == {"length": 2000}
+
+
+async def test_one_body_alone_always_fits() -> None:
+    async with client(guarded(max_body_bytes=4096, max_total_body_bytes=1024)) as http:
+        assert (await http.post("/read", content=b"a" * 4096)).json() == {"length": 4096}
 
 
 @pytest.mark.parametrize(

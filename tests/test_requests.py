@@ -1,12 +1,14 @@
 """Promise: a wrong body is refused with OpenAI's 400 and the field at fault."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from deployments.errors import InvalidRequest, UnsupportedParameter
-from serve.requests import parse
+from deployments.errors import InvalidRequest, RequestTooLarge, UnsupportedParameter
+from serve.batches import Batch
+from serve.requests import Feedback, parse, parse_as
 
 USER = {"role": "user", "content": "hi"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -280,3 +282,80 @@ def test_a_pattern_that_python_cannot_count_is_no_schema(where: str) -> None:
     value = pattern if where == "pattern" else {pattern: {}}
     with pytest.raises(InvalidRequest, match="no JSON schema"):
         parse(schema_body({where: value}))
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        '"chat_template_kwargs": {"a": [%s]}',
+        '"metadata": {"a": [%s]}',
+        '"logit_bias": {"a": [%s]}',
+        '"tools": [{"type": "function", "function": {"name": "f", "parameters": {"a": [%s]}}}]',
+        '"unknown": [%s]',
+    ],
+)
+def test_a_body_of_very_many_values_is_refused_before_it_is_decoded(
+    field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(*_: Any, **__: Any) -> None:
+        raise AssertionError("decoding this would stop the event loop for seconds")
+
+    monkeypatch.setattr("pydantic_core.from_json", decode)
+    many = ",".join(['{"a":1}'] * 1_000_000)
+    with pytest.raises(RequestTooLarge, match="100,000 values"):
+        parse(body()[:-1] + f", {field % many}}}".encode())
+    with pytest.raises(RequestTooLarge):
+        parse_as(Feedback, b'{"id": "x", "score": [%s]}' % many.encode())
+    with pytest.raises(RequestTooLarge):
+        parse_as(Batch, b'{"queries": ["a"], "models": [%s]}' % many.encode())
+
+
+def test_a_long_text_is_not_many_values() -> None:
+    code = '{"a": [1, 2, "\\n"]},' * 100_000
+    assert parse(body(messages=[{"role": "user", "content": code}]))
+    assert parse(body(messages=[{"role": "user", "content": code[:4000]}] * 4096))
+
+
+MANY, DEEP = {"a": [1] * 20_000}, json.loads('{"a":' * 65 + "1" + "}" * 65)
+
+
+@pytest.mark.parametrize("value", [MANY, DEEP], ids=["many", "deep"])
+@pytest.mark.parametrize(
+    ("field", "place"),
+    [
+        (lambda value: {"chat_template_kwargs": value}, "chat_template_kwargs"),
+        (
+            lambda value: {
+                "tools": [{"type": "function", "function": {"name": "f", "parameters": value}}]
+            },
+            "tools.0.function.parameters",
+        ),
+        (
+            lambda value: {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "s", "schema": value},
+                }
+            },
+            "response_format.json_schema.schema",
+        ),
+        (
+            lambda value: {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "text", "text": "a", "cache_control": value}],
+                    }
+                ]
+            },
+            "messages.0.content.0.cache_control",
+        ),
+    ],
+    ids=["chat_template_kwargs", "parameters", "schema", "cache_control"],
+)
+def test_what_a_caller_may_shape_is_bounded(
+    field: Callable[[Any], dict[str, Any]], place: str, value: Any
+) -> None:
+    with pytest.raises(InvalidRequest, match=r"20000 values|64 levels deep") as refusal:
+        parse(body(**field(value)))
+    assert refusal.value.param == place

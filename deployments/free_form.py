@@ -1,0 +1,40 @@
+"""JSON whose shape the caller chooses, such as a schema: bounded before anything reads it."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+_MOST_VALUES, _MOST_LEVELS = 20_000, 64
+
+
+def at_most(values: int) -> BeforeValidator:
+    """A validator for a field that holds at most `values` values, nested ones included.
+
+    Pydantic's `max_length` complains of each wrong item of a dictionary before it counts them.
+    """
+
+    def check(value: Any) -> Any:
+        count, left = 0, [(value, 0)]
+        while left:
+            each, level = left.pop()
+            if not isinstance(each, dict | list):
+                continue
+            count += len(each)
+            if count > values:
+                raise PydanticCustomError(
+                    "too_many_values", "holds more than {most} values", {"most": values}
+                )
+            if level >= _MOST_LEVELS:
+                raise PydanticCustomError(
+                    "too_deep", "is more than {most} levels deep", {"most": _MOST_LEVELS}
+                )
+            left += [
+                (inner, level + 1) for inner in (each.values() if isinstance(each, dict) else each)
+            ]
+        return value
+
+    return BeforeValidator(check)
+
+
+FreeForm = Annotated[dict[str, Any], at_most(_MOST_VALUES)]
