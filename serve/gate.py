@@ -23,12 +23,15 @@ from deployments.errors import (
     Overloaded,
     Unauthenticated,
 )
+from serve import docs
 from serve.config import ServerConfig
 from serve.failures import error_headers, error_json
+from serve.head import HeadAsGet
 from serve.keys import Caller, Keys
 
-# What answers without a key.
-HEALTH = frozenset({"/health/live", "/health/ready"})
+# What answers without a key, and however many requests there are. (The page /docs asks for its
+# reader's key itself.)
+HEALTH = frozenset({"/health", "/health/live", "/health/ready"})
 
 _MOST_HEADERS, _MOST_HEADER_BYTES = 100, 2**15
 # Headers that the router answers with: what a caller says there means nothing.
@@ -93,15 +96,17 @@ class Gate:
         scope = {**scope, "headers": kept, "state": state}
         if self._names_of_ours_alone:
             self._check_names(headers)
-        if scope["path"].removeprefix(scope.get("root_path", "")) in HEALTH:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path in HEALTH:
             await self._app(scope, receive, send)
             return
-        if caller is None:
+        if caller is None and path not in docs.PATHS:
             raise Unauthenticated(
                 "a key is asked for here: send `Authorization: Bearer KEY` with one that is known"
             )
         with self._slot(), self._counted(receive) as counted:
-            await self._count(caller)
+            if caller is not None:
+                await self._count(caller)
             await self._app(scope, counted, send)
 
     def _check_names(self, headers: Headers) -> None:
@@ -157,6 +162,7 @@ def guard(
 ) -> FastAPI:
     """`app` behind its gate, and before that the answers to browsers' preflights, if there are
     pages that may ask."""
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Gate, config=config, keys=keys, count=count)
     if config.cors_origins:
         app.add_middleware(
@@ -170,7 +176,7 @@ def guard(
 
 
 def caller_of(request: HTTPConnection) -> Caller | None:
-    """Who makes a request; None on the paths of `HEALTH`, of one without a key that is known."""
+    """Who makes a request; None, on paths that are open without one, of one without a known key."""
     caller: Caller | None = request.state.caller
     return caller
 

@@ -32,8 +32,9 @@ from serve.candidates import AUTO, able, candidates, fallbacks, needs
 from serve.circuits import Circuits
 from serve.config import AppConfig, Settings
 from serve.dispatch import Answer, Dispatcher, late
+from serve.docs import add_docs
 from serve.exposure import check_exposure, listening_host
-from serve.failures import error_headers, error_json, from_status
+from serve.failures import error_headers, error_json
 from serve.gate import caller_of, guard
 from serve.keys import ANYONE, Keys
 from serve.learning import Lesson, cost
@@ -46,6 +47,7 @@ from serve.routing.sequential import SequentialStrategy
 from serve.routing.strategy import Asked, Ranking, Strategy
 from serve.smart import Smart
 from serve.turns import SharedTurns
+from serve.unknown_paths import explain
 
 logger = logging.getLogger("ray.serve")
 
@@ -61,7 +63,10 @@ _PROXY_SHARE, _PROXY_LEAST_S, _PROXY_MOST_S = 0.1, 0.1, 0.5
 api = FastAPI(
     title="LLM Cores on Ray Serve",
     description="One OpenAI-compatible endpoint over many language models.",
+    docs_url=None,  # its scripts come from elsewhere, as do those of /redoc
+    redoc_url=None,
 )
+add_docs(api)
 
 
 class Router:
@@ -192,6 +197,13 @@ class Router:
             known = ", ".join([AUTO, *models])
             raise ModelNotFound(f"there is no model '{name}'; there are: {known}", param="model")
         return _json(self._describe(name, models))
+
+    @api.get("/health", **openapi.HEALTH)
+    async def health(self) -> Response:
+        """200 while any model can answer, for load balancers and benchmarks."""
+        if any(state.available for state in self._availability.states.values()):
+            return _json({"status": "ok"})
+        return _json({"status": "unavailable"}, status=503)
 
     @api.get("/health/live", **openapi.LIVE)
     async def live(self) -> Response:
@@ -387,8 +399,8 @@ async def _llm_error(request: Request, error: LLMError) -> Response:
 
 @api.exception_handler(HTTPException)
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    ours = from_status(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
-    return _json(error_json(ours), status=error.status_code, headers=dict(error.headers or {}))
+    ours, headers = explain(request, error)
+    return _json(error_json(ours), status=ours.status, headers=headers)
 
 
 @api.exception_handler(Exception)

@@ -3,6 +3,8 @@
 from itertools import groupby
 from typing import Any, Literal, NotRequired
 
+from fastapi import Security
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
@@ -180,6 +182,10 @@ class FeedbackReply(TypedDict):
     score: float
 
 
+class HealthReply(TypedDict):
+    status: Literal["ok", "unavailable"]
+
+
 class LiveReply(TypedDict):
     status: Literal["live"]
 
@@ -266,15 +272,21 @@ _TIMEOUT = {
     "schema": {"type": "number", "exclusiveMinimum": 0},
 }
 _EVENTS = {
-    "itemSchema": {
-        "type": "object",
-        "properties": {"data": {"type": "string"}},
-        "required": ["data"],
-    },
+    "schema": {"type": "string", "description": "Server-sent events"},
     "example": 'data: {"object": "chat.completion.chunk", …}\n\ndata: [DONE]\n\n',
 }
 
+# It only describes: serve/gate.py asks for the key.
+_KEY = [
+    Security(
+        HTTPBearer(
+            scheme_name="bearer", description="A key, where the server has any", auto_error=False
+        )
+    )
+]
+
 CHAT: dict[str, Any] = {
+    "dependencies": _KEY,
     "responses": {
         200: {
             "model": ChatCompletion,
@@ -326,6 +338,7 @@ CHAT: dict[str, Any] = {
 }
 
 ROUTE: dict[str, Any] = {
+    "dependencies": _KEY,
     "responses": {
         200: {"model": RouteReply},
         **_errors(*_BODY, ModelNotFound, ModelUnavailable),
@@ -340,6 +353,7 @@ ROUTE: dict[str, Any] = {
 }
 
 FEEDBACK: dict[str, Any] = {
+    "dependencies": _KEY,
     "responses": {
         200: {"model": FeedbackReply},
         **_errors(*_BODY, UnknownAnswer, ModelUnavailable),
@@ -347,14 +361,26 @@ FEEDBACK: dict[str, Any] = {
     "openapi_extra": _takes(Feedback, score={"id": "chatcmpl-…", "score": 0.8}),
 }
 
-MODELS: dict[str, Any] = {"responses": {200: {"model": ModelList}, **_errors(*_CALLER)}}
+MODELS: dict[str, Any] = {
+    "dependencies": _KEY,
+    "responses": {200: {"model": ModelList}, **_errors(*_CALLER)},
+}
 
 MODEL: dict[str, Any] = {
+    "dependencies": _KEY,
     "responses": {
         200: {"model": Model},
         **_errors(*_CALLER, ModelNotFound),
         # Or FastAPI would add an error of its own kind, for a path that is always a string.
         "4XX": {"model": ErrorReply, "description": "Any other refusal"},
+    },
+}
+
+HEALTH: dict[str, Any] = {
+    "responses": {
+        200: {"model": HealthReply, "description": "A model can answer"},
+        503: {"model": HealthReply, "description": "No model can answer"},
+        **_errors(*_HEADERS),
     }
 }
 

@@ -175,6 +175,9 @@ def test_the_models_are_listed(server: Server, client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="demo-small"):
         client.models.retrieve("none")
     assert httpx.get(f"{server.url}/health/live").status_code == 200
+    assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
+    head = httpx.head(f"{server.url}/health")
+    assert (head.status_code, head.content) == (200, b"")
     ready = httpx.get(f"{server.url}/health/ready").json()
     assert ready["models"]["demo-large"]["replicas"] == 1
 

@@ -1,6 +1,7 @@
 """Promise: a request reaches an endpoint only with a known key, sound headers, and room for it."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 
 from deployments.errors import LLMError, QuotaExceeded
 from serve.config import ConfigError, ServerConfig
+from serve.docs import PATHS, add_docs
 from serve.exposure import check_exposure, is_loopback
 from serve.failures import error_headers, error_json
 from serve.gate import caller_of, guard
@@ -27,7 +29,7 @@ async def unlimited(caller: Caller) -> None:
 
 def guarded(*, count: Any = unlimited, **server: Any) -> FastAPI:
     """An application of a few endpoints behind the gate."""
-    app = FastAPI()
+    app = FastAPI(docs_url=None, redoc_url=None)
     app.state.begun, app.state.go_on = asyncio.Queue(), asyncio.Event()
     config = ServerConfig.model_validate(server)
 
@@ -68,7 +70,8 @@ def client(app: FastAPI, url: str = "http://localhost", **more: Any) -> httpx.As
 
 
 @pytest.mark.parametrize(
-    "path", ["/who", "/none", "/docs", "/openapi.json", "/redoc", "/", "/health", "/health/live/"]
+    "path",
+    ["/who", "/none", "/docs/", "/docs/none", "/openapi.json", "/redoc", "/", "/health/live/"],
 )
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}, {"api-key": KEY}])
 async def test_without_a_key_all_is_closed(path: str, headers: dict[str, str]) -> None:
@@ -89,6 +92,31 @@ async def test_health_is_open_and_tells_a_caller_from_nobody() -> None:
     async with client(guarded(keys=[TEAM])) as http:
         assert (await http.get("/health/live")).json()["name"] is None
         assert (await http.get("/health/live", headers=BEARER)).json()["name"] == "team"
+
+
+async def test_the_page_of_the_docs_opens_without_a_key_within_the_limits() -> None:
+    app = guarded(keys=[TEAM], max_concurrent_requests=1)
+    add_docs(app)
+    async with client(app) as http:
+        for path in PATHS:
+            reply = await http.get(path)
+            assert reply.status_code == 200
+            assert "default-src 'none'" in reply.headers["content-security-policy"]
+        working = asyncio.create_task(http.get("/slow", headers=BEARER))
+        await asyncio.wait_for(app.state.begun.get(), 5)
+        assert (await http.get("/docs")).status_code == 429
+        app.state.go_on.set()
+        await working
+
+
+async def test_the_page_of_the_docs_loads_nothing_from_elsewhere() -> None:
+    app = guarded()
+    add_docs(app)
+    async with client(app) as http:
+        page = (await http.get("/docs")).text
+        loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+        assert {f"/{path}" for path in loaded if path != "data:,"} | {"/docs"} == PATHS
+        assert "://" not in page
 
 
 async def test_under_a_prefix_the_same_paths_are_open() -> None:

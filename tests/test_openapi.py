@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from deployments import errors
 from deployments.errors import LLMError
@@ -21,6 +22,22 @@ READ = {
     "/v1/route": lambda body: parse_as(Batch, body),
     "/v1/feedback": lambda body: parse_as(Feedback, body),
 }
+
+
+def test_it_is_valid() -> None:
+    assert DOCUMENT["openapi"].startswith("3.1")
+    faults = OpenAPIV31SpecValidator(DOCUMENT).iter_errors()
+    assert [f"{fault.json_path}: {fault.message}" for fault in faults] == []
+
+
+def test_all_but_health_is_told_to_ask_for_a_key() -> None:
+    assert DOCUMENT["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    asks = {
+        path: operation.get("security")
+        for path, operations in DOCUMENT["paths"].items()
+        for operation in operations.values()
+    }
+    assert asks == {path: None if path.startswith("/health") else [{"bearer": []}] for path in asks}
 
 
 @pytest.mark.parametrize("path", READ)

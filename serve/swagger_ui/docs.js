@@ -1,0 +1,33 @@
+// Fetches the API's description, with a key where the server asks for one, and shows it.
+
+const form = document.getElementById("ask");
+const message = document.getElementById("message");
+
+async function show(key) {
+  const headers = key ? { authorization: `Bearer ${key}` } : {};
+  const reply = await fetch("openapi.json", { headers });
+  const content = await reply.json();
+  form.hidden = reply.status !== 401;
+  if (reply.ok) {
+    message.textContent = "";
+    const ui = SwaggerUIBundle({
+      spec: content,
+      dom_id: "#ui",
+      onComplete: () => key && ui.preauthorizeApiKey("bearer", key),
+    });
+  } else if (key || form.hidden) {
+    message.textContent = content.error.message;
+  }
+}
+
+function attempt(key) {
+  show(key).catch((error) => {
+    message.textContent = `The description could not be loaded: ${error.message}`;
+  });
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt(document.getElementById("key").value);
+});
+attempt("");
