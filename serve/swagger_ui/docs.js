@@ -1,6 +1,7 @@
 // Fetches the API's description, with a key where the server asks for one, and shows it.
 
 const form = document.getElementById("ask");
+const field = document.getElementById("key");
 const message = document.getElementById("message");
 
 async function show(key) {
@@ -8,6 +9,7 @@ async function show(key) {
   const reply = await fetch("openapi.json", { headers });
   const content = await reply.json();
   form.hidden = reply.status !== 401;
+  if (!form.hidden) field.focus();
   if (reply.ok) {
     message.textContent = "";
     const ui = SwaggerUIBundle({
@@ -15,8 +17,10 @@ async function show(key) {
       dom_id: "#ui",
       onComplete: () => key && ui.preauthorizeApiKey("bearer", key),
     });
-  } else if (key || form.hidden) {
+  } else if (form.hidden) {
     message.textContent = content.error.message;
+  } else if (key) {
+    message.textContent = "The server doesn't know this key.";
   }
 }
 
@@ -28,6 +32,6 @@ function attempt(key) {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  attempt(document.getElementById("key").value);
+  attempt(field.value);
 });
 attempt("");
