@@ -3,6 +3,7 @@
 LLMError                          500
 ├── InvalidRequest                400  the caller can mend it
 │   ├── UnsupportedParameter      400
+│   ├── Untranslatable            400
 │   ├── ContextLengthExceeded     400
 │   ├── ContentFiltered           400
 │   ├── RequestTimeout            408
@@ -73,6 +74,12 @@ class UnsupportedParameter(InvalidRequest):
     """The request asks for something that its model or this server doesn't do."""
 
     code = "unsupported_parameter"
+    elsewhere = True
+
+
+class Untranslatable(InvalidRequest):
+    """The request can't be written in the format of its model's provider, so it was not sent."""
+
     elsewhere = True
 
 

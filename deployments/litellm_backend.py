@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -22,6 +23,7 @@ import litellm
 import openai
 from litellm import exceptions
 from litellm.litellm_core_utils import url_utils
+from litellm.llms.openai.common_utils import OpenAIError
 from litellm.llms.openai_like.json_loader import JSONProviderRegistry
 
 from deployments.config import LiteLLMConfig
@@ -35,8 +37,10 @@ from deployments.errors import (
     ProviderError,
     ProviderRejected,
     RateLimited,
+    RequestTooLarge,
     Unreachable,
     UnsupportedParameter,
+    Untranslatable,
 )
 from deployments.litellm_catalogue import unknown_provider
 from deployments.openai_chunks import read
@@ -121,6 +125,11 @@ _NOT_FETCHED = (exceptions.ImageFetchError, url_utils.SSRFError)
 _TIMEOUTS = (httpx.TimeoutException, openai.APITimeoutError, TimeoutError)
 
 
+class _Leaving(BaseException):
+    """Ends a call that was only to show that it would be sent; LiteLLM takes an Exception of its
+    logger's for nothing."""
+
+
 class LiteLLMBackend:
     """A model of a provider that LiteLLM knows; its client pools last as long as the replica.
 
@@ -152,9 +161,7 @@ class LiteLLMBackend:
         thinking = self._config.thinking_seconds(request.reasoning_effort)
         patience = max(self._config.timeout, thinking)
         with translated(self._translate):
-            async with asyncio.timeout(patience):
-                call = self._call(request, names) | {"timeout": patience}
-                stream = await litellm.acompletion(**call)
+            stream = await self._begin(request, names, patience)
             try:
                 async with aclosing(
                     read(
@@ -177,6 +184,59 @@ class LiteLLMBackend:
     async def aclose(self) -> None:
         """Closes LiteLLM's pools, which are the process's."""
         await litellm.close_litellm_async_clients()
+
+    async def _begin(self, request: ChatRequest, names: ToolNames, patience: float) -> Any:
+        """LiteLLM's stream of the answer, awaited for `patience` seconds.
+
+        Raises:
+            Untranslatable: LiteLLM can't write the request in the provider's format.
+        """
+        left = threading.Event()
+        try:
+            return await self._complete(request, names, patience, left.set)
+        except Exception as error:
+            if left.is_set() or isinstance(error, TimeoutError):
+                raise
+            if isinstance(error, exceptions.UnsupportedParamsError):
+                raise self._explain(UnsupportedParameter, error) from None
+            if not _is_failure_of(error, *_NOT_FETCHED) and await self._can_be_asked():
+                raise self._explain(Untranslatable, error) from None
+            raise
+
+    async def _can_be_asked(self) -> bool:
+        """Whether a plain request would be sent: if not, the key, a library or the address is what
+        is wrong, whatever a caller asks."""
+
+        def stop() -> None:
+            raise _Leaving
+
+        plain = ChatRequest(model=self._config.name, messages=[{"role": "user", "content": "Hi"}])
+        try:
+            stream = await self._complete(plain, ToolNames.of(plain), self._config.timeout, stop)
+        except _Leaving:
+            return True
+        except Exception:  # noqa: BLE001 - whatever it is, it isn't the caller's fault
+            return False
+        await stream.aclose()
+        return True
+
+    async def _complete(
+        self,
+        request: ChatRequest,
+        names: ToolNames,
+        patience: float,
+        leaving: Callable[[], None],
+    ) -> Any:
+        """LiteLLM's stream; `leaving` is called when the request has been written and is about to
+        be sent."""
+
+        def log(details: Mapping[str, Any]) -> None:
+            if details["log_event_type"] == "pre_api_call":
+                leaving()
+
+        call = self._call(request, names) | {"timeout": patience, "logger_fn": log}
+        async with asyncio.timeout(patience):
+            return await litellm.acompletion(**call)
 
     def _honourable(self, request: ChatRequest) -> ChatRequest:
         """The request without what asks for nothing.
@@ -249,11 +309,12 @@ class LiteLLMBackend:
     def _translate(self, error: Exception) -> LLMError | None:
         if isinstance(error, exceptions.MidStreamFallbackError) and error.original_exception:
             return self._translate(error.original_exception)
-        if any(isinstance(cause, _NOT_FETCHED) for cause in _causes(error)):
+        if _is_failure_of(error, *_NOT_FETCHED):
             return not_fetched(self._config.name, "messages")
         kind = _kind(error)
-        if kind is None:
-            return None
+        return None if kind is None else self._explain(kind, error)
+
+    def _explain(self, kind: type[LLMError], error: Exception) -> LLMError:
         return explain(
             kind,
             self._config.name,
@@ -333,26 +394,57 @@ def _what(name: str, value: Any) -> str:
 
 
 def _kind(error: Exception) -> type[LLMError] | None:
+    """The class of ours for an error after the request was sent, or one of the operator's.
+
+    LiteLLM's own classes are guessed from the text, in which a caller may have put any word. So
+    what the provider's status says goes before them.
+    """
     kind = look_up(ERRORS, error)
-    if kind is ProviderError:
-        return _kind_of_failure(error)
-    if kind is InvalidRequest and _is_too_long(error):
-        return ContextLengthExceeded
-    if kind is InvalidRequest and getattr(error, "code", None) == "content_filter":
-        return ContentFiltered  # Azure's code, which LiteLLM doesn't look for
-    return kind
-
-
-def _kind_of_failure(error: Exception) -> type[LLMError]:
+    status = _status(error)
+    if status is not None:
+        return _kind_by_status(status, kind, error)
     for cause in _causes(error):
         if isinstance(cause, _TIMEOUTS):
             return DeadlineExceeded
-        if isinstance(cause, _UNREACHABLE) and not isinstance(cause, exceptions.APIConnectionError):
+        if isinstance(cause, _UNREACHABLE) and not _is_litellms(cause):
             return Unreachable
+    for cause in _causes(error):
+        if type(cause) is OpenAIError:
+            # An error event in a stream that LiteLLM reads itself: its status is the event's code.
+            return by_status(cause.status_code, _said(error))
+    # Without a status nobody has said that the request is bad.
+    return ProviderError if kind is not None and issubclass(kind, InvalidRequest) else kind
+
+
+def _kind_by_status(status: int, kind: type[LLMError] | None, error: Exception) -> type[LLMError]:
+    by = by_status(status, _said(error))
+    if by in (InvalidRequest, RequestTooLarge):
+        if kind is ContextLengthExceeded or _is_too_long(error):
+            return ContextLengthExceeded
+        if kind is ContentFiltered:
+            return ContentFiltered
+    return by
+
+
+def _status(error: Exception) -> int | None:
+    """The status that the provider gave, as its response or within the stream."""
+    for cause in _causes(error):
+        if isinstance(cause, httpx.HTTPStatusError):
+            return cause.response.status_code
+        if isinstance(cause, openai.APIStatusError) and not _is_litellms(cause):
+            return cause.status_code
         if type(cause) is openai.APIError and isinstance(cause.code, int):
-            return by_status(cause.code)  # an error event in the stream of a vLLM server
-    status = getattr(error, "status_code", None)
-    return by_status(status) if isinstance(status, int) else ProviderError
+            return cause.code  # an error event in the stream of a vLLM server
+    return None
+
+
+def _is_litellms(error: BaseException) -> bool:
+    """Whether an error is LiteLLM's own, which derive from the OpenAI client's."""
+    return type(error).__module__.partition(".")[0] == "litellm"
+
+
+def _is_failure_of(error: Exception, *kinds: type[Exception]) -> bool:
+    return any(isinstance(cause, kinds) for cause in _causes(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -377,14 +469,28 @@ def _is_too_long(error: Exception) -> bool:
 
 def _reason(error: Exception) -> str:
     """What the provider said, without what LiteLLM puts before and around it."""
+    said = _said(error)
+    return str(said["message"]) if said and "message" in said else _message(error)
+
+
+def _said(error: Exception) -> Mapping[str, Any] | None:
+    """The `error` object of the provider's answer, where it is JSON in OpenAI's or Google's way."""
+    for cause in _causes(error):
+        if isinstance(body := getattr(cause, "body", None), dict):
+            return body
+    try:
+        said = json.loads(_message(error))
+        said = (said[0] if isinstance(said, list) else said)["error"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
+def _message(error: Exception) -> str:
     message = str(getattr(error, "message", error))
     message = message.partition("Traceback (most recent call last)")[0].strip()
-    message = re.sub(r"^((litellm\.)?\w+(Error|Exception)(: | - ))+", "", message)
-    message = re.sub(r"^b'(.*)'$", r"\1", message).replace("\\'", "'")  # as Python prints bytes
-    try:
-        return str(json.loads(message)["error"]["message"])
-    except (ValueError, LookupError, TypeError):  # not an error in OpenAI's format
-        return message
+    message = re.sub(r"^((litellm\.)?\w+(Error|Exception)( - |: | ))+", "", message)
+    return re.sub(r"^b'(.*)'$", r"\1", message).replace("\\'", "'")  # as Python prints bytes
 
 
 def _headers(error: Exception) -> Mapping[str, str] | None:

@@ -150,11 +150,11 @@ class OpenAIBackend:
 
 def _kind(error: Exception) -> type[LLMError] | None:
     kind = look_up(ERRORS, error)
-    if type(error) is openai.APIStatusError:
-        kind = by_status(error.status_code)
+    if isinstance(error, openai.APIStatusError):
+        kind = by_status(error.status_code, error.body)
     if type(error) is openai.APIError and isinstance(error.code, int):
         # vLLM reports what it finds wrong while it streams in an event, the status as its `code`.
-        kind = by_status(error.code)
+        kind = by_status(error.code, error.body)
     if kind is InvalidRequest and isinstance(error, openai.APIError):
         return refusal(error.code, error.param, _reason(error))
     return kind

@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from math import isfinite
 
 from deployments.errors import (
+    ContentFiltered,
     ContextLengthExceeded,
     DeadlineExceeded,
     InvalidRequest,
@@ -111,17 +112,55 @@ def _secrets() -> list[str]:
     ]
 
 
-def by_status(status: int) -> type[LLMError]:
-    """The class for an HTTP status of a provider."""
-    if status in (401, 402, 403, 404, 405):
-        return ProviderRejected
-    if status == 408:
-        return DeadlineExceeded
-    if status == 413:
-        return RequestTooLarge
-    if status == 429:
-        return RateLimited
-    return InvalidRequest if 400 <= status < 500 and status != 409 else ProviderError
+# Whatever isn't listed is a failure of the provider's: no more statuses are the caller's fault.
+_BY_STATUS: Mapping[int, type[LLMError]] = {
+    400: InvalidRequest,
+    401: ProviderRejected,
+    402: ProviderRejected,
+    403: ProviderRejected,
+    404: ProviderRejected,
+    405: ProviderRejected,
+    408: DeadlineExceeded,
+    410: ProviderRejected,
+    413: RequestTooLarge,
+    422: InvalidRequest,
+    429: RateLimited,
+    504: DeadlineExceeded,
+}
+# What providers call a prompt that their moderation refused.
+_MODERATED = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
+
+
+def by_status(status: int, error: object = None) -> type[LLMError]:
+    """The class for an HTTP status of a provider.
+
+    Args:
+        status: of the response, or the number in an error event.
+        error: the `error` object of the response's body, as far as it has one.
+    """
+    if isinstance(error, Mapping):
+        if status in (400, 403, 422) and _is_moderation(error):
+            return ContentFiltered
+        if status == 400 and _is_about_the_key(error):
+            return ProviderRejected
+    return _BY_STATUS.get(status, ProviderError)
+
+
+def _is_moderation(error: Mapping[str, object]) -> bool:
+    code, metadata = error.get("code"), error.get("metadata")
+    # OpenRouter answers 403 and says what was flagged:
+    # https://openrouter.ai/docs/api-reference/errors
+    flagged = isinstance(metadata, Mapping) and "flagged_input" in metadata
+    return flagged or (isinstance(code, str) and code in _MODERATED)
+
+
+def _is_about_the_key(error: Mapping[str, object]) -> bool:
+    # Google answers 400 to a wrong key: https://cloud.google.com/apis/design/errors#error_info
+    details = error.get("details")
+    return isinstance(details, list) and any(
+        isinstance(detail, Mapping) and detail.get("reason") == "API_KEY_INVALID"
+        for detail in details
+    )
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

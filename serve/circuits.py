@@ -16,11 +16,14 @@ from deployments.errors import (
     RateLimited,
     Unreachable,
     UnsupportedParameter,
+    Untranslatable,
 )
 
 # What a model does wrong. What its callers do wrong, and that it is full, is not its fault; that it
 # has no replica is known from elsewhere.
 _FAULTS = (DeadlineExceeded, ProviderError, ProviderRejected, Unreachable)
+# What a replica says by itself tells nothing of its provider, which wasn't asked.
+_UNASKED = (UnsupportedParameter, Untranslatable)
 _REST_S, _LONGEST_REST_S = 1.0, 30.0
 # Faults further apart are not in a row: on a quiet server five of them may take a day.
 _IN_A_ROW_S = 300.0
@@ -85,8 +88,7 @@ class Circuits:
     def failed(self, name: str, error: LLMError) -> None:
         """A model has failed, or is full, or refused a request."""
         state = self._states[name]
-        # What isn't supported a replica may say by itself, without asking its provider.
-        if isinstance(error, InvalidRequest) and not isinstance(error, UnsupportedParameter):
+        if isinstance(error, InvalidRequest) and not isinstance(error, _UNASKED):
             self.answered(name)
         if isinstance(error, Overloaded | RateLimited):
             rest = _REST_S if error.retry_after is None else error.retry_after

@@ -18,6 +18,7 @@ from deployments.errors import (
     RateLimited,
     Unreachable,
     UnsupportedParameter,
+    Untranslatable,
 )
 from serve.attempts import MOST_MODELS, Attempts
 
@@ -112,8 +113,9 @@ def test_what_the_caller_must_mend_is_asked_of_nobody_else(error: type[LLMError]
     assert order(attempts("ab"), error("x")) == "a"
 
 
-def test_what_one_model_does_not_do_is_asked_of_all_others() -> None:
-    assert order(attempts("abcdef"), UnsupportedParameter("x")) == "abcdef"
+@pytest.mark.parametrize("error", [UnsupportedParameter, Untranslatable])
+def test_what_one_model_does_not_do_is_asked_of_all_others(error: type[LLMError]) -> None:
+    assert order(attempts("abcdef"), error("x")) == "abcdef"
 
 
 def test_what_is_too_long_goes_to_larger_windows_only() -> None:

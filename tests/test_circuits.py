@@ -15,6 +15,7 @@ from deployments.errors import (
     RateLimited,
     Unreachable,
     UnsupportedParameter,
+    Untranslatable,
 )
 from serve.circuits import Circuits
 
@@ -84,7 +85,8 @@ def test_a_late_probe_that_breaks_off_opens_the_circuit_again(
 
 
 @pytest.mark.parametrize(
-    "error", [InvalidRequest, ContentFiltered, ModelUnavailable, RateLimited, Overloaded]
+    "error",
+    [InvalidRequest, Untranslatable, ContentFiltered, ModelUnavailable, RateLimited, Overloaded],
 )
 def test_what_is_not_the_models_fault_opens_nothing(
     circuits: Circuits, clock: Clock, error: type[LLMError]
@@ -130,6 +132,7 @@ def test_a_refusal_of_what_is_asked_is_an_answer(circuits: Circuits, clock: Cloc
     for _ in range(3):
         circuits.failed("a", ProviderError("x"))
     circuits.failed("a", UnsupportedParameter("its replica doesn't ask"))
+    circuits.failed("a", Untranslatable("its replica couldn't ask"))
     assert circuits.is_open("a")
     circuits.failed("a", ContentFiltered("not this"))
     assert not circuits.is_open("a")

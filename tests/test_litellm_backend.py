@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import json
+import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +20,7 @@ from fake_providers import (
     STOP,
     TEXT,
     chunk,
+    failing,
     gemini,
     ollama,
     serving,
@@ -36,10 +38,12 @@ from deployments.errors import (
     DeadlineExceeded,
     InvalidRequest,
     LLMError,
+    ProviderError,
     ProviderRejected,
     RateLimited,
     Unreachable,
     UnsupportedParameter,
+    Untranslatable,
 )
 from deployments.litellm_backend import ERRORS, LiteLLMBackend
 
@@ -386,7 +390,7 @@ def test_the_provider_is_put_before_the_model_once(backend: str, model: str, sen
 
 
 def test_an_unknown_provider_is_refused_with_near_names(connect: Connect) -> None:
-    with pytest.raises(ValueError, match=r"'ours': backend: 'opnai'.*\bopenai\b"):
+    with pytest.raises(ValueError, match=r"'ours': .*'opnai'.*\bopenai\b"):
         connect("opnai", None)
 
 
@@ -517,6 +521,144 @@ async def test_a_bad_request_gives_the_reason(connect: Connect) -> None:
         with serving(FAULTS["bad value"][0]) as fake, pytest.raises(InvalidRequest) as error:
             await answer_to(connect(provider, fake.url, model="m"), ask())
         assert error.value.message.endswith(": seed too big …")
+
+
+# Each wire format that LiteLLM writes itself, by a model that can do most.
+FORMATS = {
+    "openai": "gpt-4o",
+    "hosted_vllm": "m",
+    "anthropic": "claude-sonnet-4-5",
+    "gemini": "gemini-2.5-flash",
+    "ollama": "llama",
+    "bedrock": "amazon.nova-pro-v1:0",
+}
+
+
+@pytest.fixture
+def connect_format(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Connect:
+    """Makes a backend for one of `FORMATS`, with the credentials that it wants."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")  # from Amazon's own manual
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+
+    def connect_format(provider: str, url: str, **fields: Any) -> LiteLLMBackend:
+        key = {"api_key": None} if provider == "bedrock" else {}
+        return connect(provider, url, model=FORMATS[provider], **key, **fields)
+
+    return connect_format
+
+
+def with_arguments(arguments: str) -> ChatRequest:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    messages = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "x"},
+    ]
+    return ask(messages=messages, tools=[{"type": "function", "function": {"name": "f"}}])
+
+
+def with_image(url: str) -> ChatRequest:
+    image = {"type": "image_url", "image_url": {"url": url}}
+    return ask(messages=[{"role": "user", "content": [image]}])
+
+
+def with_schema(schema: Any) -> ChatRequest:
+    form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    return ask(response_format=form)
+
+
+NO_JSON = with_arguments("{not")
+NO_CALL = ask(
+    messages=[
+        {"role": "user", "content": "Hi"},
+        {"role": "tool", "tool_call_id": "1", "content": "x"},
+    ]
+)
+NO_IMAGE = with_image("data:image/png,AAAA")
+ODD_TOOL = ask(tools=[long_tool({"type": "object", "properties": {"a": True}})])
+SYSTEM_ALONE = ask(messages=[{"role": "system", "content": "Hi"}])
+
+
+@pytest.mark.parametrize(
+    ("provider", "request_"),
+    [
+        ("gemini", NO_JSON),
+        ("gemini", NO_CALL),
+        ("gemini", NO_IMAGE),
+        ("gemini", ODD_TOOL),
+        ("gemini", with_arguments("[" * 100_000)),
+        ("ollama", NO_JSON),
+        ("ollama", with_arguments("")),
+        ("ollama", with_arguments("9" * 5000)),
+        ("anthropic", NO_JSON),
+        ("anthropic", NO_IMAGE),
+        ("anthropic", SYSTEM_ALONE),
+        ("bedrock", NO_IMAGE),
+        ("bedrock", with_image("data:application/zip;base64,AAAA")),
+        ("bedrock", with_schema({"type": ["string", "null"]})),
+        ("bedrock", SYSTEM_ALONE),
+    ],
+)
+async def test_what_cannot_be_translated_is_the_callers_to_mend(
+    connect_format: Connect, provider: str, request_: ChatRequest
+) -> None:
+    with serving(streaming()) as fake, pytest.raises(Untranslatable) as error:
+        await answer_to(connect_format(provider, fake.url), request_)
+    assert fake.requests == []
+    assert (error.value.status, error.value.retryable) == (400, False)
+
+
+@pytest.mark.parametrize("provider", FORMATS)
+async def test_whether_a_model_can_be_asked_is_found_out_without_asking(
+    connect_format: Connect, provider: str
+) -> None:
+    with serving(streaming()) as fake:
+        assert await connect_format(provider, fake.url)._can_be_asked()
+    assert fake.requests == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "request_"), [("gemini", NO_JSON), ("bedrock", NO_IMAGE), ("anthropic", NO_JSON)]
+)
+async def test_what_the_operator_must_mend_is_not_the_callers_fault(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, provider: str, request_: ChatRequest
+) -> None:
+    """No key is set, so that nobody's requests are sent, good or bad."""
+    for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY", "ANTHROPIC_API_KEY", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with serving(streaming()) as fake:
+        backend = connect(provider, fake.url, model=FORMATS[provider], api_key=None)
+        for asked in (ask(), request_):
+            with pytest.raises((ProviderError, ProviderRejected)):
+                await answer_to(backend, asked)
+    assert fake.requests == []
+
+
+async def test_a_missing_library_is_not_the_callers_fault(
+    connect_format: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "botocore.auth", None)  # as if it weren't installed
+    with serving(streaming()) as fake, pytest.raises(ProviderError):
+        await answer_to(connect_format("bedrock", fake.url), NO_IMAGE)
+
+
+@pytest.mark.parametrize("provider", FORMATS)
+async def test_a_status_decides_whose_fault_it_is_not_the_words_beside_it(
+    connect_format: Connect, provider: str
+) -> None:
+    """LiteLLM guesses from the text, in which a caller's own words may be quoted."""
+    words = "429 quota, 500 Internal Server Error, Request timed out, API key not valid, 403"
+    with serving(failing(400, message=words)) as fake, pytest.raises(InvalidRequest) as error:
+        await answer_to(connect_format(provider, fake.url), ask())
+    assert error.type is InvalidRequest
+    for status in (401, 402, 403, 404, 405, 408, 409, 418, 429, 500, 503, 504):
+        answer = failing(status, message="invalid_request_error: Client error '400 Bad Request'")
+        with serving(answer) as fake, pytest.raises(LLMError) as failure:
+            await answer_to(connect_format(provider, fake.url), ask())
+        assert not isinstance(failure.value, InvalidRequest), status
+        assert failure.value.retryable
 
 
 def test_every_error_of_the_library_is_in_the_table() -> None:

@@ -4,9 +4,15 @@ import traceback
 
 import pytest
 
-from deployments.errors import InvalidRequest, LLMError
+from deployments.errors import (
+    ContentFiltered,
+    InvalidRequest,
+    LLMError,
+    ProviderRejected,
+    RequestTooLarge,
+)
 from deployments.litellm_backend import _reason
-from deployments.provider_errors import explain, translated
+from deployments.provider_errors import by_status, explain, translated
 
 SECRET = "sk-0123456789abcdef"
 
@@ -44,3 +50,33 @@ def test_a_traceback_is_no_reason() -> None:
         'litellm.APIConnectionError: it broke\nTraceback (most recent call last):\n  File "x.py"'
     )
     assert _reason(error) == "it broke"
+
+
+def test_no_more_than_three_statuses_are_the_callers_fault() -> None:
+    callers = {
+        status for status in range(400, 600) if issubclass(by_status(status), InvalidRequest)
+    }
+    assert callers == {400, 413, 422}
+    assert by_status(413) is RequestTooLarge
+
+
+MODERATED = {"message": "flagged", "metadata": {"flagged_input": "x", "reasons": ["violence"]}}
+WRONG_KEY = {"code": 400, "details": [{"reason": "API_KEY_INVALID", "domain": "googleapis.com"}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        (403, MODERATED, ContentFiltered),  # OpenRouter
+        (400, {"code": "content_filter"}, ContentFiltered),  # Azure
+        (403, {"message": "no"}, ProviderRejected),
+        (401, MODERATED, ProviderRejected),
+        (400, WRONG_KEY, ProviderRejected),  # Google
+        (400, {"code": ["odd"], "details": "odd", "metadata": "odd"}, InvalidRequest),
+        (400, "text", InvalidRequest),
+    ],
+)
+def test_moderation_and_a_wrong_key_are_told_by_their_codes(
+    status: int, error: object, kind: type[LLMError]
+) -> None:
+    assert by_status(status, error) is kind
