@@ -45,6 +45,7 @@ from deployments.errors import (
 from deployments.litellm_catalogue import unknown_provider
 from deployments.openai_chunks import read
 from deployments.provider_errors import by_status, explain, look_up, translated
+from deployments.provider_libraries import check_libraries
 from deployments.tool_names import ToolNames
 
 
@@ -141,6 +142,8 @@ class LiteLLMBackend:
 
     def __init__(self, config: LiteLLMConfig) -> None:
         _check_provider(config)
+        check_libraries(config)
+        _wake()
         self._config = config
         self._key = config.resolve_api_key()
         model = config.litellm_model.removeprefix(f"{config.provider}/")
@@ -311,6 +314,12 @@ class LiteLLMBackend:
             return self._translate(error.original_exception)
         if _is_failure_of(error, *_NOT_FETCHED):
             return not_fetched(self._config.name, "messages")
+        for cause in _causes(error):
+            if isinstance(cause, ImportError):  # of which `check_libraries` doesn't know
+                return ProviderRejected(
+                    f"model '{self._config.name}' can't be called: {cause}; the operator must "
+                    "install it where the model's replica runs"
+                )
         kind = _kind(error)
         return None if kind is None else self._explain(kind, error)
 
@@ -329,6 +338,18 @@ def _check_provider(config: LiteLLMConfig) -> None:
     known |= set(JSONProviderRegistry.list_providers())
     if config.provider not in known:
         raise ValueError(f"model '{config.name}': {unknown_provider(config.backend, known)}")
+
+
+def _wake() -> None:
+    """Imports what LiteLLM otherwise imports at the first request, and for `tools` alone: there it
+    takes a second of the event loop, and what is missing would fail each request by itself."""
+    tool = {"type": "function", "function": {"name": "one", "parameters": {"type": "object"}}}
+    litellm.completion(
+        model="openai/none",
+        messages=[{"role": "user", "content": "Hi"}],
+        tools=[tool],
+        mock_response="Hi",  # nothing is sent
+    )
 
 
 def _lost(model: str, provider: str) -> Iterator[str]:
