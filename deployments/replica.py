@@ -6,6 +6,7 @@ from contextlib import aclosing, suppress
 
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk, merge
+from deployments.error_log import log_known_errors_in_one_line
 from deployments.errors import ProviderError
 from deployments.registry import load
 
@@ -19,6 +20,7 @@ class Replica:
     """One replica of one model."""
 
     def __init__(self, config: ModelConfig) -> None:
+        log_known_errors_in_one_line()
         self._backend = load(config)
         self._sender = Sender(min(config.timeout, config.first_token_timeout))
 

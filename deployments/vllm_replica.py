@@ -24,6 +24,7 @@ from vllm.tool_parsers import ToolParserManager
 
 from deployments.config import EngineConfig
 from deployments.contract import ChatRequest, Chunk
+from deployments.error_log import log_known_errors_in_one_line
 from deployments.replica import Sender
 from deployments.vllm_backend import VLLMBackend
 
@@ -37,6 +38,7 @@ class VLLMReplica(LLMServer):
         # vLLM reports to its makers unless it is told not to.
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         await super().__init__(llm_config)
+        log_known_errors_in_one_line()
         _refuse_another_model(llm_config)
         self._sender = Sender(min(config.timeout, config.first_token_timeout))
         self._backend = VLLMBackend(config, super().chat)

@@ -175,7 +175,7 @@ class DeciderActor:
     async def status(self) -> dict[str, Any]:
         """How the store is: for /health/ready."""
         keeper = self._keeper
-        status = {"status": keeper.status, "message": keeper.message}
+        status = {"status": keeper.status, "message": keeper.message, "rows": keeper.rows}
         if keeper.store is None:
             return status
         rows = keeper.store.rows

@@ -26,6 +26,7 @@ from deployments.errors import (
     UnknownAnswer,
 )
 from serve import openapi
+from serve.access import AccessLog, access_of
 from serve.availability import Availability
 from serve.batches import Batch, check_capacities
 from serve.candidates import AUTO, able, candidates, fallbacks, needs
@@ -97,7 +98,9 @@ class Router:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The endpoints behind their gate; Ray Serve asks for it after the constructor."""
         app: FastAPI = self.app  # type: ignore[attr-defined]  # of Ray Serve's own making
-        return guard(app, self._server, self._keys, SharedQuotas().take)
+        guarded = guard(app, self._server, self._keys, SharedQuotas().take)
+        guarded.add_middleware(AccessLog)
+        return guarded
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Takes new router settings; Ray Serve calls it at the start and on each change."""
@@ -121,9 +124,11 @@ class Router:
         Which models may answer a request for "auto" is chosen with `models: [names]`.
         """
         deadline = self._deadline(request)
+        access = access_of(request)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 parsed = await self._read(request, parse)
+                access.asked = self._known_name(parsed.chat.model)
                 strategy = self._strategy(parsed.wishes.router)
                 asked, others = await self._asked(parsed, self._allowed(request))
                 ranking = await strategy.rank(asked) if asked.available else Ranking([])
@@ -133,6 +138,8 @@ class Router:
         if not ranked:
             raise _none_runs(asked.candidates)
         answer = await self._dispatcher.send(parsed.chat, ranked, deadline)
+        if (quality := ranking.quality.get(answer.model)) is not None:
+            access.quality, access.wanted = quality, self._wanted(asked)
         id = new_id()
         chunks = self._followed(id, asked, ranking, answer)
         headers = {
@@ -150,6 +157,7 @@ class Router:
                 id=id,
                 include_usage=bool(options.get("include_usage")),
                 cost=self._cost,
+                access=access,
             )
             return EventStream(stream, answer, headers)
         whole = merge([chunk async for chunk in chunks])
@@ -251,6 +259,16 @@ class Router:
                 f"{strategy.name} routing knows no quality; add `strategy: smart`", param="router"
             )
         return strategy
+
+    def _wanted(self, asked: Asked) -> float:
+        """The quality that smart routing holds a request to."""
+        if asked.requirement is None:
+            return self._settings.performance_requirement
+        return asked.requirement
+
+    def _known_name(self, model: str) -> str | None:
+        """The model of a request, unless its caller made the name up."""
+        return model if model == AUTO or model in self._models else None
 
     def _needs_smart(self) -> Smart:
         if self._smart is None:

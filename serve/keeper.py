@@ -53,6 +53,8 @@ class Keeper:
         store: None until it could be opened.
         status, message: how the store is: "waiting", "loading", "ready" or "failed", and what
             people may want to know of that.
+        rows: of what `message` tells, how many are done, and of how many; empty where that is not
+            known.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Keeper:
         self.decider: Decider
         self.store: EmbeddingStore | None = None
         self.status, self.message = "waiting", ""
+        self.rows: tuple[int, ...] = ()
         self._prices: dict[str, Price] = {}
         self._server = ""
         self._n_similar = 1
@@ -157,7 +160,9 @@ class Keeper:
         await asyncio.to_thread(store.retain)
         await asyncio.to_thread(self._load, store)
         await self._import_all(store)
+        self.message = "fitting the predictor"
         fitted = await self._fitted(self._new_decider(store), store)
+        self.message = ""
         await self._sync(store)
         self._saved = await asyncio.to_thread(self._saved_policies, store)
         decider = self._new_decider(store)  # whose settings may have changed meanwhile
@@ -189,22 +194,41 @@ class Keeper:
                 logger.exception("the history %s was not taken in", file)
 
     def _imported(self, store: EmbeddingStore, file: Path, loop: asyncio.AbstractEventLoop) -> None:
-        from deployments.store.importing import import_history
-
-        def embed(texts: Sequence[str]) -> Floats32:
-            embedded = asyncio.run_coroutine_threadsafe(self._embedded(list(texts)), loop)
-            return embedded.result(_EMBEDDING_S)
-
         about = file.stat()
         version = about.st_mtime_ns, about.st_size
         if self._taken_in.get(file) == version:
             return
         name, digest = f"imported:{file.stem}", hashlib.sha256(file.read_bytes()).hexdigest()
         if store.database.state(name) != digest:
-            logger.info("the store takes in %s", file)
-            import_history(store.database, file, embed, name=file.stem, written=store.take_in)
+            self._take_in(store, file, loop)
             store.database.set_state(name, digest)
         self._taken_in[file] = version
+
+    def _take_in(self, store: EmbeddingStore, file: Path, loop: asyncio.AbstractEventLoop) -> None:
+        from deployments.store.history import read_history
+        from deployments.store.importing import import_history
+
+        def progress(done: int) -> None:
+            self.rows = (done, total)
+
+        def embed(texts: Sequence[str]) -> Floats32:
+            embedded = asyncio.run_coroutine_threadsafe(self._embedded(list(texts)), loop)
+            return embedded.result(_EMBEDDING_S)
+
+        logger.info("the store takes in %s", file)
+        total = sum(1 for _ in read_history(file))
+        self.message, self.rows = f"taking in {file.name}", (0, total)
+        try:
+            import_history(
+                store.database,
+                file,
+                embed,
+                name=file.stem,
+                progress=progress,
+                written=store.take_in,
+            )
+        finally:
+            self.message, self.rows = "", ()
 
     async def _embedded(self, texts: list[str]) -> Floats32:
         return await self._embed(texts)

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from deployments.contract import Chunk, ToolCallDelta, Usage
 from deployments.errors import LLMError
+from serve.access import Access
 from serve.dispatch import Answer
 from serve.failures import error_json
 from serve.rescue import usage_in_all
@@ -83,6 +84,7 @@ async def events(
     id: str,
     include_usage: bool,
     cost: Callable[[str, Usage | None], float | None],
+    access: Access | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """The server-sent events of a streamed answer.
 
@@ -96,7 +98,9 @@ async def events(
         id: of the completion.
         include_usage: whether an event with the usage ends it.
         cost: USD that a model's tokens cost, where it is known.
+        access: where to note how it ended.
     """
+    access = access or Access("POST", "")
     head = _head("chat.completion.chunk", id, answer.model)
     role: dict[str, Any] = {"role": "assistant", "content": ""}
     usage, finish_reason = None, None
@@ -110,15 +114,19 @@ async def events(
                     yield _event({**head, "choices": [_stream_choice(delta, chunk, None)]})
                     role = {}
         end = _stream_choice({}, Chunk(), finish_reason)
-        router = _router(answer, usage, cost(answer.model, usage))
+        access.model, access.attempts = answer.model, answer.attempts
+        access.cost = cost(answer.model, usage)
+        router = _router(answer, usage, access.cost)
         yield _event({**head, "choices": [end], "router": router})
         if include_usage:
             in_all = usage_in_all(usage, answer.rescues)
             yield _event({**head, "choices": [], "usage": _usage(in_all)})
         yield DONE
     except LLMError as error:
+        access.error = error.code
         yield _event(error_json(error))
     except Exception:  # the status has been sent: only an event can say that it failed
+        access.error = LLMError.code
         logger.exception("the stream of model '%s' failed", answer.model)
         yield _event(error_json(LLMError("the server failed; its log says why")))
 

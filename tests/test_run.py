@@ -1,18 +1,33 @@
 """Promise: `make run`'s program says when it is ready, its curl line works, Ctrl-C ends it all."""
 
+import asyncio
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
+import fake_providers
+import httpx
 import psutil
 import pytest
 from serve_fixtures import DEMO_MODELS, Server, free_port, in_repository
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from ops.startup import ask_health
+
+
+def ignore_ctrl_c() -> None:
+    """As a shell does with what a script starts by `&`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def start(*args: str) -> subprocess.Popen[str]:
@@ -23,23 +38,42 @@ def start(*args: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=ignore_ctrl_c,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
+
+
+def wait_until_ready(program: subprocess.Popen[str]) -> str:
+    """What it says until it is ready."""
+    assert program.stdout
+    output = ""
+    for line in program.stdout:
+        output += line
+        if line.startswith("Ctrl-C"):
+            break
+    assert "Ready: http://localhost:" in output, output
+    return output
+
+
+def assert_all_end(processes: list[psutil.Process]) -> None:
+    assert processes
+    deadline = time.monotonic() + 20
+    while left := [process for process in processes if process.is_running()]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
 
 
 @pytest.fixture
 def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The program, once it is ready, and the command that it printed."""
     program = start("--port", str(free_port()))
-    output = ""
     try:
-        assert program.stdout
-        for line in program.stdout:
-            output += line
-            if line.startswith("Ctrl-C"):
-                break
-        assert "Ready: http://localhost:" in output, output
+        output = wait_until_ready(program)
         assert "No key is asked for, and this machine alone can call." in output
+        # A line for each step, and none of Ray's.
+        steps = [line for line in output.partition("Ready")[0].splitlines() if line]
+        assert [line.split()[0] for line in steps[:3]] == ["starting", "its", "starting"]
+        assert all(line.startswith("  ") for line in steps[3:]), output
         yield program, output[output.index("curl ") : output.index("Ctrl-C")]
     finally:
         # By the process group: the program's own children go with it.
@@ -60,18 +94,123 @@ def test_it_answers_and_ends(running: tuple[subprocess.Popen[str], str]) -> None
     reply = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=60)
     answer = json.loads(reply.stdout)
     assert answer["choices"][0]["message"]["content"] == "12"
+    refused = curl.replace('"messages"', '"presence_penalty": 1, "messages"')
+    subprocess.run(["bash", "-c", refused], capture_output=True, timeout=60, check=True)
 
     children = psutil.Process(program.pid).children(recursive=True)
-    assert children
-    os.killpg(program.pid, signal.SIGINT)
     assert program.stdout
+    lines = [program.stdout.readline() for _ in range(2)]
+    assert lines[0].startswith("auto → demo-"), lines
+    assert " of .96 wanted" in lines[0]
+    assert lines[1].startswith("auto ✗ 400 unsupported_parameter presence_penalty  ")
+    os.killpg(program.pid, signal.SIGINT)
     rest = program.stdout.read()
     assert program.wait(timeout=60) == 0, rest
-    assert "Traceback" not in rest
-    deadline = time.monotonic() + 20
-    while left := [child for child in children if child.is_running()]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.2)
+    assert rest == "stopping: running answers have 10 s to finish; Ctrl-C again ends them\n"
+    assert_all_end(children)
+
+
+def words(request: Request, body: dict[str, Any]) -> Response:
+    """A provider that says a word each tenth of a second, as many as the prompt asks for."""
+
+    def event(**more: object) -> str:
+        return f"data: {json.dumps({'id': 'x', 'object': 'chat.completion.chunk', **more})}\n\n"
+
+    async def events() -> AsyncIterator[str]:
+        head = {"created": 1, "model": body["model"]}
+        for _ in range(int(body["messages"][0]["content"])):
+            choice = {"index": 0, "delta": {"content": "word "}, "finish_reason": None}
+            yield event(**head, choices=[choice])
+            await asyncio.sleep(0.1)
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
+        yield event(**head, choices=[choice], usage=usage)
+        yield "data: [DONE]\n\n"
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+class Stream(threading.Thread):
+    """A streamed answer of so many words, read beside the test; `lines` is what came."""
+
+    def __init__(self, url: str, count: int) -> None:
+        super().__init__(daemon=True)
+        self.url, self.count, self.lines = url, count, [""]
+        self.begun = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        messages = [{"role": "user", "content": str(self.count)}]
+        body = {"model": "slow", "stream": True, "messages": messages}
+        try:
+            with httpx.stream("POST", self.url, json=body, timeout=60) as response:
+                for line in response.iter_lines():
+                    self.begun.set()
+                    self.lines += [line] if line else []
+        except httpx.TransportError:
+            pass
+
+
+def test_sigterm_lets_answers_finish_and_a_second_one_does_not(tmp_path: Path) -> None:
+    with fake_providers.serving(words) as provider:
+        models = [
+            {"name": "slow", "backend": "vllm", "hostname": provider.url},
+            {"name": "broken", "backend": "huggingface", "model": "./none"},
+        ]
+        config = tmp_path / "slow.yaml"
+        config.write_text(json.dumps({"llms": {"models": models}}))
+        port = free_port()
+        program = start("--port", str(port), "--config", str(config))
+        try:
+            output = wait_until_ready(program)
+            # One that can't answer is named, and the other one serves.
+            assert "broken: ValueError: model 'broken'" in output.partition("Ready")[0]
+            children = psutil.Process(program.pid).children(recursive=True)
+            url = f"http://localhost:{port}/v1/chat/completions"
+            short, long = Stream(url, 20), Stream(url, 500)
+            assert short.begun.wait(30)
+            assert long.begun.wait(30)
+
+            program.terminate()
+            short.join(30)
+            assert short.lines[-1] == "data: [DONE]"
+            assert long.is_alive()
+            refused = httpx.post(url, json={"model": "slow", "messages": []}, timeout=30)
+            assert refused.status_code == 404
+
+            program.terminate()
+            rest, _ = program.communicate(timeout=60)
+        finally:
+            if program.poll() is None:
+                os.killpg(program.pid, signal.SIGKILL)
+        assert program.returncode == 0, rest
+        assert "stopping now" in rest
+        assert "slow  " in rest  # the short answer's line
+        assert "Traceback" not in rest
+        long.join(30)
+        assert long.lines[-1] != "data: [DONE]"
+        assert_all_end(children)
+
+
+class Health(BaseHTTPRequestHandler):
+    """Says that it is ready."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"status": "ready"}')
+
+
+def test_a_proxy_of_the_environment_is_not_asked_how_this_server_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert ask_health(f"http://127.0.0.1:{server.server_port}") == {"status": "ready"}
 
 
 def test_a_model_that_cannot_start_is_told_and_ends_it(tmp_path: Path) -> None:

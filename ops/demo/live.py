@@ -19,8 +19,10 @@ from typing import Any
 
 import httpx
 
+from ops.console import open_console
 from ops.demo.questions import Question, read_questions
-from ops.run import checked_server, serving
+from ops.run import checked_server, log_file
+from ops.serving import serving
 from serve.config import DEFAULT_CONFIG
 
 # Smart comes first: the store learns from every answer, and has seen none of these questions then.
@@ -56,7 +58,8 @@ def ask(client: httpx.Client, way: dict[str, Any], question: Question) -> tuple[
 
 def run(url: str, way: dict[str, Any], questions: Sequence[Question]) -> Result:
     """Asks all questions one way."""
-    with httpx.Client(base_url=url, timeout=60) as client, ThreadPoolExecutor(_AT_ONCE) as pool:
+    client = httpx.Client(base_url=url, timeout=60, trust_env=False)
+    with client, ThreadPoolExecutor(_AT_ONCE) as pool:
         asked = pool.map(lambda question: ask(client, way, question), questions)
         right, cost, small = zip(*asked, strict=True)
     return Result(sum(right) / len(right), sum(cost), sum(small) / len(small))
@@ -70,9 +73,10 @@ def main() -> None:
     checked_server(config, "127.0.0.1", port)
     questions = read_questions()
     Random(0).shuffle(questions)
+    log = log_file(port)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = folder
-        with serving(config, port) as url:
+        with open_console(log) as console, serving(config, console, port) as url:
             results = {name: run(url, way, questions) for name, way in WAYS.items()}
     large = results["demo-large"]
     print(f"{len(questions)} held-out questions\n")

@@ -1,0 +1,153 @@
+"""The access log: a line of JSON in Ray Serve's log for each request. No text of a prompt, no key.
+
+`ops.run` shows these lines; it gets them by a socket, whatever becomes of Ray Serve's log.
+"""
+
+import json
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic_core import from_json
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger("ray.serve")
+
+# Names the Unix datagram socket that gets each line, too.
+SOCKET = "LLM_ROUTER_ACCESS_SOCKET"
+
+_LONGEST_ERROR = 2**14  # bytes of a body
+# What callers choose themselves is shown if it looks like a path or the name of a field.
+_HARMLESS = re.compile(r"[\w./:\[\]-]{1,100}", re.ASCII)
+
+
+@dataclass(slots=True)
+class Access:
+    """What is known of a request when it is over.
+
+    Attributes:
+        method, path: of HTTP.
+        status: of HTTP; 0 if the caller left before there was one.
+        seconds: until the last byte of the answer.
+        whole: whether the answer was sent to its end.
+        asked: the model, or "auto", where an answer of one was asked for.
+        model: that answered.
+        attempts: how often a model was asked.
+        cost: USD, if known.
+        quality: what was predicted of `model`, where something was.
+        wanted: the quality that was wanted, if one was.
+        error, param: OpenAI's `error.code` and `error.param`, if it failed.
+    """
+
+    method: str
+    path: str
+    status: int = 0
+    seconds: float = 0.0
+    whole: bool = False
+    asked: str | None = None
+    model: str | None = None
+    attempts: int | None = None
+    cost: float | None = None
+    quality: float | None = None
+    wanted: float | None = None
+    error: str | None = None
+    param: str | None = None
+
+
+class AccessLog:
+    """A middleware that writes the line, however a request ends. Health checks get none.
+
+    Args:
+        app: what lies behind; it finds the request's `Access` by `access_of`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._tell = _listener(os.environ.get(SOCKET))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        if scope["type"] != "http" or path.startswith("/health"):
+            await self._app(scope, receive, send)
+            return
+        access = Access(scope["method"], _harmless(path) or "…")
+        state = {**scope.get("state", {}), "access": access}
+        began = time.monotonic()
+        try:
+            await self._app({**scope, "state": state}, receive, _watched(send, access))
+        except Exception:
+            # Answered by what lies before us.
+            access.status, access.error = 500, "internal_error"
+            raise
+        finally:
+            access.seconds = round(time.monotonic() - began, 4)
+            line = json.dumps({k: v for k, v in asdict(access).items() if v is not None})
+            # As Ray Serve marks its own, so that `enable_access_log: false` is for this one, too.
+            logger.info("access %s", line, extra={"serve_access_log": True})
+            self._tell(line)
+
+
+def access_of(request: HTTPConnection) -> Access:
+    """What is noted of a request; what nobody logs can be written to all the same."""
+    access: Access | None = getattr(request.state, "access", None)
+    return access or Access(request.scope["method"], "")
+
+
+def _watched(send: Send, access: Access) -> Send:
+    """`send`, which notes on the way what an answer says of itself."""
+    body = bytearray()
+
+    async def watched(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            access.status = message["status"]
+            headers = Headers(raw=message["headers"])
+            access.model = headers.get("x-router-model")
+            access.attempts = _number(int, headers.get("x-router-attempts"))
+            access.cost = _number(float, headers.get("x-router-cost"))
+        elif message["type"] == "http.response.body":
+            access.whole = not message.get("more_body")
+            if access.status >= 400 and len(body) < _LONGEST_ERROR:
+                body.extend(message.get("body", b""))
+                _note_error(access, bytes(body))
+        await send(message)
+
+    return watched
+
+
+def _note_error(access: Access, body: bytes) -> None:
+    """Every error's body is OpenAI's JSON, whoever answers it."""
+    with suppress(ValueError, KeyError, TypeError):
+        error = from_json(body)["error"]
+        access.error = str(error["code"])
+        access.param = _harmless(error["param"])
+
+
+def _harmless(text: str | None) -> str | None:
+    return text if text and _HARMLESS.fullmatch(text) else None
+
+
+def _number(kind: Callable[[str], Any], text: str | None) -> Any:
+    return None if text is None else kind(text)
+
+
+def _listener(path: str | None) -> Callable[[str], None]:
+    """Sends lines to a socket, if there is one. Who doesn't read fast enough misses some."""
+    if not path:
+        return lambda line: None
+    to = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    to.setblocking(False)
+
+    def tell(line: str) -> None:
+        with suppress(OSError):
+            to.sendto(line.encode(), path)
+
+    return tell
