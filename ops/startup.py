@@ -15,7 +15,7 @@ from serve.placement import shortages
 
 APPLICATION = "default"
 
-_ROUTER = "Router"
+ROUTER = "Router"
 _PERIOD_S = 0.5
 # A large model may take long to come and to load; Ray gives an engine an hour.
 _STARTUP_S = 3600
@@ -24,49 +24,106 @@ _ROOM_S = 15
 # How much later than Ray Serve the router may know that a model runs.
 _SETTLING_S = 5
 _FAILED = ("UNHEALTHY", "DEPLOY_FAILED")
+# To whom the server asks for a key, it says only that there are some.
+_UNNAMED = {"some models": "/health/ready says which and why, to callers with a key"}
 
 
 def wait_until_ready(url: str, console: Console) -> None:
-    """Waits until the models have settled, and names those that can't answer.
+    """Waits until each model answers or is known to be unable to, and names the latter.
 
     Raises:
         SystemExit: no model can answer, or the store can't start; the message says why.
     """
-    began = had_room = settled = time.monotonic()
+    startup = Startup(url)
+    began = settled = time.monotonic()
     while True:
-        deployments = rayserve.status().applications[APPLICATION].deployments
-        now, missing = time.monotonic(), shortages(APPLICATION)
-        if not missing:
-            had_room = now
-        lost = _failed(deployments)
-        if now - had_room > _ROOM_S:
-            lost |= missing
-        if _ROUTER in lost:
-            _give_up("the start failed", lost, console)
-        starting = [
-            name
-            for name, deployment in deployments.items()
-            if deployment.status != "HEALTHY" and name not in lost
-        ]
-        health = {} if _ROUTER in starting else ask_health(url)
-        store = health.get("store", {"status": "ready"})
-        if store["status"] == "failed":
-            _give_up("the store did not start", {"store": store.get("message", "")}, console)
-        if starting or not health or store["status"] != "ready":
+        startup.look()
+        now = time.monotonic()
+        if startup.failed:
+            _give_up("the start failed", startup.lost, console)
+        if startup.store["status"] == "failed":
+            reasons = {"store": startup.store.get("message", "")}
+            _give_up("the store did not start", reasons, console)
+        if not startup.settled:
             settled = now
-        elif health["status"] == "ready":
+        elif startup.health["status"] == "ready":
             return
         elif now - settled > _SETTLING_S:
-            lost |= _unavailable(health)
-            if health["status"] == "unavailable":
-                _give_up("the start failed: no model can answer", lost, console)
-            for line in _lines(lost):
-                console.line(console.red(line))
-            return
+            break
         if now - began > _STARTUP_S:
-            _give_up(f"not ready after {_STARTUP_S} s", lost, console)
-        _show(console, deployments, starting, store)
+            _give_up(f"not ready after {_STARTUP_S} s", startup.lost, console)
+        startup.show(console)
         time.sleep(_PERIOD_S)
+    if startup.health["status"] == "unavailable":
+        _give_up("the start failed: no model can answer", startup.lost, console)
+    console.line("these can't answer:")
+    for line in _lines(startup.lost or _UNNAMED):
+        console.line(console.red(line))
+
+
+class Startup:
+    """How far the application is, at the last look.
+
+    Attributes:
+        deployments: what Ray Serve says of each.
+        lost: of the deployments and models that can't answer, why.
+        starting: the deployments of which it is not yet known whether they can.
+        health: what the router says; empty while it says nothing.
+        store: how the store is.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._had_room = time.monotonic()
+        self.deployments: Mapping[str, DeploymentStatusOverview] = {}
+        self.lost: dict[str, str] = {}
+        self.starting: list[str] = []
+        self.health: dict[str, Any] = {}
+        self.store: dict[str, Any] = {}
+
+    def look(self) -> None:
+        """Asks Ray Serve, and the router once it runs."""
+        self.deployments = rayserve.status().applications[APPLICATION].deployments
+        failed = {name: d.message for name, d in self.deployments.items() if d.status in _FAILED}
+        without_room = self._without_room()
+        self.lost = messages(failed) | without_room
+        self.starting = [
+            name
+            for name, deployment in self.deployments.items()
+            if deployment.status != "HEALTHY" and name not in {*failed, *without_room}
+        ]
+        self.health = {} if ROUTER in self.starting else ask_health(self._url)
+        self.store = self.health.get("store", {"status": "ready"})
+        for name, model in self.health.get("models", {}).items():
+            if not model["available"]:
+                self.lost.setdefault(name, model["message"] or "not available")
+
+    @property
+    def failed(self) -> bool:
+        """Whether the router, without which nothing answers, will not come."""
+        router = self.deployments.get(ROUTER)
+        return router is not None and router.status != "UNHEALTHY" and ROUTER in self.lost
+
+    @property
+    def settled(self) -> bool:
+        """Whether each part runs or is known not to."""
+        return bool(self.health) and not self.starting and self.store["status"] == "ready"
+
+    def show(self, console: Console) -> None:
+        """Shows what it waits for."""
+        if self.starting:
+            total = len(self.deployments)
+            console.progress("processes and weights", total - len(self.starting), total)
+        elif self.store["status"] != "ready":
+            stage = self.store.get("message") or self.store["status"]
+            console.progress(f"store: {stage}", *self.store.get("rows", ()))
+
+    def _without_room(self) -> dict[str, str]:
+        missing = shortages(APPLICATION)
+        now = time.monotonic()
+        if not missing:
+            self._had_room = now
+        return missing if now - self._had_room > _ROOM_S else {}
 
 
 def ask_health(url: str) -> dict[str, Any]:
@@ -78,35 +135,6 @@ def ask_health(url: str) -> dict[str, Any]:
     except (httpx.HTTPError, ValueError):
         return {}
     return health
-
-
-def _failed(deployments: Mapping[str, DeploymentStatusOverview]) -> dict[str, str]:
-    failed = {name: each.message for name, each in deployments.items() if each.status in _FAILED}
-    return messages(failed)
-
-
-def _unavailable(health: Mapping[str, Any]) -> dict[str, str]:
-    """Why models can't answer, as the router sees it; it doesn't say where it asks for a key."""
-    return {
-        name: model["message"] or "not available"
-        for name, model in health.get("models", {}).items()
-        if not model["available"]
-    }
-
-
-def _show(
-    console: Console,
-    deployments: Mapping[str, DeploymentStatusOverview],
-    starting: list[str],
-    store: Mapping[str, Any],
-) -> None:
-    if starting:
-        total = len(deployments)
-        console.progress("processes and weights", total - len(starting), total)
-    elif store["status"] != "ready":
-        console.progress(
-            f"store: {store.get('message') or store['status']}", *store.get("rows", ())
-        )
 
 
 def _give_up(what: str, reasons: Mapping[str, str], console: Console) -> NoReturn:

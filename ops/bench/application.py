@@ -62,7 +62,10 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx.get(f"{url}/health/ready", timeout=5).json()["status"] == "ready":
+            if (
+                httpx.get(f"{url}/health/ready", timeout=5, trust_env=False).json()["status"]
+                == "ready"
+            ):
                 return
         except (httpx.HTTPError, ValueError, KeyError):
             pass

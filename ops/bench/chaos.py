@@ -263,7 +263,9 @@ async def load(url: str, rate: float) -> AsyncIterator[list[Call]]:
     block's end waits for all."""
     calls: list[Call] = []
     async with (
-        httpx.AsyncClient(base_url=url, timeout=DEADLINE_S + 2 * _LATE_S) as client,
+        httpx.AsyncClient(
+            base_url=url, timeout=DEADLINE_S + 2 * _LATE_S, trust_env=False
+        ) as client,
         asyncio.TaskGroup() as group,
     ):
 
@@ -394,7 +396,7 @@ async def _started(provider: str) -> AsyncIterator[tuple[str, Nodes]]:
     with running(provider) as (url, nodes):
         if await _back(nodes, (), time.monotonic() + _START_S) is None:
             raise RuntimeError("the application does not start")
-        async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_S) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_S, trust_env=False) as client:
             # Several at once, so that each router and each replica has had some.
             for made in await asyncio.gather(*(call(client, each) for each in QUESTIONS * 4)):
                 if made.outcome != "answered":

@@ -131,7 +131,11 @@ class Server:
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 answer = httpx.post(
-                    f"{self.url}{_PATH}", content=body("hello"), headers=_JSON, timeout=60
+                    f"{self.url}{_PATH}",
+                    content=body("hello"),
+                    headers=_JSON,
+                    timeout=60,
+                    trust_env=False,
                 )
                 if answer.status_code == 200:
                     return

@@ -200,7 +200,9 @@ async def measure(url: str) -> list[Level]:
     """All loads, one after the other."""
     levels = []
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+    async with httpx.AsyncClient(
+        base_url=url, timeout=60, limits=limits, trust_env=False
+    ) as client:
         await load(client, CAPACITY, _WARM_UP_S)
         for times, seconds in LOADS.items():
             asked = await load(client, times * CAPACITY, seconds)
