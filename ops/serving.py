@@ -83,7 +83,7 @@ def _drain(console: Console) -> None:
     """
     try:
         console.line(
-            f"stopping: running answers have {_DRAIN_S} s to finish; Ctrl-C again ends them"
+            f"stopping: running answers have {_DRAIN_S} s to finish; another Ctrl-C ends them"
         )
         end = time.monotonic() + _DRAIN_S
         rayserve.delete(APPLICATION, _blocking=False)

@@ -134,7 +134,7 @@ def ask_health(url: str) -> dict[str, Any]:
         health: dict[str, Any] = response.json()
     except (httpx.HTTPError, ValueError):
         return {}
-    return health
+    return health if "status" in health else {}  # an error is no answer to it
 
 
 def _give_up(what: str, reasons: Mapping[str, str], console: Console) -> NoReturn:

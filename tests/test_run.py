@@ -65,7 +65,7 @@ def assert_all_end(processes: list[psutil.Process]) -> None:
 
 @pytest.fixture
 def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The program, once it is ready, and the command that it printed."""
+    """The program, once it is ready, and what it printed."""
     program = start("--port", str(free_port()))
     try:
         output = wait_until_ready(program)
@@ -74,7 +74,7 @@ def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
         steps = [line for line in output.partition("Ready")[0].splitlines() if line]
         assert [line.split()[0] for line in steps[:3]] == ["starting", "its", "starting"]
         assert all(line.startswith("  ") for line in steps[3:]), output
-        yield program, output[output.index("curl ") : output.index("Ctrl-C")]
+        yield program, output
     finally:
         # By the process group: the program's own children go with it.
         if program.poll() is None:
@@ -83,7 +83,8 @@ def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def test_it_answers_and_ends(running: tuple[subprocess.Popen[str], str]) -> None:
-    program, curl = running
+    program, output = running
+    curl = output[output.index("curl ") : output.index("Ctrl-C")]
     listening = {
         connection.laddr.ip
         for process in psutil.Process(program.pid).children(recursive=True)
@@ -106,8 +107,13 @@ def test_it_answers_and_ends(running: tuple[subprocess.Popen[str], str]) -> None
     os.killpg(program.pid, signal.SIGINT)
     rest = program.stdout.read()
     assert program.wait(timeout=60) == 0, rest
-    assert rest == "stopping: running answers have 10 s to finish; Ctrl-C again ends them\n"
+    assert rest == "stopping: running answers have 10 s to finish; another Ctrl-C ends them\n"
     assert_all_end(children)
+
+    # What a caller did wrong is no error in Ray's log.
+    log = Path(output[output.index("its log is ") :].split()[3].rstrip(";")).read_text()
+    assert "unsupported_parameter: presence_penalty" in log
+    assert "Traceback" not in log
 
 
 def words(request: Request, body: dict[str, Any]) -> Response:
@@ -209,8 +215,10 @@ def test_a_proxy_of_the_environment_is_not_asked_how_this_server_is(
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     with HTTPServer(("127.0.0.1", 0), Health) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.handle_request, daemon=True).start()
-        assert ask_health(f"http://127.0.0.1:{server.server_port}") == {"status": "ready"}
+        assert ask_health(url) == {"status": "ready"}
+    assert ask_health(url) == {}
 
 
 def test_a_model_that_cannot_start_is_told_and_ends_it(tmp_path: Path) -> None:
