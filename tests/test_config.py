@@ -502,3 +502,27 @@ def test_settings_leave_what_they_do_not_name_as_configured() -> None:
     assert Settings.over(configured, {"router": {"n_similar": 16}}).router.n_similar == 16
     with pytest.raises(ValidationError):
         Settings.over(configured, {"router": {"strategy": "cleverest"}})
+
+
+def test_a_model_is_known_by_what_is_behind_its_name() -> None:
+    def identity(**model: object) -> str:
+        return load({"name": "m", **model}).llms.models[0].identity
+
+    assert identity(backend="openai", model="gpt-4o") == "openai/gpt-4o"
+    assert identity(backend="google", model="gemini/gemini-2") == "gemini/gemini-2"
+    assert identity(backend="openai") != identity(backend="openai", model="gpt-4o")
+    # Where it runs doesn't make it another one.
+    engine = identity(backend="vllm", model="Qwen/Qwen3-8B", gpus=0)
+    assert engine == identity(backend="vllm", model="Qwen/Qwen3-8B", hostname="http://h") != ""
+    here = identity(backend="hflocal", model="/here/models/demo-small")
+    assert here == identity(backend="huggingface", model="/there/models/demo-small")
+    assert here != identity(backend="huggingface", model="/here/others/demo-small")
+
+
+def test_an_adapter_is_known_by_its_model_and_its_weights() -> None:
+    def identity(model: str, adapter: str) -> str:
+        adapted = load({"name": "m", "backend": "vllm", "model": model, "adapters": {"a": adapter}})
+        return adapted.llms.served[1].identity
+
+    assert identity("org/base", "org/sql") == "vllm/org/base+org/sql"
+    assert identity("org/base", "org/other") != identity("org/base", "org/sql")

@@ -152,6 +152,75 @@ async def test_policies_outlive_the_process(tmp_path: Path) -> None:
     assert name == again.decider.policy_name(_asked("hard one"))
 
 
+async def decided(folder: Path, server: str, text: str) -> dict[str, Any]:
+    """The policies of a server that has decided some requests, and saved them."""
+    keeper, _ = started(folder, server=server)
+    await ready(keeper)
+    for _ in range(20):
+        choice(keeper, text, floor=False)
+    await until(lambda: keeper._saved == keeper.decider.policies())
+    return keeper._saved
+
+
+async def test_servers_with_one_store_do_not_overwrite_each_others_policies(
+    tmp_path: Path,
+) -> None:
+    first = await decided(tmp_path, "first", "easy one")
+    # A new server begins where the other is.
+    second, _ = started(tmp_path, server="second")
+    await ready(second)
+    assert second.decider.policies() == first
+    both = await decided(tmp_path, "second", "hard one")
+    assert both != first
+    for server, policies in (("first", first), ("second", both)):
+        again, _ = started(tmp_path, server=server)
+        await ready(again)
+        assert again.decider.policies() == policies
+
+
+async def test_policies_of_before_servers_had_names_are_taken_over(tmp_path: Path) -> None:
+    saved = await decided(tmp_path, "first", "easy one")
+    database = Database(f"sqlite:///{tmp_path}/store.db")
+    ((name, state),) = database.states("policies:").items()
+    database.drop_states([name])
+    database.set_state(name.removesuffix(":first"), state["policies"])
+    database.close()
+    again, _ = started(tmp_path, server="second")
+    await ready(again)
+    assert again.decider.policies() == saved
+
+
+async def test_a_store_keeps_the_policies_of_so_many_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_SERVERS", 2)
+    for server in ("first", "second", "third"):
+        await decided(tmp_path, server, server)
+    keeper, _ = started(tmp_path, server="fourth")
+    await ready(keeper)
+    assert keeper.store is not None
+    servers = [name.split(":")[-1] for name in keeper.store.database.states("policies:")]
+    assert sorted(servers) == ["second", "third"]
+
+
+async def test_a_history_is_read_again_only_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = history(tmp_path, rows=20)
+    keeper, embedder = started(tmp_path, file)
+    await ready(keeper)
+    assert keeper.store is not None
+    read = Path.read_bytes
+    files: list[Path] = []
+    monkeypatch.setattr(Path, "read_bytes", lambda path: files.append(path) or read(path))
+    await keeper._import_all(keeper.store)
+    assert files == []
+    history(tmp_path, rows=30)
+    await keeper._import_all(keeper.store)
+    assert set(files) == {file}
+    assert (embedder.texts, len(keeper.store.rows)) == (30, 30)
+
+
 async def test_a_look_that_fails_is_not_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
