@@ -241,7 +241,7 @@ def _usage(usage: Any) -> Usage:
 
 def _tier(event: Any) -> str | None:
     tier = getattr(event, "service_tier", None)
-    return tier if isinstance(tier, str) else None
+    return _whole(tier) if isinstance(tier, str) else None
 
 
 def _count(details: Any, field: str) -> int:

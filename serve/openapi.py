@@ -86,6 +86,7 @@ class Choice(TypedDict):
 
 class PromptDetails(TypedDict):
     cached_tokens: int
+    cache_creation_tokens: int
 
 
 class CompletionDetails(TypedDict):

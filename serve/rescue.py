@@ -149,6 +149,7 @@ def usage_in_all(usage: Usage | None, rescues: Sequence[Rescue]) -> Usage | None
         prompt_tokens=prompt_tokens,
         completion_tokens=usage.completion_tokens + text_tokens + before.reasoning_tokens,
         cached_tokens=min(usage.cached_tokens, prompt_tokens),
+        cache_written_tokens=min(usage.cache_written_tokens, prompt_tokens),
         reasoning_tokens=usage.reasoning_tokens + before.reasoning_tokens,
     )
 

@@ -16,7 +16,7 @@ from deployments.config import (
     LiteLLMConfig,
     ModelConfig,
 )
-from serve.app import DEFAULT_CONFIG, build, deployment_names
+from serve.app import DEFAULT_CONFIG, _prices, build, deployment_names
 from serve.config import (
     AppConfig,
     ConfigError,
@@ -25,6 +25,7 @@ from serve.config import (
     StoreConfig,
     load_config,
 )
+from serve.routing.prices import Price
 
 HOSTED = {"name": "gpt", "backend": "openai"}
 ENGINE = {"name": "own", "backend": "vllm"}
@@ -340,6 +341,15 @@ def test_the_embedders_autoscaling_that_is_half_given_keeps_our_other_half() -> 
     store = load(PRICED, store={"embedder": {"min_replicas": 2}}).llms.store
     assert store is not None
     assert (store.embedder.min_replicas, store.embedder.max_replicas) == (2, 4)
+
+
+def test_what_answers_cost_is_known_by_the_config_or_by_litellms_list() -> None:
+    listed = {"name": "a", "backend": "openai", "model": "gpt-5"}
+    own = {**listed, "name": "b", "cost_per_input_token": 1, "cost_per_output_token": 2}
+    prices = _prices(load(listed, own, {**HOSTED, "model": "of-nobodys-list"}))
+    assert prices.keys() == {"a", "b"}
+    assert prices["a"].cached == pytest.approx(prices["a"].input / 10)
+    assert prices["b"] == Price(1, 2)
 
 
 def test_a_model_without_a_price_is_refused_in_smart_routing_alone() -> None:

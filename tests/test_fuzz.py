@@ -417,7 +417,7 @@ EVENTS: list[dict[str, Any]] = [
         for delta in DELTAS
     ),
     {"choices": [{"delta": {}, "finish_reason": "stop"}]},
-    {"choices": [], "usage": USAGE},
+    {"choices": [], "usage": USAGE, "service_tier": "flex"},
 ]
 
 
@@ -428,7 +428,9 @@ async def sound(chunks: AsyncIterator[Chunk]) -> None:
             to_json(dataclasses.asdict(chunk))
             assert isinstance(chunk.text + chunk.reasoning, str)
             if chunk.usage is not None:
-                assert all(isinstance(tokens, int) for tokens in dataclasses.astuple(chunk.usage))
+                *tokens, tier = dataclasses.astuple(chunk.usage)
+                assert all(isinstance(count, int) for count in tokens)
+                assert tier is None or isinstance(tier, str)
     except LLMError as error:
         # 500 is for what nobody foresaw.
         check_refusal(error, [*range(400, 500), 502, 503, 504])
