@@ -268,7 +268,8 @@ class _Dispatch:
 
     def _failed(self, error: LLMError) -> None:
         self._dispatcher.failed(self._attempts.model, error)
-        self._answer.attempts -= isinstance(error, _NOT_ASKED)
+        if isinstance(error, _NOT_ASKED):
+            self._answer.attempts -= 1
 
     async def _wait(self, attempt: Attempt) -> None:
         """Waits as long as the attempt says, unless the deadline would pass meanwhile: then another

@@ -428,6 +428,18 @@ async def test_a_wait_that_would_outlast_the_deadline_is_not_made() -> None:
     assert models.order == "a"
 
 
+async def test_with_rate_limit_wait_the_same_model_is_asked_again_though_another_is_left() -> None:
+    limited = [says(RateLimited("full", retry_after=0.05)), says("one", END)]
+    models = Models({"rate_limit_wait": 5}, a=limited, b=[says("two", END)])
+    started = time.monotonic()
+    answer, whole = await models.answer()
+    assert (whole.text, answer.attempts, models.order) == ("one", 2, "aa")
+    assert time.monotonic() - started >= 0.05
+    models = Models(a=limited, b=[says("two", END)])
+    _, whole = await models.answer()
+    assert (whole.text, models.order) == ("two", "ab")
+
+
 async def test_a_wait_that_would_outlast_the_deadline_leaves_the_next_model() -> None:
     full = says(RateLimited("full", retry_after=30))
     models = Models({"rate_limit_wait": 60}, a=[full], b=[says("one", END)])

@@ -124,8 +124,7 @@ def costs(prices: Sequence[Price], input_tokens: Floats, output_tokens: Floats) 
 def _listed(config: Mapping[str, Any]) -> Price | None:
     """LiteLLM's price; None where it has none."""
     model = config.get("model") or config.get("name")
-    entry = listed(config.get("backend"), str(model)) if model else {}
-    entry = _by_range(entry)
+    entry = _by_range(listed(config.get("backend"), str(model)))
     price = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
     # The list has 0 for models of unknown price; what is free must be said in the config.
     if None in price or not any(price):
