@@ -86,7 +86,9 @@ def thinks_unasked(backend: str, model: str) -> bool:
 
 def unknown_provider(backend: str, known: Collection[str]) -> str:
     """What to say of a `backend` that is not among the providers `known`."""
-    near = get_close_matches(backend, [*known, "google", "vllm", "sglang", "huggingface"], 1)
+    near = get_close_matches(
+        backend.lower(), [*known, "google", "vllm", "sglang", "huggingface"], 1
+    )
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return f"LiteLLM knows no provider '{backend}'{hint}"
 

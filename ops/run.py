@@ -10,7 +10,7 @@ from typing import Any
 from ops.console import open_console
 from ops.request_lines import requests_shown
 from ops.serving import HERE, interrupt_on_signals, serving
-from serve.config import DEFAULT_CONFIG, ConfigError, ServerConfig, wrong
+from serve.config import DEFAULT_CONFIG, ConfigError, ServerConfig
 from serve.exposure import check_exposure, is_loopback
 from serve.preflight import address_faults, inspect
 
@@ -49,13 +49,15 @@ def checked_server(config: dict[str, Any], host: str, port: int) -> ServerConfig
         found = inspect(config)
     except ConfigError as error:
         sys.exit(str(error))
-    faults = [*found.faults, *found.faults_here, *address_faults(host, port)]
-    try:
-        check_exposure(found.server or ServerConfig(allow_anonymous=True), host)
-    except ConfigError as error:
-        faults.append(str(error))
+    address = list(address_faults(host, port))
+    faults = [*found.faults, *found.faults_here, *address]
+    if found.server and not any(fault.startswith("host") for fault in address):
+        try:
+            check_exposure(found.server, host)
+        except ConfigError as error:
+            faults.append(str(error))
     if faults or found.config is None:
-        sys.exit(wrong("the configuration", faults))
+        sys.exit("\n  ".join(["can't start:", *faults]))
     return found.config.server
 
 

@@ -376,9 +376,19 @@ def _read_yaml(path: Path, what: str) -> Any:
     except yaml.MarkedYAMLError as error:
         # Not the whole error: it quotes the line, and a key may stand there.
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConfigError(f"{path} is no YAML: line {line}: {error.problem}") from None
+        reason = f"{path} is not valid YAML: line {line}: {error.problem}{_yaml_hint(error)}"
+        raise ConfigError(reason) from None
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path} can't be read: {type(error).__name__}") from None
+
+
+def _yaml_hint(error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or ""
+    if r"'\t'" in problem:
+        return "; indent with spaces, not with tabs"
+    if "<block end>" in problem or "mapping values" in problem:
+        return "; is the line indented like its neighbours?"
+    return ""
 
 
 class _Loader(yaml.SafeLoader):
@@ -449,17 +459,30 @@ def _without_tag(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return loc[:3] + loc[4:] if loc[:2] == ("llms", "models") and loc[3:4] else loc
 
 
+_KEYS = "must hold keys, indented below it: `key: value`"
+_LIST = "must be a list: `[a, b]`, or a line that begins with `- ` for each item"
+# What Pydantic says in terms of Python, by its name for the fault.
+_REASONS = {
+    "extra_forbidden": "unknown key",
+    "missing": "missing",
+    "dict_type": _KEYS,
+    "model_type": _KEYS,
+    "model_attributes_type": _KEYS,
+    "list_type": _LIST,
+    "tuple_type": _LIST,
+    "string_type": "must be text; write it in quotes",
+    "too_short": "must not be empty",
+}
+
+
 def faults_of(error: ValidationError) -> list[str]:
     """One line for each fault: the path of the key and what is wrong. Never the value: it may be a
     secret written in the wrong place."""
     lines = []
     for fault in error.errors(include_url=False, include_input=False):
         path = ".".join(str(part) for part in _without_tag(fault["loc"]))
-        reason = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            reason = "unknown key"
-        elif fault["type"] == "missing":
-            reason = "missing"
+        reason = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        reason = _REASONS.get(fault["type"], reason)
         # A fault of several keys together says itself where it is.
         lines.append(f"{path}: {reason}" if path else reason)
     return lines

@@ -134,7 +134,7 @@ def address_faults(host: str, port: int) -> Iterator[str]:
         if error.errno == errno.EADDRINUSE:
             yield f"port {port} is in use; choose another: make run PORT={port + 1}"
         elif error.errno == errno.EADDRNOTAVAIL:
-            yield f"host {host}: not an address of this machine; 0.0.0.0 stands for all of them"
+            yield f"host {host}: not an address of this machine; 0.0.0.0 listens on all of them"
         else:
             yield f"can't listen on {host}, port {port}: {error.strerror}"
 

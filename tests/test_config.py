@@ -119,6 +119,10 @@ llms:
         ({**ENGINE, "adapters": {"a": "s3://b/a"}}, "a: vLLM takes a hub name or a folder"),
         ({**ENGINE, "adapters": {"a" * 200: "x"}}, "over 200 characters"),
         ({**ENGINE, "base": "x"}, "llms.models.0.base: unknown key"),
+        ("openai", "llms.models.0: must hold keys"),
+        ({**HOSTED, "name": 7}, "llms.models.0.name: must be text; write it in quotes"),
+        ({**HOSTED, "fallbacks": "b"}, "llms.models.0.fallbacks: must be a list"),
+        ({**HOSTED, "retries": 11}, "llms.models.0.retries: must be less than or equal to 10"),
     ],
 )
 def test_a_fault_is_named_with_its_key(model: dict, says: str) -> None:
@@ -167,7 +171,7 @@ def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
         load_config({"config": str(tmp_path / "none.yaml")})
     broken = tmp_path / "broken.yaml"
     broken.write_text("llms: [")
-    with pytest.raises(ConfigError, match="is no YAML"):
+    with pytest.raises(ConfigError, match="is not valid YAML"):
         load_config({"config": str(broken)})
     broken.write_text("- a")
     with pytest.raises(ConfigError, match="begins with `llms:`"):
@@ -179,6 +183,23 @@ def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
         load_config({"config": str(tmp_path)})
     with pytest.raises(ConfigError, match="path of a YAML file"):
         load_config({"config": None})
+
+
+def test_wrong_indentation_is_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    for written, says in (
+        ("llms:\n\tmodels: []\n", "line 2: .*; indent with spaces, not with tabs"),
+        ("llms:\n  models:\n    - name: a\n    backend: b\n", "line 4: .*; is the line indented"),
+        (
+            "llms:\nmodels:\n  - {name: a, backend: openai}\n",
+            "llms: must hold keys, indented below",
+        ),
+        ("llms: {models: {name: a, backend: openai}}", "llms.models: must be a list"),
+        ("llms: {models: []}", "llms.models: must not be empty"),
+    ):
+        path.write_text(written)
+        with pytest.raises(ConfigError, match=says):
+            load_config({"config": str(path)})
 
 
 def test_a_key_given_twice_is_refused_not_lost(tmp_path: Path) -> None:

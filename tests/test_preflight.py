@@ -29,6 +29,7 @@ def all_faults(*models: dict[str, Any], server: Any = None, **llms: Any) -> list
 
 def test_litellms_files_say_what_it_says_itself() -> None:
     providers = {str(getattr(name, "value", name)) for name in litellm.provider_list}
+    assert "did you mean 'openai'?" in litellm_catalogue.unknown_provider("OpenAI", providers)
     assert litellm_catalogue.providers() == providers | set(JSONProviderRegistry.list_providers())
     listed = litellm_catalogue.models()
     assert {name: listed[name] for name in litellm.model_cost} == litellm.model_cost
@@ -195,7 +196,7 @@ def test_the_program_tells_everything_before_it_starts(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert ended.stdout == ""
     first, *faults = ended.stderr.splitlines()
-    assert "is wrong" in first
+    assert first == "can't start:"
     assert [fault.split(": ")[0].strip() for fault in faults] == [
         "llms.models.0",
         "llms.models.1.backend",
