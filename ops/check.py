@@ -29,7 +29,7 @@ from serve.routing.prices import price_of
 
 _ANSWER_S = 60.0
 _AT_ONCE = 8
-_COLUMNS = ("model", "USD per million tokens, in / out", "runs", "took", "found")
+_COLUMNS = ("model", "USD per 1M tokens", "runs", "took", "found")
 
 Models = Mapping[int, ModelConfig]
 

@@ -100,7 +100,7 @@ def test_faults_of_the_provider_are_told(run: Check, provider: Fake) -> None:
         "wrong-key": "401: the key is refused",
         "no-such": "does not list 'theer', of 2 models; did you mean 'there'?",
         "no-v1": "404: no list of models at ",
-        "closed": "can't be reached",
+        "closed": "can't be reached: Connection refused",
         "open": "lists it, of 2 models; its list needs no key",
         "unset": "not probed: its key is not set",
         "bedrock": "not probed: no free request is known",
