@@ -24,14 +24,15 @@ PATIENCE_S = 10.0
 _LONGEST = 16 * 2**20  # bytes of a list
 _AT_ONCE = 16
 
-# Of OpenAI's format, beside those that LiteLLM counts among them; where they are by default.
+# Of OpenAI's format, beside those that LiteLLM counts among them; and where they are, unless
+# LiteLLM knows.
 _OPENAI_LIKE = {
     "openai": "https://api.openai.com/v1",
     "openrouter": "https://openrouter.ai/api/v1",
-    "mistral": "https://api.mistral.ai/v1",
-    "deepseek": "https://api.deepseek.com",
-    "custom_openai": "",
-    "openai_like": "",
+    "mistral": None,
+    "deepseek": None,
+    "custom_openai": None,
+    "openai_like": None,
 }
 
 
@@ -43,13 +44,13 @@ class Listing:
         url: without a secret.
         headers: with the key, if there is one.
         keyed: whether there is one.
-        hostname: whether the operator named the server.
+        named: whether the operator named the server.
     """
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
     keyed: bool
-    hostname: bool
+    named: bool
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,15 @@ def listing_of(config: HostedConfig) -> Listing | None:
     if isinstance(config, EndpointConfig):
         return _openai(config.base_url, key, True)
     assert isinstance(config, LiteLLMConfig)  # the only other kind
+    # As LiteLLM finds what isn't configured: a key must reach no other server than its own.
+    base = config.hostname or _set("BASE_URL", config) or _set("API_BASE", config)
+    key = key or _set("API_KEY", config)
     if config.provider == "anthropic":
-        return _anthropic(config.hostname, key or os.environ.get("ANTHROPIC_API_KEY"))
+        return _anthropic(base, key)
     if config.provider == "gemini":
-        found = os.environ.get("GEMINI_API_KEY") or os.environ.get("GOOGLE_API_KEY")
-        return _gemini(config.hostname, key or found)
+        return _gemini(base, key or os.environ.get("GOOGLE_API_KEY"))
     if config.provider in ("ollama", "ollama_chat"):
-        return _ollama(config.hostname, key or os.environ.get("OLLAMA_API_KEY"))
+        return _ollama(base, key)
     from deployments import litellm_backend  # noqa: F401 - it sets what LiteLLM reads at its import
 
     # isort: split
@@ -91,36 +94,40 @@ def listing_of(config: HostedConfig) -> Listing | None:
 
     if config.provider not in {*_OPENAI_LIKE, *litellm.openai_compatible_providers}:
         return None
-    _, _, found, base = litellm.get_llm_provider(
-        config.litellm_model, api_base=config.hostname, api_key=key
-    )
-    base = config.hostname or _OPENAI_LIKE.get(config.provider) or base
-    usual = os.environ.get(f"{config.provider.upper()}_API_KEY")
-    return _openai(base, key or found or usual, bool(config.hostname)) if base else None
+    _, _, key, known = litellm.get_llm_provider(config.litellm_model, api_base=base, api_key=key)
+    named = base is not None
+    base = base or known or _OPENAI_LIKE.get(config.provider)
+    return _openai(base, key, named) if base else None
 
 
-def _openai(base: str, key: str | None, hostname: bool) -> Listing:
+def _set(what: str, config: LiteLLMConfig) -> str | None:
+    """A setting of a provider, from the environment."""
+    provider = config.provider.removesuffix("_chat").upper()
+    return os.environ.get(f"{provider}_{what}")
+
+
+def _openai(base: str, key: str | None, named: bool) -> Listing:
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    return Listing(f"{base.rstrip('/')}/models", headers, bool(key), hostname)
+    return Listing(f"{base.rstrip('/')}/models", headers, bool(key), named)
 
 
-def _anthropic(hostname: str | None, key: str | None) -> Listing:
-    root = (hostname or "https://api.anthropic.com").rstrip("/")
+def _anthropic(base: str | None, key: str | None) -> Listing:
+    root = (base or "https://api.anthropic.com").rstrip("/")
     root = root.removesuffix("/messages").removesuffix("/v1")
     headers = {"anthropic-version": "2023-06-01"} | ({"x-api-key": key} if key else {})
-    return Listing(f"{root}/v1/models?limit=1000", headers, bool(key), bool(hostname))
+    return Listing(f"{root}/v1/models?limit=1000", headers, bool(key), base is not None)
 
 
-def _gemini(hostname: str | None, key: str | None) -> Listing:
-    root = (hostname or "https://generativelanguage.googleapis.com/v1beta").rstrip("/")
+def _gemini(base: str | None, key: str | None) -> Listing:
+    root = (base or "https://generativelanguage.googleapis.com/v1beta").rstrip("/")
     headers = {"x-goog-api-key": key} if key else {}
-    return Listing(f"{root}/models?pageSize=1000", headers, bool(key), bool(hostname))
+    return Listing(f"{root}/models?pageSize=1000", headers, bool(key), base is not None)
 
 
-def _ollama(hostname: str | None, key: str | None) -> Listing:
-    root = hostname or os.environ.get("OLLAMA_API_BASE") or "http://localhost:11434"
+def _ollama(base: str | None, key: str | None) -> Listing:
+    root = base or "http://localhost:11434"
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    return Listing(f"{root.rstrip('/')}/api/tags", headers, bool(key), bool(hostname))
+    return Listing(f"{root.rstrip('/')}/api/tags", headers, bool(key), True)
 
 
 async def probe(models: Mapping[int, tuple[Listing, str]]) -> dict[int, Finding]:
@@ -223,7 +230,7 @@ def _refusal(status: int, listing: Listing) -> tuple[bool | None, str] | None:
             "the key is refused" if listing.keyed else "it wants a key: give `api_key`"
         )
     if status in (404, 405):
-        if not listing.hostname:
+        if not listing.named:
             return None, f"not probed: {listing.url.partition('?')[0]} is not there"
         hint = "" if "/v1" in listing.url else "; does the hostname lack /v1?"
         return False, f"{status}: no list of models at {listing.url.partition('?')[0]}{hint}"

@@ -5,14 +5,13 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 from ops.console import open_console
 from ops.request_lines import requests_shown
 from ops.serving import HERE, interrupt_on_signals, serving
 from serve.config import DEFAULT_CONFIG, ConfigError, ServerConfig
-from serve.exposure import check_exposure, is_loopback
-from serve.preflight import address_faults, inspect
+from serve.exposure import is_loopback
+from serve.preflight import checked_here
 
 
 def main() -> None:
@@ -23,7 +22,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     args = parser.parse_args()
     config = {"config": args.config}
-    server = checked_server(config, args.host, args.port)
+    try:
+        server = checked_here(config, args.host, args.port).server
+    except ConfigError as error:
+        sys.exit(str(error))
 
     interrupt_on_signals()
     try:
@@ -37,28 +39,6 @@ def main() -> None:
                 signal.pause()
     except KeyboardInterrupt:
         pass
-
-
-def checked_server(config: dict[str, Any], host: str, port: int) -> ServerConfig:
-    """The configuration of the server, once all that can be known before it starts is right.
-
-    Raises:
-        SystemExit: with everything that is wrong.
-    """
-    try:
-        found = inspect(config)
-    except ConfigError as error:
-        sys.exit(str(error))
-    address = list(address_faults(host, port))
-    faults = [*found.faults, *found.faults_here, *address]
-    if found.server and not any(fault.startswith("host") for fault in address):
-        try:
-            check_exposure(found.server, host)
-        except ConfigError as error:
-            faults.append(str(error))
-    if faults or found.config is None:
-        sys.exit("\n  ".join(["can't start:", *faults]))
-    return found.config.server
 
 
 def log_file(port: int) -> Path:

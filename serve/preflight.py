@@ -33,6 +33,7 @@ from serve.config import (
     with_store,
     wrong,
 )
+from serve.exposure import check_exposure
 from serve.keys import Keys, resolve
 from serve.routing.prices import price_of
 
@@ -68,7 +69,7 @@ class Inspection:
 
 
 def inspect(args: dict[str, Any]) -> Inspection:
-    """Inspects a configuration, given as to `load_config`, without a network and within a second.
+    """Inspects a configuration, given as to `load_config`, without a network.
 
     Raises:
         ConfigError: there is no such file, or it can't be read.
@@ -113,6 +114,25 @@ def checked(args: dict[str, Any]) -> AppConfig:
         raise ConfigError(wrong("the configuration", found.faults))
     for fault in found.faults_here:
         logger.warning("not on this machine, but needed by the replicas: %s", fault)
+    return found.config
+
+
+def checked_here(args: dict[str, Any], host: str, port: int) -> AppConfig:
+    """The configuration for a server that listens at `host` and `port` of this machine.
+
+    Raises:
+        ConfigError: with everything that is known to fail here.
+    """
+    found = inspect(args)
+    address = list(address_faults(host, port))
+    faults = [*found.faults, *found.faults_here, *address]
+    if found.server and not any(fault.startswith("host") for fault in address):
+        try:
+            check_exposure(found.server, host)
+        except ConfigError as error:
+            faults.append(str(error))
+    if found.config is None or faults:
+        raise ConfigError("\n  ".join(["can't start:", *faults]))
     return found.config
 
 

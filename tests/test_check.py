@@ -122,6 +122,16 @@ def test_a_name_that_is_not_listed_may_be_known(run: Check, provider: Fake) -> N
     assert "knows it, though not among the 2 models listed" in row(output, "alias")
 
 
+def test_what_is_not_configured_comes_from_the_environment(
+    run: Check, provider: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.url}/openai/v1")
+    code, output = run({"name": "by-environment", "backend": "openai", "model": "there"})
+    assert code == 0, output
+    assert "lists it, of 2 models" in row(output, "by-environment")
+
+
 def test_silence_is_bounded(run: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "PATIENCE_S", 0.3)
     with serving(silent) as fake:

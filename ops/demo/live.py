@@ -10,6 +10,7 @@ answer cost is what its `x-router-cost` header says. The last line is one of JSO
 import argparse
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +22,10 @@ import httpx
 
 from ops.console import open_console
 from ops.demo.questions import Question, read_questions
-from ops.run import checked_server, log_file
+from ops.run import log_file
 from ops.serving import serving
-from serve.config import DEFAULT_CONFIG
+from serve.config import DEFAULT_CONFIG, ConfigError
+from serve.preflight import checked_here
 
 # Smart comes first: the store learns from every answer, and has seen none of these questions then.
 WAYS: dict[str, dict[str, Any]] = {
@@ -70,7 +72,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000)
     port = parser.parse_args().port
     config = {"config": str(DEFAULT_CONFIG)}
-    checked_server(config, "127.0.0.1", port)
+    try:
+        checked_here(config, "127.0.0.1", port)
+    except ConfigError as error:
+        sys.exit(str(error))
     questions = read_questions()
     Random(0).shuffle(questions)
     log = log_file(port)
