@@ -121,6 +121,11 @@ class ModelConfig(BaseModel):
         return self.DEFAULT_CAPABILITIES if self.capabilities is None else self.capabilities
 
     @property
+    def may_sleep(self) -> bool:
+        """Whether it may have no replica while nobody asks it."""
+        return self.autoscaling is not None and self.autoscaling.min_replicas == 0
+
+    @property
     def served(self) -> Sequence["ModelConfig"]:
         """What its replicas answer for, each by a name of its own: the model itself first."""
         return [self]

@@ -38,6 +38,7 @@ class LLMError(Exception):
         elsewhere: whether another model may answer although a retry here makes no sense.
         param: the request's field at fault, if one is.
         retry_after: seconds after which a new try makes sense, if known.
+        detail: what the operator may know beside the message, and no caller: names of hosts.
     """
 
     status: int = 500
@@ -45,6 +46,7 @@ class LLMError(Exception):
     code: str = "internal_error"
     retryable: bool = False
     elsewhere: bool = False
+    detail: str = ""
 
     def __init__(
         self, message: str, *, param: str | None = None, retry_after: float | None = None

@@ -7,7 +7,8 @@ from contextlib import aclosing, suppress
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk, merge
 from deployments.error_log import log_known_errors_in_one_line
-from deployments.errors import ProviderError
+from deployments.errors import ProviderError, Unreachable
+from deployments.reachability import Provider
 from deployments.registry import load
 
 # Seconds between two messages of one stream: for each stream that there is, and at the longest.
@@ -22,13 +23,23 @@ class Replica:
     def __init__(self, config: ModelConfig) -> None:
         log_known_errors_in_one_line()
         self._backend = load(config)
+        self._provider = Provider(config)
         self._sender = Sender(min(config.timeout, config.first_token_timeout))
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request`, in as few messages as may be; see `Sender`."""
         async with aclosing(self._sender.send(self._backend.chat(request), request)) as pieces:
-            async for piece in pieces:
-                yield piece
+            try:
+                async for piece in pieces:
+                    yield piece
+            except Unreachable as error:
+                self._provider.explain(error)
+                raise
+        self._provider.reached()
+
+    async def unreachable(self) -> str:
+        """Why the model's provider can't be reached; "" where it can, as far as is known."""
+        return await self._provider.unreachable()
 
     async def check_health(self) -> None:
         """Called by Ray Serve; a replica that raises is replaced."""

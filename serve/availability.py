@@ -195,8 +195,8 @@ def state_of(
     if deployment is None:
         return ModelState(available=False, status="NOT_STARTED", replicas=0, message="")
     # A model that is allowed to sleep wakes by being asked.
-    asleep = model.autoscaling is not None and model.autoscaling.min_replicas == 0
-    available = deployment.running > 0 or (asleep and deployment.status not in _FAILED)
+    wakes = model.may_sleep and deployment.status not in _FAILED
+    available = deployment.running > 0 or wakes
     was_there = before.replicas > 0 or before.returning or deployment.stopping > 0
     return ModelState(
         available=available,

@@ -29,10 +29,20 @@ _REST_S, _LONGEST_REST_S = 1.0, 30.0
 _IN_A_ROW_S = 300.0
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a model has been failing with, and since when, in seconds since 1970."""
+
+    since: float
+    message: str
+
+
 @dataclass(slots=True)
 class _State:
     failures: int = 0  # one after the other
     failed_at: float = -inf  # the last of them
+    fault: Fault | None = None  # since the model has last answered
+    heard_at: float = -inf  # when it last began to answer
     opened: bool = False
     probe_at: float = 0.0  # of an open circuit: when it may be asked again
     full_until: float = 0.0
@@ -63,6 +73,19 @@ class Circuits:
         """Whether a model has kept failing."""
         return self._states[name].opened
 
+    def rests(self, name: str) -> bool:
+        """Whether a model has kept failing, and it isn't time to try it again."""
+        state = self._states[name]
+        return state.opened and self._now() < state.probe_at
+
+    def silence(self, name: str) -> float:
+        """Seconds since a model last began to answer."""
+        return self._now() - self._states[name].heard_at
+
+    def fault(self, name: str) -> Fault | None:
+        """What a model has failed with since it last answered."""
+        return self._states[name].fault
+
     def let(self, name: str) -> bool:
         """Whether a model may be asked. Of one that has kept failing, who hears yes is the only one
         to ask it for a while."""
@@ -77,13 +100,15 @@ class Circuits:
     def began(self, name: str) -> None:
         """A model has begun to answer. If it breaks off, its circuit opens again at once."""
         state = self._states[name]
+        now = self._now()
         if state.opened:
-            state.opened, state.failed_at = False, self._now()
+            state.opened, state.failed_at = False, now
+        state.heard_at = now
 
     def answered(self, name: str) -> None:
         """A model has answered, if only that it can't do what is asked."""
         state = self._states[name]
-        state.failures, state.opened = 0, False
+        state.failures, state.opened, state.fault = 0, False, None
 
     def failed(self, name: str, error: LLMError) -> None:
         """A model has failed, or is full, or refused a request."""
@@ -97,7 +122,9 @@ class Circuits:
             return
         circuit, now = self._models[name].circuit, self._now()
         if not state.opened and now - state.failed_at > _IN_A_ROW_S:
-            state.failures = 0
+            state.failures, state.fault = 0, None
+        since = time.time() if state.fault is None else state.fault.since
+        state.fault = Fault(since, error.detail or error.message)
         state.failures += 1
         state.failed_at = now
         if state.failures >= circuit.failures and not state.opened:

@@ -41,6 +41,7 @@ from serve.keys import ANYONE, Keys
 from serve.learning import Lesson, cost
 from serve.queries import prompt_characters, query_of
 from serve.quotas import SharedQuotas
+from serve.readiness import Readiness
 from serve.replies import EventStream, completion, events, new_id
 from serve.requests import Feedback, ParsedRequest, RouterOptions, parse, parse_as
 from serve.routing.prices import Price
@@ -87,6 +88,7 @@ class Router:
         self._availability = Availability(self._models, deployment_names)
         self._circuits = Circuits(self._models)
         self._dispatcher = Dispatcher(self._models, handles, self._availability, self._circuits)
+        self._readiness = Readiness(self._models, handles, self._availability, self._circuits)
         self._strategies: dict[str, Strategy] = {
             "sequential": SequentialStrategy(SharedTurns().next)
         }
@@ -114,6 +116,7 @@ class Router:
         self._prices = {**self._configured_prices, **changed}
         self._settings = settings.router
         await self._availability.watch()
+        self._readiness.watch()
         if self._smart is not None:
             await self._smart.configure(settings.router, self._prices)
 
@@ -222,17 +225,16 @@ class Router:
     async def ready(self, request: Request) -> Response:
         """200 while any model can answer; which can't, and why, is in the body, for those who have
         a key where one is asked for."""
-        states = self._availability.states
-        running = sum(state.available for state in states.values())
-        status = "ready" if running == len(states) else "degraded" if running else "unavailable"
+        status = self._readiness.status
+        states = {name: self._readiness.state(name) for name in self._allowed(request)}
         models = {
             name: {
-                "available": states[name].available,
-                "status": states[name].status,
-                "replicas": states[name].replicas,
-                "message": states[name].message,
+                "available": state.available,
+                "status": state.status,
+                "replicas": state.replicas,
+                "message": state.message,
             }
-            for name in self._allowed(request)
+            for name, state in states.items()
         }
         health: dict[str, Any] = {"status": status, "models": models}
         if self._smart is not None:
@@ -243,7 +245,7 @@ class Router:
                 health["store"] = {"status": store["status"]}
         if caller_of(request) is None:
             del health["models"]
-        return _json(health, status=200 if running else 503)
+        return _json(health, status=503 if status == "unavailable" else 200)
 
     async def _read(self, request: Request, read: Callable[[bytes], Read]) -> Read:
         body = await self._body(request)
@@ -381,9 +383,8 @@ class Router:
     def _describe(self, name: str, models: Mapping[str, ModelConfig]) -> dict[str, Any]:
         """A `model` object of OpenAI's, with what a caller may want to know beside it."""
         described: dict[str, Any] = {"id": name, "object": "model", "created": 0}
-        states = self._availability.states
         if name == AUTO:
-            available = any(states[name].available for name in models)
+            available = any(self._readiness.state(name).available for name in models)
             abilities = {ability for model in models.values() for ability in model.abilities}
             return {
                 **described,
@@ -400,7 +401,7 @@ class Router:
             "context_window": model.window,
             "cost_per_input_token": price and price.input,
             "cost_per_output_token": price and price.output,
-            "available": states[name].available,
+            "available": self._readiness.state(name).available,
         }
 
 

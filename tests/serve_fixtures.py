@@ -3,7 +3,7 @@
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,12 @@ class Server:
 
     def wait_until(self, status: str, patience_s: float = 60) -> None:
         """Waits for /health/ready to say `status`."""
+        self.wait_for(lambda health: health.get("status") == status, patience_s)
+
+    def wait_for(self, holds: Callable[[dict[str, Any]], bool], patience_s: float = 60) -> None:
+        """Waits until it holds of what /health/ready says."""
         deadline = time.monotonic() + patience_s
-        while (health := self.health()).get("status") != status:
+        while not holds(health := self.health()):
             assert time.monotonic() < deadline, health
             time.sleep(0.2)
 
@@ -117,8 +121,13 @@ def server(ray_cluster: str, vllm_server: VLLMServer) -> Server:
     app = build({"llms": {"models": models}, "server": {"autoscaling": two}})
     rayserve.run(app, name="llms", route_prefix="/")
     running = Server(ray_cluster)
-    running.wait_until("ready")
+    running.wait_for(lambda health: unavailable(health) == {"down"})
     return running
+
+
+def unavailable(health: dict[str, Any]) -> set[str]:
+    """The models that /health/ready says can't answer."""
+    return {name for name, model in health.get("models", {}).items() if not model["available"]}
 
 
 def kill_actor(*parts: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections import Counter
 
@@ -9,7 +10,7 @@ import httpx
 import jsonschema
 import openai
 import pytest
-from serve_fixtures import Server, kill_actor
+from serve_fixtures import Server, kill_actor, unavailable
 
 QUESTION = [{"role": "user", "content": "What is 7 plus 5?"}]
 SEVERAL = ["demo-small", "demo-large", "demo/third"]
@@ -312,13 +313,30 @@ def test_a_model_that_cannot_is_passed_over_whoever_has_the_turn(server: Server)
 def test_a_model_that_is_not_running_is_passed_over(server: Server) -> None:
     """Not asked and found missing, which would show as a second attempt."""
     kill_actor("llms#demo_third")
-    server.wait_until("degraded")
+    server.wait_for(lambda health: "demo/third" in unavailable(health))
     time.sleep(1.5)  # the other router replica looks once a second, too
     body = {"model": "auto", "models": ["demo/third", "demo-small"], "messages": QUESTION}
     reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
     assert reply.headers["x-router-model"] == "demo-small"
     assert reply.headers["x-router-attempts"] == "1"
-    server.wait_until("ready")
+    server.wait_for(lambda health: unavailable(health) == {"down"})
+
+
+def test_of_a_provider_that_cannot_be_reached_the_operator_learns_where_and_why(
+    server: Server,
+) -> None:
+    server.wait_for(lambda health: "since" in health["models"]["down"]["message"])
+    ready = httpx.get(f"{server.url}/health/ready")
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    down = ready.json()["models"]["down"]
+    assert (down["available"], down["replicas"]) == (False, 1)
+    where = re.search(r"http://127\.0\.0\.1:\d+: Connection refused$", down["message"])
+    assert where, down
+    assert not httpx.get(f"{server.url}/v1/models/down").json()["available"]
+    alone = {"model": "auto", "models": ["down"], "messages": QUESTION}
+    reply = httpx.post(f"{server.url}/v1/chat/completions", json=alone, timeout=60)
+    assert reply.json()["error"]["code"] == "provider_unreachable"
+    assert "127.0.0.1" not in reply.text
 
 
 def test_requests_go_on_while_the_sequence_is_gone(server: Server) -> None:

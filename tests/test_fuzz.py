@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletionChunk
 from pydantic_core import to_json
 from ray import serve as rayserve
-from serve_fixtures import Server, free_port, huggingface
+from serve_fixtures import Server, free_port, huggingface, unavailable
 
 from deployments.config import EndpointConfig
 from deployments.contract import ChatRequest, Chunk
@@ -544,7 +544,10 @@ def smart(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     }
     rayserve.run(build({"llms": llms}), name="fuzz", route_prefix="/fuzz")
     server = Server(f"{ray_cluster}/fuzz")
-    server.wait_until("ready", patience_s=120)
+    server.wait_for(
+        lambda health: unavailable(health) == {"down"} and health["store"]["status"] == "ready",
+        patience_s=120,
+    )
     yield server
     rayserve.delete("fuzz")
 

@@ -1,0 +1,108 @@
+"""Whether the provider of a hosted model can be reached, and if not, why: for operators alone."""
+
+import asyncio
+import logging
+import os
+import ssl
+import time
+from collections.abc import Iterator
+from math import inf
+
+import httpx
+
+from deployments.config import HostedConfig, ModelConfig
+from deployments.errors import Unreachable
+
+logger = logging.getLogger("ray.serve")
+
+_PATIENCE_S = 5.0
+# Several routers ask; the provider hears of it once in so many seconds.
+_FRESH_S = 5.0
+
+
+class Provider:
+    """Where a model is served, as one replica reaches it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._name = config.name
+        self._url = config.hostname if isinstance(config, HostedConfig) else None
+        self._why = ""
+        self._looked = -inf
+        self._looking = asyncio.Lock()
+
+    async def unreachable(self) -> str:
+        """Why there is no connection to it; "" where there is one, or no `hostname` to connect to.
+
+        Nothing is asked that costs, and no key is sent: any answer at all will do.
+        """
+        async with self._looking:
+            if self._url is not None and time.monotonic() - self._looked > _FRESH_S:
+                self._tell(await _try(self._url))
+                self._looked = time.monotonic()
+        return self._why
+
+    def explain(self, error: Unreachable) -> None:
+        """Says where there was no connection, and why: in the error of a request and in the log."""
+        error.detail = _described(self._url, error)
+        self._tell(error.detail)
+
+    def reached(self) -> None:
+        """It has answered a request."""
+        self._tell("")
+
+    def _tell(self, why: str) -> None:
+        if why and not self._why:
+            logger.warning("the provider of model '%s' can't be reached: %s", self._name, why)
+        elif self._why and not why:
+            logger.warning("the provider of model '%s' can be reached again", self._name)
+        self._why = why
+
+
+async def _try(url: str) -> str:
+    try:
+        async with (
+            httpx.AsyncClient(timeout=_PATIENCE_S) as client,
+            client.stream("GET", url),
+        ):
+            return ""
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+        return _described(url, error)
+    except Exception:  # noqa: BLE001 - whatever else goes wrong, somebody is there
+        return ""
+
+
+def _described(url: str | None, error: Exception) -> str:
+    """Where and why; where no URL is configured, the host that a library tells."""
+    where = url or _host(error)
+    why = _cause(error)
+    return f"{where}: {why}" if where else why
+
+
+def _host(error: Exception) -> str:
+    hosts = (getattr(cause, "host", None) for cause in _causes(error))  # aiohttp's errors have it
+    return next((host for host in hosts if isinstance(host, str)), "")
+
+
+def _cause(error: Exception) -> str:
+    """What the operating system says, which libraries hide in errors of their own."""
+    for cause in _causes(error):
+        if isinstance(cause, httpx.ConnectTimeout):
+            return f"no connection within {_PATIENCE_S:g} s"
+        if isinstance(cause, OSError) and cause.errno is not None:
+            systems = cause.errno > 0 and not isinstance(cause, ssl.SSLError)
+            return os.strerror(cause.errno) if systems else str(cause.strerror)
+    return "no connection"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        cause = left.pop()
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        left.append(cause.__cause__ or cause.__context__)
+        if isinstance(cause, BaseExceptionGroup):
+            left.extend(cause.exceptions)
