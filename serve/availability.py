@@ -80,6 +80,11 @@ class Availability:
                         await self._try_to_look()
         return self.running(names)
 
+    def sleeps(self, name: str) -> bool:
+        """Whether a model has no replica now, but gets one when it is asked."""
+        state = self.states[name]
+        return state.available and not state.replicas and self._models[name].may_sleep
+
     def is_lost(self, name: str) -> bool:
         """Whether no replica will answer for a model in the time of a request."""
         return not self.running([name])

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from math import isfinite, nan
 from typing import Annotated, Any, TypeVar
@@ -50,6 +51,7 @@ from serve.routing.strategy import Asked, Ranking, Strategy
 from serve.smart import Smart
 from serve.turns import SharedTurns
 from serve.unknown_paths import explain
+from serve.waking import Waker
 
 logger = logging.getLogger("ray.serve")
 
@@ -88,6 +90,7 @@ class Router:
         self._availability = Availability(self._models, deployment_names)
         self._circuits = Circuits(self._models)
         self._dispatcher = Dispatcher(self._models, handles, self._availability, self._circuits)
+        self._waker = Waker(handles)
         self._readiness = Readiness(self._models, handles, self._availability, self._circuits)
         self._strategies: dict[str, Strategy] = {
             "sequential": SequentialStrategy(SharedTurns().next)
@@ -134,10 +137,9 @@ class Router:
                 access.asked = self._known_name(parsed.chat.model)
                 strategy = self._strategy(parsed.wishes.router)
                 asked, others = await self._asked(parsed, self._allowed(request))
-                ranking = await strategy.rank(asked) if asked.available else Ranking([])
+                ranking, ranked = await self._rank(strategy, asked, others)
         except TimeoutError:
             raise late() from None
-        ranked = list(dict.fromkeys([*ranking.models, *others]))
         if not ranked:
             raise _none_runs(asked.candidates)
         answer = await self._dispatcher.send(parsed.chat, ranked, deadline)
@@ -322,6 +324,25 @@ class Router:
             "images" in needs(parsed.chat),
         )
         return asked, others
+
+    async def _rank(
+        self, strategy: Strategy, asked: Asked, others: list[str]
+    ) -> tuple[Ranking, list[str]]:
+        """How the strategy ranks the available models; and all, with `others`, in the order in
+        which they are asked: those that sleep last.
+
+        Where the strategy would choose one of those, it is woken for the requests to come.
+        """
+        if not asked.available:
+            return Ranking([]), others
+        ranking = await strategy.rank(asked)
+        first, sleeps = ranking.models[0], self._availability.sleeps
+        if sleeps(first) and not all(map(sleeps, [*asked.available, *others])):
+            self._waker.wake(first)
+            if awake := [name for name in asked.available if not sleeps(name)]:
+                ranking = await strategy.rank(replace(asked, available=awake))
+        names = dict.fromkeys([*ranking.models, *others, *asked.available])
+        return ranking, sorted(names, key=sleeps)
 
     def _deadline(self, request: Request) -> float:
         """When the request must have been answered, by `time.monotonic`.

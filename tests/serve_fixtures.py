@@ -116,6 +116,7 @@ def server(ray_cluster: str, vllm_server: VLLMServer) -> Server:
             "hostname": f"http://127.0.0.1:{free_port()}",
             "fallbacks": ["demo-small"],
         },
+        huggingface("sleeper", "demo-small", autoscaling={"min_replicas": 0, "max_replicas": 1}),
     ]
     two = {"min_replicas": 2, "max_replicas": 2}
     app = build({"llms": {"models": models}, "server": {"autoscaling": two}})

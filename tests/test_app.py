@@ -339,6 +339,23 @@ def test_of_a_provider_that_cannot_be_reached_the_operator_learns_where_and_why(
     assert "127.0.0.1" not in reply.text
 
 
+def test_a_model_that_sleeps_costs_others_no_time_and_is_woken(server: Server) -> None:
+    body = {"model": "auto", "models": ["sleeper", "demo-small"], "messages": QUESTION}
+
+    def ask() -> httpx.Response:
+        reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+        assert reply.status_code == 200, reply.text
+        assert reply.headers["x-router-attempts"] == "1"
+        return reply
+
+    assert server.health()["models"]["sleeper"]["replicas"] == 0
+    # Of each two requests it has the turn once.
+    assert {ask().headers["x-router-model"] for _ in range(2)} == {"demo-small"}
+    server.wait_for(lambda health: health["models"]["sleeper"]["replicas"] == 1)
+    time.sleep(1.5)  # the other router replica looks once a second, too
+    assert {ask().headers["x-router-model"] for _ in range(2)} == {"sleeper", "demo-small"}
+
+
 def test_requests_go_on_while_the_sequence_is_gone(server: Server) -> None:
     kill_actor("sequence")
     body = {"model": "auto", "models": SEVERAL, "messages": QUESTION, "max_tokens": 1}
