@@ -521,6 +521,12 @@ def test_a_key_may_ask_for_an_adapter_by_its_name() -> None:
     assert load_config({"llms": {"models": [engine]}, "server": {"keys": [key]}})
 
 
+def test_the_router_reserves_nothing_so_that_it_always_has_a_place() -> None:
+    models = [{"name": "m", "backend": "openai"}]
+    deployment = build({"llms": {"models": models}})._bound_deployment
+    assert deployment.ray_actor_options["num_cpus"] == 0
+
+
 def test_settings_leave_what_they_do_not_name_as_configured() -> None:
     configured = RouterConfig(strategy="smart", n_similar=8)
     prices = {"m": (1.0, 2.0)}
