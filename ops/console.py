@@ -65,6 +65,7 @@ class Console:
                 total=total,
                 file=self._stream,
                 bar_format=bar_format,
+                leave=False,
             )
         self._bar.n = done
         self._bar.refresh()
