@@ -21,8 +21,8 @@ _PERIOD_S = 0.5
 _STARTUP_S = 3600
 # A Ray of one machine doesn't grow: what finds no room on it for so long never will.
 _ROOM_S = 15
-# How much later than Ray Serve the router may know that a model runs.
-_SETTLING_S = 5
+# How much later than Ray Serve the router may know how a model is: it looks for providers for 10 s.
+_SETTLING_S = 12
 _FAILED = ("UNHEALTHY", "DEPLOY_FAILED")
 # To whom the server asks for a key, it says only that there are some.
 _UNNAMED = {"some models": "/health/ready says which and why, to callers with a key"}
