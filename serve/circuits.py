@@ -31,10 +31,12 @@ _IN_A_ROW_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What a model has been failing with, and since when, in seconds since 1970."""
+    """What a model has been failing with, and since when, in seconds since 1970; `unreachable`:
+    its provider could not be reached."""
 
     since: float
     message: str
+    unreachable: bool
 
 
 @dataclass(slots=True)
@@ -110,6 +112,12 @@ class Circuits:
         state = self._states[name]
         state.failures, state.opened, state.fault = 0, False, None
 
+    def reached(self, name: str) -> None:
+        """A model's provider can be reached again: if it was only that, the model is well."""
+        fault = self._states[name].fault
+        if fault is not None and fault.unreachable:
+            self.answered(name)
+
     def failed(self, name: str, error: LLMError) -> None:
         """A model has failed, or is full, or refused a request."""
         state = self._states[name]
@@ -124,7 +132,8 @@ class Circuits:
         if not state.opened and now - state.failed_at > _IN_A_ROW_S:
             state.failures, state.fault = 0, None
         since = time.time() if state.fault is None else state.fault.since
-        state.fault = Fault(since, error.detail or error.message)
+        unreachable = isinstance(error, Unreachable)
+        state.fault = Fault(since, error.detail or error.message, unreachable)
         state.failures += 1
         state.failed_at = now
         if state.failures >= circuit.failures and not state.opened:

@@ -23,7 +23,7 @@ _PATIENCE_S = 10.0
 
 class Readiness:
     """How each model is reported. Requests don't depend on it: they are kept from a model by its
-    circuit, which notices sooner that a provider is back.
+    circuit, which is told when a provider is back.
 
     A model isn't called available before its provider has been looked for.
     """
@@ -87,16 +87,23 @@ class Readiness:
 
     async def _look(self) -> None:
         while True:
-            await asyncio.gather(*[provider.look() for provider in self._due()])
+            await asyncio.gather(*map(self._look_for, self._due()))
             await asyncio.sleep(_PERIOD_S)
 
-    def _due(self) -> Iterator["_Provider"]:
+    async def _look_for(self, name: str) -> None:
+        provider = self._providers[name]
+        was_away = bool(provider.why)
+        await provider.look()
+        if was_away and not provider.why:
+            self._circuits.reached(name)
+
+    def _due(self) -> Iterator[str]:
         for name, provider in self._providers.items():
             # A call to a busy replica would take a request's place.
             if self._circuits.silence(name) < _REACHED_S:
                 provider.found("")
             elif self._availability.states[name].replicas and provider.due <= time.monotonic():
-                yield provider
+                yield name
 
 
 class _Provider:

@@ -93,8 +93,21 @@ async def test_a_provider_that_cannot_be_reached_is_told_until_it_is_back() -> N
     assert message.startswith(f"its provider can't be reached since {year}-")
     assert message.endswith(": http://127.0.0.1:9: Connection refused")
     assert watched.readiness.status == "degraded"
+    # What requests met with meanwhile is over, too.
+    for _ in range(2):
+        watched.circuits.failed("hosted", Unreachable("can't be reached"))
     watched.handle.says = ""
     await watched.wait_for("ready")
+    assert not watched.circuits.is_open("hosted")
+
+
+async def test_a_provider_that_is_back_may_fail_all_the_same() -> None:
+    watched = Watched(HOSTED, says="http://127.0.0.1:9: Connection refused")
+    watched.readiness.watch()
+    await watched.wait_until(lambda readiness: "since" in readiness.state("hosted").message)
+    watched.circuits.failed("hosted", ProviderError("it is broken"))
+    watched.handle.says = ""
+    await watched.wait_until(lambda readiness: "broken" in readiness.state("hosted").message)
 
 
 async def test_a_server_none_of_whose_providers_can_be_reached_is_unavailable() -> None:
