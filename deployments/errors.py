@@ -38,7 +38,7 @@ class LLMError(Exception):
         elsewhere: whether another model may answer although a retry here makes no sense.
         param: the request's field at fault, if one is.
         retry_after: seconds after which a new try makes sense, if known.
-        detail: what the operator may know beside the message, and no caller: names of hosts.
+        detail: more for the operator, such as a URL. It is never shown in the answer to a request.
     """
 
     status: int = 500

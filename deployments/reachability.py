@@ -1,4 +1,4 @@
-"""Whether the provider of a hosted model can be reached, and if not, why: for operators alone."""
+"""Whether the provider of a hosted model can be reached, and if not, why."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ from deployments.errors import Unreachable
 logger = logging.getLogger("ray.serve")
 
 _PATIENCE_S = 5.0
-# Several routers ask; the provider hears of it once in so many seconds.
+# However many routers ask, the provider is tried no more often than this.
 _FRESH_S = 5.0
 
 
@@ -31,9 +31,9 @@ class Provider:
         self._looking = asyncio.Lock()
 
     async def unreachable(self) -> str:
-        """Why there is no connection to it; "" where there is one, or no `hostname` to connect to.
+        """Why it can't be reached; "" if it can, or if there is no `hostname` to try.
 
-        Nothing is asked that costs, and no key is sent: any answer at all will do.
+        Any response at all counts, so no key is sent and nothing is billed.
         """
         async with self._looking:
             if self._url is not None and time.monotonic() - self._looked > _FRESH_S:
@@ -42,7 +42,10 @@ class Provider:
         return self._why
 
     def explain(self, error: Unreachable) -> None:
-        """Says where there was no connection, and why: in the error of a request and in the log."""
+        """Adds the URL and the cause to the error of a request, and logs them.
+
+        Call it where the error was raised: what caused it doesn't travel between processes.
+        """
         error.detail = _described(self._url, error)
         self._tell(error.detail)
 
@@ -67,12 +70,12 @@ async def _try(url: str) -> str:
             return ""
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
         return _described(url, error)
-    except Exception:  # noqa: BLE001 - whatever else goes wrong, somebody is there
+    except Exception:  # noqa: BLE001 - any other error means that something answered
         return ""
 
 
 def _described(url: str | None, error: Exception) -> str:
-    """Where and why; where no URL is configured, the host that a library tells."""
+    """The URL, or the host that a library names, and the cause."""
     where = url or _host(error)
     why = _cause(error)
     return f"{where}: {why}" if where else why
@@ -84,7 +87,7 @@ def _host(error: Exception) -> str:
 
 
 def _cause(error: Exception) -> str:
-    """What the operating system says, which libraries hide in errors of their own."""
+    """What the operating system said; libraries wrap it in errors of their own."""
     for cause in _causes(error):
         if isinstance(cause, httpx.ConnectTimeout):
             return f"no connection within {_PATIENCE_S:g} s"

@@ -51,8 +51,8 @@ def build(args: dict[str, Any]) -> Application:
         embedder = deploy_embedder(store.embedding_model, store.embedder)
     router = RouterDeployment.options(
         autoscaling_config=config.server.autoscaling.model_dump(exclude_unset=True),
-        # Nothing is reserved for it, so that it finds a place whatever the models take: Ray creates
-        # their replicas first, and without the router nobody learns what is missing.
+        # Ray creates the models' replicas first, and they may take all CPUs. The router reserves
+        # none, so that it can always start and report which models have no room.
         ray_actor_options={"num_cpus": 0},
         # The router says itself, and in OpenAI's JSON, when it has enough; these are for a router
         # that no longer does.

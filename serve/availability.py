@@ -81,7 +81,7 @@ class Availability:
         return self.running(names)
 
     def sleeps(self, name: str) -> bool:
-        """Whether a model has no replica now, but gets one when it is asked."""
+        """Whether a model is scaled to zero: it has no replica until it is asked."""
         state = self.states[name]
         return state.available and not state.replicas and self._models[name].may_sleep
 

@@ -31,7 +31,7 @@ _IN_A_ROW_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What a model has been failing with, and since when, in seconds since 1970; `unreachable`:
+    """Why a model has been failing, and since when (seconds since 1970). `unreachable` says whether
     its provider could not be reached."""
 
     since: float
@@ -76,7 +76,7 @@ class Circuits:
         return self._states[name].opened
 
     def rests(self, name: str) -> bool:
-        """Whether a model has kept failing, and it isn't time to try it again."""
+        """Whether a model has kept failing and is not due for another try yet."""
         state = self._states[name]
         return state.opened and self._now() < state.probe_at
 
@@ -85,7 +85,7 @@ class Circuits:
         return self._now() - self._states[name].heard_at
 
     def fault(self, name: str) -> Fault | None:
-        """What a model has failed with since it last answered."""
+        """The last fault of a model that has not answered since; None if it has."""
         return self._states[name].fault
 
     def let(self, name: str) -> bool:
@@ -113,7 +113,7 @@ class Circuits:
         state.failures, state.opened, state.fault = 0, False, None
 
     def reached(self, name: str) -> None:
-        """A model's provider can be reached again: if it was only that, the model is well."""
+        """A model's provider can be reached again. If that was all, the model is well."""
         fault = self._states[name].fault
         if fault is not None and fault.unreachable:
             self.answered(name)

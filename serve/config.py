@@ -78,7 +78,7 @@ class Settings(_Section):
 
     @classmethod
     def over(cls, configured: RouterConfig, user_config: Any) -> "Settings":
-        """Settings from a `user_config`; what it leaves out is as configured.
+        """Settings from a `user_config`, with the configured values for whatever it leaves out.
 
         Raises:
             ValidationError: it is wrong.

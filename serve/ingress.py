@@ -328,10 +328,10 @@ class Router:
     async def _rank(
         self, strategy: Strategy, asked: Asked, others: list[str]
     ) -> tuple[Ranking, list[str]]:
-        """How the strategy ranks the available models; and all, with `others`, in the order in
-        which they are asked: those that sleep last.
+        """The strategy's ranking, and the models in the order in which they are asked: after it
+        come `others`, and last all that sleep.
 
-        Where the strategy would choose one of those, it is woken for the requests to come.
+        If the strategy would choose a sleeping model, that is woken for later requests.
         """
         if not asked.available:
             return Ranking([]), others

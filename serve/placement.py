@@ -1,6 +1,6 @@
-"""Which replicas wait because Ray finds no room for them, and what they need beside what there is.
+"""Which replicas wait for room in the cluster, what they need and what there is.
 
-Ray Serve says so only half a minute later, and not how much of it the whole cluster has.
+Ray Serve says so only after half a minute, and doesn't say what the whole cluster has.
 """
 
 from collections import defaultdict
@@ -52,7 +52,7 @@ def shortage(bundles: Sequence[Resources], total: Resources, free: Resources) ->
 
 
 def _engines(application: str) -> dict[str, list[Resources]]:
-    """The bundles without a node, of each deployment whose replicas have placement groups."""
+    """The bundles without a node, for each deployment that has a placement group waiting."""
     return {
         replica.deployment_id.name: _unplaced(group)
         for group in placement_group_table().values()
@@ -63,11 +63,10 @@ def _engines(application: str) -> dict[str, list[Resources]]:
 
 
 def _plain_replicas(application: str) -> dict[str, list[Resources]]:
-    """What a replica needs, of each deployment with one that Ray has no node for.
+    """What a replica needs, for each deployment that has one waiting for room.
 
-    A replica without a node may also wait for its process to start, which on a busy machine takes
-    long. Ray doesn't say which of the two it is, but which amounts of resources are asked for in
-    vain.
+    A replica without a node may also be waiting for its process to start, which takes long on a
+    busy machine. To tell the two apart, its resources are looked up in Ray's unmet demands.
     """
     client = _get_global_client()
     details = client and client.get_serve_details()["applications"].get(application)
@@ -81,10 +80,10 @@ def _plain_replicas(application: str) -> dict[str, list[Resources]]:
         return {}
     gcs = global_worker.gcs_client  # type: ignore[attr-defined]  # set when it connects
     state = get_cluster_resource_state(gcs)
-    in_vain = [
+    unmet = [
         _rounded(request.request.resources_bundle) for request in state.pending_resource_requests
     ]
-    return {name: [needed] for name, needed in unplaced.items() if needed in in_vain}
+    return {name: [needed] for name, needed in unplaced.items() if needed in unmet}
 
 
 def _has_no_node(replica: Mapping[str, Any]) -> bool:

@@ -16,16 +16,16 @@ from serve.availability import Availability, ModelState
 from serve.circuits import Circuits
 
 _PERIOD_S = 1.0
-# Providers are asked seldom, and those that can't be reached more often: somebody waits for them.
+# Providers are checked rarely, unreachable ones more often: somebody is waiting for them.
 _REACHED_S, _UNREACHED_S = 30.0, 5.0
 _PATIENCE_S = 10.0
 
 
 class Readiness:
-    """How each model is reported. Requests don't depend on it: they are kept from a model by its
-    circuit, which is told when a provider is back.
+    """How each model is reported, as this router replica sees it.
 
-    A model isn't called available before its provider has been looked for.
+    It only reports: which models are asked depends on their circuits, which are told when a
+    provider is back. A model counts as available only once its provider has been checked.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Readiness:
         self._watcher: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
-        """Looks for the providers in the background."""
+        """Checks the providers in the background."""
         if self._watcher is None:
             self._watcher = asyncio.create_task(self._look())
 
@@ -57,7 +57,7 @@ class Readiness:
         if why := self._without_provider(name):
             return replace(state, available=False, message=why)
         if fault is not None:
-            message = f"failing since {_clock(fault.since)}: {fault.message}"
+            message = f"has been failing since {_clock(fault.since)}: {fault.message}"
             return replace(state, available=not self._circuits.is_open(name), message=message)
         return state
 
@@ -70,8 +70,8 @@ class Readiness:
         return "degraded" if any(map(self._can_answer, names)) else "unavailable"
 
     def _can_answer(self, name: str) -> bool:
-        # One that has kept failing counts once it may be tried again: who sends no requests to a
-        # server that is unavailable would never learn that it answers.
+        # A model that keeps failing counts once it may be tried again. A load balancer would
+        # otherwise never send the request that finds it well.
         placed = self._availability.states[name].available
         return placed and not self._without_provider(name) and not self._circuits.rests(name)
 
@@ -80,9 +80,10 @@ class Readiness:
         if provider is None:
             return ""
         if provider.why is None:
-            return "its provider is being looked for"
+            return "checking whether its provider can be reached"
         if provider.why:
-            return f"its provider can't be reached since {_clock(provider.since)}: {provider.why}"
+            since = _clock(provider.since)
+            return f"its provider has been unreachable since {since}: {provider.why}"
         return ""
 
     async def _look(self) -> None:
@@ -99,7 +100,7 @@ class Readiness:
 
     def _due(self) -> Iterator[str]:
         for name, provider in self._providers.items():
-            # A call to a busy replica would take a request's place.
+            # An answer tells as much, and on a busy replica a check would take a request's place.
             if self._circuits.silence(name) < _REACHED_S:
                 provider.found("")
             elif self._availability.states[name].replicas and provider.due <= time.monotonic():
@@ -107,8 +108,13 @@ class Readiness:
 
 
 class _Provider:
-    """What a model's replicas say of its provider: why it can't be reached, or ""; None before they
-    were asked. `since` is in seconds since 1970, `due` by `time.monotonic`."""
+    """What a model's replicas last said of its provider.
+
+    Attributes:
+        why: it can't be reached; "" if it can, None before the first check.
+        since: when it became unreachable, in seconds since 1970.
+        due: when it is to be checked again, by `time.monotonic`.
+    """
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._ask = handle.options(method_name="unreachable").remote
@@ -117,7 +123,7 @@ class _Provider:
         self.due = -inf
 
     async def look(self) -> None:
-        """Asks a replica. One that doesn't answer leaves what is known as it is."""
+        """Asks a replica. If it doesn't answer, the last result stands."""
         why = self.why or ""
         with suppress(Exception):  # whatever crosses the handle: replicas are watched elsewhere
             async with asyncio.timeout(_PATIENCE_S):

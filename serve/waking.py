@@ -1,4 +1,4 @@
-"""Wakes models that have scaled to zero, beside the requests that others answer meanwhile."""
+"""Wakes models that are scaled to zero, while other models answer the requests."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,15 +7,15 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-# For an engine to start. A model that takes longer is woken again by the next request for it.
+# Time for an engine to start. If it takes longer, the next request wakes it again.
 _PATIENCE_S = 600.0
 
 
 class Waker:
-    """Calls a replica of a model, for which Ray Serve starts one; once for each model at a time."""
+    """Ray Serve starts a replica when one is called. There is one such call per model at a time."""
 
     def __init__(self, handles: Mapping[str, DeploymentHandle[Any]]) -> None:
-        # All replicas have it, and it costs next to nothing.
+        # Every replica has this method, and it is cheap.
         self._calls = {
             name: handle.options(method_name="check_health").remote
             for name, handle in handles.items()
@@ -30,7 +30,7 @@ class Waker:
     async def _wake(self, name: str) -> None:
         response = self._calls[name]()
         try:
-            with suppress(Exception):  # that it fails to start is told by those who watch replicas
+            with suppress(Exception):  # a replica that fails to start is reported by Availability
                 async with asyncio.timeout(_PATIENCE_S):
                     await response
         finally:

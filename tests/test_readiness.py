@@ -74,11 +74,12 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(readiness, name, 0.01)
 
 
-async def test_a_model_is_available_once_its_provider_has_been_found() -> None:
+async def test_a_model_is_available_once_its_provider_has_been_checked() -> None:
     watched = Watched(HOSTED, LOCAL)
     assert watched.readiness.state("local") == RUNS
     state = watched.readiness.state("hosted")
-    assert (state.available, state.message) == (False, "its provider is being looked for")
+    assert not state.available
+    assert state.message == "checking whether its provider can be reached"
     watched.readiness.watch()
     await watched.wait_for("ready")
     assert watched.readiness.state("hosted") == RUNS
@@ -90,7 +91,7 @@ async def test_a_provider_that_cannot_be_reached_is_told_until_it_is_back() -> N
     await watched.wait_until(lambda readiness: "since" in readiness.state("hosted").message)
     message = watched.readiness.state("hosted").message
     year = time.strftime("%Y", time.gmtime())
-    assert message.startswith(f"its provider can't be reached since {year}-")
+    assert message.startswith(f"its provider has been unreachable since {year}-")
     assert message.endswith(": http://127.0.0.1:9: Connection refused")
     assert watched.readiness.status == "degraded"
     # What requests met with meanwhile is over, too.
@@ -131,7 +132,7 @@ async def test_a_model_that_answers_shows_that_its_provider_is_there() -> None:
     await watched.wait_for("unavailable")
 
 
-async def test_for_the_sake_of_its_provider_no_model_is_woken() -> None:
+async def test_checking_a_provider_wakes_no_model() -> None:
     watched = Watched(SLEEPER, says="not to be asked")
     watched.readiness.watch()
     await asyncio.sleep(0.1)
@@ -145,7 +146,7 @@ async def test_a_model_that_fails_every_request_is_not_available() -> None:
     watched.circuits.failed("hosted", ProviderError("it is broken"))
     state = watched.readiness.state("hosted")
     assert state.available, "one fault is no habit"
-    assert state.message.startswith("failing since ")
+    assert state.message.startswith("has been failing since ")
     assert state.message.endswith(": it is broken")
     error = Unreachable("can't be reached")
     error.detail = "http://127.0.0.1:9: Connection refused"
