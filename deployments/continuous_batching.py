@@ -14,6 +14,7 @@ from transformers.generation.continuous_batching.requests import GenerationOutpu
 
 from deployments.decoding import Decoding, processors
 from deployments.errors import DeadlineExceeded, ProviderError
+from deployments.internals import replace, require
 
 # On a CPU the cache is no share of a memory of its own, so it is bounded here, in bytes.
 _CPU_CACHE = 2 << 30
@@ -48,6 +49,9 @@ class _Outputs(OutputRouter):  # type: ignore[misc]
     def forget(self, request_id: str) -> None:
         """Drops whatever still comes for a request."""
         self.result_handlers.pop(request_id, None)
+
+
+require(OutputRouter, "deliver", "deliver_batch")
 
 
 def _hand_over(deliveries: list[Any]) -> None:
@@ -88,8 +92,9 @@ class Engine:
             generation_config=_greedy(model, self._ends),
             continuous_batching_config=_batching(model, context_window, max_running),
         )
-        self._manager.output_router = self._outputs
-        self._manager.logit_processor = processors()
+        require(self._outputs, "result_handlers")
+        replace(self._manager, "output_router", self._outputs)
+        replace(self._manager, "logit_processor", processors())
         # Allocates the cache, here rather than in the engine's thread, so that a failure is ours.
         self._manager.warmup()
         longest = infer_max_single_request_tokens(self._manager.batch_processor.cache)

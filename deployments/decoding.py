@@ -22,6 +22,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 )
 
 from deployments.constraints import Constraint
+from deployments.internals import replace, require
 
 # Below it, dividing by the temperature overflows; the likeliest token is then the only one anyway.
 _COLDEST = 1e-3
@@ -161,11 +162,14 @@ class PerRequestDecoding(ContinuousBatchingLogitsProcessor):  # type: ignore[mis
             scores[rows] = torch.full_like(warped, -torch.inf).scatter(-1, tokens, 0.0)
 
 
+require(ContinuousBatchingLogitsProcessor, "fill_defaults", "prepare_tensor_args")
+
+
 def processors() -> ContinuousBatchingLogitsProcessorList:
     """The logits processors of an engine whose requests each bring a `Decoding`."""
     processor_list = ContinuousBatchingLogitsProcessorList(
         LogitsProcessorList([PerRequestDecoding()])
     )
     # It counts only the processors that it has converted itself.
-    processor_list.tensors_required = 1
+    replace(processor_list, "tensors_required", 1)
     return processor_list

@@ -23,6 +23,7 @@ import litellm
 import openai
 from litellm import exceptions
 from litellm.litellm_core_utils import url_utils
+from litellm.litellm_core_utils.exception_mapping_utils import ExceptionCheckers
 from litellm.llms.openai.common_utils import OpenAIError
 from litellm.llms.openai_like.json_loader import JSONProviderRegistry
 
@@ -42,6 +43,7 @@ from deployments.errors import (
     UnsupportedParameter,
     Untranslatable,
 )
+from deployments.internals import replace
 from deployments.litellm_catalogue import unknown_provider
 from deployments.openai_chunks import read
 from deployments.provider_errors import by_status, explain, look_up, translated
@@ -55,10 +57,10 @@ def _fetch_nothing(url: str) -> tuple[str, str]:
     raise url_utils.SSRFError("nothing is fetched here")
 
 
-litellm.suppress_debug_info = True
-litellm.telemetry = False
-url_utils.validate_url = _fetch_nothing
-litellm.drop_params = False  # what a provider doesn't do is an error, never left out in silence
+replace(litellm, "suppress_debug_info", True)
+replace(litellm, "drop_params", False)  # what isn't supported is an error, never left out silently
+replace(litellm, "user_url_validation", True)
+replace(url_utils, "validate_url", _fetch_nothing)
 
 # What providers take beyond LiteLLM's own list of OpenAI's parameters.
 _BEYOND_OPENAI: Mapping[str, frozenset[str]] = {
@@ -480,11 +482,10 @@ def _is_too_long(error: Exception) -> bool:
     # Where a provider's answer isn't kept as JSON, only its text is left. LiteLLM keeps a list of
     # what providers say, but doesn't look there for every one of them.
     code = "context_length_exceeded"
-    checkers = litellm.litellm_core_utils.exception_mapping_utils.ExceptionCheckers
     return (
         getattr(error, "code", None) == code
         or code in str(error)
-        or bool(checkers.is_error_str_context_window_exceeded(_reason(error)))
+        or bool(ExceptionCheckers.is_error_str_context_window_exceeded(_reason(error)))
     )
 
 

@@ -21,6 +21,7 @@ from deployments.errors import (
     RateLimited,
     Unreachable,
 )
+from deployments.internals import require
 from deployments.openai_chunks import read
 from deployments.openai_requests import SUPPORTED, body, refusal
 from deployments.provider_errors import by_status, explain, look_up, translated
@@ -67,6 +68,9 @@ class _WholeStream(openai.AsyncStream[ChatCompletionChunk]):
         async for event in super()._iter_events():
             if event.data != "[DONE]":
                 yield event
+
+
+require(openai.AsyncStream, "_iter_events")
 
 
 class OpenAIBackend:

@@ -1,0 +1,34 @@
+"""Parts of libraries that we replace or override although they aren't public.
+
+Python takes a replaced function that nobody calls any more, and a method that overrides nothing,
+without a word. So each is checked when its backend starts: a new version of a library must not
+take away what we rely on, such as the guard against fetching callers' URLs, in silence.
+"""
+
+from typing import Any
+
+
+def require(owner: Any, *names: str) -> None:
+    """Checks that a module, class or object of a library still has these attributes.
+
+    Raises:
+        RuntimeError: one of them is gone.
+    """
+    for name in names:
+        if not hasattr(owner, name):
+            where = getattr(owner, "__qualname__", getattr(owner, "__name__", type(owner).__name__))
+            library = getattr(owner, "__module__", where).partition(".")[0]
+            raise RuntimeError(
+                f"this version of {library} has no {where}.{name}, which we rely on; install "
+                "the version in ops/constraints.txt"
+            )
+
+
+def replace(owner: Any, name: str, value: Any) -> None:
+    """Puts `value` in the place of an attribute of a library's.
+
+    Raises:
+        RuntimeError: there is no such attribute.
+    """
+    require(owner, name)
+    setattr(owner, name, value)
