@@ -211,9 +211,14 @@ class HostedConfig(ModelConfig):
 
 
 class LiteLLMConfig(HostedConfig):
-    """A model of any provider that LiteLLM knows; `backend` is the provider's name there."""
+    """A model of any provider that LiteLLM knows; `backend` is the provider's name there.
+
+    `service_tiers` are the tiers that callers may choose, at the operator's expense.
+    """
 
     DEFAULT_CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset({"tools", "json", "images"})
+
+    service_tiers: tuple[str, ...] = ()
 
     # Looked up here, once, so that the router and the replicas go by the same limit.
     @field_validator("thinking_timeout")

@@ -46,7 +46,6 @@ class Constraint:
         self._reserve = min(int(limit * _RESERVE), _MOST_RESERVED)
         self._length = 0
         self._allowed: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
-        self.cut_short = False
 
     @property
     def broken(self) -> bool:
@@ -67,7 +66,12 @@ class Constraint:
         self._allowed[: len(known)] = known
         return self._allowed
 
-    def closing(self, wished: int, likeliest: int) -> list[int]:
+    def completed_by(self, answer: Sequence[int]) -> bool:
+        """Whether the answer, all of its tokens, is whole without a token that ends it."""
+        self.read(answer)
+        return bool(self._matcher.is_accepting() and self._matcher.is_stopped())
+
+    def closing(self, wished: int) -> list[int]:
         """The tokens to choose from instead, where the JSON should come to its end.
 
         That is when the model wishes to end the answer and the grammar does not let it yet, and
@@ -75,14 +79,11 @@ class Constraint:
 
         Args:
             wished: the model's likeliest token.
-            likeliest: the likeliest of those allowed.
         """
-        late = self._left <= self._reserve
-        if not late and wished not in self._ends:
+        if self._left > self._reserve and wished not in self._ends:
             return []
         for closers in (list(self._ends), *self._closers):
             if chosen := [token for token in closers if self._allowed[token]]:
-                self.cut_short |= late and likeliest not in chosen
                 return chosen
         return []
 

@@ -5,8 +5,9 @@ Field names and meanings are those of OpenAI's chat completions API
 """
 
 import json
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NotRequired, Protocol
 
 from pydantic import (
@@ -15,6 +16,7 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -106,6 +108,7 @@ class ToolMessage(TypedDict):
     role: Literal["tool"]
     content: str | Texts
     tool_call_id: str
+    name: NotRequired[str | None]  # which agents send; the call says it, so backends don't get it
 
 
 Message = Annotated[
@@ -152,6 +155,9 @@ class SchemaFormat(TypedDict):
 
 class StreamOptions(TypedDict):
     include_usage: NotRequired[bool | None]
+    # Taken and ignored: usage in each chunk (vLLM's), and padding against eavesdroppers (OpenAI's).
+    continuous_usage_stats: NotRequired[bool | None]
+    include_obfuscation: NotRequired[bool | None]
 
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
@@ -164,11 +170,37 @@ Metadata = Annotated[
 ]
 
 # Says something about the request, changes nothing in the answer: a backend may leave it aside.
-DESCRIPTIVE = frozenset(
-    {"user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier"}
+DESCRIPTIVE = frozenset({"user", "metadata", "store", "safety_identifier", "prompt_cache_key"})
+# Not a parameter of the model: handled by the contract itself, or without effect.
+STRUCTURE = frozenset(
+    {
+        *("model", "messages", "stream", "stream_options", "n"),
+        *("modalities", "prompt_cache_retention"),
+    }
 )
-# Not a parameter of the model: handled by the contract itself.
-STRUCTURE = frozenset({"model", "messages", "stream", "stream_options", "n"})
+# Values that ask for nothing: for what a model does anyway that doesn't know the parameter.
+_NEUTRAL: Mapping[str, Collection[Any]] = {
+    "top_p": [1],
+    "top_k": [-1],
+    "min_p": [0],
+    "frequency_penalty": [0],
+    "presence_penalty": [0],
+    "repetition_penalty": [1],
+    "logit_bias": [{}],
+    "logprobs": [False],
+    "tool_choice": ["auto"],
+    "parallel_tool_calls": [True],
+    "response_format": [{"type": "text"}],
+    "continue_final_message": [False],
+    "ignore_eos": [False],
+    "chat_template_kwargs": [{}],
+    "service_tier": ["auto", "default"],
+}
+
+
+def is_neutral(name: str, value: Any) -> bool:
+    """Whether a parameter's value asks for nothing, so that every model can do it."""
+    return value in _NEUTRAL.get(name, ())
 
 
 class ChatRequest(BaseModel):
@@ -185,12 +217,13 @@ class ChatRequest(BaseModel):
     stream: bool = False
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
 
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
@@ -208,7 +241,7 @@ class ChatRequest(BaseModel):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
-    tools: Annotated[list[Tool], Field(min_length=1, max_length=_MOST_TOOLS)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=_MOST_TOOLS)] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")] | None = (
@@ -217,6 +250,8 @@ class ChatRequest(BaseModel):
 
     # The last message is the beginning of the answer. (vLLM's, SGLang's and transformers' name.)
     continue_final_message: bool | None = None
+    # The answer goes on until `max_tokens`, whatever ends the model writes. (vLLM's and SGLang's.)
+    ignore_eos: bool | None = None
 
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
@@ -227,6 +262,7 @@ class ChatRequest(BaseModel):
     store: bool | None = None
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
+    prompt_cache_retention: Label | None = None
     service_tier: Label | None = None
 
     @field_validator("chat_template_kwargs")
@@ -234,6 +270,36 @@ class ChatRequest(BaseModel):
     def _options_are_json(cls, options: dict[str, Any] | None) -> dict[str, Any] | None:
         json.dumps(options, allow_nan=False)
         return options
+
+    @field_validator("top_k")
+    @classmethod
+    def _one_way_to_ask_for_all_tokens(cls, top_k: int | None) -> int | None:
+        return -1 if top_k == 0 else top_k  # SGLang refuses a 0, which vLLM takes
+
+    @field_validator("stop", "tools")
+    @classmethod
+    def _an_empty_list_is_none(cls, value: Any) -> Any:
+        return None if value == [] else value
+
+    @field_validator("tool_choice", "parallel_tool_calls")
+    @classmethod
+    def _without_tools_nothing_is_chosen(cls, value: Any, info: ValidationInfo) -> Any:
+        asks = info.data.get("tools") or value == "required" or isinstance(value, dict)
+        return value if asks else None
+
+    @field_validator("stream_options")
+    @classmethod
+    def _only_a_stream_has_options(
+        cls, options: StreamOptions | None, info: ValidationInfo
+    ) -> StreamOptions | None:
+        return options if info.data.get("stream") else None
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _no_alternatives_without_logprobs(
+        cls, number: int | None, info: ValidationInfo
+    ) -> int | None:
+        return number or (number if info.data.get("logprobs") else None)
 
     @model_validator(mode="after")
     def _fields_agree(self) -> "ChatRequest":
@@ -244,8 +310,6 @@ class ChatRequest(BaseModel):
             raise _contradiction("tool_choice", "'required' needs tools")
         if self.named_tool is not None and self.named_tool not in names:
             raise _contradiction("tool_choice", f"'{self.named_tool}' is none of the tools")
-        if self.stream_options is not None and not self.stream:
-            raise _contradiction("stream_options", "only a streamed answer has them")
         if self.continue_final_message and not _is_text_of_ours(self.messages[-1]):
             raise _contradiction("continue_final_message", "the last message is no answer's text")
         if self.top_logprobs is not None and not self.logprobs:
@@ -296,18 +360,37 @@ class ChatRequest(BaseModel):
             if name not in STRUCTURE and (value := getattr(self, name)) is not None
         }
 
-    def require(self, supported: frozenset[str]) -> None:
-        """Raises UnsupportedParameter for a parameter that is not among `supported`.
+    def within(
+        self, supported: Collection[str], lost: Mapping[str, str] = MappingProxyType({})
+    ) -> "ChatRequest":
+        """The request as it goes to a model: without the parameters that the model lacks, where
+        their values ask for nothing.
 
         Descriptive fields (`user`, `metadata`, …) always pass: they don't change the answer.
+
+        Args:
+            supported: the parameters that the model has.
+            lost: of these, the ones whose value it lacks, and what to call that.
+
+        Raises:
+            UnsupportedParameter: the model lacks what is asked for.
         """
-        for name in self.parameters():
-            if name not in supported and name not in DESCRIPTIVE:
-                raise UnsupportedParameter(
-                    f"model '{self.model}' does not support '{name}'; leave it out or ask another "
-                    "model",
-                    param=name,
-                )
+        missing = {
+            name: value
+            for name, value in self.parameters().items()
+            if (name not in supported or name in lost) and name not in DESCRIPTIVE
+        }
+        lacking = [name for name, value in missing.items() if not is_neutral(name, value)]
+        if lacking:
+            said = " and ".join(lost.get(name, f"'{name}'") for name in lacking)
+            them = "it" if len(lacking) == 1 else "them"
+            raise UnsupportedParameter(
+                f"model '{self.model}' does not support {said}; leave {them} out or ask another "
+                "model",
+                param=lacking[0],
+                lacking=lacking,
+            )
+        return self.model_copy(update=dict.fromkeys(missing)) if missing else self
 
 
 def not_fetched(model: str, param: str | None) -> UnsupportedParameter:

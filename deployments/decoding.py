@@ -135,10 +135,9 @@ class PerRequestDecoding(ContinuousBatchingLogitsProcessor):  # type: ignore[mis
         allowed = np.stack([constraint.allowed(scores.size(-1)) for _, constraint in held])
         masked = scores[rows].masked_fill(~torch.from_numpy(allowed).to(scores.device), -torch.inf)
         wished = scores[rows].argmax(dim=-1).tolist()
-        likeliest = masked.argmax(dim=-1).tolist()
         scores[rows] = masked
-        for (row, constraint), wish, best in zip(held, wished, likeliest, strict=True):
-            if closers := constraint.closing(wish, best):
+        for (row, constraint), wish in zip(held, wished, strict=True):
+            if closers := constraint.closing(wish):
                 kept = scores[row, closers]
                 scores[row] = -torch.inf
                 scores[row, closers] = kept

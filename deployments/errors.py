@@ -26,6 +26,8 @@ They cross process boundaries: `args` rebuilds each, and what is set as an attri
 (`BaseException.__reduce__` carries `__dict__`).
 """
 
+from collections.abc import Sequence
+
 
 class LLMError(Exception):
     """Base of all errors of a request.
@@ -73,10 +75,25 @@ class InvalidRequest(LLMError):
 
 
 class UnsupportedParameter(InvalidRequest):
-    """The request asks for something that its model or this server doesn't do."""
+    """The request asks for something that its model or this server doesn't do.
+
+    Attributes:
+        lacking: all parameters of the request that the model doesn't support, where it is that.
+    """
 
     code = "unsupported_parameter"
     elsewhere = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        lacking: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message, param=param, retry_after=retry_after)
+        self.lacking = tuple(lacking)
 
 
 class Untranslatable(InvalidRequest):

@@ -119,7 +119,7 @@ class HuggingFaceBackend:
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """See `Backend.chat`."""
-        request.require(SUPPORTED)
+        request = request.within(SUPPORTED)
         loop = asyncio.get_running_loop()
         job = await loop.run_in_executor(self._preparers, self._prepare, request)
         async for chunk in self._answer(job):
@@ -135,12 +135,12 @@ class HuggingFaceBackend:
         self._preparers.shutdown(wait=False, cancel_futures=True)
 
     async def _answer(self, job: _Job) -> AsyncGenerator[Chunk, None]:
-        length, last = 0, -1
+        answer: list[int] = []
         async with aclosing(
             self._engine.generate(job.prompt, job.limit, job.decoding)
         ) as generated:
             async for tokens in generated:
-                length, last = length + len(tokens), tokens[-1]
+                answer += tokens
                 for chunk in job.reader.feed(job.text.feed(tokens)):
                     yield chunk
                 if job.text.stopped or job.reader.ended:
@@ -148,14 +148,15 @@ class HuggingFaceBackend:
         for chunk in (*job.reader.feed(job.text.finish()), *job.reader.finish()):
             yield chunk
         yield Chunk(
-            finish_reason=self._finish_reason(job, last),
-            usage=Usage(prompt_tokens=len(job.prompt), completion_tokens=length),
+            finish_reason=self._finish_reason(job, answer),
+            usage=Usage(prompt_tokens=len(job.prompt), completion_tokens=len(answer)),
         )
 
-    def _finish_reason(self, job: _Job, last: int) -> FinishReason:
+    def _finish_reason(self, job: _Job, answer: list[int]) -> FinishReason:
         constraint = job.decoding.constraint
-        ended = last in self._ends and not (constraint and constraint.cut_short)
-        if not (ended or job.text.stopped or job.reader.ended):
+        ended = answer[-1] in self._ends or job.text.stopped or job.reader.ended
+        # JSON and calls that are whole have ended, also where they were closed for want of tokens.
+        if not (ended or (constraint and constraint.completed_by(answer))):
             return "length"
         return "tool_calls" if job.reader.called else "stop"
 
@@ -203,10 +204,15 @@ class HuggingFaceBackend:
             temperature = (defaults.temperature or 1.0) if defaults.do_sample else 0.0
         return Sampling(
             temperature=temperature,
-            top_k=request.top_k or defaults.top_k or None,
+            top_k=_top_k(request.top_k or defaults.top_k),
             top_p=request.top_p or defaults.top_p,
             min_p=request.min_p if request.min_p is not None else defaults.min_p,
         )
+
+
+def _top_k(number: int | None) -> int | None:
+    """So many of the likeliest tokens are drawn from; None and -1 mean all."""
+    return number if number and number > 0 else None
 
 
 class _ChatTemplate:

@@ -27,6 +27,7 @@ from litellm.litellm_core_utils.exception_mapping_utils import ExceptionCheckers
 from litellm.llms.openai.common_utils import OpenAIError
 from litellm.llms.openai_like.json_loader import JSONProviderRegistry
 
+from deployments import litellm_patches
 from deployments.config import LiteLLMConfig
 from deployments.contract import DESCRIPTIVE, ChatRequest, Chunk, not_fetched
 from deployments.errors import (
@@ -43,29 +44,21 @@ from deployments.errors import (
     UnsupportedParameter,
     Untranslatable,
 )
-from deployments.internals import replace
 from deployments.litellm_catalogue import unknown_provider
 from deployments.openai_chunks import read
 from deployments.provider_errors import by_status, explain, look_up, translated
 from deployments.provider_libraries import check_libraries
 from deployments.tool_names import ToolNames
 
-
-def _fetch_nothing(url: str) -> tuple[str, str]:
-    """In the place of what LiteLLM asks before it fetches a caller's URL: its own switch, above,
-    leaves out Bedrock's images and those whose tokens it counts itself."""
-    raise url_utils.SSRFError("nothing is fetched here")
-
-
-replace(litellm, "suppress_debug_info", True)
-replace(litellm, "drop_params", False)  # what isn't supported is an error, never left out silently
-replace(litellm, "user_url_validation", True)
-replace(url_utils, "validate_url", _fetch_nothing)
+litellm_patches.patch()
 
 # What providers take beyond LiteLLM's own list of OpenAI's parameters.
 _BEYOND_OPENAI: Mapping[str, frozenset[str]] = {
     "hosted_vllm": frozenset(
-        {"top_k", "min_p", "repetition_penalty", "chat_template_kwargs", "continue_final_message"}
+        {
+            *("top_k", "min_p", "repetition_penalty", "chat_template_kwargs"),
+            *("continue_final_message", "ignore_eos"),
+        }
     ),
     "anthropic": frozenset({"top_k"}),
     "gemini": frozenset({"top_k"}),
@@ -74,14 +67,8 @@ _BEYOND_OPENAI: Mapping[str, frozenset[str]] = {
 # What LiteLLM takes and sends as something else: Ollama's `repeat_penalty` is no such penalty.
 _MISTAKEN: Mapping[str, frozenset[str]] = {"ollama_chat": frozenset({"frequency_penalty"})}
 
-# These ask for what every provider does anyway, so they are not sent.
-_DEFAULTS: Mapping[str, Any] = {
-    "tool_choice": "auto",
-    "parallel_tool_calls": True,
-    "response_format": {"type": "text"},
-    "logprobs": False,
-    "continue_final_message": False,
-}
+# Providers that have no way to say "all tokens".
+_WITHOUT_ALL_TOKENS = frozenset({"anthropic", "gemini"})
 
 # A test fails when LiteLLM has an error that is not here.
 ERRORS: Mapping[type[Exception], type[LLMError]] = {
@@ -138,8 +125,8 @@ class LiteLLMBackend:
 
     Without `api_key`, LiteLLM looks for one where the provider's own client does (for OpenAI, in
     `OPENAI_API_KEY`). Where a provider doesn't report usage, LiteLLM counts the tokens. For some
-    providers LiteLLM takes the stream's `[DONE]` for a finish reason "stop" and leaves out events
-    that are no JSON; a stream that breaks off without `[DONE]` is an error with all of them.
+    providers LiteLLM leaves out events that are no JSON; a stream that ends without a finish reason
+    is an error with all of them.
     """
 
     def __init__(self, config: LiteLLMConfig) -> None:
@@ -157,6 +144,10 @@ class LiteLLMBackend:
         ) - _MISTAKEN.get(config.provider, frozenset())
         if _goes_on(model, config.provider):
             self._supported |= {"continue_final_message"}
+        if config.service_tiers and "service_tier" not in self._supported:
+            raise ValueError(
+                f"model '{config.name}': service_tiers: LiteLLM sends none to '{config.provider}'"
+            )
         self._lost = frozenset(_lost(model, config.provider))
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
@@ -249,22 +240,23 @@ class LiteLLMBackend:
         Raises:
             UnsupportedParameter: for what the provider doesn't do or LiteLLM would lose.
         """
-        asked = request.parameters()
-        left_out: dict[str, Any] = {
-            name: None for name, default in _DEFAULTS.items() if asked.get(name) == default
-        }
         if request.tool_choice == "none" and "tool_choice=none" in self._lost:
-            left_out = {**left_out, "tool_choice": None, "tools": None}  # comes to the same
-        request = request.model_copy(update=left_out)
-        request.require(self._supported | {"max_tokens", "max_completion_tokens"})
-        for name, value in request.parameters().items():
-            if (what := _what(name, value)) in self._lost and name not in DESCRIPTIVE:
-                raise UnsupportedParameter(
-                    f"model '{request.model}' does not support {what}; leave it out or ask "
-                    "another model",
-                    param=name,
-                )
-        return request
+            # Without tools it comes to the same.
+            request = request.model_copy(update={"tool_choice": None, "tools": None})
+        supported = self._supported | {"max_tokens", "max_completion_tokens"}
+        return request.within(supported, self._not_sent(request))
+
+    def _not_sent(self, request: ChatRequest) -> dict[str, str]:
+        """The parameters whose values don't go to the provider, and what to call each."""
+        asked = request.parameters().items()
+        lost = {name: what for name, value in asked if (what := _what(name, value)) in self._lost}
+        if request.top_k == -1 and self._config.provider in _WITHOUT_ALL_TOKENS:
+            lost["top_k"] = "top_k=-1"
+        tier, allowed = request.service_tier, self._config.service_tiers
+        if tier is not None and tier not in allowed:
+            only = " or ".join(allowed) or "none"
+            lost["service_tier"] = f"service_tier={tier}, since its configuration allows {only}"
+        return lost
 
     def _call(self, request: ChatRequest, names: ToolNames) -> dict[str, Any]:
         asked = {
@@ -432,7 +424,7 @@ def _kind(error: Exception) -> type[LLMError] | None:
         if isinstance(cause, _UNREACHABLE) and not _is_litellms(cause):
             return Unreachable
     for cause in _causes(error):
-        if type(cause) is OpenAIError:
+        if isinstance(cause, OpenAIError):
             # An error event in a stream that LiteLLM reads itself: its status is the event's code.
             return by_status(cause.status_code, _said(error))
     # Without a status nobody has said that the request is bad.

@@ -98,7 +98,7 @@ class OpenAIBackend:
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request` as a stream of chunks."""
-        request.require(SUPPORTED)
+        request = request.within(SUPPORTED)
         names = ToolNames.of(request)
         thinking = self._config.thinking_seconds(request.reasoning_effort)
         patience = max(self._config.timeout, thinking)

@@ -13,7 +13,7 @@ SUPPORTED = frozenset(
     "temperature top_p top_k min_p max_tokens max_completion_tokens stop seed frequency_penalty "
     "presence_penalty repetition_penalty logit_bias logprobs top_logprobs tools tool_choice "
     "parallel_tool_calls response_format reasoning_effort chat_template_kwargs "
-    "continue_final_message".split()
+    "continue_final_message ignore_eos".split()
 )
 
 

@@ -70,6 +70,8 @@ class ToolNames:
 
     def _message(self, message: Mapping[str, Any]) -> dict[str, Any]:
         message = _set(message)
+        if message["role"] == "tool":
+            message.pop("name", None)  # the call has it, and some providers refuse it here
         if message["role"] != "assistant":
             return message
         calls = [

@@ -49,7 +49,7 @@ class VLLMBackend:
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request` as a stream of chunks; its `model` is the model or an adapter."""
-        request.require(SUPPORTED)
+        request = request.within(SUPPORTED)
         if request.remote_image is not None:
             raise not_fetched(request.model, request.remote_image)
         names = ToolNames.of(request)

@@ -13,6 +13,7 @@ from deployments.errors import (
     ProviderError,
     RateLimited,
     Unreachable,
+    UnsupportedParameter,
 )
 
 # After so many models that failed, the request fails.
@@ -59,6 +60,7 @@ class Attempts:
         self._asked_again = False
         self._gave_up = 0
         self._failures: list[LLMError] = []
+        self._lacking: dict[str, set[str]] = {}  # the parameters that each model asked lacks
 
     @property
     def model(self) -> str:
@@ -83,6 +85,8 @@ class Attempts:
                 last one said.
         """
         self._failures.append(error)
+        if isinstance(error, UnsupportedParameter) and error.lacking:
+            self._lacking[self.model] = set(error.lacking)
         if not (error.retryable or error.elsewhere):
             raise self.verdict()
         wait = self._wait_for_the_same(error, begun)
@@ -96,7 +100,24 @@ class Attempts:
     def verdict(self) -> LLMError:
         """What to tell the caller, after all that went wrong."""
         # A fault says more than "this model doesn't do that", which is one model's affair.
-        return next((error for error in self._failures if error.retryable), self._failures[-1])
+        fault = next((error for error in self._failures if error.retryable), None)
+        return fault or self._lacking_everywhere() or self._failures[-1]
+
+    def _lacking_everywhere(self) -> LLMError | None:
+        """What to tell the caller where several models were asked and each lacks a parameter."""
+        if not 1 < len(self._lacking) == len(self._failures):
+            return None
+        models, everywhere = ", ".join(self._lacking), set.intersection(*self._lacking.values())
+        if everywhere:
+            names = sorted(everywhere)
+            said = " or ".join(f"'{name}'" for name in names)
+            message = f"none of the models {models} supports {said}"
+        else:
+            names = sorted(set.union(*self._lacking.values()))
+            said = " and ".join(f"'{name}'" for name in names)
+            message = f"none of the models {models} supports {said} together"
+        them = "it" if len(names) == 1 else "them"
+        return UnsupportedParameter(f"{message}; leave {them} out", param=names[0], lacking=names)
 
     def _wait_for_the_same(self, error: LLMError, begun: bool) -> float | None:
         """Seconds after which the same model is asked again; None where it is not."""

@@ -151,3 +151,45 @@ def test_it_is_known_whether_another_model_can_take_over() -> None:
     assert trying.another_is_left
     trying.after(ProviderError("x"))
     assert not trying.another_is_left
+
+
+def lacking(*names: str) -> UnsupportedParameter:
+    return UnsupportedParameter("x", param=names[0], lacking=names)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says", "param"),
+    [
+        (
+            lacking("logit_bias", "top_k"),
+            lacking("top_k"),
+            "none of the models a, b supports 'top_k'; leave it out",
+            "top_k",
+        ),
+        (
+            lacking("seed", "top_k"),
+            lacking("top_k", "seed"),
+            "none of the models a, b supports 'seed' or 'top_k'; leave them out",
+            "seed",
+        ),
+        (
+            lacking("top_k"),
+            lacking("seed"),
+            "none of the models a, b supports 'seed' and 'top_k' together; leave them out",
+            "seed",
+        ),
+    ],
+)
+def test_of_several_models_what_none_of_them_supports_is_told(
+    first: LLMError, second: LLMError, says: str, param: str
+) -> None:
+    trying = attempts("ab")
+    trying.after(first)
+    with pytest.raises(UnsupportedParameter) as raised:
+        trying.after(second)
+    assert (raised.value.message, raised.value.param) == (says, param)
+
+
+def test_of_one_model_its_own_words_are_told() -> None:
+    with pytest.raises(UnsupportedParameter, match=r"^x$"):
+        attempts("a").after(lacking("top_k"))

@@ -345,10 +345,35 @@ async def test_json_that_never_ends_by_itself_is_brought_to_its_end(
     request = ask(response_format=schema(endless), max_tokens=120, temperature=1.0, seed=seed)
     reply = await answer(random_weights, request)
     validate(json.loads(reply.text), endless)
-    assert reply.usage is not None
-    # Cut short where the model went on, else ended by itself.
-    if reply.usage.completion_tokens < 85:
+    assert reply.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("limit", range(9, 15))
+async def test_json_is_whole_or_its_finish_reason_is_length(
+    random_weights: HuggingFaceBackend, limit: int
+) -> None:
+    """Also where its last token is the last that it may have: `{"a": true}` is 11 or 12 of them."""
+    short = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+    short["additionalProperties"] = False
+    reply = await answer(random_weights, ask(response_format=schema(short), max_tokens=limit))
+    try:
+        validate(json.loads(reply.text), short)
+    except json.JSONDecodeError:
+        assert reply.finish_reason == "length"
+    else:
         assert reply.finish_reason == "stop"
+
+
+async def test_a_forced_call_that_is_brought_to_its_end_is_a_call(
+    random_weights: HuggingFaceBackend,
+) -> None:
+    say = {"name": "say", "parameters": {"type": "object", "properties": {"x": {"type": "string"}}}}
+    say["parameters"]["required"] = ["x"]
+    tools = [{"type": "function", "function": say}]
+    request = ask(tools=tools, tool_choice="required", parallel_tool_calls=False, max_tokens=120)
+    reply = await answer(random_weights, request)
+    assert [list(arguments) for _, arguments in calls(reply)] == [["x"]]
+    assert reply.finish_reason == "tool_calls"
 
 
 async def test_json_object_is_a_json_object(random_weights: HuggingFaceBackend) -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import jsonschema
@@ -363,6 +363,63 @@ async def test_the_request_goes_out_as_it_was_asked(connect: Connect, provider: 
     }
 
 
+@pytest.mark.parametrize("provider", ["openai", "gemini", "ollama", "groq", "anthropic"])
+async def test_what_asks_for_nothing_passes(connect: Connect, provider: str) -> None:
+    request = ask(
+        frequency_penalty=0,
+        presence_penalty=0,
+        repetition_penalty=1,
+        min_p=0,
+        top_k=-1,
+        logit_bias={},
+        logprobs=False,
+        parallel_tool_calls=True,
+        tools=[WEATHER],
+        tool_choice="auto",
+        response_format={"type": "text"},
+    )
+    answers = {"gemini": gemini, "ollama": ollama}
+    answer = answers.get(provider, streaming(SOME, STOP, usage(), DONE))
+    # None of the fakes speaks Anthropic's format, in which only the request is looked at.
+    with serving(answer) as fake, suppress(ProviderError):
+        await answer_to(connect(provider, fake.url, model="m"), request)
+    [body] = fake.requests
+    if provider != "ollama":
+        assert "-1" not in json.dumps(body)
+
+
+async def test_a_neutral_value_goes_out_where_the_model_has_the_parameter(
+    connect: Connect,
+) -> None:
+    """A vLLM model's own settings may hold something else."""
+    neutral = {"repetition_penalty": 1, "top_k": -1, "min_p": 0, "frequency_penalty": 0}
+    with serving(streaming(SOME, STOP, usage(), DONE)) as fake:
+        await answer_to(connect("hosted_vllm", fake.url, model="m"), ask(**neutral))
+    assert {name: fake.requests[0][name] for name in neutral} == neutral
+
+
+@pytest.mark.parametrize("tier", ["priority", "flex"])
+async def test_a_service_tier_is_bought_only_where_the_operator_allows_it(
+    connect: Connect, tier: str
+) -> None:
+    with serving(streaming(SOME, STOP, usage(), DONE)) as fake:
+        plain = connect("openai", fake.url, model="gpt-4o")
+        with pytest.raises(UnsupportedParameter, match=f"service_tier={tier}.* allows none"):
+            await answer_to(plain, ask(service_tier=tier))
+        for asks_nothing in ("auto", "default"):
+            await answer_to(plain, ask(service_tier=asks_nothing))
+        flexible = connect("openai", fake.url, model="gpt-4o", service_tiers=["flex"])
+        with suppress(UnsupportedParameter):
+            await answer_to(flexible, ask(service_tier=tier))
+    sent = [body.get("service_tier") for body in fake.requests]
+    assert sent == [None, None, *(["flex"] if tier == "flex" else [])]
+
+
+def test_tiers_that_the_provider_does_not_have_are_refused(connect: Connect) -> None:
+    with pytest.raises(ValueError, match="service_tiers"):
+        connect("ollama", "http://localhost", service_tiers=["flex"])
+
+
 async def test_what_vllm_has_beyond_openai_goes_out(connect: Connect) -> None:
     own = {"top_k": 3, "min_p": 0.5, "repetition_penalty": 1.5, "chat_template_kwargs": {"a": 1}}
     with serving(streaming(SOME, STOP, usage(), DONE)) as fake:
@@ -607,6 +664,46 @@ async def test_what_cannot_be_translated_is_the_callers_to_mend(
         await answer_to(connect_format(provider, fake.url), request_)
     assert fake.requests == []
     assert (error.value.status, error.value.retryable) == (400, False)
+
+
+UNENDED = [streaming(SOME, *rest) for rest in ([], [DONE], [usage(), DONE], [usage()])]
+
+
+@pytest.mark.parametrize("provider", ["openai", "hosted_vllm", "groq", "openrouter"])
+@pytest.mark.parametrize("unended", UNENDED, ids=["cut", "done", "usage, done", "usage"])
+async def test_an_answer_without_a_finish_reason_has_broken_off(
+    connect: Connect, provider: str, unended: Any
+) -> None:
+    """Some of LiteLLM's streams took a `[DONE]` for the finish reason "stop"."""
+    with serving(unended) as fake, pytest.raises(ProviderError, match="broke off"):
+        await answer_to(connect(provider, fake.url, model="m"), ask())
+
+
+async def test_gemini_without_a_finish_reason_has_broken_off(connect: Connect) -> None:
+    """LiteLLM took each piece of Gemini's without one for the last."""
+    parts = {"candidates": [{"content": {"role": "model", "parts": [{"text": "some"}]}}]}
+    cut = streaming(f"data: {json.dumps(parts)}\r\n\r\n")
+    with serving(cut) as fake, pytest.raises(ProviderError, match="broke off"):
+        await answer_to(connect("gemini", fake.url, model="gemini-2.5-flash"), ask())
+
+
+@pytest.mark.parametrize("provider", ["openai", "hosted_vllm"])
+async def test_an_answer_may_speak_of_done(connect: Connect, provider: str) -> None:
+    """LiteLLM took any line with it for the end."""
+    said = chunk(delta={"role": "assistant", "content": "It ends with [DONE]"})
+    with serving(streaming(said, SOME, STOP, usage(), DONE)) as fake:
+        answer = await answer_to(connect(provider, fake.url, model="m"), ask())
+    assert answer.text == "It ends with [DONE]some"
+
+
+@pytest.mark.parametrize("provider", ["openai", "hosted_vllm", "openrouter"])
+async def test_reasoning_comes_apart_from_the_text(connect: Connect, provider: str) -> None:
+    thought = chunk(delta={"role": "assistant", "reasoning": "hm"})
+    with serving(streaming(thought, thought, SOME, STOP, usage(), DONE)) as fake:
+        backend = connect(provider, fake.url, model="m")
+        async with aclosing(backend.chat(ask(stream=True))) as chunks:
+            got = [(piece.reasoning, piece.text) async for piece in chunks]
+    assert got == [("hm", ""), ("hm", ""), ("", "some"), ("", "")]
 
 
 @pytest.mark.parametrize("provider", FORMATS)

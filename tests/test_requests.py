@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from deployments.errors import InvalidRequest, RequestTooLarge, UnsupportedParameter
+from deployments.tool_names import ToolNames
 from serve.batches import Batch
 from serve.requests import Feedback, parse, parse_as
 
@@ -56,7 +57,6 @@ def nested(depth: int) -> dict[str, Any]:
         (body(stop=[""]), "stop.0"),
         (body(models=[]), "models"),
         (body(router={"strategy": "magic"}), "router.strategy"),
-        (body(tools=[]), "tools"),
         (body(tools=[{"type": "function", "function": {}}]), "tools.0.function.name"),
         (body(tools=[{"type": "function", "function": {"name": ""}}]), "tools.0.function.name"),
         (
@@ -83,7 +83,8 @@ def nested(depth: int) -> dict[str, Any]:
         (body()[:-1] + b', "logit_bias": {"1": 1e999}}', "logit_bias.1"),
         (body()[:-1] + b', "chat_template_kwargs": {"a": 1e999}}', "chat_template_kwargs"),
         (body(messages=[{**USER, "contnet": 1}]), "messages.0.contnet"),
-        (body(stream_options={"include_usage": True}), "stream_options"),
+        (body(modalities=["audio"]), "modalities.0"),
+        (body(top_k=-2), "top_k"),
         (body(top_logprobs=2), "top_logprobs"),
         (body(max_tokens=1, max_completion_tokens=2), "max_tokens"),
         (body(tool_choice="required"), "tool_choice"),
@@ -142,8 +143,81 @@ def test_what_was_asked_is_what_a_backend_gets() -> None:
         "user": "u",
     }
     with pytest.raises(UnsupportedParameter, match="stop"):
-        parsed.chat.require(frozenset({"temperature", "max_tokens"}))
-    parsed.chat.require(frozenset({"temperature", "max_tokens", "stop"}))
+        parsed.chat.within({"temperature", "max_tokens"})
+    assert parsed.chat.within({"temperature", "max_tokens", "stop"}) == parsed.chat
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 1},
+        {"modalities": ["text"]},
+        {"stop": []},
+        {"tools": []},
+        {"tools": [], "tool_choice": "auto", "parallel_tool_calls": False},
+        {"tool_choice": "none"},
+        {"parallel_tool_calls": True},
+        {"stream": False, "stream_options": {"include_usage": True}},
+        {"stream": True, "stream_options": {"continuous_usage_stats": True}},
+        {"stream": True, "stream_options": {"include_obfuscation": False}},
+        {"top_logprobs": 0},
+        {"prompt_cache_retention": "24h"},
+    ],
+)
+def test_what_asks_for_nothing_is_no_parameter(fields: dict[str, Any]) -> None:
+    assert parse(body(**fields)).chat.parameters() == {}
+
+
+NEUTRAL = {
+    "top_p": 1,
+    "top_k": -1,
+    "min_p": 0,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "repetition_penalty": 1.0,
+    "logit_bias": {},
+    "logprobs": False,
+    "tools": [TOOL],
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+    "response_format": {"type": "text"},
+    "continue_final_message": False,
+    "ignore_eos": False,
+    "chat_template_kwargs": {},
+    "service_tier": "auto",
+}
+
+
+@pytest.mark.parametrize("name", set(NEUTRAL) - {"tools"})
+def test_a_value_that_asks_for_nothing_is_sent_where_it_can_be_and_passes_elsewhere(
+    name: str,
+) -> None:
+    chat = parse(body(**{"tools": [TOOL], name: NEUTRAL[name]})).chat
+    assert chat.within({"tools", name}).parameters()[name] == NEUTRAL[name]
+    assert chat.within({"tools"}).parameters() == {"tools": [TOOL]}
+    assert chat.within({"tools", name}, lost={name: "this"}).parameters() == {"tools": [TOOL]}
+
+
+def test_what_asks_for_something_is_refused_where_it_is_not_supported() -> None:
+    chat = parse(body(top_k=1, frequency_penalty=0.1, presence_penalty=0, user="u")).chat
+    with pytest.raises(UnsupportedParameter) as refusal:
+        chat.within(frozenset())
+    assert refusal.value.message == (
+        "model 'auto' does not support 'top_k' and 'frequency_penalty'; leave them out or ask "
+        "another model"
+    )
+    assert refusal.value.lacking == ("top_k", "frequency_penalty")
+
+
+def test_all_tokens_are_asked_for_in_one_way() -> None:
+    assert parse(body(top_k=0)).chat.top_k == parse(body(top_k=-1)).chat.top_k == -1
+
+
+def test_the_result_of_a_tool_may_name_it() -> None:
+    """As agents send it; providers get the name by the call alone."""
+    result = {"role": "tool", "tool_call_id": "1", "content": "42", "name": "f"}
+    chat = parse(body(messages=[USER, result])).chat
+    assert "name" not in ToolNames.of(chat).messages(chat)[1]
 
 
 HOSTS = ["api_base", "base_url", "hostname", "api_key", "api_version", "extra_headers"]
