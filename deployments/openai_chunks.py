@@ -60,9 +60,9 @@ async def read(
                 break  # without a `[DONE]`, on a connection that stays open
             raise
         chunk = answer.add(event)
-        if chunk.text or chunk.tool_calls:
-            patience = silence
-        if chunk != Chunk():
+        if chunk is not None:
+            if chunk.text or chunk.tool_calls:
+                patience = silence
             yield chunk
     yield answer.end()
 
@@ -84,17 +84,19 @@ class _Answer:
         self._ids: dict[int, str] = {}  # the provider's, by its index
         self._indices: dict[int, int] = {}  # ours, by the provider's
 
-    def add(self, event: Any) -> Chunk:
-        """What one event says, except for how the answer ended."""
+    def add(self, event: Any) -> Chunk | None:
+        """What one event says, except for how the answer ended. It is empty where a model shows
+        nothing of what it thinks, and None where the event says nothing at all."""
         try:
             if (usage := getattr(event, "usage", None)) is not None:
                 self._usage = _usage(usage)
             self._tier = _tier(event) or self._tier
             if not event.choices:
-                return Chunk()
+                return None
             choice = event.choices[0]
             self._finish_reason = _text(choice.finish_reason) or self._finish_reason
-            return self._chunk(choice.delta, getattr(choice, "logprobs", None))
+            chunk = self._chunk(choice.delta, getattr(choice, "logprobs", None))
+            return chunk if chunk != Chunk() or _thoughts(choice.delta) else None
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             # Neither library checks what a server sends against the format.
             raise ProviderError(
@@ -135,13 +137,9 @@ class _Answer:
         )
 
     def _chunk(self, delta: Any, logprobs: Any) -> Chunk:
-        # vLLM says `reasoning`, most others and LiteLLM `reasoning_content`.
-        reasoning = _text(getattr(delta, "reasoning_content", None)) or _text(
-            getattr(delta, "reasoning", None)
-        )
         return Chunk(
             text=self._text.add(_text(delta.content)),
-            reasoning=self._reasoning.add(reasoning),
+            reasoning=self._reasoning.add(_reasoning(delta)),
             tool_calls=tuple(self._call(call) for call in delta.tool_calls or ()),
             logprobs=_entries(logprobs),
         )
@@ -213,6 +211,26 @@ def _text(value: Any) -> str:
     if value is not None and not isinstance(value, str):
         raise TypeError("not a string")
     return value or ""
+
+
+def _reasoning(delta: Any) -> str:
+    """The text of a piece of reasoning."""
+    # vLLM says `reasoning`, most others and LiteLLM `reasoning_content`.
+    for field in ("reasoning_content", "reasoning"):
+        if text := _text(getattr(delta, field, None)):
+            return text
+    return "".join(
+        _text(thought.get("thinking") or thought.get("text") or thought.get("summary"))
+        for thought in _thoughts(delta)
+    )
+
+
+def _thoughts(delta: Any) -> list[dict[str, Any]]:
+    """Reasoning in the form of Anthropic (by LiteLLM) or OpenRouter; encrypted, it has no text."""
+    for field in ("thinking_blocks", "reasoning_details"):
+        if thoughts := getattr(delta, field, None):
+            return list(thoughts)
+    return []
 
 
 def _is_json(text: str) -> bool:

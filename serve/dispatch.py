@@ -20,6 +20,7 @@ from deployments.errors import (
     Overloaded,
     ProviderError,
     UnsupportedParameter,
+    Untranslatable,
 )
 from serve.attempts import Attempt, Attempts
 from serve.availability import Availability
@@ -33,7 +34,7 @@ _PATIENCE = 1.5
 # Seconds for a model that was scaled to zero to start and answer: Ray gives an engine an hour.
 _WAKING_S = 3600.0
 # What the router or the replica says by itself: no provider was asked.
-_NOT_ASKED = (Overloaded, UnsupportedParameter)
+_NOT_ASKED = (Overloaded, UnsupportedParameter, Untranslatable)
 
 Chunks = AsyncGenerator[Chunk, None]
 

@@ -256,6 +256,18 @@ async def test_a_part_of_an_answer_is_nothing_to_who_wants_it_whole() -> None:
     assert (whole.text, models.order, answer.rescues) == ("one", "aab", [])
 
 
+@pytest.mark.parametrize("request_", [REQUEST, STREAMED], ids=["whole", "streamed"])
+async def test_a_stream_that_just_ends_has_broken_off(request_: ChatRequest) -> None:
+    """Only a finish reason says that an answer is whole."""
+    alone = Models(a=[says("one ")])
+    with pytest.raises(ProviderError, match="broke off"):
+        await alone.answer(request_)
+    assert alone.circuits._states["a"].failures > 0
+    models = Models(a=[says("one ")], b=[continues("one two")])
+    _, whole = await models.answer(request_)
+    assert (whole.text, whole.finish_reason) == ("one two", "stop")
+
+
 async def test_a_stream_that_breaks_off_is_gone_on_with_by_the_next_model() -> None:
     models = Models(a=[says("one ", "two ", ProviderError("cut"))], b=[continues("one two three")])
     answer, whole = await models.answer(STREAMED)

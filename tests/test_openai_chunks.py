@@ -68,6 +68,36 @@ async def test_a_parted_surrogate_pair_is_joined_and_half_of_one_replaced(
     assert [c.arguments for c in got.tool_calls] == [text, "{}"]
 
 
+@pytest.mark.parametrize(
+    ("delta", "reasoning"),
+    [
+        ({"reasoning_content": "hm"}, "hm"),
+        ({"reasoning": "hm"}, "hm"),  # vLLM, OpenRouter
+        ({"thinking_blocks": [{"type": "thinking", "thinking": "hm"}]}, "hm"),  # Anthropic
+        ({"thinking_blocks": [{"type": "redacted_thinking", "data": "x"}]}, ""),
+        ({"reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}, "hm"),  # OpenRouter
+        ({"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}, ""),
+        ({"reasoning": "hm", "reasoning_details": [{"text": "hm"}]}, "hm"),
+    ],
+)
+async def test_a_model_that_thinks_is_alive_whether_or_not_it_shows_its_thoughts(
+    delta: dict[str, Any], reasoning: str
+) -> None:
+    """Who waits for the next chunk must not take it for silent."""
+    stream = events([delta] * 3, "stop")
+    read_ = read(stream, REQUEST, ToolNames.of(REQUEST), silence=60, context_window=None)
+    assert [chunk async for chunk in read_] == [
+        *[Chunk(reasoning=reasoning)] * 3,
+        Chunk(finish_reason="stop", usage=Usage(3, 2)),
+    ]
+
+
+async def test_an_event_that_says_nothing_is_no_sign_of_life() -> None:
+    stream = events([{"role": "assistant", "content": ""}], "stop")
+    read_ = read(stream, REQUEST, ToolNames.of(REQUEST), silence=60, context_window=None)
+    assert len([chunk async for chunk in read_]) == 1
+
+
 @pytest.mark.parametrize("arguments", ["[" * 100_000, "9" * 5000])
 async def test_arguments_that_cannot_be_read_may_be_what_ran_out_of_tokens(arguments: str) -> None:
     got = await answer(call(arguments, "f"), reason="tool_calls")
