@@ -1,8 +1,8 @@
-"""Parts of libraries that we replace or override although they aren't public.
+"""Checks that the private parts of libraries which we replace or override still exist.
 
-Python takes a replaced function that nobody calls any more, and a method that overrides nothing,
-without a word. So each is checked when its backend starts: a new version of a library must not
-take away what we rely on, such as the guard against fetching callers' URLs, in silence.
+Python silently accepts a replacement for a function that nobody calls any more, and a method that
+overrides nothing. A new version of a library could thus disable what we rely on, such as the guard
+against fetching callers' URLs. With these checks the backend fails to start instead.
 """
 
 from typing import Any

@@ -116,8 +116,7 @@ _TIMEOUTS = (httpx.TimeoutException, openai.APITimeoutError, TimeoutError)
 
 
 class _Leaving(BaseException):
-    """Ends a call that was only to show that it would be sent; LiteLLM takes an Exception of its
-    logger's for nothing."""
+    """Stops a request that is about to be sent. LiteLLM swallows what derives from Exception."""
 
 
 class LiteLLMBackend:
@@ -191,17 +190,23 @@ class LiteLLMBackend:
         try:
             return await self._complete(request, names, patience, left.set)
         except Exception as error:
-            if left.is_set() or isinstance(error, TimeoutError):
+            sent = left.is_set() or isinstance(error, TimeoutError)
+            if sent or _is_failure_of(error, *_NOT_FETCHED):
                 raise
-            if isinstance(error, exceptions.UnsupportedParamsError):
-                raise self._explain(UnsupportedParameter, error) from None
-            if not _is_failure_of(error, *_NOT_FETCHED) and await self._can_be_asked():
-                raise self._explain(Untranslatable, error) from None
-            raise
+            raise self._explain(await self._unsent(error), error) from None
+
+    async def _unsent(self, error: Exception) -> type[LLMError]:
+        """The class for what kept a request from being sent."""
+        if isinstance(error, exceptions.UnsupportedParamsError):
+            return UnsupportedParameter
+        if await self._can_be_asked():
+            return Untranslatable
+        kind = _kind(error) or ProviderError
+        return ProviderRejected if issubclass(kind, InvalidRequest) else kind
 
     async def _can_be_asked(self) -> bool:
-        """Whether a plain request would be sent: if not, the key, a library or the address is what
-        is wrong, whatever a caller asks."""
+        """Whether a plain request would be sent. If not, the key, a library or the address is
+        wrong, and the operator must mend it."""
 
         def stop() -> None:
             raise _Leaving

@@ -1,4 +1,4 @@
-"""What LiteLLM does otherwise than its callers here need, put right in its own code."""
+"""Settings and corrections of LiteLLM's own code, made once for the process."""
 
 import litellm
 from litellm.litellm_core_utils import url_utils
@@ -10,10 +10,10 @@ from deployments.internals import replace, require
 
 
 def patch() -> None:
-    """Puts it all right, once for the process.
+    """Makes them.
 
     Raises:
-        RuntimeError: LiteLLM has changed, so that something would not be put right.
+        RuntimeError: this version of LiteLLM has nothing to correct where we expect it.
     """
     replace(litellm, "suppress_debug_info", True)
     # What a provider doesn't support is an error, never left out silently.
@@ -26,16 +26,16 @@ def patch() -> None:
 
 
 def _fetch_nothing(url: str) -> tuple[str, str]:
-    """In the place of what LiteLLM asks before it fetches a caller's URL: its own switch for images
-    leaves out Bedrock's and those whose tokens it counts itself."""
+    """Replaces the check of a caller's URL before LiteLLM fetches it. The switch for images,
+    MAX_IMAGE_URL_DOWNLOAD_SIZE_MB, misses Bedrock's and those whose tokens LiteLLM counts."""
     raise url_utils.SSRFError("nothing is fetched here")
 
 
 def _read_line(
     iterator: BaseModelResponseIterator, str_line: str
 ) -> GenericStreamingChunk | ModelResponseStream:
-    """In the place of what reads a line of a stream, which takes every line with "[DONE]" in it,
-    also within the answer's text, for an end with the finish reason "stop"."""
+    """Replaces the parser of a stream's lines, which takes any line that contains "[DONE]", even in
+    the answer's text, for an end with the finish reason "stop"."""
     chunk = iterator._string_to_dict_parser(str_line)
     if chunk:
         return iterator.chunk_parser(chunk)
@@ -48,5 +48,5 @@ _finish_reason = VertexGeminiConfig._check_finish_reason
 
 
 def _gemini_finish_reason(message: object, finish_reason: str | None) -> str | None:
-    """In the place of what says "stop" of each piece of Gemini's that has no finish reason."""
+    """Replaces the mapping of Gemini's finish reasons, which maps a missing one to "stop"."""
     return None if finish_reason is None else _finish_reason(message, finish_reason)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from typing import Any
 
+import httpx
 import jsonschema
 import pytest
 from fake_providers import (
@@ -731,6 +732,20 @@ async def test_what_the_operator_must_mend_is_not_the_callers_fault(
             with pytest.raises((ProviderError, ProviderRejected)):
                 await answer_to(backend, asked)
     assert fake.requests == []
+
+
+async def test_a_refusal_to_give_a_token_is_not_the_callers_fault(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some providers' keys are exchanged for tokens before a request is sent."""
+
+    async def refused(**call: Any) -> None:
+        request = httpx.Request("POST", "http://tokens.invalid")
+        raise httpx.HTTPStatusError("no", request=request, response=httpx.Response(400))
+
+    monkeypatch.setattr("deployments.litellm_backend.litellm.acompletion", refused)
+    with pytest.raises(ProviderRejected):
+        await answer_to(connect("gemini", "http://localhost", model="m"), ask())
 
 
 async def test_a_missing_library_is_not_the_callers_fault(
