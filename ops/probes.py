@@ -180,7 +180,6 @@ async def _asked(client: httpx.AsyncClient, listing: Listing) -> _Listed | Findi
             if refused := _refusal(status, listing):
                 return Finding(*refused, took())
             seconds = took()
-            open_to_all = listing.keyed and (await _get(client, listing.url, {}))[0] == 200
     except (TimeoutError, httpx.TimeoutException):
         return Finding(False, f"no answer within {PATIENCE_S:g} s", took())
     except httpx.ConnectError as error:
@@ -192,7 +191,19 @@ async def _asked(client: httpx.AsyncClient, listing: Listing) -> _Listed | Findi
     names = _names(body)
     if names is None:
         return Finding(False, "answers with something other than a list of models", seconds)
-    return _Listed(names, seconds, "; its list needs no key" if open_to_all else "")
+    is_open = listing.keyed and await _is_open(client, listing)
+    note = "; the list is open, so this says nothing of the key" if is_open else ""
+    return _Listed(names, seconds, note)
+
+
+async def _is_open(client: httpx.AsyncClient, listing: Listing) -> bool:
+    """Whether the list is shown without a key."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            status, _ = await _get(client, listing.url, {})
+    except (TimeoutError, httpx.HTTPError):
+        return False
+    return status == 200
 
 
 async def _get(
@@ -231,10 +242,15 @@ def _refusal(status: int, listing: Listing) -> tuple[bool | None, str] | None:
         )
     if status in (404, 405):
         if not listing.named:
-            return None, f"not probed: {listing.url.partition('?')[0]} is not there"
+            return None, f"not probed: {_shown(listing.url)} is not there"
         hint = "" if "/v1" in listing.url else "; does the hostname lack /v1?"
-        return False, f"{status}: no list of models at {listing.url.partition('?')[0]}{hint}"
+        return False, f"{status}: no list of models at {_shown(listing.url)}{hint}"
     return False, f"answers with status {status}"
+
+
+def _shown(url: str) -> str:
+    # One from the environment may hold a password.
+    return str(httpx.URL(url).copy_with(username="", password="", query=None))
 
 
 def _names(body: bytes) -> set[str] | None:

@@ -54,7 +54,6 @@ class Inspection:
         config: None if a key or a value is wrong.
         models: those without such a fault, by their place in the list.
         server: None if it has such a fault.
-        smart: whether smart routing is possible.
         faults: what fails on any machine.
         faults_here: what fails if the replicas run on this machine: an environment variable that is
             not set, a file or a library that is missing.
@@ -63,7 +62,6 @@ class Inspection:
     config: AppConfig | None
     models: Mapping[int, ModelConfig]
     server: ServerConfig | None
-    smart: bool
     faults: Sequence[str]
     faults_here: Sequence[str]
 
@@ -100,7 +98,7 @@ def inspect(args: dict[str, Any]) -> Inspection:
         here += _faults_of_store_here(store)
     if server:
         here += _faults_of_keys_here(server, config)
-    return Inspection(config, models, server, smart, faults, here)
+    return Inspection(config, models, server, faults, here)
 
 
 def checked(args: dict[str, Any]) -> AppConfig:

@@ -101,7 +101,7 @@ def test_faults_of_the_provider_are_told(run: Check, provider: Fake) -> None:
         "no-such": "does not list 'theer', of 2 models; did you mean 'there'?",
         "no-v1": "404: no list of models at ",
         "closed": "can't be reached: Connection refused",
-        "open": "lists it, of 2 models; its list needs no key",
+        "open": "lists it, of 2 models; the list is open, so this says nothing of the key",
         "unset": "not probed: its key is not set",
         "bedrock": "not probed: no free request is known",
         "misspelt": "not probed",
@@ -130,6 +130,10 @@ def test_what_is_not_configured_comes_from_the_environment(
     code, output = run({"name": "by-environment", "backend": "openai", "model": "there"})
     assert code == 0, output
     assert "lists it, of 2 models" in row(output, "by-environment")
+    elsewhere = f"{provider.url}/none".replace("://", f"://me:{SECRET}@")
+    monkeypatch.setenv("OPENAI_BASE_URL", elsewhere)
+    code, output = run({"name": "elsewhere", "backend": "openai", "model": "there"})
+    assert f"404: no list of models at {provider.url}/none" in row(output, "elsewhere")
 
 
 def test_silence_is_bounded(run: Check, monkeypatch: pytest.MonkeyPatch) -> None:
