@@ -222,6 +222,7 @@ def test_a_proxy_of_the_environment_is_not_asked_how_this_server_is(
 
 
 def test_a_model_that_cannot_start_is_told_and_ends_it(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
     config = tmp_path / "wrong.yaml"
     config.write_text("llms: {models: [{name: m, backend: huggingface, model: ./none}]}")
     program = start("--port", str(free_port()), "--config", str(config))
@@ -235,6 +236,7 @@ def test_models_that_this_machine_has_no_room_for_are_told_and_end_it(tmp_path: 
         {"name": "engine", "backend": "vllm", "model": "nobody/none", "gpus": 64},
         {"name": "torch", "backend": "huggingface", "model": "./none", "gpus": 64},
     ]
+    (tmp_path / "none").mkdir()
     config = tmp_path / "large.yaml"
     config.write_text(json.dumps({"llms": {"models": models}}))
     program = start("--port", str(free_port()), "--config", str(config))
