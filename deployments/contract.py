@@ -507,6 +507,11 @@ class Backend(Protocol):
         """
         ...
 
+    async def context_window(self) -> int | None:
+        """Tokens that prompt and answer have together; None where nobody says. Raises LLMError
+        where it can't be found out now."""
+        ...
+
     async def check_health(self) -> None:
         """Raises if this replica can't answer any more and must be replaced."""
         ...

@@ -125,6 +125,10 @@ class HuggingFaceBackend:
         async for chunk in self._answer(job):
             yield chunk
 
+    async def context_window(self) -> int | None:
+        """See `Backend.context_window`."""
+        return self._context
+
     async def check_health(self) -> None:
         """See `Backend.check_health`."""
         self._engine.check()

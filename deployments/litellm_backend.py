@@ -173,6 +173,18 @@ class LiteLLMBackend:
             finally:
                 await stream.aclose()
 
+    async def context_window(self) -> int | None:
+        """What is configured, else what LiteLLM lists for this provider."""
+        if self._config.context_window is not None:
+            return self._config.context_window
+        full = self._config.litellm_model
+        for name in (full, full.removeprefix(f"{self._config.provider}/")):
+            listed = litellm.model_cost.get(name, {})
+            longest = listed.get("max_input_tokens")
+            if listed.get("litellm_provider") == self._config.provider and longest:
+                return int(longest)
+        return None
+
     async def check_health(self) -> None:
         """Nothing of this replica can break for good, and asking the provider would cost."""
 

@@ -28,6 +28,7 @@ from deployments.provider_errors import by_status, explain, look_up, translated
 from deployments.tool_names import ToolNames
 
 _CONNECT_SECONDS = 5.0
+_LIST_SECONDS = 10.0
 # vLLM and SGLang ignore the key unless they were started with one, but the client wants some.
 _NO_KEY = "EMPTY"
 
@@ -127,6 +128,19 @@ class OpenAIBackend:
             ):
                 async for chunk in chunks:
                     yield chunk
+
+    async def context_window(self) -> int | None:
+        """What is configured, else what vLLM's and SGLang's lists of models say."""
+        if self._config.context_window is not None:
+            return self._config.context_window
+        with translated(self._translate):
+            async with asyncio.timeout(_LIST_SECONDS):
+                listed = await self._client.models.list()
+        for model in listed.data:
+            longest = getattr(model, "max_model_len", None)
+            if model.id == self._config.provider_model and isinstance(longest, int):
+                return longest
+        return None
 
     async def check_health(self) -> None:
         """Raises if the client is closed; a server that is down is no fault of this replica's."""

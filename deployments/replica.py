@@ -41,6 +41,10 @@ class Replica:
         """Why the model's provider can't be reached; "" where it can, as far as is known."""
         return await self._provider.unreachable()
 
+    async def context_window(self) -> int | None:
+        """See `Backend.context_window`."""
+        return await self._backend.context_window()
+
     async def check_health(self) -> None:
         """Called by Ray Serve; a replica that raises is replaced."""
         await self._backend.check_health()

@@ -51,6 +51,13 @@ class VLLMReplica(LLMServer):
             async for piece in pieces:
                 yield piece
 
+    async def context_window(self) -> int | None:
+        """See `Backend.context_window`."""
+        # Ray's server shows nothing of what the engine made of `max_model_len`.
+        engine: Any = self.engine
+        longest: int = engine._engine_client.model_config.max_model_len
+        return longest
+
 
 def deploy_engine(config: EngineConfig, options: dict[str, Any]) -> Application:
     """The Ray Serve application node for one model.

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from types import MappingProxyType
 
 from deployments.config import ModelConfig
 from deployments.errors import (
@@ -43,6 +44,7 @@ class Attempts:
         models: their configurations.
         is_open: whether a model has kept failing, so that asking it again makes no sense.
         jitter: a random number, 0 to 1.
+        windows: the context windows of models whose configuration doesn't say it.
     """
 
     def __init__(
@@ -51,11 +53,13 @@ class Attempts:
         models: Mapping[str, ModelConfig],
         is_open: Callable[[str], bool],
         jitter: Callable[[], float] = random.random,
+        windows: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._left = list(ranked)
         self._models = models
         self._is_open = is_open
         self._jitter = jitter
+        self._windows = windows
         self._retries = 0
         self._asked_again = False
         self._gave_up = 0
@@ -143,12 +147,13 @@ class Attempts:
         self._asked_again = False
         self._gave_up += error.retryable  # not where the model just doesn't do what is asked
         if isinstance(error, ContextLengthExceeded):
-            window = self._models[given_up].window or 0
-            self._left = [
-                name for name in self._left if (self._models[name].window or inf) > window
-            ]
+            window = self._window(given_up) or 0
+            self._left = [name for name in self._left if (self._window(name) or inf) > window]
         if not self._left or self._gave_up >= MOST_MODELS:
             raise self.verdict()
+
+    def _window(self, name: str) -> int | None:
+        return self._models[name].window or self._windows.get(name)
 
 
 def _is_short(error: RateLimited, config: ModelConfig) -> bool:

@@ -57,6 +57,8 @@ class Availability:
         self._deployment_names = deployment_names
         unknown = ModelState(available=True, status="UNKNOWN", replicas=0, message="")
         self.states: dict[str, ModelState] = dict.fromkeys(models, unknown)
+        # When the application was deployed, in seconds since 1970.
+        self.deployed = time.time()
         self._waits: dict[str, set[asyncio.Timeout]] = {name: set() for name in models}
         self._watcher: asyncio.Task[None] | None = None
         self._looking = asyncio.Lock()
@@ -144,6 +146,7 @@ class Availability:
         details = client and client.get_serve_details()["applications"].get(name)
         if not details:
             return {}
+        self.deployed = details["last_deployed_time_s"]
         deployments = {name: Deployment.read(each) for name, each in details["deployments"].items()}
         why = messages({name: each.message for name, each in deployments.items()})
         if any(each.starting for each in deployments.values()):

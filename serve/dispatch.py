@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
@@ -77,10 +78,12 @@ class Dispatcher:
         handles: Mapping[str, DeploymentHandle[Any]],
         availability: Availability,
         circuits: Circuits,
+        windows: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._models = models
         self._availability = availability
         self._circuits = circuits
+        self._windows = windows
         self._handles = {
             name: handle.options(stream=True, method_name="chat")
             for name, handle in handles.items()
@@ -108,7 +111,7 @@ class Dispatcher:
 
     def attempts(self, ranked: Sequence[str]) -> Attempts:
         """The attempts at a request."""
-        return Attempts(ranked, self._models, self._circuits.is_open)
+        return Attempts(ranked, self._models, self._circuits.is_open, windows=self._windows)
 
     def let(self, name: str) -> bool:
         """Whether a model may be asked where another one is left."""

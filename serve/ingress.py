@@ -52,6 +52,7 @@ from serve.smart import Smart
 from serve.turns import SharedTurns
 from serve.unknown_paths import explain
 from serve.waking import Waker
+from serve.windows import Windows
 
 logger = logging.getLogger("ray.serve")
 
@@ -89,7 +90,10 @@ class Router:
         self._keys = Keys(config.server, self._models)
         self._availability = Availability(self._models, deployment_names)
         self._circuits = Circuits(self._models)
-        self._dispatcher = Dispatcher(self._models, handles, self._availability, self._circuits)
+        self._windows = Windows(self._models, handles, self._availability)
+        self._dispatcher = Dispatcher(
+            self._models, handles, self._availability, self._circuits, self._windows.known
+        )
         self._waker = Waker(handles)
         self._readiness = Readiness(self._models, handles, self._availability, self._circuits)
         self._strategies: dict[str, Strategy] = {
@@ -120,6 +124,7 @@ class Router:
         self._settings = settings.router
         await self._availability.watch()
         self._readiness.watch()
+        self._windows.watch()
         if self._smart is not None:
             await self._smart.configure(settings.router, self._prices)
 
@@ -403,7 +408,8 @@ class Router:
 
     def _describe(self, name: str, models: Mapping[str, ModelConfig]) -> dict[str, Any]:
         """A `model` object of OpenAI's, with what a caller may want to know beside it."""
-        described: dict[str, Any] = {"id": name, "object": "model", "created": 0}
+        created = int(self._availability.deployed)
+        described: dict[str, Any] = {"id": name, "object": "model", "created": created}
         if name == AUTO:
             available = any(self._readiness.state(name).available for name in models)
             abilities = {ability for model in models.values() for ability in model.abilities}
@@ -411,6 +417,7 @@ class Router:
                 **described,
                 "owned_by": "router",
                 "capabilities": sorted(abilities),
+                "context_window": self._windows.largest(models),
                 "available": available,
             }
         model, price = models[name], self._price(name)
@@ -419,7 +426,7 @@ class Router:
             "owned_by": model.backend,
             **({"parent": model.parent} if model.parent else {}),
             "capabilities": sorted(model.abilities),
-            "context_window": model.window,
+            "context_window": self._windows.known.get(name),
             "cost_per_input_token": price and price.input,
             "cost_per_output_token": price and price.output,
             "available": self._readiness.state(name).available,

@@ -114,7 +114,8 @@ class ChatCompletion(TypedDict):
 
 class Model(TypedDict):
     """OpenAI's model object, and what a caller may want to know beside it. Costs are USD for one
-    token; `parent` is the model that an adapter adapts."""
+    token; `parent` is the model that an adapter adapts; `created` is when the application was
+    deployed. The `context_window` in tokens, of "auto" the largest, is null until it is known."""
 
     id: str
     object: Literal["model"]
@@ -123,7 +124,7 @@ class Model(TypedDict):
     capabilities: list[Capability]
     available: bool
     parent: NotRequired[str]
-    context_window: NotRequired[int | None]
+    context_window: int | None
     cost_per_input_token: NotRequired[float | None]
     cost_per_output_token: NotRequired[float | None]
 

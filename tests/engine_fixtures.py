@@ -70,7 +70,7 @@ class HandleBackend:
 
     def __init__(self, deployment: str) -> None:
         handle = rayserve.get_deployment_handle(deployment, app_name=APP)
-        self._chat = handle.options(stream=True, method_name="chat")
+        self._handle, self._chat = handle, handle.options(stream=True, method_name="chat")
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         response = self._chat.remote(request)
@@ -81,6 +81,10 @@ class HandleBackend:
             raise translate(error, request.model) from error
         finally:
             response.cancel()
+
+    async def context_window(self) -> int | None:
+        window: int | None = await self._handle.context_window.remote()
+        return window
 
     async def check_health(self) -> None:
         status = rayserve.status().applications[APP].status

@@ -11,6 +11,7 @@ import jsonschema
 import openai
 import pytest
 from serve_fixtures import Server, kill_actor, unavailable
+from vllm_fixtures import CONTEXT
 
 QUESTION = [{"role": "user", "content": "What is 7 plus 5?"}]
 SEVERAL = ["demo-small", "demo-large", "demo/third"]
@@ -171,6 +172,9 @@ def test_a_call_streams(client: openai.OpenAI, model: str) -> None:
 def test_the_models_are_listed(server: Server, client: openai.OpenAI) -> None:
     listed = {model.id: model for model in client.models.list()}
     assert {"auto", *SEVERAL} <= listed.keys()
+    created = {model.created for _ in range(5) for model in client.models.list()}
+    assert len(created) == 1, "the same from both router replicas"
+    assert time.time() - 3600 < created.pop() <= time.time()
     third = client.models.retrieve("demo/third")
     assert third.owned_by == "huggingface"
     with pytest.raises(openai.NotFoundError, match="demo-small"):
@@ -181,6 +185,18 @@ def test_the_models_are_listed(server: Server, client: openai.OpenAI) -> None:
     assert (head.status_code, head.content) == (200, b"")
     ready = httpx.get(f"{server.url}/health/ready").json()
     assert ready["models"]["demo-large"]["replicas"] == 1
+
+
+def test_a_models_window_is_listed_as_soon_as_it_is_known(client: openai.OpenAI) -> None:
+    known = dict.fromkeys(["demo-small", "engine", "auto"], CONTEXT)
+    deadline = time.monotonic() + 30
+    while True:
+        windows = {model.id: model.model_extra["context_window"] for model in client.models.list()}
+        if windows.items() >= known.items():
+            break
+        assert time.monotonic() < deadline, windows
+        time.sleep(0.2)
+    assert windows["down"] is None
 
 
 @pytest.mark.parametrize(

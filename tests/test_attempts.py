@@ -193,3 +193,10 @@ def test_of_several_models_what_none_of_them_supports_is_told(
 def test_of_one_model_its_own_words_are_told() -> None:
     with pytest.raises(UnsupportedParameter, match=r"^x$"):
         attempts("a").after(lacking("top_k"))
+
+
+def test_a_prompt_too_long_for_one_model_goes_to_none_that_is_known_to_be_as_small() -> None:
+    models = {name: ModelConfig(name=name, backend="x") for name in "abcd"}
+    windows = {"a": 10, "b": 10, "c": 20}
+    tried = Attempts("abcd", models, lambda name: False, windows=windows)
+    assert order(tried, ContextLengthExceeded("x")) == "acd"

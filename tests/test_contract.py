@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from backends_under_test import BACKENDS
 from engine_fixtures import NAME
+from vllm_fixtures import CONTEXT
 
 from deployments.contract import Backend, ChatRequest, Chunk, ToolCallDelta, merge
 from deployments.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
@@ -269,3 +270,7 @@ async def test_many_at_once_are_all_answered(backend: Backend) -> None:
 
 async def test_a_backend_that_answers_is_healthy(backend: Backend) -> None:
     await backend.check_health()
+
+
+async def test_a_backend_knows_its_context_window(backend: Backend) -> None:
+    assert await backend.context_window() == CONTEXT

@@ -783,3 +783,19 @@ def test_every_error_of_the_library_is_in_the_table() -> None:
     }
     assert library - set(ERRORS) == set()
     assert all(issubclass(ours, LLMError) for ours in ERRORS.values())
+
+
+@pytest.mark.parametrize(
+    ("fields", "window"),
+    [
+        ({"backend": "openai", "model": "gpt-4o-mini"}, 128_000),
+        ({"backend": "google", "model": "gemini-2.5-flash"}, 1_048_576),
+        ({"backend": "openai", "model": "gpt-4o-mini", "context_window": 5}, 5),
+        ({"backend": "openai", "model": "ours"}, None),
+        # Its name says nothing on a server of one's own.
+        ({"backend": "hosted_vllm", "model": "gpt-4o-mini", "hostname": "http://h"}, None),
+    ],
+)
+async def test_the_window_is_the_listed_one(fields: dict[str, Any], window: int | None) -> None:
+    backend = LiteLLMBackend(LiteLLMConfig.model_validate({"name": "m", **fields}))
+    assert await backend.context_window() == window

@@ -22,7 +22,7 @@ from fake_providers import (
     thinking,
     usage,
 )
-from vllm_fixtures import VLLMServer
+from vllm_fixtures import CONTEXT, VLLMServer
 
 from deployments.config import EndpointConfig
 from deployments.contract import ChatRequest, Chunk, merge
@@ -87,6 +87,20 @@ LONG = {
 
 
 # --- the real server ---
+
+
+async def test_the_window_is_what_the_server_says(
+    real: OpenAIBackend, vllm_server: VLLMServer, connect: Connect
+) -> None:
+    assert await real.context_window() == CONTEXT
+    assert await connect(vllm_server.url, context_window=5).context_window() == 5
+    other = connect(vllm_server.url, model="another one")
+    assert await other.context_window() is None
+
+
+async def test_a_server_that_is_down_does_not_say_its_window(connect: Connect) -> None:
+    with pytest.raises(Unreachable):
+        await connect("http://127.0.0.1:9").context_window()
 
 
 async def test_both_kinds_answer(real: OpenAIBackend) -> None:
