@@ -133,22 +133,22 @@ class Gate:
 
     @contextmanager
     def _counted(self, receive: Receive) -> Iterator[Receive]:
-        """`receive`, whose bytes count until the request has been answered: so long its body, or
-        what was read from it, is in memory."""
+        """`receive`, whose bytes count until the request has been answered: its body, or what was
+        read from it, is in memory until then."""
         mine = 0
 
         async def counted() -> Message:
             nonlocal mine
             message = await receive()
             size = len(message.get("body", b""))
-            mine += size
-            self._bytes += size
-            if self._bytes > self._most_bytes:
+            if size and self._bytes + size > self._most_bytes:
                 raise Overloaded(
-                    f"the requests in progress have bodies of over {self._most_bytes} bytes "
-                    "together, which is all that the server takes at once",
+                    "the bodies of all requests in progress would have over "
+                    f"{self._most_bytes} bytes together, the most that the server holds",
                     retry_after=1,
                 )
+            mine += size
+            self._bytes += size
             return message
 
         try:

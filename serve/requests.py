@@ -22,10 +22,10 @@ _MAX_SCHEMA_CHARACTERS = 2**18
 _MAX_SCHEMA_DEPTH, _MAX_SCHEMA_PARTS = 64, 5000
 # To explain what is wrong takes longer for each field that is.
 _MAX_FIELDS, _MAX_EXPLAINED = 100, 100
-# More than 4,096 messages or queries need, and decoded within some tens of milliseconds, during
+# More than 4,096 messages or queries need. Decoding so many takes some tens of milliseconds, in
 # which no other thread runs.
 _MAX_VALUES = 100_000
-# Two threads that decode at once would keep the event loop's waiting for both.
+# Long bodies are decoded one at a time, or the event loop would wait for several of them.
 _LONG_BODY, _decoding = 2**16, Lock()
 # Of a key that a caller made up, and of what is said of it.
 _QUOTED = 200
