@@ -230,6 +230,11 @@ def _table(stats: dict[str, Any]) -> str:
         cells += [_mean(known["quality"], 3), _mean(known["output_tokens"], 0)]
         cells += [_mean(known["seconds"], 2)]
         lines.append(f"{model:{width}}" + "".join(f"{cell:>10}" for cell in cells))
+        if len(known["identities"]) > 1:
+            lines += [
+                f"  {answers:,} answers of {identity or 'a model that is not said'}"
+                for identity, answers in known["identities"].items()
+            ]
     return "\n".join(lines)
 
 

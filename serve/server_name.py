@@ -1,5 +1,7 @@
 """What tells this server from others that share its store, also after a restart."""
 
+from typing import Any
+
 import ray
 from ray import serve as rayserve
 from ray.serve.context import _get_global_client
@@ -10,7 +12,8 @@ _HEAD = "node:__internal_head__"  # a resource that Ray gives to one node of a c
 def server_name() -> str:
     """The cluster's head, the port of its proxies and the application; the same in all replicas of
     the router. Asks Ray, so it blocks for a moment."""
-    heads = [node["NodeManagerHostname"] for node in ray.nodes() if _HEAD in node["Resources"]]
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    heads = [node["NodeManagerHostname"] for node in nodes if _HEAD in node["Resources"]]
     client = _get_global_client()
     port = client.http_config.port if client else 0
     return f"{heads[0] if heads else ''}:{port}/{rayserve.get_replica_context().app_name}"

@@ -505,6 +505,7 @@ def test_figures(database):
         "quality": 1,
         "output_tokens": 25,
         "seconds": 2,
+        "identities": {"": 4},
     }
     assert stats["sources"] == {"answers": 2, "import:x": 4}
     assert stats["embedding_model"] == "encoder"

@@ -1,7 +1,9 @@
 """Promise: a running server routes smartly, learns from its answers, and says why it chose."""
 
+import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,6 +11,7 @@ import pytest
 from ray import serve as rayserve
 from serve_fixtures import Server, huggingface, kill_actor
 
+from deployments.store.database import Database
 from ops.demo.outcomes import HISTORY_FILE
 from serve.app import build
 
@@ -18,9 +21,14 @@ EASY, HARD = "What is the capital of France?", "What is 123 plus 456?"
 
 
 @pytest.fixture(scope="module")
-def smart(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the store is."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def smart(ray_cluster: str, folder: Path) -> Iterator[Server]:
     """The two demo models, with a part of their history, behind two router replicas."""
-    folder = tmp_path_factory.mktemp("store")
     history = folder / "history.jsonl"
     history.write_text("\n".join(HISTORY_FILE.read_text().splitlines()[::4]))
     app = build(
@@ -244,6 +252,23 @@ def test_what_was_learned_outlives_the_actor(smart: Server) -> None:
     answer = ask(smart, HARD, router={"mode": "floor"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["model"] == "demo-large"
+
+
+def test_what_a_server_learns_is_kept_under_its_own_name_and_its_models_own(
+    smart: Server, folder: Path
+) -> None:
+    ask(smart, HARD)  # so that there is a policy
+    database = Database(f"sqlite:///{folder}/store.db")
+    deadline = time.monotonic() + 20
+    while not (kept := database.states("policies:")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    models = database.stats()["models"]
+    database.close()
+    (name,) = kept
+    port = httpx.URL(smart.url).port
+    assert re.fullmatch(rf"policies:\w+:[^:]+:{port}/smart", name)
+    assert models["demo-small"]["identities"].keys() == {"huggingface/models/demo-small"}
 
 
 def test_a_server_without_smart_routing_says_how_to_have_it(server: Server) -> None:

@@ -90,6 +90,15 @@ def test_stats_are_a_table_for_people(file, tmp_path, capsys):
     assert "600 queries" in table
     assert "600 answers from import:first" in table
     assert table.splitlines()[-1].split() == ["small", "600", "600", "600", "0.500", "10", "-"]
+    database = Database(url)
+    vector = embeddings(url, ["query 0"])[0]
+    database.write([Observation("query 0", vector, "small", "answers", identity="openai/gpt")])
+    database.close()
+    run("stats", "--store", url)
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "  600 answers of a model that is not said",
+        "  1 answers of openai/gpt",
+    ]
 
 
 def test_a_file_with_bad_rows_is_refused_whole_and_so_are_those_beside_it(file, tmp_path, capsys):

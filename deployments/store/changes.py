@@ -150,7 +150,7 @@ class Change:
         names = list(self._connection.scalars(select(outcomes.c.model).where(unsaid).distinct()))
         for model in identities.keys() & names:
             mine = unsaid & (outcomes.c.model == model)
-            columns = {column.name: column for column in outcomes.c}
+            columns: dict[str, ColumnElement[Any]] = {c.name: c for c in outcomes.c}
             columns["identity"] = literal(identities[model])
             insert = self._insert(outcomes).from_select(
                 list(columns), select(*columns.values()).where(mine)

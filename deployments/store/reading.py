@@ -57,8 +57,8 @@ def stats_of(connection: Connection) -> dict[str, Any]:
     Returns:
         `queries`, `outcomes` (of a model on a query, from one source), `answers` that feedback may
         come for, `bytes` on the disk, `models` (of each its `queries`, `answers`, `scored` ones,
-        and means `quality`, `output_tokens`, `seconds`; None is not known) and `sources` (answers
-        from each).
+        means `quality`, `output_tokens`, `seconds`, where None is not known, and answers of each of
+        its `identities`) and `sources` (answers from each).
     """
     counts = {
         table.name: connection.scalar(select(func.count()).select_from(table)) or 0
@@ -78,6 +78,11 @@ def stats_of(connection: Connection) -> dict[str, Any]:
 
 
 def _models(connection: Connection) -> dict[str, dict[str, Any]]:
+    identities: dict[str, dict[str, int]] = {}
+    place = (outcomes.c.model, outcomes.c.identity)
+    given_by = select(*place, func.sum(outcomes.c.answers)).group_by(*place).order_by(*place)
+    for model, identity, given in connection.execute(given_by):
+        identities.setdefault(model, {})[identity] = int(given)
     names = ("answers", "scored", "quality_sum", "counted", "tokens_sum", "timed", "seconds_sum")
     rows = connection.execute(
         select(
@@ -96,6 +101,7 @@ def _models(connection: Connection) -> dict[str, dict[str, Any]]:
             "quality": quality / int(scored) if scored else None,
             "output_tokens": tokens / int(counted) if counted else None,
             "seconds": seconds / int(timed) if timed else None,
+            "identities": identities[model],
         }
         for model, seen, given, scored, quality, counted, tokens, timed, seconds in rows
     }

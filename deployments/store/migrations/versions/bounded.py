@@ -84,7 +84,7 @@ def _count() -> None:
     connection = op.get_bind()
     state = sa.table("state", sa.column("name"), sa.column("value"))
     about = state.c.name == "store"
-    header = json.loads(connection.scalar(sa.select(state.c.value).where(about)))
+    header = json.loads(str(connection.scalar(sa.select(state.c.value).where(about))))
     for table in ("queries", "answers"):
         header[table] = connection.scalar(sa.text(f"SELECT count(*) FROM {table}"))
     header["schema"] = 2  # programs that don't know Alembic's table refuse the database by this
