@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, true
+from sqlalchemy import ColumnElement, Connection, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from deployments.store.changes import Change, Place, Sums, plain
@@ -214,13 +214,18 @@ class Database:
         """
         if not self.identities:
             return
+        if ids is not None:
+            self._adopt(ids)
+            return
         with self._changing() as change:
-            if ids is None:
-                change.adopt(self.identities, true())
-                change.adopt_answers(self.identities)
-            else:
-                for part in chunks(ids, _CHUNK):
-                    change.adopt(self.identities, outcomes.c.query_id.in_(part))
+            change.adopt_answers(self.identities)
+        unsaid = select(outcomes.c.query_id).distinct().order_by(outcomes.c.query_id).limit(_ROWS)
+        unsaid = unsaid.where(outcomes.c.identity == "", outcomes.c.model.in_(self.identities))
+        found: Sequence[int] = [0]
+        while found:
+            with self._reading() as connection:
+                found = connection.scalars(unsaid.where(outcomes.c.query_id > found[-1])).all()
+            self._adopt(found)
 
     def read(self, ids: Sequence[int]) -> list[StoredRow]:
         """These queries, by number; without those that are not there (any more)."""
@@ -415,6 +420,11 @@ class Database:
         if change.deleted:
             self._own_deletions += 1
             self.on_deleted(change.deleted)
+
+    def _adopt(self, ids: Sequence[int]) -> None:
+        for part in chunks(ids, _CHUNK):
+            with self._changing() as change:
+                change.adopt(self.identities, outcomes.c.query_id.in_(part))
 
     def _header(self) -> dict[str, Any]:
         with self._connections.reading() as connection:

@@ -267,8 +267,9 @@ class Actor:
         self._rows = rows
         began = time.perf_counter()
         remote: Any = DeciderActor
-        self._actor = remote.remote(list(PRICES), {}, StoreConfig(url=url).model_dump(mode="json"))
-        self._call("configure", PRICES, AIOS_SIMILAR, _NoEmbedder())
+        identities = {model: f"bench/{model}" for model in PRICES}
+        self._actor = remote.remote(identities, {}, StoreConfig(url=url).model_dump(mode="json"))
+        self._call("configure", PRICES, AIOS_SIMILAR, "bench", _NoEmbedder())
         deadline = began + _START_S
         while (status := self._call("status"))["status"] != "ready":
             if status["status"] == "failed" or time.perf_counter() > deadline:
