@@ -181,7 +181,9 @@ class LiteLLMBackend:
         for name in (full, full.removeprefix(f"{self._config.provider}/")):
             listed = litellm.model_cost.get(name, {})
             longest = listed.get("max_input_tokens")
-            if listed.get("litellm_provider") == self._config.provider and longest:
+            # Some have several lists: "bedrock", "bedrock_converse".
+            provider = str(listed.get("litellm_provider"))
+            if longest and provider.startswith(self._config.provider):
                 return int(longest)
         return None
 

@@ -146,7 +146,7 @@ class Availability:
         details = client and client.get_serve_details()["applications"].get(name)
         if not details:
             return {}
-        self.deployed = details["last_deployed_time_s"]
+        self.deployed = details.get("last_deployed_time_s", self.deployed)
         deployments = {name: Deployment.read(each) for name, each in details["deployments"].items()}
         why = messages({name: each.message for name, each in deployments.items()})
         if any(each.starting for each in deployments.values()):

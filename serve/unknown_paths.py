@@ -13,6 +13,7 @@ from serve.failures import from_status
 _PREFIX = "/v1"
 # Places in a path where an endpoint's own may begin; a caller's path may have thousands.
 _MOST_PLACES = 16
+_QUOTED = 200  # characters
 
 
 def explain(request: Request, error: HTTPException) -> tuple[LLMError, dict[str, str]]:
@@ -21,8 +22,8 @@ def explain(request: Request, error: HTTPException) -> tuple[LLMError, dict[str,
     Where the endpoint is there under another path, the client's base URL is wrong, and the message
     says what it should be.
     """
-    asked, headers = f"{request.method} {request.url.path}", dict(error.headers or {})
-    said = error.detail
+    asked = f"{request.method} {request.url.path[:_QUOTED]}"
+    headers, said = dict(error.headers or {}), error.detail
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         methods = headers["Allow"].split(", ")
         headers["Allow"] = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
@@ -36,7 +37,7 @@ def explain(request: Request, error: HTTPException) -> tuple[LLMError, dict[str,
 def _nothing_there(request: Request, paths: dict[str, dict[str, object]]) -> str:
     url, root = request.url, request.scope.get("root_path", "")
     if _is_misplaced(url.path.removeprefix(root), paths):
-        return f"set the client's base URL to {url.scheme}://{url.netloc}{root}{_PREFIX}"
+        return f"there is no such path; set the client's base URL to {url.scheme}://{url.netloc}{root}{_PREFIX}"
     served = [f"{method.upper()} {path}" for path, methods in paths.items() for method in methods]
     return f"there is no such path; this server has {', '.join(served)}"
 

@@ -791,6 +791,7 @@ def test_every_error_of_the_library_is_in_the_table() -> None:
         ({"backend": "openai", "model": "gpt-4o-mini"}, 128_000),
         ({"backend": "google", "model": "gemini-2.5-flash"}, 1_048_576),
         ({"backend": "openai", "model": "gpt-4o-mini", "context_window": 5}, 5),
+        ({"backend": "bedrock", "model": "anthropic.claude-3-5-sonnet-20241022-v2:0"}, 200_000),
         ({"backend": "openai", "model": "ours"}, None),
         # Its name says nothing on a server of one's own.
         ({"backend": "hosted_vllm", "model": "gpt-4o-mini", "hostname": "http://h"}, None),
