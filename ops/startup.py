@@ -42,7 +42,7 @@ def wait_until_ready(url: str, console: Console) -> None:
         if startup.failed:
             _give_up("the start failed", startup.lost, console)
         if startup.store["status"] == "failed":
-            reasons = {"store": startup.store.get("message", "")}
+            reasons = {"store": startup.store.get("message") or "the log says why"}
             _give_up("the store did not start", reasons, console)
         if not startup.settled:
             settled = now
