@@ -85,11 +85,10 @@ class Engine:
         timeout: float,
     ) -> None:
         self._name = name
-        self._ends = list(ends)
         self._timeout = timeout
         self._outputs = _Outputs()
         self._manager = model.init_continuous_batching(
-            generation_config=_greedy(model, self._ends),
+            generation_config=_greedy(model, list(ends)),
             continuous_batching_config=_batching(model, context_window, max_running),
         )
         require(self._outputs, "result_handlers")
@@ -109,7 +108,7 @@ class Engine:
         starter.join()
 
     async def generate(
-        self, prompt: Sequence[int], limit: int, decoding: Decoding
+        self, prompt: Sequence[int], limit: int, ends: Sequence[int], decoding: Decoding
     ) -> AsyncGenerator[list[int], None]:
         """Yields the answer's tokens as they come, one or more at a time, its end included.
 
@@ -118,6 +117,7 @@ class Engine:
         Args:
             prompt: tokens of the prompt.
             limit: most tokens of the answer.
+            ends: tokens that end it; without any, it has `limit` tokens.
             decoding: how they are chosen.
 
         Raises:
@@ -133,7 +133,7 @@ class Engine:
                 request_id=request_id,
                 max_new_tokens=limit,
                 streaming=True,
-                eos_token_id=self._ends,
+                eos_token_id=list(ends),
                 decoding=decoding,
             )
             if accepted is None:

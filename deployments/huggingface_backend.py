@@ -46,6 +46,7 @@ from deployments.tool_calls import (
 SUPPORTED = frozenset(
     {
         "continue_final_message",
+        "ignore_eos",
         "max_tokens",
         "max_completion_tokens",
         "temperature",
@@ -76,6 +77,7 @@ class _Job:
 
     prompt: list[int]
     limit: int
+    ends: Sequence[int]
     decoding: Decoding
     text: TextStream
     reader: AnswerReader
@@ -141,7 +143,7 @@ class HuggingFaceBackend:
     async def _answer(self, job: _Job) -> AsyncGenerator[Chunk, None]:
         answer: list[int] = []
         async with aclosing(
-            self._engine.generate(job.prompt, job.limit, job.decoding)
+            self._engine.generate(job.prompt, job.limit, job.ends, job.decoding)
         ) as generated:
             async for tokens in generated:
                 answer += tokens
@@ -158,7 +160,7 @@ class HuggingFaceBackend:
 
     def _finish_reason(self, job: _Job, answer: list[int]) -> FinishReason:
         constraint = job.decoding.constraint
-        ended = answer[-1] in self._ends or job.text.stopped or job.reader.ended
+        ended = answer[-1] in job.ends or job.text.stopped or job.reader.ended
         # JSON and calls that are whole have ended, also where they were closed for want of tokens.
         if not (ended or (constraint and constraint.completed_by(answer))):
             return "length"
@@ -179,6 +181,8 @@ class HuggingFaceBackend:
         return _Job(
             prompt=prompt,
             limit=limit,
+            # A grammar says itself where its answer ends.
+            ends=[] if request.ignore_eos and constraint is None else self._ends,
             decoding=Decoding(len(prompt), self._sampling(request), request.seed, constraint),
             text=TextStream(
                 self._tokenizer.backend_tokenizer, request.stops, skip_special_tokens=not raw

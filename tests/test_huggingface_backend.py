@@ -204,6 +204,15 @@ async def test_max_tokens_ends_an_answer(random_weights: HuggingFaceBackend) -> 
         assert reply.usage.completion_tokens == 7
 
 
+async def test_with_ignore_eos_an_answer_has_all_its_tokens(reciting: HuggingFaceBackend) -> None:
+    asked = ask("text", max_tokens=90)
+    ended = await answer(reciting, asked)
+    assert ended.finish_reason == "stop"
+    whole = await answer(reciting, asked.model_copy(update={"ignore_eos": True}))
+    assert (whole.finish_reason, whole.usage.completion_tokens) == ("length", 90)  # type: ignore[union-attr]
+    assert whole.text.startswith(ended.text)
+
+
 async def test_the_context_ends_an_answer(own: Any) -> None:
     reply = await answer(own(context_window=64), ask())
     assert reply.finish_reason == "length"
@@ -577,7 +586,7 @@ async def test_one_failing_request_leaves_the_others(random_weights: HuggingFace
 
     other = asyncio.create_task(answer(random_weights, ask(max_tokens=40)))
     with pytest.raises(ProviderError, match="'tiny'"):
-        async for _ in random_weights._engine.generate([1, 2], 5, Unknown()):  # type: ignore[arg-type]
+        async for _ in random_weights._engine.generate([1, 2], 5, [], Unknown()):  # type: ignore[arg-type]
             pass
     assert (await other).finish_reason == "length"
     await random_weights.check_health()

@@ -158,6 +158,7 @@ class Stream(threading.Thread):
 
 
 def test_sigterm_lets_answers_finish_and_a_second_one_does_not(tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
     with fake_providers.serving(words) as provider:
         models = [
             {"name": "slow", "backend": "vllm", "hostname": provider.url},
