@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["vllm_fixtures", "serve_fixtures", "engine_fixtures", "postgres_fixtures"]
+pytest_plugins = [
+    *("vllm_fixtures", "serve_fixtures", "engine_fixtures", "postgres_fixtures", "plain_fixtures"),
+]
 
 
 # `make fuzz`

@@ -1,7 +1,8 @@
-"""Fake providers for what no engine here speaks or does: Gemini, Ollama, and servers that fail.
+"""Fake providers for what no engine here speaks or does, or where one would take too long to start.
 
-They speak the real wire formats: https://ai.google.dev/api/generate-content and
-https://github.com/ollama/ollama/blob/main/docs/api.md.
+They speak the real wire formats: https://ai.google.dev/api/generate-content,
+https://github.com/ollama/ollama/blob/main/docs/api.md,
+https://platform.openai.com/docs/api-reference/chat and https://docs.anthropic.com/en/api/messages.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from deployments.errors import (
 )
 
 TEXT = "The answer is four and no more."
+TOLD = "The tool said so."  # the answer to a tool's result
 SECRET = "sk-never-to-be-quoted"  # the key that the tests configure
 
 Answer = Callable[[Request, Any], Response]
@@ -114,7 +116,7 @@ def gemini(request: Request, body: Any) -> Response:
     schema = settings.get("responseJsonSchema") or settings.get("responseSchema")
     reason = "STOP"
     if "functionResponse" in last:
-        words, _ = _words("The tool said so.", None, [])
+        words, _ = _words(TOLD, None, [])
         parts: list[Any] = [{"text": word} for word in words]
     elif calling.get("mode") == "ANY":
         allowed = calling.get("allowedFunctionNames") or [tool["name"] for tool in tools]
@@ -181,7 +183,7 @@ def ollama(request: Request, body: Any) -> Response:
     reason = "stop"
     messages: list[Any]
     if body["messages"][-1]["role"] == "tool":
-        messages = [{"content": word} for word in _words("The tool said so.", None, [])[0]]
+        messages = [{"content": word} for word in _words(TOLD, None, [])[0]]
     elif tools and "call" in body["messages"][-1]["content"]:
         messages = [
             {"content": "", "tool_calls": [{"function": _ollama_call(tool)}]} for tool in tools
@@ -216,6 +218,96 @@ def ollama(request: Request, body: Any) -> Response:
 
 def _ollama_call(tool: dict[str, Any]) -> dict[str, Any]:
     return {"name": tool["name"], "arguments": example(tool.get("parameters") or {})}
+
+
+# --- OpenAI ---
+
+
+def openai_chat(request: Request, body: Any) -> Response:
+    """OpenAI's `/v1/chat/completions`, streamed, as other servers have it too."""
+    tools = [tool["function"] for tool in body.get("tools", [])]
+    choice = body.get("tool_choice", "auto")
+    form = body.get("response_format", {"type": "text"})
+    reason = "stop"
+    if body["messages"][-1]["role"] == "tool":
+        deltas: list[Any] = [{"content": word} for word in _words(TOLD, None, [])[0]]
+    elif choice != "auto":
+        name = choice["function"]["name"] if isinstance(choice, dict) else None
+        chosen = [tool for tool in tools if name in (None, tool["name"])]
+        deltas = [{"tool_calls": [_openai_call(*indexed)]} for indexed in enumerate(chosen)]
+        reason = "tool_calls"
+    elif form["type"] != "text":
+        deltas = [{"content": json.dumps(example(form["json_schema"]["schema"]))}]
+    else:
+        limit = body.get("max_completion_tokens", body.get("max_tokens"))
+        words, cut = _words(TEXT, limit, [])
+        deltas = [{"content": word} for word in words]
+        reason = "length" if cut else "stop"
+    events = [chunk(delta=delta) for delta in deltas]
+    events += [chunk(finish_reason=reason), usage(7, len(deltas)), DONE]
+    return StreamingResponse(iter(events), media_type="text/event-stream")
+
+
+def _openai_call(index: int, tool: dict[str, Any]) -> dict[str, Any]:
+    function = {"name": tool["name"], "arguments": json.dumps(example(tool["parameters"]))}
+    return {"index": index, "id": f"call_{index}", "type": "function", "function": function}
+
+
+# --- Anthropic ---
+
+
+def anthropic(request: Request, body: Any) -> Response:
+    """Anthropic's `/v1/messages`, streamed."""
+    tools = body.get("tools", [])
+    choice = body.get("tool_choice", {"type": "auto"})
+    form = body.get("output_format") or body.get("output_config", {}).get("format")
+    last = body["messages"][-1]["content"]
+    reason = "end_turn"
+    if isinstance(last, list) and last[-1]["type"] == "tool_result":
+        blocks = [_anthropic_text(_words(TOLD, None, [])[0])]
+    elif choice["type"] in ("any", "tool"):
+        chosen = [tool for tool in tools if choice.get("name") in (None, tool["name"])]
+        blocks = [_anthropic_call(*indexed) for indexed in enumerate(chosen)]
+        reason = "tool_use"
+    elif form:
+        blocks = [_anthropic_text([json.dumps(example(form["schema"]))])]
+    else:
+        words, cut = _words(TEXT, body["max_tokens"], [])
+        blocks = [_anthropic_text(words)]
+        reason = "max_tokens" if cut else "end_turn"
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "content": []}
+    usage = {"input_tokens": 7, "output_tokens": 1}
+    events = [
+        {"type": "message_start", "message": message | {"model": body["model"], "usage": usage}}
+    ]
+    for index, (start, deltas) in enumerate(blocks):
+        events.append({"type": "content_block_start", "index": index, "content_block": start})
+        events += [
+            {"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas
+        ]
+        events.append({"type": "content_block_stop", "index": index})
+    written = sum(len(deltas) for _, deltas in blocks)
+    delta = {"stop_reason": reason, "stop_sequence": None}
+    events.append({"type": "message_delta", "delta": delta, "usage": {"output_tokens": written}})
+    events.append({"type": "message_stop"})
+    return StreamingResponse(
+        (f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events),
+        media_type="text/event-stream",
+    )
+
+
+# A block's start and its deltas.
+_Block = tuple[dict[str, Any], list[dict[str, Any]]]
+
+
+def _anthropic_text(words: list[str]) -> _Block:
+    return {"type": "text", "text": ""}, [{"type": "text_delta", "text": word} for word in words]
+
+
+def _anthropic_call(index: int, tool: dict[str, Any]) -> _Block:
+    arguments = json.dumps(example(tool["input_schema"]))
+    start = {"type": "tool_use", "id": f"toolu_{index}", "name": tool["name"], "input": {}}
+    return start, [{"type": "input_json_delta", "partial_json": arguments}]
 
 
 # --- lists of models ---

@@ -1,0 +1,95 @@
+"""An environment that holds nothing but `pip install .`, and the application that it serves."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from serve_fixtures import Server, in_repository
+
+# Made by `make`; `make test-latest` names another.
+FOLDER = in_repository(os.environ.get("PLAIN_ENVIRONMENT", ".venv-plain")).resolve()
+START_SECONDS = 240
+STOP_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class PlainInstall:
+    """The environment; what runs there sees `home` and nothing of this repository."""
+
+    home: Path
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """All that its processes inherit: no key, no PYTHONPATH, no cache of this user's."""
+        ours = {name: os.environ[name] for name in ("PATH", "RAY_TMPDIR") if name in os.environ}
+        home = str(self.home)
+        return {**ours, "HOME": home, "XDG_STATE_HOME": home, "PYTHONUNBUFFERED": "1"}
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs its Python to the end."""
+        return subprocess.run(
+            [FOLDER / "bin" / "python", *arguments],
+            cwd=self.home,
+            env=self.variables,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+
+    @contextmanager
+    def serving(
+        self, command: str, *arguments: str, port: int, **variables: str
+    ) -> Iterator[Server]:
+        """Runs a command of the environment that serves the application, until the block ends."""
+        with tempfile.TemporaryFile("w+") as log:
+            program = subprocess.Popen(
+                [FOLDER / "bin" / command, *arguments],
+                cwd=self.home,
+                env=self.variables | variables,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            server = Server(f"http://127.0.0.1:{port}")
+            try:
+                deadline = time.monotonic() + START_SECONDS
+                while (health := server.health()).get("status") != "ready":
+                    assert program.poll() is None, "it ended instead of serving"
+                    assert time.monotonic() < deadline, health
+                    time.sleep(0.5)
+                yield server
+            except BaseException:
+                log.seek(0)
+                print(log.read())  # pytest shows it beside the failure
+                raise
+            finally:
+                _end(program)
+
+
+def _end(program: subprocess.Popen[bytes]) -> None:
+    # By the process group: the program's own children go with it.
+    os.killpg(program.pid, signal.SIGINT)
+    try:
+        program.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(program.pid, signal.SIGKILL)
+        program.wait()
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> PlainInstall:
+    """The environment, with the code of this tree."""
+    site = next(FOLDER.glob("lib/python3.*/site-packages"), None)
+    for source in ("serve", "deployments", "ops"):
+        for path in in_repository(source).rglob("*.py"):
+            installed = site and site / path.relative_to(in_repository("."))
+            if not installed or not installed.exists() or installed.read_text() != path.read_text():
+                pytest.fail(f"{FOLDER.name} does not hold this tree: make .venv-plain/.installed")
+    return PlainInstall(tmp_path_factory.mktemp("home"))
