@@ -762,15 +762,18 @@ async def test_a_status_decides_whose_fault_it_is_not_the_words_beside_it(
 ) -> None:
     """LiteLLM guesses from the text, in which a caller's own words may be quoted."""
     words = "429 quota, 500 Internal Server Error, Request timed out, API key not valid, 403"
-    with serving(failing(400, message=words)) as fake, pytest.raises(InvalidRequest) as error:
-        await answer_to(connect_format(provider, fake.url), ask())
-    assert error.type is InvalidRequest
-    for status in (401, 402, 403, 404, 405, 408, 409, 418, 429, 500, 503, 504):
-        answer = failing(status, message="invalid_request_error: Client error '400 Bad Request'")
-        with serving(answer) as fake, pytest.raises(LLMError) as failure:
-            await answer_to(connect_format(provider, fake.url), ask())
-        assert not isinstance(failure.value, InvalidRequest), status
-        assert failure.value.retryable
+    statuses = [400, 401, 402, 403, 404, 405, 408, 409, 418, 429, 500, 503, 504]
+    answers = iter([failing(status, message=words) for status in statuses])
+    with serving(lambda request, body: next(answers)(request, body)) as fake:
+        backend = connect_format(provider, fake.url)
+        with pytest.raises(InvalidRequest) as error:
+            await answer_to(backend, ask())
+        assert error.type is InvalidRequest
+        for status in statuses[1:]:
+            with pytest.raises(LLMError) as failure:
+                await answer_to(backend, ask())
+            assert not isinstance(failure.value, InvalidRequest), status
+            assert failure.value.retryable
 
 
 def test_every_error_of_the_library_is_in_the_table() -> None:
