@@ -190,6 +190,23 @@ def test_what_others_write_beyond_the_bound_is_not_taken_in(
     other.close()
 
 
+def test_what_an_import_says_counts_for_the_model_that_is_served_when_it_comes(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(store_url, "encoder", D, identities={"small": "openai/first"})
+    store, other = EmbeddingStore(database, ["small"], D), Database(store_url)
+    other.write([seen(1, quality=1.0)])
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "adopt", failing_once(database.adopt))
+        with pytest.raises(DatabaseUnavailable):
+            store.sync()
+        store.sync()
+    assert len(store.rows) == 1
+    assert other.stats()["models"]["small"]["identities"] == {"openai/first": 1}
+    store.close()
+    other.close()
+
+
 def test_a_bad_write_is_told_to_who_waits_and_the_next_one_works(store: EmbeddingStore) -> None:
     wrong = Observation("query", np.ones(D + 1, np.float32), "small", "answers")
     with pytest.raises(ValueError, match="embedding"):

@@ -97,11 +97,8 @@ class Change:
         self._insert = insert
         self._header = header
         self._now = time.time()
-        self._marks = {
-            "revision": header["revision"],
-            "writer": writer,
-            "updated_at": self._now,
-        }
+        revision = header["revision"]
+        self._marks = {"revision": revision, "writer": writer, "updated_at": self._now}
         self._new_queries = self._new_answers = 0
         self.deleted: list[int] = []
 
@@ -144,8 +141,7 @@ class Change:
             self._connection.execute(self._adding(self._insert(outcomes)), rows)
 
     def adopt(self, identities: Mapping[str, str], which: ColumnElement[bool]) -> None:
-        """Says of outcomes and answers of which it isn't said that these models were behind their
-        names."""
+        """Says of outcomes of which it isn't said that these models were behind their names."""
         unsaid = (outcomes.c.identity == "") & which
         names = list(self._connection.scalars(select(outcomes.c.model).where(unsaid).distinct()))
         for model in identities.keys() & names:
@@ -159,7 +155,7 @@ class Change:
             self._connection.execute(delete(outcomes).where(mine))
 
     def adopt_answers(self, identities: Mapping[str, str]) -> None:
-        """The same of the answers that feedback may come for."""
+        """The same of all answers that feedback may come for."""
         unsaid = answers.c.identity == ""
         names = list(self._connection.scalars(select(answers.c.model).where(unsaid).distinct()))
         for model in identities.keys() & names:

@@ -353,9 +353,10 @@ class Database:
 
     def keep_to_bounds(self) -> None:
         """Deletes what is beyond the bounds, where others have written who don't keep to them."""
-        while excess(self._header()["queries"], self.retention.most_queries):
+        gone = 1
+        while gone and excess(self._header()["queries"], self.retention.most_queries):
             with self._changing() as change:
-                change.keep_to(self.retention)
+                gone = change.keep_to(self.retention)
 
     def forgettable(self, selection: Selection) -> dict[str, int]:
         """How much `forget` would delete; see `forgetting.counted`."""

@@ -68,6 +68,7 @@ class EmbeddingStore:
         self._waiting: queue.Queue[_Write | _Score | None] = queue.Queue(_MOST_WAITING)
         self._synced = self._deletions = 0
         self._unread: set[int] = set()
+        self._unadopted: set[int] = set()
         # So that no row comes back that was read before it was deleted, and put in afterwards.
         self._refreshing = threading.Lock()
         database.on_deleted = self._forget
@@ -133,8 +134,10 @@ class EmbeddingStore:
             DatabaseUnavailable: the database can't be reached; they are read next time.
         """
         self._unread.update(ids)
-        if ids:
-            self.database.adopt(ids)
+        self._unadopted.update(ids)  # until it was done, which may fail
+        if due := sorted(self._unadopted):
+            self.database.adopt(due)
+            self._unadopted.difference_update(due)
             self.database.keep_to_bounds()
         self.refresh()
 
