@@ -273,10 +273,9 @@ _TIMEOUT = {
     "description": "Seconds that the request has, with all its attempts; at most the server's own",
     "schema": {"type": "number", "exclusiveMinimum": 0},
 }
-_EVENTS = {
-    "schema": {"type": "string", "description": "Server-sent events"},
-    "example": 'data: {"object": "chat.completion.chunk", …}\n\ndata: [DONE]\n\n',
-}
+# OpenAPI 3.1 has no schema for events (3.2's is `itemSchema`), and one of the whole text would say
+# nothing.
+_EVENTS = {"example": 'data: {"object": "chat.completion.chunk", …}\n\ndata: [DONE]\n\n'}
 
 # It only describes: serve/gate.py asks for the key.
 _KEY = [

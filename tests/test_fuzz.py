@@ -556,11 +556,20 @@ checks = {
     "negative_data_rejection": {"expected-statuses": ["4xx"]},
     # What is valid may be refused all the same: no schema says which fields go together.
     "positive_data_acceptance": {"enabled": False},
-    # Keys are asked for where some are configured, which is not the case here.
-    "ignored_auth": {"enabled": False},
 }
+
+
+def without_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """The description of a server that has no keys, as the one here: it asks nobody for one."""
+    document = copy.deepcopy(document)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation.pop("security", None)
+    return document
+
+
 described = schemathesis.openapi.from_dict(
-    api.openapi(),
+    without_keys(api.openapi()),
     # Each takes a request, so they are fewer.
     config=schemathesis.Config.from_dict(
         {"checks": checks, "generation": {"max-examples": settings().max_examples // 5}}
