@@ -219,9 +219,9 @@ class Router:
     @api.get("/health", **openapi.HEALTH)
     async def health(self) -> Response:
         """200 while any model can answer, for load balancers and benchmarks."""
-        if any(state.available for state in self._availability.states.values()):
-            return _json({"status": "ok"})
-        return _json({"status": "unavailable"}, status=503)
+        if self._readiness.status == "unavailable":
+            return _json({"status": "unavailable"}, status=503)
+        return _json({"status": "ok"})
 
     @api.get("/health/live", **openapi.LIVE)
     async def live(self) -> Response:
