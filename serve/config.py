@@ -41,6 +41,7 @@ Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s@]+)$")]
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_HOST = re.compile(r"[^:/]+://(?:[^/?@]*@)?([^/?]*)")  # of a URL, with its port
 
 
 class ConfigError(ValueError):
@@ -142,8 +143,8 @@ class StoreConfig(_Section):
 
     def resolved_url(self) -> str:
         """The URL with each "${NAME}" taken from the environment; the default one where none is
-        given. A variable that is a part of the URL is percent-encoded; one that is the whole URL is
-        taken as it is.
+        given. A variable that is a part of the URL is percent-encoded; one that is the whole URL,
+        or its host (with its port), is taken as it is.
 
         Raises:
             ValueError: a variable is not set.
@@ -152,6 +153,8 @@ class StoreConfig(_Section):
 
         if self.url is None:
             return default_url()
+        host = _HOST.match(self.url)
+        start, end = host.span(1) if host else (0, 0)
         whole = _REFERENCE.fullmatch(self.url)
 
         def value(match: re.Match[str]) -> str:
@@ -161,7 +164,8 @@ class StoreConfig(_Section):
                     f"the store's URL needs the environment variable {name}, which is not set "
                     "where its actor runs"
                 )
-            return os.environ[name] if whole else quote(os.environ[name], safe="")
+            as_it_is = whole or start <= match.start() < end
+            return os.environ[name] if as_it_is else quote(os.environ[name], safe="")
 
         return _REFERENCE.sub(value, self.url)
 

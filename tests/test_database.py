@@ -606,6 +606,7 @@ def test_a_database_of_something_else_is_refused_and_left_alone(tmp_path):
         ("postgresql://127.0.0.1:1/name?user=x&password=secret", "can't open"),
         ("postgresql://user:secret@host:port/name", "write it as"),
         ("postgresql://user:a@secret/name@127.0.0.1:1/name", "percent-encode"),
+        ("postgresql://user:a@127.0.0.1?secret@127.0.0.1:1/name", "percent-encode"),
         ("postgresql://127.0.0.1:1/name?options=secret&sslpassword=secret", "can't open"),
     ],
 )
@@ -660,6 +661,13 @@ def test_only_its_owner_may_read_the_file(tmp_path):
     Database(f"sqlite:///{folder}/store.db").close()
     assert _permissions(folder) == private
     assert _permissions(tmp_path) == {"state": 0o755}  # the user's own wish
+    database.close()
+
+
+def test_only_its_owner_may_read_a_file_that_is_named_by_a_uri(tmp_path):
+    database = Database(f"sqlite:///file:{tmp_path}/own/store.db?uri=true", "encoder", D)
+    database.write([seen()])
+    assert set(_permissions(tmp_path / "own").values()) == {0o600}
     database.close()
 
 

@@ -2,7 +2,6 @@
 same as a new one's."""
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -185,10 +184,3 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(
     database = Database(old_url)
     assert database.count() == 2
     database.close()
-
-
-def test_the_revisions_are_in_the_package() -> None:
-    spec = find_spec("deployments.store.migrations")
-    assert spec is not None
-    for location in spec.submodule_search_locations or []:
-        assert (Path(location) / "versions" / "bounded.py").is_file()

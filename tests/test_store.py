@@ -178,6 +178,26 @@ def test_the_bound_holds_in_memory_while_answers_come(store: EmbeddingStore) -> 
     assert len(store.rows) == 0
 
 
+def test_what_others_write_is_taken_in_also_while_answers_come(store_url: str) -> None:
+    database = Database(store_url, "encoder", D, identities={"small": "openai/a"})
+    store = EmbeddingStore(database, ["small"], D)
+    store.load()
+    other = Database(store_url, "encoder", D)
+    other.write([seen(0, quality=1.0)])
+    adopt = database.adopt
+
+    def adopt_later(ids: Any = None) -> None:
+        for number in (1, 2):  # the second comes when the first one's rows have been read
+            store.observe(seen(number)).result(PATIENCE_S)
+        adopt(ids)
+
+    database.adopt = adopt_later  # type: ignore[method-assign]
+    store.sync()
+    assert len(store.rows) == 1
+    store.close()
+    other.close()
+
+
 def test_what_others_write_beyond_the_bound_is_not_taken_in(
     store: EmbeddingStore, store_url: str
 ) -> None:

@@ -290,5 +290,7 @@ class Change:
     def _adding(self, insert: Any) -> Any:
         """The insert of outcomes, which adds its sums to those that are there."""
         after = {name: outcomes.c[name] + insert.excluded[name] for name in _SUMS}
-        after["updated_at"] = insert.excluded.updated_at
+        # What is adopted may be older than what is there.
+        old, new = outcomes.c.updated_at, insert.excluded.updated_at
+        after["updated_at"] = case((new > old, new), else_=old)
         return insert.on_conflict_do_update(index_elements=list(_KEY), set_=after)

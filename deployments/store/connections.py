@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -68,8 +69,7 @@ class Connections:
                 pass
         except DBAPIError as error:
             self._engine.dispose()
-            # Without its cause: a driver's error may hold the whole URL.
-            raise ValueError(f"can't open the store {self._told(error)}") from None
+            raise self.unopened(error) from None
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -93,6 +93,10 @@ class Connections:
             connection.execution_options(writing=True)
             with connection.begin():
                 yield connection
+
+    def unopened(self, error: DBAPIError) -> ValueError:
+        """What to raise instead of an error of the driver, which may hold the whole URL."""
+        return ValueError(f"can't open the store {self._told(error)}")
 
     def close(self) -> None:
         """Ends the connections."""
@@ -122,7 +126,11 @@ def _sqlite_engine(url: URL, shown: str, create: bool) -> Engine:
     if url.database in {None, "", ":memory:"}:
         # One connection is the database; who wants it waits for it.
         options = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
-    elif not str(url.database).startswith("file:"):
+    elif str(url.database).startswith("file:"):
+        path = Path(unquote(urlsplit(str(url.database)).path))
+        if path.exists() or url.query.get("mode", "rwc") == "rwc":
+            make_private(path)
+    else:
         path = Path(str(url.database)).expanduser()
         if not create and not path.exists():
             raise NoStore(f"there is no store at {shown}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 
 from deployments.store.changes import Change, Place, Sums, plain
 from deployments.store.connections import Connections, DatabaseUnavailable, NoStore
@@ -112,6 +113,9 @@ class Database:
         try:
             with self._connections.writing() as connection:
                 header = opened(connection, self.url, embedding_model, dimensions)
+        except DBAPIError as error:  # such as of a role that may not make or change tables
+            self._connections.close()
+            raise self._connections.unopened(error) from None
         except Exception:  # whatever it is, no connection may stay behind
             self._connections.close()
             raise

@@ -47,7 +47,7 @@ class Selection:
         """Which of the answers that feedback may come for, no younger than a unix time."""
         if self.source not in (None, "answers"):
             return false()
-        wanted = answers.c.at < min(until, self.before or until)
+        wanted = answers.c.at < (until if self.before is None else min(until, self.before))
         return wanted if self.model is None else wanted & (answers.c.model == self.model)
 
 

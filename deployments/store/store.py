@@ -133,10 +133,11 @@ class EmbeddingStore:
         Raises:
             DatabaseUnavailable: the database can't be reached; they are read next time.
         """
-        self._unread.update(ids)
         self._unadopted.update(ids)  # until it was done, which may fail
         if due := sorted(self._unadopted):
             self.database.adopt(due)
+            # Only now: what is unread is read by the next write's refresh, too.
+            self._unread.update(due)
             self._unadopted.difference_update(due)
             self.database.keep_to_bounds()
         self.refresh()

@@ -46,7 +46,8 @@ def parsed(url: str) -> URL:
     if parts.drivername not in _DRIVERS:
         raise ValueError("the store's URL must begin with sqlite:// or postgresql://")
     postgresql = parts.get_backend_name().startswith("postgres")
-    if postgresql and "@" in f"{parts.host}{parts.database}":
+    values = "".join(map("".join, parts.query.values()))  # where one may stand
+    if postgresql and url.partition("@")[2].count("@") > values.count("@"):
         raise ValueError(
             "the store's URL has an '@' too many; percent-encode the user and the password ('@' as "
             "%40, '/' as %2F)"
