@@ -8,17 +8,16 @@ import os
 import socket
 from typing import Any
 
-import litellm
-
 from deployments.config import LiteLLMConfig
 from deployments.contract import ChatRequest
 from deployments.errors import LLMError, ProviderRejected
-from deployments.litellm_backend import LiteLLMBackend
+from deployments.litellm_backend import LiteLLMBackend, litellm  # which is set up there
 
 # `vllm` is a backend of our own; the others open a browser to sign in.
 LEFT_OUT = {"vllm", "github_copilot", "chatgpt"}
 MODELS = {
     "bedrock": ["anthropic.claude-3-haiku-20240307-v1:0"],
+    "scaledown": ["summarize"],
     "vertex_ai": ["gemini-2.5-flash", "claude-sonnet-4-5"],
 }
 VARIABLES = {
