@@ -28,6 +28,7 @@ from litellm.llms.openai.common_utils import OpenAIError
 from litellm.llms.openai_like.json_loader import JSONProviderRegistry
 
 from deployments import litellm_patches
+from deployments.causes import causes
 from deployments.config import LiteLLMConfig
 from deployments.contract import DESCRIPTIVE, ChatRequest, Chunk, not_fetched
 from deployments.errors import (
@@ -44,6 +45,7 @@ from deployments.errors import (
     UnsupportedParameter,
     Untranslatable,
 )
+from deployments.internals import require
 from deployments.litellm_catalogue import unknown_provider
 from deployments.openai_chunks import read
 from deployments.provider_errors import by_status, explain, look_up, translated
@@ -205,7 +207,7 @@ class LiteLLMBackend:
             return await self._complete(request, names, patience, left.set)
         except Exception as error:
             sent = left.is_set() or isinstance(error, TimeoutError)
-            if sent or _is_failure_of(error, *_NOT_FETCHED):
+            if sent or _is_failure_of(error, *_NOT_FETCHED, ImportError):
                 raise
             raise self._explain(await self._unsent(error), error) from None
 
@@ -213,9 +215,11 @@ class LiteLLMBackend:
         """The class for what kept a request from being sent."""
         if isinstance(error, exceptions.UnsupportedParamsError):
             return UnsupportedParameter
-        if await self._can_be_asked():
-            return Untranslatable
         kind = _kind(error) or ProviderError
+        # Where a token was asked for, that failed; whether it would now tells nothing.
+        asked = _status(error) is not None or issubclass(kind, Unreachable | DeadlineExceeded)
+        if not asked and await self._can_be_asked():
+            return Untranslatable
         return ProviderRejected if issubclass(kind, InvalidRequest) else kind
 
     async def _can_be_asked(self) -> bool:
@@ -244,14 +248,13 @@ class LiteLLMBackend:
     ) -> Any:
         """LiteLLM's stream; `leaving` is called when the request has been written and is about to
         be sent."""
-
-        def log(details: Mapping[str, Any]) -> None:
-            if details["log_event_type"] == "pre_api_call":
-                leaving()
-
-        call = self._call(request, names) | {"timeout": patience, "logger_fn": log}
-        async with asyncio.timeout(patience):
-            return await litellm.acompletion(**call)
+        call = self._call(request, names) | {"timeout": patience}
+        told = litellm_patches.leaving.set(leaving)
+        try:
+            async with asyncio.timeout(patience):
+                return await litellm.acompletion(**call)
+        finally:
+            litellm_patches.leaving.reset(told)
 
     def _honourable(self, request: ChatRequest) -> ChatRequest:
         """The request without what asks for nothing.
@@ -327,7 +330,7 @@ class LiteLLMBackend:
             return self._translate(error.original_exception)
         if _is_failure_of(error, *_NOT_FETCHED):
             return not_fetched(self._config.name, "messages")
-        for cause in _causes(error):
+        for cause in causes(error):
             if isinstance(cause, ImportError):  # of which `check_libraries` doesn't know
                 return ProviderRejected(
                     f"model '{self._config.name}' can't be called: {cause}; the operator must "
@@ -357,12 +360,14 @@ def _wake() -> None:
     """Imports what LiteLLM otherwise imports at the first request, and for `tools` alone: there it
     takes a second of the event loop, and what is missing would fail each request by itself."""
     tool = {"type": "function", "function": {"name": "one", "parameters": {"type": "object"}}}
-    litellm.completion(
+    stream = litellm.completion(
         model="openai/none",
         messages=[{"role": "user", "content": "Hi"}],
         tools=[tool],
         mock_response="Hi",  # nothing is sent
+        stream=True,
     )
+    require(stream, "received_finish_reason", "intermittent_finish_reason")
 
 
 def _lost(model: str, provider: str) -> Iterator[str]:
@@ -437,12 +442,12 @@ def _kind(error: Exception) -> type[LLMError] | None:
     status = _status(error)
     if status is not None:
         return _kind_by_status(status, kind, error)
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, _TIMEOUTS):
             return DeadlineExceeded
         if isinstance(cause, _UNREACHABLE) and not _is_litellms(cause):
             return Unreachable
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, OpenAIError):
             # An error event in a stream that LiteLLM reads itself: its status is the event's code.
             return by_status(cause.status_code, _said(error))
@@ -462,7 +467,7 @@ def _kind_by_status(status: int, kind: type[LLMError] | None, error: Exception) 
 
 def _status(error: Exception) -> int | None:
     """The status that the provider gave, as its response or within the stream."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, httpx.HTTPStatusError):
             return cause.response.status_code
         if isinstance(cause, openai.APIStatusError) and not _is_litellms(cause):
@@ -478,15 +483,7 @@ def _is_litellms(error: BaseException) -> bool:
 
 
 def _is_failure_of(error: Exception, *kinds: type[Exception]) -> bool:
-    return any(isinstance(cause, kinds) for cause in _causes(error))
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
+    return any(isinstance(cause, kinds) for cause in causes(error))
 
 
 def _is_too_long(error: Exception) -> bool:
@@ -508,7 +505,7 @@ def _reason(error: Exception) -> str:
 
 def _said(error: Exception) -> Mapping[str, Any] | None:
     """The `error` object of the provider's answer, where it is JSON in OpenAI's or Google's way."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(body := getattr(cause, "body", None), dict):
             return body
     try:

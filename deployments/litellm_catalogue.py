@@ -72,7 +72,11 @@ def listed(backend: str | None, model: str) -> Mapping[str, Any]:
     if provider is None:
         return models().get(model) or _NOTHING
     name = model.removeprefix(f"{backend}/").removeprefix(f"{provider}/")
-    return models().get(f"{provider}/{name}") or models().get(name) or _NOTHING
+    if entry := models().get(f"{provider}/{name}"):
+        return entry
+    # Others may serve a model of this name, too, at prices of their own.
+    entry = models().get(name, _NOTHING)
+    return entry if entry.get("litellm_provider", "").startswith(provider) else _NOTHING
 
 
 def thinks_unasked(backend: str, model: str) -> bool:

@@ -51,6 +51,9 @@ def _databricks(config: LiteLLMConfig) -> _Library | None:
 
 def _vertex_ai(config: LiteLLMConfig) -> _Library:
     """Gemini and partners' models are called over HTTP, all others by Google's SDK."""
+    from deployments import litellm_backend  # noqa: F401 - it sets what LiteLLM reads at its import
+
+    # isort: split
     from litellm.llms.vertex_ai.common_utils import VertexAIModelRoute, get_vertex_ai_model_route
 
     model = config.litellm_model.removeprefix(f"{config.provider}/")

@@ -2,14 +2,12 @@
 
 import asyncio
 import logging
-import os
-import ssl
 import time
-from collections.abc import Iterator
 from math import inf
 
 import httpx
 
+from deployments.causes import causes, system_reason
 from deployments.config import HostedConfig, ModelConfig
 from deployments.errors import Unreachable
 
@@ -82,30 +80,11 @@ def _described(url: str | None, error: Exception) -> str:
 
 
 def _host(error: Exception) -> str:
-    hosts = (getattr(cause, "host", None) for cause in _causes(error))  # aiohttp's errors have it
+    hosts = (getattr(cause, "host", None) for cause in causes(error))  # aiohttp's errors have it
     return next((host for host in hosts if isinstance(host, str)), "")
 
 
 def _cause(error: Exception) -> str:
-    """What the operating system said; libraries wrap it in errors of their own."""
-    for cause in _causes(error):
-        if isinstance(cause, httpx.ConnectTimeout):
-            return f"no connection within {_PATIENCE_S:g} s"
-        if isinstance(cause, OSError) and cause.errno is not None:
-            systems = cause.errno > 0 and not isinstance(cause, ssl.SSLError)
-            return os.strerror(cause.errno) if systems else str(cause.strerror)
-    return "no connection"
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    left: list[BaseException | None] = [error]
-    while left:
-        cause = left.pop()
-        if cause is None or id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        yield cause
-        left.append(cause.__cause__ or cause.__context__)
-        if isinstance(cause, BaseExceptionGroup):
-            left.extend(cause.exceptions)
+    if any(isinstance(cause, httpx.ConnectTimeout) for cause in causes(error)):
+        return f"no connection within {_PATIENCE_S:g} s"
+    return system_reason(error) or "no connection"

@@ -114,8 +114,8 @@ async def _asked(model: HostedConfig, turn: asyncio.Semaphore, stack: AsyncExitS
         began = time.monotonic()
         try:
             backend = load(model)
-        except ValueError:  # it is among the faults of the configuration
-            return Finding(None, "not asked: it is configured wrongly")
+        except Exception as error:  # noqa: BLE001 - whatever would end the replica at its start
+            return Finding(False, f"can't start: {error}")
         stack.push_async_callback(backend.aclose)
         try:
             async with asyncio.timeout(_ANSWER_S), aclosing(backend.chat(request)) as chunks:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, TextIO
@@ -94,7 +94,8 @@ def open_console(log: Path) -> Iterator[Console]:
 def bound(log: Path, most_bytes: int) -> None:
     """Starts the file anew once it is longer than `most_bytes`; one older part is kept."""
     if os.fstat(1).st_size > most_bytes:
-        log.replace(log.with_suffix(".old.log"))
+        with suppress(FileNotFoundError):  # somebody has deleted it
+            log.replace(log.with_suffix(".old.log"))
         _divert(log)
 
 

@@ -6,7 +6,6 @@ https://github.com/ollama/ollama/blob/main/docs/api.md#list-local-models
 """
 
 import asyncio
-import errno
 import json
 import os
 import time
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 import httpx
 
+from deployments.causes import system_reason
 from deployments.config import EndpointConfig, HostedConfig, LiteLLMConfig
 
 PATIENCE_S = 10.0
@@ -183,7 +183,7 @@ async def _asked(client: httpx.AsyncClient, listing: Listing) -> _Listed | Findi
     except (TimeoutError, httpx.TimeoutException):
         return Finding(False, f"no answer within {PATIENCE_S:g} s", took())
     except httpx.ConnectError as error:
-        return Finding(False, f"can't be reached: {_reason(error)}", took())
+        return Finding(False, f"can't be reached: {(system_reason(error) or error)}", took())
     except httpx.HTTPError as error:
         return Finding(False, f"broke off: {type(error).__name__}", took())
     except (httpx.InvalidURL, UnicodeError):
@@ -216,20 +216,6 @@ async def _get(
             if len(body) > _LONGEST:
                 break
         return response.status_code, body
-
-
-def _reason(error: BaseException) -> str:
-    """The operating system's reason, which the libraries wrap."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno:
-            known = cause.errno in errno.errorcode  # not so if a name is unknown
-            return os.strerror(cause.errno) if known else str(cause.strerror)
-        if isinstance(cause, BaseExceptionGroup):
-            cause = cause.exceptions[0]
-        else:
-            cause = cause.__cause__ or cause.__context__
-    return str(error)
 
 
 def _refusal(status: int, listing: Listing) -> tuple[bool | None, str] | None:

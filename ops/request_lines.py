@@ -18,6 +18,7 @@ _MOST_A_SECOND = 20
 _LONGEST = 2**14  # bytes of what is told of a request
 _END = b""
 _LOG_BYTES = 50 * 2**20
+_JOIN_S = 5
 
 
 @contextmanager
@@ -30,13 +31,14 @@ def requests_shown(console: Console) -> Iterator[None]:
         path = str(Path(folder) / "access")
         told.bind(path)
         os.environ[SOCKET] = path  # what Ray starts inherits it
-        showing = threading.Thread(target=_show, args=(told, console))
+        showing = threading.Thread(target=_show, args=(told, console), daemon=True)
         showing.start()
         try:
             yield
         finally:
-            told.sendto(_END, path)
-            showing.join()
+            with suppress(OSError):  # its queue is full, or it has ended
+                told.sendto(_END, path)
+            showing.join(_JOIN_S)
 
 
 def _show(told: socket.socket, console: Console) -> None:

@@ -16,7 +16,6 @@ from ray.serve.deployment import Application
 from ops.console import Console
 from ops.startup import APPLICATION, wait_until_ready
 from serve.config import ConfigError, load_config
-from serve.exposure import is_loopback
 
 HERE = "127.0.0.1"
 
@@ -104,6 +103,6 @@ def _built(config: dict[str, Any]) -> Application:
 
 def _reached_at(host: str) -> str:
     """By what name this machine reaches what listens on `host`."""
-    if host in ("0.0.0.0", "::") or is_loopback(host):
+    if host in ("0.0.0.0", "::", "127.0.0.1", "::1"):
         return "localhost"
     return f"[{host}]" if ":" in host else host

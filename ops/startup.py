@@ -46,7 +46,7 @@ def wait_until_ready(url: str, console: Console) -> None:
             _give_up("the store did not start", reasons, console)
         if not startup.settled:
             settled = now
-        elif startup.health["status"] == "ready":
+        elif startup.health["status"] == "ready" and not startup.lost:
             return
         elif now - settled > _SETTLING_S:
             break
@@ -56,7 +56,8 @@ def wait_until_ready(url: str, console: Console) -> None:
         time.sleep(_PERIOD_S)
     if startup.health["status"] == "unavailable":
         _give_up("the start failed: no model can answer", startup.lost, console)
-    console.line("these can't answer:")
+    models_lost = startup.health["status"] != "ready"
+    console.line("these can't answer:" if models_lost else "these are not there:")
     for line in _lines(startup.lost or _UNNAMED):
         console.line(console.red(line))
 

@@ -5,10 +5,12 @@ folder=$1
 python=${2:-}
 supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))'
 
-if "$folder/bin/python" -c "import pip; $supported" 2> /dev/null; then
+if "$folder/bin/python" -c "$supported" 2> /dev/null; then
+	# Made by another tool, or left half-made by an interrupted run: pip is all that may lack.
+	"$folder/bin/python" -c "import pip" 2> /dev/null || "$folder/bin/python" -m ensurepip > /dev/null
 	exit
 fi
-rm -rf "$folder" # of another Python, or left half-made by an interrupted run
+rm -rf "$folder" # of another Python, or left without one by an interrupted run
 for candidate in "$python" python3.11 python3.12 python3.13 python3; do
 	# It is run, since a version manager's command may be there and do nothing.
 	if "$candidate" -c "$supported" 2> /dev/null; then

@@ -158,4 +158,5 @@ class Attempts:
 
 def _is_short(error: RateLimited, config: ModelConfig) -> bool:
     """Whether to wait for a model although another one could be asked."""
-    return error.retry_after is not None and 0 < error.retry_after <= config.rate_limit_wait
+    wait = config.rate_limit_wait
+    return wait > 0 and error.retry_after is not None and error.retry_after <= wait

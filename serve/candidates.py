@@ -52,9 +52,12 @@ def able(
     needed = needs(request)
     left = [name for name in names if needed.keys() <= models[name].abilities]
     if not left:
-        param = next(iter(needed.values()))
+        abilities = frozenset().union(*(models[name].abilities for name in names))
+        # Where each is supported by one of them, they are not supported together.
+        lacking = [ability for ability in needed if ability not in abilities] or list(needed)
         raise UnsupportedParameter(
-            f"{' and '.join(needed)}: not supported by {', '.join(names)}", param=param
+            f"{' and '.join(lacking)}: not supported by {', '.join(names)}",
+            param=needed[lacking[0]],
         )
     return left
 

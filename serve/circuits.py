@@ -123,6 +123,8 @@ class Circuits:
         state = self._states[name]
         if isinstance(error, InvalidRequest) and not isinstance(error, _UNASKED):
             self.answered(name)
+        if isinstance(error, _UNASKED) and state.opened:
+            state.probe_at = self._now()  # the next one may ask instead
         if isinstance(error, Overloaded | RateLimited):
             rest = _REST_S if error.retry_after is None else error.retry_after
             state.full_until = self._now() + min(rest, _LONGEST_REST_S)

@@ -34,7 +34,8 @@ class StoreAway(Exception):
     """The store has not been opened yet."""
 
 
-@ray.remote(num_cpus=0.25)
+# Ray Serve starts no router before this actor, which may thus wait for no room, either.
+@ray.remote(num_cpus=0)
 class DeciderActor:
     """One for the application.
 

@@ -34,8 +34,14 @@ from serve.rescue import Rescue, Sent, anew, continuing, thoughts_apart
 _PATIENCE = 1.5
 # Seconds for a model that was scaled to zero to start and answer: Ray gives an engine an hour.
 _WAKING_S = 3600.0
+
+
+class _NotTaken(ModelUnavailable):
+    """There is no replica that would take a request."""
+
+
 # What the router or the replica says by itself: no provider was asked.
-_NOT_ASKED = (Overloaded, UnsupportedParameter, Untranslatable)
+_NOT_ASKED = (Overloaded, UnsupportedParameter, Untranslatable, _NotTaken)
 
 Chunks = AsyncGenerator[Chunk, None]
 
@@ -181,9 +187,7 @@ class Dispatcher:
                 await response._fetch_future_result_async()
         except TimeoutError:
             if self._availability.is_lost(name):
-                raise ModelUnavailable(
-                    f"no replica of model '{name}' is running", retry_after=1
-                ) from None
+                raise _NotTaken(f"no replica of model '{name}' is running", retry_after=1) from None
             if left <= patience:
                 raise late() from None
             raise Overloaded(
@@ -323,7 +327,10 @@ class _Dispatch:
             except LLMError as another:
                 error = another
             else:
-                self._answer.rescues.append(sent.rescue(broken, fault.code, mode))
+                rescue = sent.rescue(broken, fault.code, mode)
+                self._answer.rescues.append(rescue)
+                if mode == "restarted":
+                    chunks = anew(chunks, sent.text, rescue)
                 return thoughts_apart(chunks) if sent.reasoning else chunks
 
     async def _resumed(self, sent: Sent) -> tuple[Chunks, str]:
@@ -335,8 +342,7 @@ class _Dispatch:
             except InvalidRequest as refusal:
                 # It takes no beginning of an answer; the request itself is sound.
                 self._failed(refusal)
-        chunks = await self._begun(self._request)
-        return anew(chunks, sent.text), "restarted"
+        return await self._begun(self._request), "restarted"
 
 
 async def _with_first(first: Chunk, rest: Chunks) -> Chunks:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from math import isfinite, nan
@@ -59,7 +60,7 @@ logger = logging.getLogger("ray.serve")
 Read = TypeVar("Read")
 
 # Bytes. It is the schemas that take long, up to a second for some thousand letters.
-_LONG_BODY = 2**12
+_LONG_BODY, _VERY_LONG_BODY = 2**12, 2**16
 _STATUS_S = 2.0
 _TIMEOUT_HEADER = "x-request-timeout-seconds"
 # How much earlier than Ray's proxy the router gives up: a share of the time, within these seconds.
@@ -87,6 +88,7 @@ class Router:
     ) -> None:
         self._models: dict[str, ModelConfig] = {model.name: model for model in config.llms.served}
         self._server = config.server
+        self._decoding = asyncio.Lock()
         self._keys = Keys(config.server, self._models)
         self._availability = Availability(self._models, deployment_names)
         self._circuits = Circuits(self._models)
@@ -256,8 +258,12 @@ class Router:
 
     async def _read(self, request: Request, read: Callable[[bytes], Read]) -> Read:
         body = await self._body(request)
-        # A long body is read beside the event loop, or every other stream would wait for it.
-        return read(body) if len(body) < _LONG_BODY else await asyncio.to_thread(read, body)
+        if len(body) < _LONG_BODY:
+            return read(body)
+        # A long body is read beside the event loop, or every other stream would wait for it; very
+        # long ones one at a time, and those that wait take no thread from shorter ones.
+        async with self._decoding if len(body) > _VERY_LONG_BODY else nullcontext():
+            return await asyncio.to_thread(read, body)
 
     def _strategy(self, wishes: RouterOptions) -> Strategy:
         if wishes.strategy == "smart":
@@ -340,11 +346,15 @@ class Router:
         """
         if not asked.available:
             return Ranking([]), others
-        ranking = await strategy.rank(asked)
-        first, sleeps = ranking.models[0], self._availability.sleeps
-        if sleeps(first) and not all(map(sleeps, [*asked.available, *others])):
+        sleeps = self._availability.sleeps
+        asleep = [name for name in asked.available if sleeps(name)]
+        if all(map(sleeps, [*asked.available, *others])):
+            asleep = []  # nobody else could answer meanwhile
+        ranking = await strategy.rank(replace(asked, asleep=asleep))
+        first = ranking.models[0]
+        if first in asleep:
             self._waker.wake(first)
-            if awake := [name for name in asked.available if not sleeps(name)]:
+            if awake := [name for name in asked.available if name not in asleep]:
                 ranking = await strategy.rank(replace(asked, available=awake))
         names = dict.fromkeys([*ranking.models, *others, *asked.available])
         return ranking, sorted(names, key=sleeps)

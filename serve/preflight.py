@@ -21,6 +21,7 @@ from deployments.config import (
 from deployments.deploy import missing_engine
 from deployments.encoder import Encoder
 from deployments.litellm_catalogue import providers, unknown_provider
+from deployments.provider_libraries import check_libraries
 from deployments.store.history import FORMATS
 from serve.config import (
     AnyModel,
@@ -182,6 +183,11 @@ def _faults_of_model_here(model: ModelConfig, at: str) -> Iterator[str]:
             model.resolve_api_key()
         except ValueError as error:
             yield f"{at}.api_key: {error}"
+        if isinstance(model, LiteLLMConfig):
+            try:
+                check_libraries(model)
+            except ValueError as error:
+                yield f"{at}.backend: {error}"
     elif isinstance(model, HuggingFaceConfig | EngineConfig):
         folder = Path(model.provider_model)
         if folder.is_absolute() and not folder.is_dir():

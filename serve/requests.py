@@ -1,8 +1,6 @@
 """From the bytes of a body to a request and the caller's wishes for its routing."""
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from threading import Lock
 from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic_core
@@ -25,8 +23,6 @@ _MAX_FIELDS, _MAX_EXPLAINED = 100, 100
 # More than 4,096 messages or queries need. Decoding so many takes some tens of milliseconds, in
 # which no other thread runs.
 _MAX_VALUES = 100_000
-# Long bodies are decoded one at a time, or the event loop would wait for several of them.
-_LONG_BODY, _decoding = 2**16, Lock()
 # Of a key that a caller made up, and of what is said of it.
 _QUOTED = 200
 
@@ -87,17 +83,16 @@ def parse(body: bytes) -> ParsedRequest:
     Raises:
         InvalidRequest: with the field at fault in `param`.
     """
-    with _turn(body):
-        fields = _fields(body)
-        # To OpenAI's clients a null is a field left out.
-        fields = {key: value for key, value in fields.items() if value is not None}
-        wishes: dict[str, Any] = {k: fields.pop(k) for k in ("models", "router") if k in fields}
-        try:
-            parsed = ParsedRequest(
-                ChatRequest.model_validate(fields), RoutingWishes.model_validate(wishes)
-            )
-        except ValidationError as error:
-            raise _explain(error, {**fields, **wishes}) from None
+    fields = _fields(body)
+    # To OpenAI's clients a null is a field left out.
+    fields = {key: value for key, value in fields.items() if value is not None}
+    wishes: dict[str, Any] = {k: fields.pop(k) for k in ("models", "router") if k in fields}
+    try:
+        parsed = ParsedRequest(
+            ChatRequest.model_validate(fields), RoutingWishes.model_validate(wishes)
+        )
+    except ValidationError as error:
+        raise _explain(error, {**fields, **wishes}) from None
     _check_schemas(parsed.chat)
     return parsed
 
@@ -108,16 +103,11 @@ def parse_as(model: type[Model], body: bytes) -> Model:
     Raises:
         InvalidRequest: with the field at fault in `param`.
     """
-    with _turn(body):
-        fields = _fields(body)
-        try:
-            return model.model_validate(fields)
-        except ValidationError as error:
-            raise _explain(error, fields) from None
-
-
-def _turn(body: bytes) -> AbstractContextManager[object]:
-    return _decoding if len(body) > _LONG_BODY else nullcontext()
+    fields = _fields(body)
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise _explain(error, fields) from None
 
 
 def _fields(body: bytes) -> dict[str, Any]:

@@ -13,7 +13,7 @@ _PARTED = "\n\n"
 _TOKEN_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rescue:
     """A model that broke off, and how the next (or the same) went on.
 
@@ -25,6 +25,7 @@ class Rescue:
         mode: "continued" or "restarted".
         text_tokens: of that text, estimated.
         reasoning_tokens: of that reasoning, estimated.
+        repeated: whether a restarted answer began with all of that text, so that it was sent once.
     """
 
     model: str
@@ -34,6 +35,7 @@ class Rescue:
     mode: str
     text_tokens: int
     reasoning_tokens: int
+    repeated: bool = False
 
 
 class Sent:
@@ -94,11 +96,13 @@ def continuing(request: ChatRequest, sent: Sent) -> ChatRequest:
     )
 
 
-async def anew(chunks: AsyncGenerator[Chunk, None], before: str) -> AsyncGenerator[Chunk, None]:
+async def anew(
+    chunks: AsyncGenerator[Chunk, None], before: str, rescue: Rescue
+) -> AsyncGenerator[Chunk, None]:
     """An answer from its beginning, after a part of another one, `before`.
 
-    As far as the texts of both say the same, it is left out; if it says something else, it comes
-    whole, after a blank line.
+    If it begins with all of that part, it goes on from there, and `rescue` notes it; if it says
+    something else, it comes whole, after a blank line.
     """
     text, calls, joined = "", False, False
     async with aclosing(chunks):
@@ -109,6 +113,7 @@ async def anew(chunks: AsyncGenerator[Chunk, None], before: str) -> AsyncGenerat
             text += chunk.text
             calls = calls or bool(chunk.tool_calls)
             joined = not before.startswith(text) or text == before or bool(chunk.finish_reason)
+            rescue.repeated = joined and bool(before) and text.startswith(before)
             said = _after(before, text) if joined and text and not calls else ""
             yield replace(chunk, text=said)
 
@@ -139,7 +144,7 @@ def usage_in_all(usage: Usage | None, rescues: Sequence[Rescue]) -> Usage | None
     if usage is None or not rescues:
         return usage
     before, prompt_tokens = rescues[-1], usage.prompt_tokens
-    text_tokens = before.text_tokens
+    text_tokens = 0 if before.repeated else before.text_tokens
     if before.mode == "continued":
         # Part of the prompt that was reported, so that the two counts' sum is exact.
         text_tokens = min(text_tokens, max(prompt_tokens - 1, 0))

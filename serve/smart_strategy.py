@@ -50,6 +50,7 @@ class SmartStrategy:
             tuple(asked.available),
             requirement,
             asked.floor,
+            tuple(asked.asleep),
         )
         try:
             decision = await self._decider.call("decide", question, patience_s=_PATIENCE_S)

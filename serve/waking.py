@@ -28,11 +28,13 @@ class Waker:
             self._waking[name] = asyncio.create_task(self._wake(name))
 
     async def _wake(self, name: str) -> None:
-        response = self._calls[name]()
         try:
             with suppress(Exception):  # a replica that fails to start is reported by Availability
-                async with asyncio.timeout(_PATIENCE_S):
-                    await response
+                response = self._calls[name]()
+                try:
+                    async with asyncio.timeout(_PATIENCE_S):
+                        await response
+                finally:
+                    response.cancel()  # type: ignore[no-untyped-call]
         finally:
-            response.cancel()  # type: ignore[no-untyped-call]
             del self._waking[name]

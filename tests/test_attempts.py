@@ -84,6 +84,10 @@ def test_with_rate_limit_wait_the_same_model_is_asked_once_more_after_a_short_wa
     assert (attempt.model, attempt.wait) == ("b", 0)
 
 
+def test_a_wait_of_nothing_is_short() -> None:
+    assert attempts("ab", rate_limit_wait=5).after(RateLimited("x", retry_after=0)).model == "a"
+
+
 @pytest.mark.parametrize(("wait", "retry_after"), [(40, 40.5), (40, None), (0, 0), (0, 1)], ids=str)
 def test_a_longer_wait_than_rate_limit_wait_is_not_made(
     wait: float, retry_after: float | None

@@ -159,3 +159,15 @@ def test_a_full_model_rests_as_long_as_it_says_within_bounds(
         assert circuits.fit("ab") == ["b"]
     clock.time += 0.2
     assert circuits.fit("ab") == ["a", "b"]
+
+
+def test_a_request_that_asks_no_provider_leaves_the_probe_to_the_next(
+    circuits: Circuits, clock: Clock
+) -> None:
+    for _ in range(3):
+        circuits.failed("a", ProviderError("x"))
+    clock.time += 10
+    assert circuits.let("a")
+    assert not circuits.let("a")
+    circuits.failed("a", Untranslatable("x"))
+    assert circuits.let("a")

@@ -467,7 +467,7 @@ def test_the_stores_url_is_whole_only_where_it_is_opened(monkeypatch: pytest.Mon
     whole = StoreConfig(url="${STORE_URL}")
     assert whole.resolved_url() == "postgresql://user:p%40ss@host/name?sslmode=require"
     monkeypatch.setenv("HOST", "db:5432")  # a host has no characters to encode, but may have a port
-    placed = make_url(StoreConfig(url="postgresql://${PASSWORD}:x@${HOST}/name").resolved_url())
+    placed = make_url(StoreConfig(url="postgresql://user:${PASSWORD}@${HOST}/name").resolved_url())
     assert (placed.host, placed.port) == ("db", 5432)
     monkeypatch.delenv("PASSWORD")
     with pytest.raises(ValueError, match="PASSWORD"):

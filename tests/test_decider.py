@@ -253,3 +253,14 @@ def test_nothing_available_and_unknown_models_are_errors() -> None:
         warm().decide(question(available=()))
     with pytest.raises(ValueError, match="no model 'other'"):
         warm().decide(question(available=("other",)))
+
+
+def test_a_decision_for_a_model_that_sleeps_moves_no_policy() -> None:
+    decider = warm()
+    decider.decide(question(hard=True))  # so that there is a policy
+    before = decider.policies()
+    decision = decider.decide(question(hard=True, asleep=("large",)))
+    assert decision.ranked[0] == "large"
+    assert decider.policies() == before
+    decider.decide(question(hard=True))
+    assert decider.policies() != before

@@ -752,8 +752,29 @@ async def test_a_missing_library_is_not_the_callers_fault(
     connect_format: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "botocore.auth", None)  # as if it weren't installed
-    with serving(streaming()) as fake, pytest.raises(ProviderError):
+    with serving(streaming()) as fake, pytest.raises(ProviderRejected):
         await answer_to(connect_format("bedrock", fake.url), NO_IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, ProviderRejected), (429, RateLimited), (500, ProviderError)]
+)
+async def test_a_status_decides_also_where_litellm_answers_by_the_responses_api(
+    connect: Connect, status: int, kind: type[LLMError]
+) -> None:
+    with serving(failing(status)) as fake:
+        with pytest.raises(kind):
+            await answer_to(connect("openai", fake.url, model="gpt-5-codex"), ask())
+        assert len(fake.requests) == 1
+
+
+async def test_a_provider_is_asked_once_also_where_litellm_drops_our_limit(
+    connect: Connect,
+) -> None:
+    with serving(failing(500)) as fake:
+        with pytest.raises(ProviderError):
+            await answer_to(connect("deepinfra", fake.url, model="m"), ask())
+        assert len(fake.requests) == 1
 
 
 @pytest.mark.parametrize("provider", FORMATS)

@@ -32,7 +32,7 @@ def endpoint(hostname: str) -> EndpointConfig:
 
 async def test_a_provider_that_is_there_is_reached_whatever_it_says(provider: Fake) -> None:
     assert await Provider(endpoint(provider.url)).unreachable() == ""
-    assert not provider.requests, "what costs was asked"
+    assert not any(provider.requests), "what costs was asked"
 
 
 async def test_a_model_without_a_hostname_is_taken_for_reached() -> None:

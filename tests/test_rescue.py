@@ -25,7 +25,8 @@ async def written(*chunks: Chunk) -> AsyncGenerator[Chunk, None]:
 
 
 async def after(before: str, *chunks: Chunk) -> Chunk:
-    return merge([chunk async for chunk in anew(written(*chunks), before)])
+    rescue = sent(Chunk(text=before)).rescue("a", "x", "restarted")
+    return merge([chunk async for chunk in anew(written(*chunks), before, rescue)])
 
 
 def test_the_part_that_was_sent_is_given_as_the_beginning() -> None:
@@ -49,7 +50,8 @@ def test_a_beginning_of_the_callers_own_is_gone_on_with_as_one() -> None:
 async def test_calls_of_a_new_answer_come_at_once_and_as_they_are() -> None:
     call = Chunk(tool_calls=(ToolCallDelta(0, "id", "f", "{}"),))
     chunks = [Chunk(reasoning="hm"), call, END]
-    assert [chunk async for chunk in anew(written(*chunks), "Well, ")] == chunks
+    rescue = sent(Chunk(text="Well, ")).rescue("a", "x", "restarted")
+    assert [chunk async for chunk in anew(written(*chunks), "Well, ", rescue)] == chunks
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,17 @@ def test_the_usage_of_a_restarted_answer_is_the_last_models_and_what_was_sent_be
     first = sent(Chunk(text="word " * 4)).rescue("a", "x", "continued")
     second = sent(Chunk(text="word " * 40)).rescue("b", "x", "restarted")
     assert usage_in_all(Usage(100, 20), [first, second]) == Usage(100, 70)
+
+
+@pytest.mark.parametrize(("before", "tokens"), [("The answer is ", 6), ("I say ", 8)])
+async def test_the_usage_of_a_restarted_answer_counts_once_what_was_sent_once(
+    before: str, tokens: int
+) -> None:
+    rescue = sent(Chunk(text=before)).rescue("a", "x", "restarted")
+    answer = anew(written(Chunk(text="The answer is forty-two."), END), before, rescue)
+    async for _ in answer:
+        pass
+    assert usage_in_all(Usage(10, 6), [rescue]) == Usage(10, tokens)
 
 
 def test_the_usage_of_one_model_is_its_own() -> None:

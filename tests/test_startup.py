@@ -116,3 +116,9 @@ def test_what_it_waits_for_is_shown(server: Server, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(startup.time, "sleep", later)
     assert waited() == "  processes and weights\n  store: taking in h.jsonl\n"
+
+
+def test_a_part_without_room_is_named_also_where_all_models_answer(server: Server) -> None:
+    server.deployments["Embedder"] = ("UPDATING", "")
+    server.shortages = {"Embedder": "waits for room"}
+    assert "Embedder: waits for room" in waited()

@@ -42,6 +42,8 @@ class Question:
         available: those of them that run and take requests; one at the least.
         requirement: mean quality to hold, or the floor of this request, 0 to 1.
         floor: whether `requirement` is for this request alone.
+        asleep: those of `available` that won't answer this request. A decision for one of them
+            moves no policy: another one follows.
     """
 
     query: str
@@ -51,6 +53,7 @@ class Question:
     available: tuple[str, ...]
     requirement: float
     floor: bool = False
+    asleep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +166,8 @@ class Decider:
             if not self.ready_for(question):
                 self.begin(name, self.new_policy(name))
             order, policy = self._policies[name].decide(quality, cost, allowed)
-            self._keep(name, policy)
+            if self.models[order[0]] not in question.asleep:
+                self._keep(name, policy)
         ranked = [self.models[column] for column in order]
         return Decision(
             ranked,

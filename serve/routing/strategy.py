@@ -20,6 +20,7 @@ class Asked:
         requirement: the quality that the request wants; the server's where None.
         floor: whether that is for this request alone, and not in the mean.
         has_images: whether the prompt is more than its characters.
+        asleep: those of `available` that are woken instead of asked if they are ranked first.
     """
 
     candidates: Sequence[str]
@@ -30,6 +31,7 @@ class Asked:
     requirement: float | None = None
     floor: bool = False
     has_images: bool = False
+    asleep: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
