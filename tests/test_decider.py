@@ -1,6 +1,7 @@
 """Promise: single requests hold the mean they want at the least cost, and say why."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -256,11 +257,10 @@ def test_nothing_available_and_unknown_models_are_errors() -> None:
 
 
 def test_a_decision_for_a_model_that_sleeps_moves_no_policy() -> None:
-    decider = warm()
-    decider.decide(question(hard=True))  # so that there is a policy
+    decider, best = warm(), question(hard=True, requirement=1.0)
+    decider.decide(best)  # so that there is a policy
     before = decider.policies()
-    decision = decider.decide(question(hard=True, asleep=("large",)))
-    assert decision.ranked[0] == "large"
+    assert decider.decide(replace(best, asleep=("large",))).ranked[0] == "large"
     assert decider.policies() == before
-    decider.decide(question(hard=True))
+    decider.decide(best)
     assert decider.policies() != before

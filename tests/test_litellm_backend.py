@@ -752,7 +752,7 @@ async def test_a_missing_library_is_not_the_callers_fault(
     connect_format: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "botocore.auth", None)  # as if it weren't installed
-    with serving(streaming()) as fake, pytest.raises(ProviderRejected):
+    with serving(streaming()) as fake, pytest.raises(ProviderError):
         await answer_to(connect_format("bedrock", fake.url), NO_IMAGE)
 
 
