@@ -9,6 +9,7 @@ import httpx
 from ray import serve as rayserve
 from ray.serve.schema import DeploymentStatusOverview
 
+from deployments.embedder import EMBEDDER
 from ops.console import Console
 from serve.availability import messages
 from serve.placement import shortages
@@ -32,7 +33,7 @@ def wait_until_ready(url: str, console: Console) -> None:
     """Waits until each model answers or is known to be unable to, and names the latter.
 
     Raises:
-        SystemExit: no model can answer, or the store can't start; the message says why.
+        SystemExit: no model runs, or the store can't start; the message says why.
     """
     startup = Startup(url)
     began = settled = time.monotonic()
@@ -54,7 +55,7 @@ def wait_until_ready(url: str, console: Console) -> None:
             _give_up(f"not ready after {_STARTUP_S} s", startup.lost, console)
         startup.show(console)
         time.sleep(_PERIOD_S)
-    if startup.health["status"] == "unavailable":
+    if not startup.runs_a_model:
         _give_up("the start failed: no model can answer", startup.lost, console)
     models_lost = startup.health["status"] != "ready"
     console.line("these can't answer:" if models_lost else "these are not there:")
@@ -104,6 +105,12 @@ class Startup:
         """Whether the router, without which nothing answers, will not come."""
         router = self.deployments.get(ROUTER)
         return router is not None and router.status != "UNHEALTHY" and ROUTER in self.lost
+
+    @property
+    def runs_a_model(self) -> bool:
+        """Whether a model is there, if only to answer once its provider can be reached."""
+        models = self.deployments.keys() - {ROUTER, EMBEDDER}
+        return any(self.deployments[name].status == "HEALTHY" for name in models)
 
     @property
     def settled(self) -> bool:

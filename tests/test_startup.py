@@ -68,6 +68,7 @@ def test_a_model_whose_provider_cannot_be_reached_is_named(server: Server) -> No
 
 def test_a_model_that_does_not_start_or_has_no_room_is_named(server: Server) -> None:
     server.deployments |= {"a": ("UPDATING", ""), "b": ("DEPLOY_FAILED", "ValueError: no folder")}
+    server.deployments |= {"c": ("HEALTHY", "")}
     server.models |= {"c": server.models["a"]}
     server.shortages = {"a": "waits for room"}
     server.lose("a", "")
@@ -83,12 +84,20 @@ def test_callers_without_a_key_hear_where_it_is_said(server: Server) -> None:
     assert "/health/ready says which" in waited()
 
 
-def test_without_any_model_it_ends(server: Server) -> None:
+def test_providers_that_are_all_away_may_come_back(server: Server) -> None:
     server.lose("a", GONE)
-    server.lose("b", "no key")
+    server.lose("b", GONE)
+    assert waited() == f"these can't answer:\n  a: {GONE}\n  b: {GONE}\n"
+
+
+def test_without_any_model_it_ends(server: Server) -> None:
+    for name in ("a", "b"):
+        server.deployments[name] = ("DEPLOY_FAILED", "ValueError: no key")
+        server.lose(name, "")
     with pytest.raises(SystemExit) as end:
         waited()
-    assert str(end.value) == (f"the start failed: no model can answer\n  a: {GONE}\n  b: no key")
+    reason = "ValueError: no key"
+    assert str(end.value) == f"the start failed: no model can answer\n  a: {reason}\n  b: {reason}"
 
 
 def test_without_its_store_it_ends(server: Server) -> None:
