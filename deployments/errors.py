@@ -38,6 +38,7 @@ class LLMError(Exception):
         code: OpenAI's `error.code`, for programs to match on.
         retryable: whether another try may answer: the same model later, or another one now.
         elsewhere: whether another model may answer although a retry here makes no sense.
+        asked: whether a provider was asked; False where our own router or replica refuses.
         param: the request's field at fault, if one is.
         retry_after: seconds after which a new try makes sense, if known.
         detail: more for the operator, such as a URL. It is never shown in the answer to a request.
@@ -48,6 +49,7 @@ class LLMError(Exception):
     code: str = "internal_error"
     retryable: bool = False
     elsewhere: bool = False
+    asked: bool = True
     detail: str = ""
 
     def __init__(
@@ -83,6 +85,7 @@ class UnsupportedParameter(InvalidRequest):
 
     code = "unsupported_parameter"
     elsewhere = True
+    asked = False
 
     def __init__(
         self,
@@ -100,6 +103,7 @@ class Untranslatable(InvalidRequest):
     """The request can't be written in the format of its model's provider, so it was not sent."""
 
     elsewhere = True
+    asked = False
 
 
 class ContextLengthExceeded(InvalidRequest):
@@ -192,6 +196,7 @@ class Overloaded(LLMError):
     type = "rate_limit_error"
     code = "overloaded"
     retryable = True
+    asked = False
 
 
 class ProviderRejected(LLMError):

@@ -205,7 +205,7 @@ class LiteLLMBackend:
         left = threading.Event()
         try:
             return await self._complete(request, names, patience, left.set)
-        except Exception as error:
+        except Exception as error:  # whatever LiteLLM raises: what counts is whether it was sent
             sent = left.is_set() or isinstance(error, TimeoutError)
             if sent or _is_failure_of(error, *_NOT_FETCHED, ImportError):
                 raise

@@ -84,8 +84,7 @@ class AccessLog:
         began = time.monotonic()
         try:
             await self._app({**scope, "state": state}, receive, _watched(send, access))
-        except Exception:
-            # Answered by what lies before us.
+        except Exception:  # what lies before us answers it; here it is only noted
             access.status, access.error = 500, "internal_error"
             raise
         finally:

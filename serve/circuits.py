@@ -15,15 +15,11 @@ from deployments.errors import (
     ProviderRejected,
     RateLimited,
     Unreachable,
-    UnsupportedParameter,
-    Untranslatable,
 )
 
 # What a model does wrong. What its callers do wrong, and that it is full, is not its fault; that it
 # has no replica is known from elsewhere.
 _FAULTS = (DeadlineExceeded, ProviderError, ProviderRejected, Unreachable)
-# What a replica says by itself tells nothing of its provider, which wasn't asked.
-_UNASKED = (UnsupportedParameter, Untranslatable)
 _REST_S, _LONGEST_REST_S = 1.0, 30.0
 # Faults further apart are not in a row: on a quiet server five of them may take a day.
 _IN_A_ROW_S = 300.0
@@ -121,10 +117,11 @@ class Circuits:
     def failed(self, name: str, error: LLMError) -> None:
         """A model has failed, or is full, or refused a request."""
         state = self._states[name]
-        if isinstance(error, InvalidRequest) and not isinstance(error, _UNASKED):
-            self.answered(name)
-        if isinstance(error, _UNASKED) and state.opened:
-            state.probe_at = self._now()  # the next one may ask instead
+        if isinstance(error, InvalidRequest):
+            if error.asked:
+                self.answered(name)
+            elif state.opened:
+                state.probe_at = self._now()  # the next one may ask instead
         if isinstance(error, Overloaded | RateLimited):
             rest = _REST_S if error.retry_after is None else error.retry_after
             state.full_until = self._now() + min(rest, _LONGEST_REST_S)

@@ -20,8 +20,6 @@ from deployments.errors import (
     ModelUnavailable,
     Overloaded,
     ProviderError,
-    UnsupportedParameter,
-    Untranslatable,
 )
 from serve.attempts import Attempt, Attempts
 from serve.availability import Availability
@@ -39,9 +37,8 @@ _WAKING_S = 3600.0
 class _NotTaken(ModelUnavailable):
     """There is no replica that would take a request."""
 
+    asked = False
 
-# What the router or the replica says by itself: no provider was asked.
-_NOT_ASKED = (Overloaded, UnsupportedParameter, Untranslatable, _NotTaken)
 
 Chunks = AsyncGenerator[Chunk, None]
 
@@ -276,7 +273,7 @@ class _Dispatch:
 
     def _failed(self, error: LLMError) -> None:
         self._dispatcher.failed(self._attempts.model, error)
-        if isinstance(error, _NOT_ASKED):
+        if not error.asked:
             self._answer.attempts -= 1
 
     async def _wait(self, attempt: Attempt) -> None:

@@ -31,6 +31,19 @@ from deployments.errors import (
     RateLimited,
 )
 
+# What tests ask of every wire format: a tool, and an answer of a schema.
+PLACE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "minLength": 1, "maxLength": 6},
+        "days": {"type": "integer", "minimum": 1, "maximum": 9},
+    },
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+WEATHER = {"type": "function", "function": {"name": "weather/now", "parameters": PLACE}}
+JSON = {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE}}
+
 TEXT = "The answer is four and no more."
 TOLD = "The tool said so."  # the answer to a tool's result
 SECRET = "sk-never-to-be-quoted"  # the key that the tests configure

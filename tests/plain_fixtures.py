@@ -65,7 +65,7 @@ class PlainInstall:
                     assert time.monotonic() < deadline, health
                     time.sleep(0.5)
                 yield server
-            except BaseException:
+            except BaseException:  # also a failed assertion, or Ctrl-C, wants the log
                 log.seek(0)
                 print(log.read())  # pytest shows it beside the failure
                 raise

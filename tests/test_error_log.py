@@ -43,7 +43,7 @@ def logged(error: Exception, caplog: pytest.LogCaptureFixture) -> str:
     log_known_errors_in_one_line()
     try:
         raise error
-    except Exception:
+    except Exception:  # as Ray Serve catches all
         logger.exception("Request failed.")  # as in ray/serve/_private/replica.py
     finally:
         logger.removeHandler(caplog.handler)

@@ -16,10 +16,13 @@ import pytest
 from fake_providers import (
     DONE,
     FAULTS,
+    JSON,
+    PLACE,
     SECRET,
     SOME,
     STOP,
     TEXT,
+    WEATHER,
     chunk,
     failing,
     gemini,
@@ -50,19 +53,8 @@ from deployments.litellm_backend import ERRORS, LiteLLMBackend
 
 Connect = Callable[..., LiteLLMBackend]
 
-PLACE: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "city": {"type": "string", "minLength": 1, "maxLength": 6},
-        "days": {"type": "integer", "minimum": 1, "maximum": 9},
-    },
-    "required": ["city", "days"],
-    "additionalProperties": False,
-}
-WEATHER = {"type": "function", "function": {"name": "weather/now", "parameters": PLACE}}
 TIME = {"type": "function", "function": {"name": "weather__now", "parameters": PLACE}}
 NAMED = {"type": "function", "function": {"name": "weather/now"}}
-JSON = {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE}}
 
 
 @pytest.fixture

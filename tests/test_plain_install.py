@@ -13,8 +13,11 @@ import openai
 import pytest
 import yaml
 from fake_providers import (
+    JSON,
+    PLACE,
     TEXT,
     TOLD,
+    WEATHER,
     Answer,
     anthropic,
     gemini,
@@ -27,17 +30,6 @@ from serve_fixtures import Server, free_port, huggingface, in_repository
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-PLACE: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "city": {"type": "string", "minLength": 1, "maxLength": 6},
-        "days": {"type": "integer", "minimum": 1, "maximum": 9},
-    },
-    "required": ["city", "days"],
-    "additionalProperties": False,
-}
-WEATHER = {"type": "function", "function": {"name": "weather/now", "parameters": PLACE}}
-JSON = {"type": "json_schema", "json_schema": {"name": "place", "schema": PLACE}}
 PRICE = {"cost_per_input_token": 1e-7, "cost_per_output_token": 4e-7}
 REFUSED = "refuse this"  # what a fake provider answers with 400, by its own API's error
 
