@@ -20,7 +20,7 @@ test-latest: .venv/.tested
 	@sh ops/venv.sh .venv-latest $(PYTHON)
 	rm -rf build/lib
 	.venv-latest/bin/$(INSTALL) --upgrade --upgrade-strategy eager .
-	PLAIN_ENVIRONMENT=.venv-latest $(BIN)/python -m pytest tests/test_plain_install.py $(ARGS)
+	PLAIN_ENVIRONMENT=.venv-latest $(BIN)/python -m pytest tests/server/test_plain_install.py $(ARGS)
 
 lint: .venv/.tested
 	$(BIN)/ruff check .
@@ -62,7 +62,7 @@ bench-chaos: .venv/.tested
 
 # What make test tries with 100 examples each, with 5,000; some ten minutes
 fuzz: .venv/.tested
-	$(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile fuzz --timeout 1800 $(ARGS)
+	$(BIN)/python -m pytest tests/server/test_fuzz.py --hypothesis-profile fuzz --timeout 1800 $(ARGS)
 
 format: .venv/.tested
 	$(BIN)/ruff check --fix .

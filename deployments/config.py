@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from ray.serve.config import AutoscalingConfig
 from ray.util.accelerators import accelerators
 
-from deployments.litellm_catalogue import thinks_unasked
+from deployments.backends.litellm.catalogue import thinks_unasked
 
 Capability = Literal["tools", "json", "images"]
 

@@ -28,11 +28,13 @@ class Kind:
     deployment: str = ""
 
 
+_BACKENDS = "deployments.backends"
+
 KINDS: Mapping[str, Kind] = {
-    "litellm": Kind(LiteLLMConfig, "deployments.litellm_backend:LiteLLMBackend"),
-    "endpoint": Kind(EndpointConfig, "deployments.openai_backend:OpenAIBackend"),
-    "huggingface": Kind(HuggingFaceConfig, "deployments.huggingface_backend:HuggingFaceBackend"),
-    "engine": Kind(EngineConfig, deployment="deployments.vllm_replica:deploy_engine"),
+    "litellm": Kind(LiteLLMConfig, f"{_BACKENDS}.litellm.backend:LiteLLMBackend"),
+    "endpoint": Kind(EndpointConfig, f"{_BACKENDS}.openai_endpoint.backend:OpenAIBackend"),
+    "huggingface": Kind(HuggingFaceConfig, f"{_BACKENDS}.huggingface.backend:HuggingFaceBackend"),
+    "engine": Kind(EngineConfig, deployment=f"{_BACKENDS}.vllm.replica:deploy_engine"),
 }
 
 # The values of the key `backend` that are not a provider of LiteLLM's.

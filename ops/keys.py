@@ -7,8 +7,8 @@ import argparse
 
 import yaml
 
+from serve.access.keys import hash_of, new_key
 from serve.config import KeyConfig
-from serve.keys import hash_of, new_key
 
 
 def main() -> None:

@@ -87,7 +87,7 @@ def listing_of(config: HostedConfig) -> Listing | None:
         return _gemini(base, key or os.environ.get("GOOGLE_API_KEY"))
     if config.provider in ("ollama", "ollama_chat"):
         return _ollama(base, key)
-    from deployments import litellm_backend  # noqa: F401 - it sets what LiteLLM reads at its import
+    from deployments.backends.litellm import backend as litellm_backend  # noqa: F401 - it sets what LiteLLM reads at its import
 
     # isort: split
     import litellm

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.console import Console, bound
-from serve.access import SOCKET
+from serve.http.access_log import SOCKET
 
 _MOST_A_SECOND = 20
 _LONGEST = 2**14  # bytes of what is told of a request

@@ -9,8 +9,8 @@ from pathlib import Path
 from ops.console import open_console
 from ops.request_lines import requests_shown
 from ops.serving import HERE, interrupt_on_signals, serving
+from serve.access.exposure import is_loopback
 from serve.config import DEFAULT_CONFIG, ConfigError, ServerConfig
-from serve.exposure import is_loopback
 from serve.preflight import checked_here
 
 

@@ -9,10 +9,10 @@ import httpx
 from ray import serve as rayserve
 from ray.serve.schema import DeploymentStatusOverview
 
-from deployments.embedder import EMBEDDER
+from deployments.embedding.embedder import EMBEDDER
 from ops.console import Console
-from serve.availability import messages
-from serve.placement import shortages
+from serve.availability.placement import shortages
+from serve.availability.replicas import messages
 
 APPLICATION = "default"
 

@@ -10,18 +10,18 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from deployments.encoder import DEFAULT_MODEL, Encoder
-from deployments.store.database import (
+from deployments.embedding.encoder import DEFAULT_MODEL, Encoder
+from deployments.store.evidence import Floats32
+from deployments.store.files.exporting import write_history
+from deployments.store.files.history import BadRow, read_history
+from deployments.store.files.importing import import_history
+from deployments.store.forgetting import Selection
+from deployments.store.sql.database import (
     Database,
     NoStore,
     default_url,
 )
-from deployments.store.evidence import Floats32
-from deployments.store.exporting import write_history
-from deployments.store.forgetting import Selection
-from deployments.store.history import BadRow, read_history
-from deployments.store.importing import import_history
-from deployments.store.reembedding import reembed
+from deployments.store.sql.reembedding import reembed
 
 _REPORTED = 20  # bad rows of a file that are told one by one
 

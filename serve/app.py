@@ -11,17 +11,17 @@ from ray.serve.deployment import Application
 
 from deployments.config import ModelConfig
 from deployments.deploy import GRACE_S, HEALTH_CHECK_PERIOD_S, deploy
-from deployments.embedder import EMBEDDER, deploy_embedder
-from deployments.quotas import Quotas
-from deployments.sequence import Sequence as SequenceActor
+from deployments.embedding.embedder import EMBEDDER, deploy_embedder
+from serve.access.quota_actor import Quotas
+from serve.access.quotas import ACTOR_NAME as QUOTAS
 from serve.config import DEFAULT_CONFIG, AppConfig, ConfigError, Settings, StoreConfig, wrong
-from serve.decider_actor import DeciderActor
-from serve.ingress import RouterDeployment
+from serve.http.ingress import RouterDeployment
 from serve.preflight import checked
-from serve.quotas import ACTOR_NAME as QUOTAS
 from serve.routing.prices import Price, price_of
-from serve.shared_decider import ACTOR_NAME as DECIDER
-from serve.turns import ACTOR_NAME as SEQUENCE
+from serve.routing.sequence import Sequence as SequenceActor
+from serve.routing.turns import ACTOR_NAME as SEQUENCE
+from serve.smart.actor import DeciderActor
+from serve.smart.client import ACTOR_NAME as DECIDER
 
 _MOST_CALLS = 2000  # that wait for the decider, of each router replica
 _MOST_REQUESTS = 10_000

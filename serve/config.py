@@ -23,9 +23,9 @@ from pydantic import (
 )
 
 from deployments.config import Autoscaling, ModelConfig
-from deployments.encoder import DEFAULT_MODEL
+from deployments.embedding.encoder import DEFAULT_MODEL
 from deployments.registry import KINDS, kind_of
-from serve.queries import QueryChoice
+from serve.smart.queries import QueryChoice
 
 if TYPE_CHECKING:
     AnyModel = ModelConfig
@@ -131,7 +131,7 @@ class StoreConfig(_Section):
         # No message may repeat the value: a password may stand in it.
         if url is None or _REFERENCE.fullmatch(url):
             return url
-        from deployments.store.urls import parsed, secrets
+        from deployments.store.sql.urls import parsed, secrets
 
         if set(secrets(parsed(_REFERENCE.sub("REFERENCE", url)))) - {"REFERENCE"}:
             raise ValueError(
@@ -149,7 +149,7 @@ class StoreConfig(_Section):
         Raises:
             ValueError: a variable is not set.
         """
-        from deployments.store.database import default_url
+        from deployments.store.sql.database import default_url
 
         if self.url is None:
             return default_url()

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from deployments.backends.litellm.catalogue import providers, unknown_provider
+from deployments.backends.litellm.provider_libraries import check_libraries
 from deployments.config import (
     EngineConfig,
     HostedConfig,
@@ -19,10 +21,10 @@ from deployments.config import (
     ModelConfig,
 )
 from deployments.deploy import missing_engine
-from deployments.encoder import Encoder
-from deployments.litellm_catalogue import providers, unknown_provider
-from deployments.provider_libraries import check_libraries
-from deployments.store.history import FORMATS
+from deployments.embedding.encoder import Encoder
+from deployments.store.files.history import FORMATS
+from serve.access.exposure import check_exposure
+from serve.access.keys import Keys, resolve
 from serve.config import (
     AnyModel,
     AppConfig,
@@ -34,8 +36,6 @@ from serve.config import (
     with_store,
     wrong,
 )
-from serve.exposure import check_exposure
-from serve.keys import Keys, resolve
 from serve.routing.prices import price_of
 
 logger = logging.getLogger("ray.serve")

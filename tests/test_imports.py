@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 HEAVY = {
     *("torch", "transformers", "litellm", "vllm", "openai", "llguidance", "accelerate"),
     *("onnxruntime", "sentence_transformers", "sqlalchemy", "usearch", "scipy"),

@@ -15,7 +15,7 @@ from sqlalchemy import (
     true,
 )
 
-from deployments.store.schema import answers, outcomes
+from deployments.store.sql.schema import answers, outcomes
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 from deployments.store.evidence import Floats32
-from deployments.store.history import Outcome
+from deployments.store.files.history import Outcome
 
 MAX_QUERY_CHARACTERS = 20_000  # a longer query is cut before it is stored, and before it is keyed
 

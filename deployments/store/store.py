@@ -13,13 +13,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from deployments.store.connections import DatabaseUnavailable, NoStore
-from deployments.store.database import Database
 from deployments.store.evidence import Snapshot
+from deployments.store.memory.rows import Rows
 from deployments.store.observations import Answer, Observation, Scored
-from deployments.store.reading import chunks
-from deployments.store.rows import Rows
-from deployments.store.schema import EmbeddingModelChanged
+from deployments.store.sql.connections import DatabaseUnavailable, NoStore
+from deployments.store.sql.database import Database
+from deployments.store.sql.reading import chunks
+from deployments.store.sql.schema import EmbeddingModelChanged
 
 logger = logging.getLogger("ray.serve")
 

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deployments.encoder import Encoder
+from deployments.embedding.encoder import Encoder
 from deployments.store.evidence import Floats32, Integers, Snapshot
-from deployments.store.nearest import nearest
-from serve.routing.dual import Floats, assign
-from serve.routing.learned import refit
+from deployments.store.memory.nearest import nearest
+from serve.routing.forecast.learned import refit
+from serve.routing.forecast.predictor import NeighbourPredictor, default_n_similar, price_prior
 from serve.routing.memory import MemoryEvidence
-from serve.routing.online import Policy
-from serve.routing.predictor import NeighbourPredictor, default_n_similar, price_prior
+from serve.routing.optimise.dual import Floats, assign
+from serve.routing.optimise.online import Policy
 from serve.routing.prices import Price, costs
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "routing-data"

@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from deployments.encoder import DEFAULT_MODEL, Encoder
-from deployments.store.database import Database
+from deployments.embedding.encoder import DEFAULT_MODEL, Encoder
 from deployments.store.evidence import Floats32, Integers
-from deployments.store.nearest import nearest
+from deployments.store.memory.nearest import nearest
+from deployments.store.memory.vector_index import VectorIndex
 from deployments.store.observations import Answer, Observation
-from deployments.store.vector_index import VectorIndex
+from deployments.store.sql.database import Database
 from ops.bench.routing import DATA, embedded, optimiser_seconds
 from serve.config import StoreConfig
 from serve.routing.decider import Question
@@ -262,7 +262,7 @@ class Actor:
     """Smart routing's actor in a process of its own, started over a database."""
 
     def __init__(self, url: str, rows: Rows) -> None:
-        from serve.decider_actor import DeciderActor
+        from serve.smart.actor import DeciderActor
 
         self._rows = rows
         began = time.perf_counter()

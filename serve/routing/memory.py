@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from deployments.store.evidence import Floats32, Means, Neighbours, Snapshot
-from deployments.store.history import Outcome, Row
-from deployments.store.nearest import nearest
+from deployments.store.files.history import Outcome, Row
+from deployments.store.memory.nearest import nearest
 
 
 class MemoryEvidence:

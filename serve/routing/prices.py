@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from deployments.backends.litellm.catalogue import listed
 from deployments.contract import Usage
-from deployments.litellm_catalogue import listed
-from serve.routing.dual import Floats
+from serve.routing.optimise.dual import Floats
 
 # How LiteLLM's list calls the tiers that a provider says it has served.
 _TIERS = {

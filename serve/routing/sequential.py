@@ -6,7 +6,7 @@ Source: https://docs.aios.foundation/aios-docs/aios-kernel/llm-cores/llm-routing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from deployments.sequence import Turns
+from serve.routing.sequence import Turns
 from serve.routing.strategy import Asked, Ranking
 
 

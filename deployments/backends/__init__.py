@@ -1,0 +1,1 @@
+"""The backends: each kind of model in a room of its own."""

@@ -1,0 +1,282 @@
+"""Turns a stream in OpenAI's chunk format, which both client libraries speak, into our chunks."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterable
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+from deployments.backends.litellm.tool_names import ToolNames
+from deployments.contract import ChatRequest, Chunk, FinishReason, ToolCallDelta, Usage
+from deployments.errors import ProviderError
+
+# Seconds that the end of a stream is waited for after all has been said.
+_END_S = 1.0
+
+_FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+
+
+async def read(
+    events: AsyncIterable[Any],
+    request: ChatRequest,
+    names: ToolNames,
+    *,
+    silence: float,
+    thinking: float = 0.0,
+    context_window: int | None,
+) -> AsyncGenerator[Chunk, None]:
+    """Yields an answer's chunks, the finish reason and the usage with the last one.
+
+    Args:
+        events: `ChatCompletionChunk`s of the openai library, or LiteLLM's of the same shape.
+        request: what is answered.
+        names: the tool names that were sent.
+        silence: seconds between two events after which a TimeoutError is raised. Comments that
+            only keep the connection open are no events.
+        thinking: seconds of silence allowed, if they are more, until the first text or tool call.
+        context_window: tokens that prompt and answer have together, if known.
+
+    Raises:
+        ProviderError: the stream is malformed, or ends without a finish reason or usage.
+    """
+    answer = _Answer(request, names, context_window)
+    patience = max(silence, thinking)
+    iterator = aiter(events)
+    while True:
+        try:
+            async with asyncio.timeout(_END_S if answer.is_complete else patience):
+                event = await anext(iterator)
+        except StopAsyncIteration:
+            break
+        except TimeoutError:
+            if answer.is_complete:
+                break  # without a `[DONE]`, on a connection that stays open
+            raise
+        chunk = answer.add(event)
+        if chunk is not None:
+            if chunk.text or chunk.tool_calls:
+                patience = silence
+            yield chunk
+    yield answer.end()
+
+
+class _Answer:
+    """What must be remembered of an answer while it streams."""
+
+    def __init__(self, request: ChatRequest, names: ToolNames, context_window: int | None) -> None:
+        self._request = request
+        self._names = names
+        self._context_window = context_window
+        self._finish_reason: str | None = None
+        self._usage: Usage | None = None
+        self._tier: str | None = None
+        self._text = _Pieces()
+        self._reasoning = _Pieces()
+        self._calls: list[_Pieces] = []  # the arguments of each call, as they come
+        self._arguments: list[str] = []  # of each call, so far
+        self._ids: dict[int, str] = {}  # the provider's, by its index
+        self._indices: dict[int, int] = {}  # ours, by the provider's
+
+    def add(self, event: Any) -> Chunk | None:
+        """What one event says, except for how the answer ended. It is empty where a model shows
+        nothing of what it thinks, and None where the event says nothing at all."""
+        try:
+            if (usage := getattr(event, "usage", None)) is not None:
+                self._usage = _usage(usage)
+            self._tier = _tier(event) or self._tier
+            if not event.choices:
+                return None
+            choice = event.choices[0]
+            self._finish_reason = _text(choice.finish_reason) or self._finish_reason
+            chunk = self._chunk(choice.delta, getattr(choice, "logprobs", None))
+            return chunk if chunk != Chunk() or _thoughts(choice.delta) else None
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # Neither library checks what a server sends against the format.
+            raise ProviderError(
+                f"the provider of model '{self._request.model}' sent a malformed chunk"
+            ) from error
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is nothing more to come."""
+        return self._finish_reason is not None and self._usage is not None
+
+    def end(self) -> Chunk:
+        """The finish reason and the usage."""
+        if self._finish_reason is None:
+            raise ProviderError(
+                f"the provider of model '{self._request.model}' broke off its answer"
+            )
+        if self._finish_reason not in _FINISH_REASONS:
+            raise ProviderError(
+                f"the provider of model '{self._request.model}' ended its answer with "
+                f"'{self._finish_reason}'"
+            )
+        if self._usage is None:
+            # Counting for it here would bill by a guess.
+            raise ProviderError(
+                f"the provider of model '{self._request.model}' did not report the tokens used"
+            )
+        said = _FINISH_REASONS[self._finish_reason]
+        rests = [pieces.end() for pieces in self._calls]
+        return Chunk(
+            text=self._text.end(),
+            reasoning=self._reasoning.end(),
+            tool_calls=tuple(
+                ToolCallDelta(index=i, arguments=rest) for i, rest in enumerate(rests) if rest
+            ),
+            finish_reason=self._true_reason(said, self._usage),
+            usage=replace(self._usage, service_tier=self._tier),
+        )
+
+    def _chunk(self, delta: Any, logprobs: Any) -> Chunk:
+        return Chunk(
+            text=self._text.add(_text(delta.content)),
+            reasoning=self._reasoning.add(_reasoning(delta)),
+            tool_calls=tuple(self._call(call) for call in delta.tool_calls or ()),
+            logprobs=_entries(logprobs),
+        )
+
+    def _call(self, delta: Any) -> ToolCallDelta:
+        name = _whole(_text(delta.function.name))
+        arguments = _text(delta.function.arguments)
+        # Where a provider sends several calls each in a chunk of its own, LiteLLM gives all of
+        # them the index 0: so it is the id that makes a call, or the name where there is none.
+        theirs = delta.index
+        starts = self._ids.get(theirs) != delta.id if delta.id else bool(name)
+        if theirs not in self._indices or starts:
+            self._indices[theirs] = len(self._arguments)
+            self._ids[theirs] = delta.id or f"call_{uuid4().hex}"
+            self._calls.append(_Pieces())
+            self._arguments.append(arguments := self._calls[-1].add(arguments))
+            return ToolCallDelta(
+                index=self._indices[theirs],
+                id=self._ids[theirs],
+                name=self._names.came(name),
+                arguments=arguments,
+            )
+        index = self._indices[theirs]
+        self._arguments[index] += (arguments := self._calls[index].add(arguments))
+        return ToolCallDelta(index=index, arguments=arguments)
+
+    def _true_reason(self, said: FinishReason, usage: Usage) -> FinishReason:
+        """Corrects what servers say about calls.
+
+        vLLM says "stop" after a call that the request forced by name, as OpenAI does; and
+        "tool_calls" after one that ran out of tokens. Ours is "tool_calls" whenever whole calls
+        were made, "length" when tokens ran out within one.
+        """
+        if not self._arguments:
+            return "stop" if said == "tool_calls" else said
+        if said not in ("stop", "tool_calls"):
+            return said
+        limits = [
+            self._request.output_limit,
+            self._context_window and self._context_window - usage.prompt_tokens,
+        ]
+        ran_out = any(limit and usage.completion_tokens >= limit for limit in limits)
+        return "length" if ran_out and not _is_json(self._arguments[-1]) else "tool_calls"
+
+
+class _Pieces:
+    """Text in pieces that may part a surrogate pair, as JSON's escapes write an emoji."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def add(self, piece: str) -> str:
+        """The next text that is whole: a first half of a pair waits for its second."""
+        text = self._half + piece
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        return _whole(text.removesuffix(self._half))
+
+    def end(self) -> str:
+        """What still waits."""
+        return _whole(self._half)
+
+
+def _whole(text: str) -> str:
+    """Joins surrogate pairs; one without its other half, which UTF-8 can't hold, becomes U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _text(value: Any) -> str:
+    if value is not None and not isinstance(value, str):
+        raise TypeError("not a string")
+    return value or ""
+
+
+def _reasoning(delta: Any) -> str:
+    """The text of a piece of reasoning."""
+    # vLLM says `reasoning`, most others and LiteLLM `reasoning_content`.
+    for field in ("reasoning_content", "reasoning"):
+        if text := _text(getattr(delta, field, None)):
+            return text
+    return "".join(
+        _text(thought.get("thinking") or thought.get("text") or thought.get("summary"))
+        for thought in _thoughts(delta)
+    )
+
+
+def _thoughts(delta: Any) -> list[dict[str, Any]]:
+    """Reasoning in the form of Anthropic (by LiteLLM) or OpenRouter; encrypted, it has no text."""
+    for field in ("thinking_blocks", "reasoning_details"):
+        if thoughts := getattr(delta, field, None):
+            return list(thoughts)
+    return []
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):  # no JSON, or none that Python can read
+        return False
+    return True
+
+
+def _usage(usage: Any) -> Usage:
+    # Cached tokens are among the prompt's: OpenAI's way, to which LiteLLM brings Anthropic's.
+    prompt = getattr(usage, "prompt_tokens_details", None)
+    written = getattr(prompt, "cache_creation_token_details", None)
+    completion = getattr(usage, "completion_tokens_details", None)
+    return Usage(
+        prompt_tokens=int(usage.prompt_tokens),
+        completion_tokens=int(usage.completion_tokens or 0),
+        cached_tokens=_count(prompt, "cached_tokens"),
+        reasoning_tokens=_count(completion, "reasoning_tokens"),
+        cache_written_tokens=_count(prompt, "cache_write_tokens")
+        or _count(prompt, "cache_creation_tokens"),
+        cache_written_1h_tokens=_count(written, "ephemeral_1h_input_tokens"),
+    )
+
+
+def _tier(event: Any) -> str | None:
+    tier = getattr(event, "service_tier", None)
+    return _whole(tier) if isinstance(tier, str) else None
+
+
+def _count(details: Any, field: str) -> int:
+    return int(getattr(details, field, None) or 0)
+
+
+def _entries(logprobs: Any) -> tuple[dict[str, Any], ...]:
+    content = getattr(logprobs, "content", None) or ()
+    return tuple(_sendable(entry.model_dump(warnings=False)) for entry in content)
+
+
+def _sendable(entry: dict[str, Any]) -> dict[str, Any]:
+    """As JSON in UTF-8 holds it, where a token is half of a surrogate pair.
+
+    Raises:
+        ValueError: a number in it is none of JSON's.
+    """
+    text = json.dumps(entry, ensure_ascii=False, allow_nan=False)
+    sendable: dict[str, Any] = json.loads(_whole(text))
+    return sendable

@@ -1,0 +1,174 @@
+"""Ray's own vLLM deployment, behind our contract. Imported only where such a model is configured.
+
+Source: https://docs.ray.io/en/latest/serve/llm/index.html
+"""
+
+import dataclasses
+import difflib
+import os
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ray.llm._internal.common.utils.download_utils import STREAMING_LOAD_FORMATS
+from ray.serve.deployment import Application
+from ray.serve.llm import LLMConfig, build_llm_deployment
+from ray.serve.llm.deployment import LLMServer
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.launchers.cli_args import BaseFrontendArgs
+from vllm.entrypoints.openai.models.protocol import LoRAModulePath
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
+
+from deployments.backends.vllm.backend import VLLMBackend
+from deployments.config import EngineConfig
+from deployments.contract import ChatRequest, Chunk
+from deployments.error_log import log_known_errors_in_one_line
+from deployments.replica import Sender
+
+
+class VLLMReplica(LLMServer):
+    """One replica of one model: Ray's server around the engine, asked by our `ChatRequest`."""
+
+    async def __init__(  # type: ignore[misc]
+        self, llm_config: LLMConfig, config: EngineConfig
+    ) -> None:
+        # vLLM reports to its makers unless it is told not to.
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        await super().__init__(llm_config)
+        log_known_errors_in_one_line()
+        _refuse_another_model(llm_config)
+        self._sender = Sender(min(config.timeout, config.first_token_timeout))
+        self._backend = VLLMBackend(config, super().chat)
+
+    async def chat(  # type: ignore[override]
+        self, request: ChatRequest
+    ) -> AsyncGenerator[Chunk, None]:
+        """Answers `request`, in as few messages as may be; see `Sender`."""
+        async with aclosing(self._sender.send(self._backend.chat(request), request)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def context_window(self) -> int | None:
+        """See `Backend.context_window`."""
+        # Ray's server shows nothing of what the engine made of `max_model_len`.
+        engine: Any = self.engine
+        longest: int = engine._engine_client.model_config.max_model_len
+        return longest
+
+
+def deploy_engine(config: EngineConfig, options: dict[str, Any]) -> Application:
+    """The Ray Serve application node for one model.
+
+    Args:
+        config: the model.
+        options: of its deployment.
+
+    Raises:
+        ValueError: vLLM has no argument or parser of a name that `engine` gives, or Ray refuses the
+            whole.
+    """
+    for key in config.engine:
+        _known("argument", key, _ARGUMENTS)
+    # vLLM itself would look these up only when the weights are loaded.
+    for key, (plugin, parsers) in _PARSERS.items():
+        if config.engine.get(key) and not config.engine.get(plugin):
+            _known(key, config.engine[key], parsers())
+    if "autoscaling_config" not in options:
+        # Else Ray's default for LLMs autoscales towards a thousand million requests a replica.
+        options["num_replicas"] = 1
+    return build_llm_deployment(
+        llm_config(config),
+        deployment_cls=VLLMReplica,
+        bind_kwargs={"config": config},
+        override_serve_options=options,
+    )
+
+
+def _known(what: str, name: str, names: Collection[str]) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, 1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"engine: vLLM has no {what} '{name}'{hint}")
+
+
+def llm_config(config: EngineConfig) -> LLMConfig:
+    """Ray's configuration for ours.
+
+    Raises:
+        ValueError: Ray refuses it.
+    """
+    engine = dict(config.engine)
+    shared = config.gpus is not None and 0 < config.gpus < 1
+    if shared:
+        # Each takes its part of the GPU's memory, and leaves some.
+        engine.setdefault("gpu_memory_utilization", round(0.9 * (config.gpus or 0), 3))
+    if config.tensor_parallel_size > 1:
+        engine["tensor_parallel_size"] = config.tensor_parallel_size
+    if "tool_call_parser" in engine:
+        engine.setdefault("enable_auto_tool_choice", True)
+    if config.adapters:
+        engine["enable_lora"] = True
+        engine.setdefault("max_loras", min(len(config.adapters), _MOST_ADAPTERS_AT_ONCE))
+        engine["lora_modules"] = [
+            LoRAModulePath(name=f"{config.name}:{name}", path=path)
+            for name, path in config.adapters.items()
+        ]
+    try:
+        return LLMConfig(
+            model_loading_config={"model_id": config.name, "model_source": config.provider_model},
+            engine_kwargs=engine,
+            accelerator_type=config.accelerator_type,
+            placement_group_config=_placement(config),
+            runtime_env={"env_vars": _sharing(config.gpus)} if config.gpus and shared else None,
+            deployment_config={"ray_actor_options": config.ray_actor_options},
+            log_engine_metrics=not engine.get("disable_log_stats"),
+            # The first token leaves at once; `Sender` joins what comes faster than it can be sent.
+            experimental_configs={"stream_batching_interval_ms": 0},
+        )
+    except ValidationError as error:
+        # Not the whole error: it repeats what it was given.
+        raise ValueError(f"engine: {error.errors()[0]['msg']}") from None
+
+
+# Every adapter in use at once takes memory of the GPU; more of them take turns.
+_MOST_ADAPTERS_AT_ONCE = 4
+
+# Those of vLLM's server are about its HTTP, which is not used here, but for the ones on answers.
+_ARGUMENTS = frozenset(
+    field.name for args in (AsyncEngineArgs, BaseFrontendArgs) for field in dataclasses.fields(args)
+)
+
+
+_PARSERS: Mapping[str, tuple[str, Callable[[], Collection[str]]]] = {
+    "tool_call_parser": ("tool_parser_plugin", ToolParserManager.list_registered),
+    "reasoning_parser": ("reasoning_parser_plugin", ReasoningParserManager.list_registered),
+}
+
+
+def _sharing(gpus: float) -> dict[str, str]:
+    """What the replicas that share a GPU find in their environment.
+
+    Source: https://docs.ray.io/en/latest/serve/llm/user-guides/fractional-gpu.html
+    """
+    return {"VLLM_RAY_PER_WORKER_GPUS": str(gpus), "VLLM_DISABLE_COMPILE_CACHE": "1"}
+
+
+def _refuse_another_model(llm_config: LLMConfig) -> None:
+    """Raises where an object store had no model, for then Ray looks on the hub for one called as
+    this one is called here."""
+    engine: Any = llm_config.get_engine_config()
+    streamed = engine.engine_kwargs.get("load_format") in STREAMING_LOAD_FORMATS
+    if engine.mirror_config and not streamed and not Path(engine.actual_hf_model_id).is_dir():
+        raise ValueError(f"there is no model at {engine.mirror_config.bucket_uri}")
+
+
+def _placement(config: EngineConfig) -> dict[str, Any] | None:
+    """What a replica's processes are placed by; None for Ray's way, one GPU for each worker."""
+    if config.gpus == 0:
+        return {"bundles": [{"CPU": config.cpus}]}
+    if config.gpus is not None and config.gpus < 1:
+        return {"bundle_per_worker": {"GPU": config.gpus}}
+    return None

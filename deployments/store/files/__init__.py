@@ -1,0 +1,1 @@
+"""Histories in files: read, imported, exported."""

@@ -1,0 +1,1 @@
+"""What is searched of past queries, in memory."""

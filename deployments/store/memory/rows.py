@@ -1,0 +1,239 @@
+"""Past queries in memory, ready to be searched: growing arrays and two indices over them.
+
+Most traffic is never scored. So that answers without a score don't crowd the scored ones out of the
+nearest, the two have an index each: the scored tell of quality and length, the others of length.
+"""
+
+import threading
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from deployments.store.evidence import Floats32, Integers, Means, Neighbours, Snapshot
+from deployments.store.memory.vector_index import VectorIndex
+from deployments.store.observations import StoredRow
+
+Outcomes = tuple[Floats32, Floats32, Floats32]  # (m,) quality, output tokens, weight
+
+_FEWEST = 1024  # rows that arrays begin with; they double when they are full
+_UNSCORED = 64  # of the nearest without a score; lengths vary little, so few tell enough
+
+
+class Rows:
+    """Implements deployments.store.evidence.Evidence. Threads may read and write at once.
+
+    Args:
+        models: those whose outcomes are kept, in the order of the arrays' columns; outcomes of
+            others stay in the database alone.
+        dimensions: of the embeddings.
+    """
+
+    def __init__(self, models: Sequence[str], dimensions: int) -> None:
+        self.models = list(models)
+        self._dimensions = dimensions
+        self._column = {model: column for column, model in enumerate(models)}
+        self._scored, self._unscored = VectorIndex(dimensions), VectorIndex(dimensions)
+        self._place: dict[int, int] = {}
+        self._free: list[int] = []
+        self._ids, self._revision = np.zeros(_FEWEST, np.int64), np.zeros(_FEWEST, np.int64)
+        shape = (_FEWEST, len(self.models))
+        self._quality = np.full(shape, np.nan, np.float32)
+        self._tokens = np.full(shape, np.nan, np.float32)
+        self._weight = np.zeros(shape, np.float32)
+        self._totals = _Totals(len(self.models))
+        # Indexing a row takes longer than writing it, and the indices have locks of their own.
+        self._writing, self._reading = threading.Lock(), threading.Lock()
+
+    def __len__(self) -> int:
+        """How many past queries have a score of any of the models."""
+        return len(self._scored)
+
+    @property
+    def unscored(self) -> int:
+        """How many past queries have answers, but no score."""
+        return len(self._unscored)
+
+    def put(self, rows: Sequence[StoredRow]) -> None:
+        """Takes in rows, each in place of what was known of its query, unless that is newer: who
+        reads a row may come later than who reads its next revision. Those that tell nothing of the
+        models are left out, and forgotten if they did before."""
+        scored: dict[int, Floats32] = {}
+        unscored: dict[int, Floats32] = {}
+        empty: list[int] = []
+        with self._writing:
+            for row in rows:
+                outcomes = self._outcomes(row)
+                if self._is_outdated(row):
+                    continue
+                if not outcomes[2].any():
+                    empty.append(row.id)
+                else:
+                    known = not np.isnan(outcomes[0]).all()
+                    place = self._write(row.id, outcomes)
+                    self._revision[place] = row.revision
+                    (scored if known else unscored)[place] = row.embedding
+            # Only what has its place in the arrays is found.
+            for index, other, found in (
+                (self._scored, self._unscored, scored),
+                (self._unscored, self._scored, unscored),
+            ):
+                if found:
+                    places = np.array(list(found), np.int64)
+                    index.add(places, np.stack(list(found.values())))
+                    other.remove(places)
+            self._remove(empty)
+
+    def remove(self, ids: Iterable[int]) -> None:
+        """Forgets rows; ids that are not there are fine."""
+        with self._writing:
+            self._remove(ids)
+
+    def ids(self) -> set[int]:
+        """Ids of all rows."""
+        with self._writing:
+            return set(self._place)
+
+    def neighbours(self, embeddings: Floats32, k: int) -> Neighbours:
+        """The k nearest scored past queries of each embedding (b, d), and some without a score."""
+        places, similarity = self._scored.search(embeddings, k)
+        if len(self._unscored):
+            more = self._unscored.search(embeddings, min(k, _UNSCORED))
+            places = np.hstack([places, more[0]])
+            similarity = np.hstack([similarity, more[1]])
+            order = np.argsort(-similarity, axis=1, kind="stable")
+            places = np.take_along_axis(places, order, axis=1)
+            similarity = np.take_along_axis(similarity, order, axis=1)
+        with self._reading:
+            return Neighbours(
+                self._ids[places],
+                similarity,
+                self._quality[places],
+                self._tokens[places],
+                self._weight[places],
+            )
+
+    def means(self) -> Means:
+        """What is known of each model overall."""
+        with self._reading:
+            return self._totals.means()
+
+    def sample(self, most: int, random: np.random.Generator) -> list[int]:
+        """Ids of scored rows, in order: all of them, or `most` drawn evenly."""
+        with self._reading:
+            scored = ~np.isnan(self._quality[: self._used]).all(axis=1)
+            ids: Integers = np.sort(self._ids[: self._used][scored])
+        if len(ids) > most:
+            ids = np.sort(random.choice(ids, most, replace=False))
+        return [int(id) for id in ids]
+
+    def snapshot(self, rows: Sequence[StoredRow]) -> Snapshot:
+        """The rows as arrays, with the same columns."""
+        outcomes = [self._outcomes(row) for row in rows]
+        shape = (len(rows), len(self.models))
+        quality, tokens, weight = (
+            np.array([outcome[part] for outcome in outcomes], np.float32).reshape(shape)
+            for part in range(3)
+        )
+        embeddings = np.array([row.embedding for row in rows], np.float32)
+        embeddings = embeddings.reshape(len(rows), self._dimensions)
+        return Snapshot([row.query for row in rows], embeddings, quality, tokens, weight)
+
+    def _remove(self, ids: Iterable[int]) -> None:
+        known = [id for id in ids if id in self._place]
+        places = np.array([self._place[id] for id in known], np.int64)
+        self._scored.remove(places)
+        self._unscored.remove(places)
+        for id in known:
+            self._write(id, self._totals.nothing)
+            self._free.append(self._place.pop(id))
+
+    @property
+    def _used(self) -> int:
+        return len(self._place) + len(self._free)
+
+    def _is_outdated(self, row: StoredRow) -> bool:
+        place = self._place.get(row.id)
+        return place is not None and row.revision < self._revision[place]
+
+    def _write(self, id: int, outcomes: Outcomes) -> int:
+        """Puts what is known of a query into its place, and says which that is."""
+        with self._reading:
+            place = self._placed(id)
+            old = self._quality[place], self._tokens[place], self._weight[place]
+            self._totals.replace(old, outcomes)
+            self._quality[place], self._tokens[place], self._weight[place] = outcomes
+        return place
+
+    def _placed(self, id: int) -> int:
+        if id in self._place:
+            return self._place[id]
+        place = self._free.pop() if self._free else self._used
+        if place == len(self._ids):
+            self._grow()
+        self._place[id] = place
+        self._ids[place] = id
+        return place
+
+    def _grow(self) -> None:
+        size = len(self._ids)
+        for name in ("_ids", "_revision"):
+            more = np.zeros(size, np.int64)
+            setattr(self, name, np.concatenate([getattr(self, name), more]))
+        for name, empty in (("_quality", np.nan), ("_tokens", np.nan), ("_weight", 0.0)):
+            more = np.full((size, len(self.models)), empty, np.float32)
+            setattr(self, name, np.concatenate([getattr(self, name), more]))
+
+    def _outcomes(self, row: StoredRow) -> Outcomes:
+        """(m,) quality, output tokens and weight of each model."""
+        quality, tokens, weight = (array.copy() for array in self._totals.nothing)
+        for model, outcome in row.outcomes.items():
+            column = self._column.get(model)
+            if column is not None:
+                quality[column] = np.nan if outcome.quality is None else outcome.quality
+                tokens[column] = np.nan if outcome.output_tokens is None else outcome.output_tokens
+                weight[column] = outcome.count
+        return quality, tokens, weight
+
+
+class _Totals:
+    """Running sums over all rows, so that means cost the same at any size."""
+
+    def __init__(self, models: int) -> None:
+        self.nothing: Outcomes = (
+            np.full(models, np.nan, np.float32),
+            np.full(models, np.nan, np.float32),
+            np.zeros(models, np.float32),
+        )
+        # Rows: sum of quality, weight of quality, sum of tokens, weight of tokens, scored queries.
+        self._sums = np.zeros((5, models))
+
+    def replace(
+        self,
+        old: Outcomes,
+        new: Outcomes,
+    ) -> None:
+        self._sums += _sums(*new) - _sums(*old)
+
+    def means(self) -> Means:
+        quality, scored, tokens, counted, queries = self._sums
+        # What was added and taken away again leaves a rest of rounding.
+        some, more = scored > 0.5, counted > 0.5
+        return Means(
+            np.where(some, quality / np.where(some, scored, 1), np.nan).astype(np.float32),
+            np.where(more, tokens / np.where(more, counted, 1), np.nan).astype(np.float32),
+            np.rint(queries).astype(np.int64),
+        )
+
+
+def _sums(quality: Floats32, tokens: Floats32, weight: Floats32) -> np.ndarray:
+    scored, counted = ~np.isnan(quality), ~np.isnan(tokens)
+    return np.array(
+        [
+            np.where(scored, quality * weight, 0),
+            np.where(scored, weight, 0),
+            np.where(counted, tokens * weight, 0),
+            np.where(counted, weight, 0),
+            scored,
+        ],
+        np.float64,
+    )

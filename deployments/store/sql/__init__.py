@@ -1,0 +1,1 @@
+"""The durable database of past queries."""

@@ -1,0 +1,296 @@
+"""One transaction that changes past queries: what it adds up, and its statements."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    literal,
+    select,
+    true,
+    update,
+)
+
+from deployments.store.observations import Answer, Observation, stored_text
+from deployments.store.retention import Retention, excess
+from deployments.store.sql.reading import chunks
+from deployments.store.sql.schema import answers, outcomes, queries
+
+CHUNK = 500  # values in one statement; SQLite takes some 32,000
+_SUMS = ("quality_sum", "scored", "tokens_sum", "counted", "seconds_sum", "timed", "answers")
+
+_KEY = ("query_id", "model", "source", "identity")
+_AHEAD = 1000  # queries that one write deletes beyond those that it adds
+_is_scored = exists().where(outcomes.c.query_id == queries.c.id, outcomes.c.scored > 0)
+
+# Number of the query, model, source, identity: the key of `outcomes`.
+Place = tuple[int, str, str, str]
+
+
+@dataclass(slots=True)
+class Sums:
+    """What is to be added to one row of `outcomes`, or to take its place."""
+
+    replace: bool = False
+    quality_sum: float = 0.0
+    scored: int = 0
+    tokens_sum: float = 0.0
+    counted: int = 0
+    seconds_sum: float = 0.0
+    timed: int = 0
+    answers: int = 0
+
+    def add(self, seen: Observation) -> None:
+        """Counts an observation in."""
+        count = int(seen.count)
+        self.answers += count
+        if seen.quality is not None:
+            self.quality_sum += float(seen.quality) * count
+            self.scored += count
+        if seen.output_tokens is not None:
+            self.tokens_sum += float(seen.output_tokens) * count
+            self.counted += count
+        if seen.seconds is not None:
+            self.seconds_sum += float(seen.seconds) * count
+            self.timed += count
+
+    def rescore(self, replaced: float | None, score: float) -> None:
+        """Counts a score in, instead of the one that the answer had before."""
+        self.quality_sum += float(score) - (replaced or 0.0)
+        self.scored += replaced is None
+
+
+def plain(value: float | None) -> float | None:
+    """Without NumPy's type, of which SQLite would keep the bytes."""
+    return None if value is None else float(value)
+
+
+class Change:
+    """Statements of one transaction; every query that it touches is marked with its revision.
+
+    Args:
+        connection: in a transaction that writes.
+        insert: the dialect's own, which has `on_conflict_do_update`.
+        header: what the database says of itself; its counts are kept up here.
+        writer: the Database object that it is of.
+
+    Attributes:
+        deleted: numbers of the queries that were deleted.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        insert: Callable[..., Any],
+        header: dict[str, Any],
+        writer: int,
+    ) -> None:
+        self._connection = connection
+        self._insert = insert
+        self._header = header
+        self._now = time.time()
+        revision = header["revision"]
+        self._marks = {"revision": revision, "writer": writer, "updated_at": self._now}
+        self._new_queries = self._new_answers = 0
+        self.deleted: list[int] = []
+
+    def put_queries(self, rows: Sequence[Mapping[str, Any]]) -> dict[bytes, int]:
+        """Adds queries, or marks those that are there; the number of each by its key."""
+        insert = self._insert(queries)
+        new = insert.excluded
+        known = new.input_tokens.is_not(None)
+        upsert = insert.on_conflict_do_update(
+            index_elements=["key"],
+            set_={name: new[name] for name in self._marks}
+            | {
+                "input_tokens": case((known, new.input_tokens), else_=queries.c.input_tokens),
+                "characters": case((known, new.characters), else_=queries.c.characters),
+            },
+        ).returning(queries.c.key, queries.c.id)
+        marked = [{**row, **self._marks} for row in rows]
+        new_queries = len(rows) - self._known([row["key"] for row in rows])
+        self._new_queries += new_queries
+        self._header["queries"] += new_queries
+        return {bytes(key): id for key, id in self._connection.execute(upsert, marked)}
+
+    def put_outcomes(self, sums: Mapping[Place, Sums]) -> None:
+        """Adds sums to what is there, or puts them in its place, whichever model was behind the
+        name when that was said."""
+        replaced = [place for place, total in sums.items() if total.replace]
+        if replaced:
+            gone = delete(outcomes)
+            for number, name in enumerate(_KEY[:3]):
+                gone = gone.where(outcomes.c[name] == bindparam(f"at_{number}"))
+            places = {place[:3] for place in replaced}
+            keys = [{f"at_{n}": value for n, value in enumerate(place)} for place in places]
+            self._connection.execute(gone, keys)
+        rows = [
+            dict(zip(_KEY, place, strict=True), updated_at=self._now)
+            | {name: getattr(total, name) for name in _SUMS}
+            for place, total in sums.items()
+        ]
+        if rows:
+            self._connection.execute(self._adding(self._insert(outcomes)), rows)
+
+    def adopt(self, identities: Mapping[str, str], which: ColumnElement[bool]) -> None:
+        """Says of outcomes of which it isn't said that these models were behind their names."""
+        unsaid = (outcomes.c.identity == "") & which
+        names = list(self._connection.scalars(select(outcomes.c.model).where(unsaid).distinct()))
+        for model in identities.keys() & names:
+            mine = unsaid & (outcomes.c.model == model)
+            columns: dict[str, ColumnElement[Any]] = {c.name: c for c in outcomes.c}
+            columns["identity"] = literal(identities[model])
+            insert = self._insert(outcomes).from_select(
+                list(columns), select(*columns.values()).where(mine)
+            )
+            self._connection.execute(self._adding(insert))
+            self._connection.execute(delete(outcomes).where(mine))
+
+    def adopt_answers(self, identities: Mapping[str, str]) -> None:
+        """The same of all answers that feedback may come for."""
+        unsaid = answers.c.identity == ""
+        names = list(self._connection.scalars(select(answers.c.model).where(unsaid).distinct()))
+        for model in identities.keys() & names:
+            mine = update(answers).where(unsaid, answers.c.model == model)
+            self._connection.execute(mine.values(identity=identities[model]))
+
+    def put_answers(self, given: Iterable[tuple[int, Answer, float | None]]) -> None:
+        """Keeps new answers, each with the number of its query and its score."""
+        rows = [
+            {
+                "id": answer.id,
+                "query_id": query_id,
+                "model": answer.model,
+                "identity": answer.identity,
+                "predicted": plain(answer.predicted),
+                "policy": answer.policy,
+                "cost": plain(answer.cost),
+                "score": plain(score),
+                "at": self._now,
+            }
+            for query_id, answer, score in given
+        ]
+        if rows:
+            self._connection.execute(self._insert(answers), rows)
+            self._new_answers += len(rows)
+            self._header["answers"] += len(rows)
+
+    def put_scores(self, scores: Mapping[str, float | None]) -> None:
+        """Sets the scores of answers that are there, by id."""
+        rescored = update(answers).where(answers.c.id == bindparam("answer"))
+        rows = [{"answer": id, "score": plain(score)} for id, score in scores.items()]
+        if rows:
+            self._connection.execute(rescored, rows)
+
+    def answers(self, ids: Iterable[str]) -> dict[str, tuple[int, Answer, float | None]]:
+        """The number of its query, the answer and its score, for each id that is known."""
+        names = ("id", "model", "predicted", "policy", "cost", "identity")
+        columns = [answers.c[name] for name in names]
+        found: dict[str, tuple[int, Answer, float | None]] = {}
+        # No text that a database can't hold is an id: feedback brings whatever a caller wrote.
+        for part in chunks(sorted(id for id in ids if id == stored_text(id)), CHUNK):
+            wanted = select(answers.c.query_id, answers.c.score, *columns)
+            for query_id, score, *answer in self._connection.execute(
+                wanted.where(answers.c.id.in_(part))
+            ):
+                found[answer[0]] = (query_id, Answer(*answer), score)
+        return found
+
+    def known(self, ids: Iterable[int]) -> set[int]:
+        """Those of the queries that are there."""
+        found: set[int] = set()
+        for part in chunks(sorted(ids), CHUNK):
+            found.update(
+                self._connection.scalars(select(queries.c.id).where(queries.c.id.in_(part)))
+            )
+        return found
+
+    def touch(self, ids: Iterable[int]) -> None:
+        """Marks queries as changed."""
+        for part in chunks(sorted(ids), CHUNK):
+            touched = update(queries).where(queries.c.id.in_(part)).values(**self._marks)
+            self._connection.execute(touched)
+
+    def mark_scored(self, ids: Iterable[int]) -> None:
+        """Notes which of the queries have a score, after their outcomes have changed."""
+        for part in chunks(sorted(ids), CHUNK):
+            wrong = queries.c.id.in_(part) & (queries.c.scored != _is_scored)
+            self._connection.execute(update(queries).where(wrong).values(scored=_is_scored))
+
+    def keep_to(self, retention: Retention) -> int:
+        """Deletes queries and answers beyond the bounds: at the least as many as were added, and
+        not many more, so that no transaction takes long. Says how many."""
+        gone, over = 0, excess(self._header["queries"], retention.most_queries)
+        if over:
+            gone += self._evict(min(over, self._new_queries + _AHEAD), retention.unscored)
+        over = excess(self._header["answers"], retention.most_answers)
+        if over:
+            gone += self.delete_answers(true(), min(over, self._new_answers + _AHEAD))
+        return gone
+
+    def delete_queries(self, which: ColumnElement[bool], most: int) -> int:
+        """Deletes some of the queries, the longest untouched first, and says how many."""
+        order = (queries.c.revision, queries.c.id)
+        found = select(queries.c.id).where(which).order_by(*order).limit(most)
+        ids = list(self._connection.scalars(found))
+        for part in chunks(ids, CHUNK):
+            self._connection.execute(delete(queries).where(queries.c.id.in_(part)))
+        self._header["queries"] -= len(ids)
+        self.deleted += ids
+        return len(ids)
+
+    def delete_answers(self, which: ColumnElement[bool], most: int) -> int:
+        """Deletes some of the answers, the oldest first, and says how many."""
+        oldest = select(answers.c.id).where(which).order_by(answers.c.at).limit(most)
+        gone = self._connection.execute(delete(answers).where(answers.c.id.in_(oldest)))
+        self._header["answers"] -= gone.rowcount
+        return gone.rowcount
+
+    def forget(self, which: ColumnElement[bool], after: int, most: int) -> list[int]:
+        """Deletes outcomes of the first `most` queries that have such, and queries of which nothing
+        else is known. Their numbers, in order; `after` is where to begin."""
+        some = select(outcomes.c.query_id).where(which, outcomes.c.query_id > after).distinct()
+        ids = list(self._connection.scalars(some.order_by(outcomes.c.query_id).limit(most)))
+        for part in chunks(ids, CHUNK):
+            self._connection.execute(delete(outcomes).where(outcomes.c.query_id.in_(part), which))
+            empty = ~exists().where(outcomes.c.query_id == queries.c.id)
+            self.delete_queries(queries.c.id.in_(part) & empty, len(part))
+        self.touch(ids)
+        self.mark_scored(ids)
+        return ids
+
+    def count(self) -> None:
+        """Counts anew what there is: programs of an earlier version didn't keep count."""
+        for table in (queries, answers):
+            counted = self._connection.scalar(select(func.count()).select_from(table))
+            self._header[table.name] = counted or 0
+
+    def _evict(self, number: int, unscored: int) -> int:
+        """Deletes so many queries: without a score, except `unscored` of them, then with one."""
+        some = select(queries.c.id).where(~queries.c.scored).limit(number + unscored)
+        found = self._connection.scalar(select(func.count()).select_from(some.subquery())) or 0
+        gone = self.delete_queries(~queries.c.scored, min(number, max(0, found - unscored)))
+        return gone + self.delete_queries(queries.c.scored, number - gone)
+
+    def _known(self, keys: Sequence[bytes]) -> int:
+        known = 0
+        for part in chunks(keys, CHUNK):
+            found = select(func.count()).select_from(queries).where(queries.c.key.in_(part))
+            known += self._connection.scalar(found) or 0
+        return known
+
+    def _adding(self, insert: Any) -> Any:
+        """The insert of outcomes, which adds its sums to those that are there."""
+        after = {name: outcomes.c[name] + insert.excluded[name] for name in _SUMS}
+        # What is adopted may be older than what is there.
+        old, new = outcomes.c.updated_at, insert.excluded.updated_at
+        after["updated_at"] = case((new > old, new), else_=old)
+        return insert.on_conflict_do_update(index_elements=list(_KEY), set_=after)

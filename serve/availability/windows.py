@@ -1,0 +1,76 @@
+"""The models' context windows: as configured, else as their replicas say."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from deployments.config import ModelConfig
+from serve.availability.replicas import Availability
+
+logger = logging.getLogger("ray.serve")
+
+# How often models without an answer are looked for, and how soon one that failed is asked again.
+_PERIOD_S, _RETRY_S = 1.0, 60.0
+_PATIENCE_S = 15.0
+
+
+class Windows:
+    """Asks a replica of each model once, in the background, as soon as there is one.
+
+    Args:
+        models: their configurations.
+        handles: the deployments.
+        availability: says which have replicas; one that sleeps is not woken.
+
+    Attributes:
+        known: tokens, of each model where it is known. It grows.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, ModelConfig],
+        handles: Mapping[str, DeploymentHandle[Any]],
+        availability: Availability,
+    ) -> None:
+        self.known = {name: model.window for name, model in models.items() if model.window}
+        self._handles = handles
+        self._availability = availability
+        self._not_before = {name: 0.0 for name in models if name not in self.known}
+        self._asking: asyncio.Task[None] | None = None
+
+    def watch(self) -> None:
+        """Begins to ask."""
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_all())
+
+    def largest(self, names: Collection[str]) -> int | None:
+        """The largest of some models' windows; None where none is known."""
+        return max((self.known[name] for name in names if name in self.known), default=None)
+
+    async def _ask_all(self) -> None:
+        while self._not_before:
+            now, states = time.monotonic(), self._availability.states
+            await asyncio.gather(
+                *(
+                    self._ask(name)
+                    for name, not_before in self._not_before.items()
+                    if states[name].replicas > 0 and now >= not_before
+                )
+            )
+            await asyncio.sleep(_PERIOD_S)
+
+    async def _ask(self, name: str) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                window = await self._handles[name].context_window.remote()
+        except Exception as error:  # noqa: BLE001 - whatever it is, requests go on without it
+            logger.debug("model '%s' did not say its context window: %s", name, error)
+            self._not_before[name] = time.monotonic() + _RETRY_S
+        else:
+            del self._not_before[name]
+            if window is not None:
+                self.known[name] = window

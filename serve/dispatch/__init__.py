@@ -1,0 +1,1 @@
+"""Sends a request to one model after another until one has answered."""

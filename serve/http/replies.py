@@ -1,0 +1,216 @@
+"""From chunks to what OpenAI's clients read: one completion, or a stream of events.
+
+Source: https://platform.openai.com/docs/api-reference/chat/object and …/chat-streaming
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from pydantic_core import to_json
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from deployments.contract import Chunk, ToolCallDelta, Usage
+from deployments.errors import LLMError
+from serve.dispatch.dispatcher import Answer
+from serve.dispatch.rescue import usage_in_all
+from serve.http.access_log import Access
+from serve.http.failures import error_json
+
+logger = logging.getLogger("ray.serve")
+
+DONE = b"data: [DONE]\n\n"
+
+
+def new_id() -> str:
+    """A fresh id for a completion."""
+    return f"chatcmpl-{uuid.uuid4().hex}"
+
+
+def completion(answer: Chunk, *, id: str, model: str) -> dict[str, Any]:
+    """A `chat.completion` object for a whole answer."""
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None}
+    if not answer.tool_calls:
+        message["content"] = answer.text
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if answer.tool_calls:
+        message["tool_calls"] = [_tool_call(call) for call in answer.tool_calls]
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": {"content": list(answer.logprobs)} if answer.logprobs else None,
+        "finish_reason": answer.finish_reason,
+    }
+    return {
+        **_head("chat.completion", id, model),
+        "choices": [choice],
+        "usage": _usage(answer.usage),
+    }
+
+
+class EventStream(StreamingResponse):
+    """The response for a streamed answer, which stops the model however the response ends."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        answer: Answer,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(events, headers=headers)
+        self._events = events
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An ASGI application."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._events.aclose()
+            await self._answer.aclose()
+
+
+async def events(
+    chunks: AsyncGenerator[Chunk, None],
+    answer: Answer,
+    *,
+    id: str,
+    include_usage: bool,
+    cost: Callable[[str, Usage | None], float | None],
+    access: Access | None = None,
+) -> AsyncGenerator[bytes, None]:
+    """The server-sent events of a streamed answer.
+
+    An error in mid-stream is the last event, and no `[DONE]` follows: a cut answer must not look
+    finished. The event with the finish reason has our `router` beside OpenAI's fields: what a whole
+    answer says in headers, and which models broke off before.
+
+    Args:
+        chunks: the answer's.
+        answer: whose they are, which may change while they are read.
+        id: of the completion.
+        include_usage: whether an event with the usage ends it.
+        cost: USD that a model's tokens cost, where it is known.
+        access: where to note how it ended.
+    """
+    access = access or Access("POST", "")
+    head = _head("chat.completion.chunk", id, answer.model)
+    role: dict[str, Any] = {"role": "assistant", "content": ""}
+    usage, finish_reason = None, None
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                usage = chunk.usage or usage
+                finish_reason = chunk.finish_reason or finish_reason
+                head["model"] = answer.model
+                if delta := {**role, **_delta(chunk)}:
+                    yield _event({**head, "choices": [_stream_choice(delta, chunk, None)]})
+                    role = {}
+        end = _stream_choice({}, Chunk(), finish_reason)
+        access.model, access.attempts = answer.model, answer.attempts
+        access.cost = cost(answer.model, usage)
+        router = _router(answer, usage, access.cost)
+        yield _event({**head, "choices": [end], "router": router})
+        if include_usage:
+            in_all = usage_in_all(usage, answer.rescues)
+            yield _event({**head, "choices": [], "usage": _usage(in_all)})
+        yield DONE
+    except LLMError as error:
+        access.error = error.code
+        yield _event(error_json(error))
+    except Exception:  # the status has been sent: only an event can say that it failed
+        access.error = LLMError.code
+        logger.exception("the stream of model '%s' failed", answer.model)
+        yield _event(error_json(LLMError("the server failed; its log says why")))
+
+
+def _router(answer: Answer, usage: Usage | None, cost: float | None) -> dict[str, Any]:
+    said: dict[str, Any] = {"model": answer.model, "attempts": answer.attempts, "cost": cost}
+    if answer.rescues:
+        said["rescued"] = [
+            {
+                "from": rescue.model,
+                "error": rescue.error,
+                "characters": rescue.characters,
+                "reasoning_characters": rescue.reasoning_characters,
+                "mode": rescue.mode,
+            }
+            for rescue in answer.rescues
+        ]
+        broken = [_share(rescue.model, None, None) for rescue in answer.rescues]
+        said["usage"] = [*broken, _share(answer.model, usage, cost)]
+    return said
+
+
+def _share(model: str, usage: Usage | None, cost: float | None) -> dict[str, Any]:
+    """What one model reported of its part; one that broke off reports nothing."""
+    return {
+        "model": model,
+        "prompt_tokens": usage and usage.prompt_tokens,
+        "completion_tokens": usage and usage.completion_tokens,
+        "cost": cost,
+    }
+
+
+def _head(object: str, id: str, model: str) -> dict[str, Any]:
+    return {"id": id, "object": object, "created": int(time.time()), "model": model}
+
+
+def _delta(chunk: Chunk) -> dict[str, Any]:
+    delta: dict[str, Any] = {}
+    if chunk.text:
+        delta["content"] = chunk.text
+    if chunk.reasoning:
+        delta["reasoning_content"] = chunk.reasoning
+    if chunk.tool_calls:
+        delta["tool_calls"] = [_tool_call_delta(call) for call in chunk.tool_calls]
+    return delta
+
+
+def _stream_choice(
+    delta: dict[str, Any], chunk: Chunk, finish_reason: str | None
+) -> dict[str, Any]:
+    logprobs = {"content": list(chunk.logprobs)} if chunk.logprobs else None
+    return {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def _tool_call(call: ToolCallDelta) -> dict[str, Any]:
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+
+
+def _tool_call_delta(call: ToolCallDelta) -> dict[str, Any]:
+    """A tool call's first piece brings its id, type and name; those after it, arguments alone."""
+    if call.id or call.name:
+        return {"index": call.index, **_tool_call(call)}
+    return {"index": call.index, "function": {"arguments": call.arguments}}
+
+
+def _usage(usage: Usage | None) -> dict[str, Any] | None:
+    if usage is None:
+        return None
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        # OpenAI has no field for what was written to the cache; this is LiteLLM's.
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            "cache_creation_tokens": usage.cache_written_tokens,
+        },
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: " + to_json(data, inf_nan_mode="null") + b"\n\n"

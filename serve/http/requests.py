@@ -1,0 +1,190 @@
+"""From the bytes of a body to a request and the caller's wishes for its routing."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+import pydantic_core
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deployments.contract import ChatRequest
+from deployments.errors import InvalidRequest, RequestTooLarge, UnsupportedParameter
+from deployments.json_schema import check_schema, parts
+from serve.http.json_values import holds_more_values
+
+Model = TypeVar("Model", bound=BaseModel)
+
+ModelName = Annotated[str, Field(max_length=200)]
+
+# Checking a schema takes a second for each few thousand properties, and grammars of it are deep.
+_MAX_SCHEMA_CHARACTERS = 2**18
+_MAX_SCHEMA_DEPTH, _MAX_SCHEMA_PARTS = 64, 5000
+# To explain what is wrong takes longer for each field that is.
+_MAX_FIELDS, _MAX_EXPLAINED = 100, 100
+# More than 4,096 messages or queries need. Decoding so many takes some tens of milliseconds, in
+# which no other thread runs.
+_MAX_VALUES = 100_000
+# Of a key that a caller made up, and of what is said of it.
+_QUOTED = 200
+
+
+class RouterOptions(BaseModel):
+    """`router`: settings for this request alone.
+
+    `mode` says what `performance_requirement` is: the mean quality to hold over all requests that
+    want the same ("mean"), or the least quality predicted for this one ("floor").
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    strategy: Literal["sequential", "smart"] | None = None
+    performance_requirement: Annotated[float, Field(ge=0, le=1)] | None = None
+    mode: Literal["mean", "floor"] = "mean"
+
+    @property
+    def floor(self) -> bool:
+        """Whether the quality is wanted of this request alone."""
+        return self.mode == "floor"
+
+    @property
+    def wants_quality(self) -> bool:
+        """Whether anything is said that smart routing alone understands."""
+        return self.floor or self.performance_requirement is not None
+
+
+class RoutingWishes(BaseModel):
+    """What a request says of its routing, beside OpenAI's fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    models: Annotated[list[ModelName], Field(min_length=1, max_length=1000)] | None = None
+    router: RouterOptions = RouterOptions()
+
+
+class Feedback(BaseModel):
+    """What an answer was worth: `id` is the completion's, `score` is 0 to 1."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+    score: Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class ParsedRequest:
+    """A request as the router takes it."""
+
+    chat: ChatRequest
+    wishes: RoutingWishes
+
+
+def parse(body: bytes) -> ParsedRequest:
+    """Reads the body of `POST /v1/chat/completions`.
+
+    Raises:
+        InvalidRequest: with the field at fault in `param`.
+    """
+    fields = _fields(body)
+    # To OpenAI's clients a null is a field left out.
+    fields = {key: value for key, value in fields.items() if value is not None}
+    wishes: dict[str, Any] = {k: fields.pop(k) for k in ("models", "router") if k in fields}
+    try:
+        parsed = ParsedRequest(
+            ChatRequest.model_validate(fields), RoutingWishes.model_validate(wishes)
+        )
+    except ValidationError as error:
+        raise _explain(error, {**fields, **wishes}) from None
+    _check_schemas(parsed.chat)
+    return parsed
+
+
+def parse_as(model: type[Model], body: bytes) -> Model:
+    """Reads a body that is one object of ours.
+
+    Raises:
+        InvalidRequest: with the field at fault in `param`.
+    """
+    fields = _fields(body)
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise _explain(error, fields) from None
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    if holds_more_values(body, _MAX_VALUES):
+        raise RequestTooLarge(
+            f"the body holds more than {_MAX_VALUES:,} values, counting each item of an array and "
+            "each field of an object"
+        )
+    try:
+        fields = pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    if len(fields) > _MAX_FIELDS:
+        raise InvalidRequest(f"the body has more than {_MAX_FIELDS} fields")
+    return fields
+
+
+def _explain(error: ValidationError, fields: dict[str, Any]) -> InvalidRequest:
+    # A union complains for each of its members; the one that got furthest is the one meant.
+    faults = error.errors(include_url=False)[:_MAX_EXPLAINED]
+    fault = max(faults, key=lambda fault: len(_keys(fault["loc"], fields)))
+    missing = [fault["loc"][-1]] if fault["type"] == "missing" else []
+    keys = [str(part)[:_QUOTED] for part in [*_keys(fault["loc"], fields), *missing]]
+    path = ".".join(keys)
+    if fault["type"] == "extra_forbidden":
+        return UnsupportedParameter(
+            f"'{path}' is not a parameter of this server; leave it out", param=path
+        )
+    if missing:
+        return InvalidRequest(f"'{path}' is missing", param=path)
+    path = path or fault.get("ctx", {}).get("param", "")
+    reason = fault["msg"][: 2 * _QUOTED]
+    return InvalidRequest(f"{path}: {reason}" if path else reason, param=path or None)
+
+
+def _keys(loc: tuple[str | int, ...], value: Any) -> list[str | int]:
+    """The parts of a fault's place that are keys of the caller's; the others name our types.
+
+    A type may be called as a key is, such as the part "text" with its key `text`: then the reading
+    is right that leads to the last part.
+    """
+    if not loc:
+        return []
+    part, rest = loc[0], loc[1:]
+    without = _keys(rest, value)
+    try:
+        keys = [part, *_keys(rest, value[part])]
+    except (KeyError, IndexError, TypeError):
+        return without
+    leads = without[-1:] == [loc[-1]] and keys[-1] != loc[-1]
+    return without if leads else keys
+
+
+def _check_schemas(request: ChatRequest) -> None:
+    """Refuses a JSON schema that is none, before any model sees it."""
+    schemas = {
+        f"tools.{index}.function.parameters": tool["function"].get("parameters")
+        for index, tool in enumerate(request.tools or ())
+    }
+    if request.response_format and request.response_format["type"] == "json_schema":
+        schema = request.response_format["json_schema"].get("schema")
+        schemas["response_format.json_schema.schema"] = schema
+    size = count = 0
+    for path, schema in schemas.items():
+        size += len(str(schema))
+        if size > _MAX_SCHEMA_CHARACTERS:
+            raise InvalidRequest(
+                f"the request's schemas are over {_MAX_SCHEMA_CHARACTERS} characters", param=path
+            )
+        count += parts(schema, _MAX_SCHEMA_PARTS, _MAX_SCHEMA_DEPTH)
+        if count > _MAX_SCHEMA_PARTS:
+            raise InvalidRequest(
+                f"the request's schemas are over {_MAX_SCHEMA_PARTS} parts, or "
+                f"{_MAX_SCHEMA_DEPTH} levels deep, with each `$ref` written out",
+                param=path,
+            )
+        if schema is not None:
+            check_schema(schema, path, path)

@@ -1,0 +1,1 @@
+"""What a query will be worth and cost on each model."""

@@ -1,0 +1,169 @@
+"""Small neural networks that predict all models' qualities from embedding and text features.
+
+One network for each fold of the rows: it is fitted on the other folds, so that its own fold says
+when to stop and what would have been predicted for queries not seen; new queries get the mean of
+all. Inputs and hidden units are dropped at random while fitting, without which a few thousand rows
+would be learned by heart. In NumPy, for networks this small need nothing else, and the process that
+decides for all requests need not wake PyTorch. Sources: Srivastava et al., "Dropout", JMLR 15
+(2014); Kingma and Ba, "Adam", ICLR 2015; Krogh and Vedelsby, "Neural network ensembles, cross
+validation, and active learning", NIPS 7 (1994).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deployments.store.evidence import Floats32, Snapshot
+from serve.routing.forecast.features import text_features
+from serve.routing.optimise.dual import Floats
+
+_FOLDS = 5
+_HIDDEN = 128
+_INPUT_DROPOUT, _HIDDEN_DROPOUT = 0.4, 0.5
+_LARGEST_BATCH = 128
+_PATIENCE = 6  # epochs without better predictions of the rows left out
+_MOST_STEPS = 3000  # bounds the time: half a minute on one core
+_RATE, _DECAY, _SQUARE_DECAY = 1e-3, 0.9, 0.999  # Adam's
+_LARGEST_INPUT = 4.0  # standard deviations; texts unlike any seen must not be extrapolated far
+
+Reals = npt.NDArray[np.floating[Any]]  # all float32, which NumPy's own types lose sight of
+# Of f networks: hidden layer (f, d, h) and bias (f, 1, h), output (f, h, m) and bias (f, 1, m).
+Weights = tuple[Reals, Reals, Reals, Reals]
+
+
+@dataclass(frozen=True, slots=True)
+class MLP:
+    """The fitted networks; inputs are shifted and scaled first, both (d,)."""
+
+    shift: Reals
+    scale: Reals
+    weights: Weights
+
+    def predict(self, queries: Sequence[str], embeddings: Floats32) -> Floats:
+        """(b, m) qualities, 0 to 1."""
+        inputs = _scaled(_raw_inputs(queries, embeddings), self.shift, self.scale)
+        quality: Floats = _quality(self.weights, inputs).mean(axis=0, dtype=np.float64)
+        return quality
+
+
+def fit_mlp(snapshot: Snapshot) -> tuple[MLP, Floats]:
+    """Fits on ten rows or more, each with at least one known quality.
+
+    Returns:
+        The networks, and (n, m) what is predicted for each row by the one that has not seen it.
+    """
+    random = np.random.default_rng(0)
+    raw = _raw_inputs(snapshot.queries, snapshot.embeddings)
+    shift, scale = raw.mean(axis=0), raw.std(axis=0) + 1e-6
+    # The embedding keeps its geometry: one scale for all its dimensions, each a third of a
+    # feature's, for they are many.
+    dimensions = snapshot.embeddings.shape[1]
+    scale[:dimensions] = 3 * np.sqrt((scale[:dimensions] ** 2).mean())
+    inputs = _scaled(raw, shift, scale)
+    known = (~np.isnan(snapshot.quality)).astype(np.float32)
+    truth = np.nan_to_num(snapshot.quality)
+    fold = random.permutation(len(raw)) % _FOLDS
+    seen = [np.flatnonzero(fold != number) for number in range(_FOLDS)]
+    rows = min(map(len, seen))
+    batch = min(_LARGEST_BATCH, rows // 8)
+
+    weights = _initial(random, inputs.shape[1], truth, known)
+    adam = _Adam(weights)
+    best, left_out, best_loss, waited = weights, np.zeros_like(truth), np.inf, 0
+    while adam.steps < _MOST_STEPS and waited < _PATIENCE:
+        order = np.stack([random.permutation(part)[:rows] for part in seen])
+        for start in range(0, rows - batch + 1, batch):
+            part = order[:, start : start + batch]
+            gradients = _gradients(random, weights, inputs[part], truth[part], known[part])
+            weights = adam.step(weights, gradients)
+        guess = np.choose(fold[:, None], list(_quality(weights, inputs)))
+        loss = float((known * (guess - truth) ** 2).sum())
+        waited += 1
+        if loss < best_loss:
+            best, left_out, best_loss, waited = weights, guess, loss, 0
+    return MLP(shift, scale, best), left_out.astype(np.float64)
+
+
+def _raw_inputs(queries: Sequence[str], embeddings: Floats32) -> Reals:
+    return np.hstack([embeddings, text_features(queries).astype(np.float32)])
+
+
+def _scaled(raw: Reals, shift: Reals, scale: Reals) -> Reals:
+    return np.clip((raw - shift) / scale, -_LARGEST_INPUT, _LARGEST_INPUT)
+
+
+def _initial(random: np.random.Generator, dimensions: int, truth: Reals, known: Reals) -> Weights:
+    """Predicts each model's mean, whatever the query."""
+    mean = (truth.sum(axis=0) + 1) / (known.sum(axis=0) + 2)
+    models = truth.shape[1]
+    hidden = random.standard_normal((_FOLDS, dimensions, _HIDDEN), np.float32)
+    return (
+        hidden * sqrt(2 / dimensions),
+        np.zeros((_FOLDS, 1, _HIDDEN), np.float32),
+        np.zeros((_FOLDS, _HIDDEN, models), np.float32),
+        np.tile(np.log(mean / (1 - mean)), (_FOLDS, 1, 1)),
+    )
+
+
+def _quality(weights: Weights, inputs: Reals) -> Reals:
+    """(f, b, m) what each network makes of (b, d) inputs."""
+    hidden, hidden_bias, output, output_bias = weights
+    return _sigmoid(np.maximum(inputs @ hidden + hidden_bias, 0) @ output + output_bias)
+
+
+def _gradients(
+    random: np.random.Generator,
+    weights: Weights,
+    inputs: Reals,
+    truth: Reals,
+    known: Reals,
+) -> Weights:
+    """Of the cross-entropy of the known outcomes, (f, b, m), by inputs of each network's own."""
+    hidden, hidden_bias, output, output_bias = weights
+    inputs = inputs * _kept(random, inputs.shape, _INPUT_DROPOUT)
+    units = inputs @ hidden + hidden_bias
+    passes = (units > 0) * _kept(random, units.shape, _HIDDEN_DROPOUT)
+    units *= passes
+    error = (_sigmoid(units @ output + output_bias) - truth) * known / inputs.shape[1]
+    back = (error @ output.transpose(0, 2, 1)) * passes
+    return (
+        inputs.transpose(0, 2, 1) @ back,
+        back.sum(axis=1, keepdims=True),
+        units.transpose(0, 2, 1) @ error,
+        error.sum(axis=1, keepdims=True),
+    )
+
+
+def _kept(random: np.random.Generator, shape: tuple[int, ...], dropout: float) -> Reals:
+    """Zero with the probability `dropout`, and as much more than one elsewhere."""
+    return (random.random(shape, np.float32) >= dropout).astype(np.float32) / (1 - dropout)
+
+
+def _sigmoid(logits: Reals) -> Reals:
+    quality: Reals = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+    return quality
+
+
+class _Adam:
+    """Steps of gradient descent, each weight at its own rate."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.steps = 0
+        self._mean = [np.zeros_like(weight) for weight in weights]
+        self._square = [np.zeros_like(weight) for weight in weights]
+
+    def step(self, weights: Weights, gradients: Weights) -> Weights:
+        self.steps += 1
+        rate = _RATE * sqrt(1 - _SQUARE_DECAY**self.steps) / (1 - _DECAY**self.steps)
+        moved = []
+        for weight, gradient, mean, square in zip(
+            weights, gradients, self._mean, self._square, strict=True
+        ):
+            mean += (1 - _DECAY) * (gradient - mean)
+            square += (1 - _SQUARE_DECAY) * (gradient**2 - square)
+            moved.append(weight - rate * mean / (np.sqrt(square) + 1e-8))
+        return moved[0], moved[1], moved[2], moved[3]

@@ -1,0 +1,1 @@
+"""The cheapest models that hold a quality requirement."""

@@ -1,0 +1,198 @@
+"""The actor that decides for all router replicas: store, forecasts and policies in one process.
+
+One message asks for a decision, so that searching, predicting and optimising cost one round trip.
+Its store's database outlives it; what it holds in memory is made anew from there when it starts.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.serve.handle import DeploymentHandle
+
+from deployments.embedding.embedder import CachedEmbedder
+from deployments.store.evidence import Floats32
+from deployments.store.observations import Answer, Observation
+from serve.config import StoreConfig
+from serve.routing.decider import Decision, Question, Routes
+from serve.routing.optimise.dual import Booleans
+from serve.routing.prices import Price
+
+_SHOWN = 500  # characters of a past query
+_NAMED = 5  # past queries for each query of a batch
+_ONCE_MORE_S = 0.5
+_MOST_BATCHES = 16  # that wait
+
+
+class Busy(Exception):
+    """As many batches wait as may."""
+
+
+class StoreAway(Exception):
+    """The store has not been opened yet."""
+
+
+# Ray Serve starts no router before this actor, which may thus wait for no room, either.
+@ray.remote(num_cpus=0)
+class DeciderActor:
+    """One for the application.
+
+    Args:
+        identities: of the models, by their names, in the order of every array's columns.
+        priors: qualities to begin with, where a model's config gives one.
+        store: a StoreConfig in plain values.
+
+    Raises:
+        EmbeddingModelChanged: the store's database holds embeddings of another model.
+        ValueError: its URL names an environment variable that is not set here.
+    """
+
+    def __init__(
+        self, identities: dict[str, str], priors: dict[str, float], store: dict[str, Any]
+    ) -> None:
+        from deployments.embedding.encoder import Encoder
+        from deployments.store.retention import Retention
+        from deployments.store.sql.database import Database
+        from deployments.store.sql.schema import EmbeddingModelChanged
+        from deployments.store.store import EmbeddingStore
+        from serve.smart.keeper import Keeper
+
+        config = StoreConfig.model_validate(store)
+        encoder = Encoder(config.embedding_model)
+        url, name, dimensions = config.resolved_url(), encoder.name, encoder.dimensions
+        retention = Retention(config.most_queries, config.most_days)
+        models = list(identities)
+
+        def open_store() -> EmbeddingStore:
+            database = Database(url, name, dimensions, identities=identities, retention=retention)
+            return EmbeddingStore(database, models, dimensions)
+
+        self._keeper = Keeper(
+            models,
+            priors,
+            open_store,
+            [Path(file) for file in config.history],
+        )
+        try:
+            self._keeper.store = open_store()
+        except EmbeddingModelChanged:
+            raise  # which only people can mend
+        except (ValueError, ConnectionError):
+            pass  # The keeper tries again, and says why it can't.
+        # One at a time, so that batches leave room for single requests.
+        self._batches, self._waiting = ThreadPoolExecutor(1, "batches"), 0
+        self._preparing: dict[str, asyncio.Task[None]] = {}
+
+    async def configure(
+        self,
+        prices: dict[str, Price],
+        n_similar: int,
+        server: str,
+        embedder: DeploymentHandle[Any],
+    ) -> None:
+        """Takes the settings of a router replica; all of them have the same."""
+        # Without a memory: a history's texts come once. In pieces, so that requests get between.
+        embed = CachedEmbedder(embedder.remote, size=0)
+        self._keeper.configure(prices, n_similar, server, embed)
+
+    async def decide(self, question: Question) -> Decision:
+        """See `Decider.decide`."""
+        decider = self._keeper.decider
+        if not decider.ready_for(question):
+            await self._prepared(question)
+        return decider.decide(question)
+
+    async def route(
+        self,
+        queries: list[str],
+        embeddings: Floats32,
+        input_tokens: list[float] | None,
+        allowed: Booleans,
+        requirement: float,
+        floor: bool,
+        capacities: list[float] | None,
+        show_queries: bool,
+    ) -> tuple[Routes, dict[int, str]]:
+        """See `Decider.route`; and the beginnings of the past queries that it names, if wanted."""
+        decider, store = self._keeper.decider, self._keeper.store
+        if self._waiting >= _MOST_BATCHES:
+            raise Busy(f"{_MOST_BATCHES} batches wait")
+
+        def work() -> tuple[Routes, dict[int, str]]:
+            routes = decider.route(
+                queries,
+                embeddings,
+                input_tokens,
+                allowed,
+                requirement,
+                floor=floor,
+                capacities=capacities,
+                neighbours=_NAMED if show_queries else 0,
+            )
+            if store is None or not show_queries:
+                return routes, {}
+            near = sorted({int(id) for id in routes.near.ravel()})
+            return routes, {row.id: row.query[:_SHOWN] for row in store.database.read(near)}
+
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._batches, work)
+        finally:
+            self._waiting -= 1
+
+    async def learn(self, observation: Observation, answer: Answer) -> None:
+        """Keeps what a model did; durably when this returns.
+
+        Raises:
+            StoreAway, StoreOverloaded, DatabaseUnavailable: it could not be kept.
+        """
+        if self._keeper.store is None:
+            raise StoreAway("the store has not been opened yet")
+        await asyncio.wrap_future(self._keeper.store.observe(observation, answer))
+
+    async def feedback(self, id: str, score: float) -> bool:
+        """Keeps what an answer was worth, durably when this returns; False for an unknown id.
+
+        Raises:
+            StoreAway, StoreOverloaded, DatabaseUnavailable: it could not be kept.
+        """
+        keeper = self._keeper
+        if keeper.store is None:
+            raise StoreAway("the store has not been opened yet")
+        scored = await asyncio.wrap_future(keeper.store.score(id, score))
+        if scored is None:
+            # What another router replica says of the answer may still be on its way.
+            await asyncio.sleep(_ONCE_MORE_S)
+            scored = await asyncio.wrap_future(keeper.store.score(id, score))
+        if scored is None:
+            return False
+        keeper.decider.correct(scored, score)
+        if scored.replaced is None:
+            keeper.scored()
+        return True
+
+    async def status(self) -> dict[str, Any]:
+        """How the store is: for /health/ready."""
+        keeper = self._keeper
+        status = {"status": keeper.status, "message": keeper.message, "rows": keeper.rows}
+        if keeper.store is None:
+            return status
+        rows = keeper.store.rows
+        return {**status, "scored": len(rows), "unscored": rows.unscored}
+
+    async def _prepared(self, question: Question) -> None:
+        """Begins a policy, once for all who wait for it."""
+        decider = self._keeper.decider
+        name = decider.policy_name(question)
+        if name not in self._preparing:
+
+            async def prepare() -> None:
+                try:
+                    decider.begin(name, await asyncio.to_thread(decider.new_policy, name))
+                finally:
+                    del self._preparing[name]
+
+            self._preparing[name] = asyncio.create_task(prepare())
+        await asyncio.shield(self._preparing[name])

@@ -1,0 +1,307 @@
+"""Keeps a decider and its store going: opens, loads, imports, fits, saves, and starts again.
+
+Until the store has been loaded a stand-in decides, which knows nothing but prices; then the decider
+that knows takes its place, whole. What fails is tried again, and nothing here fails a request.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deployments.store.evidence import Floats32, Snapshot
+from deployments.store.store import EmbeddingStore
+from serve.routing.decider import Decider
+from serve.routing.forecast.learned import Refit
+from serve.routing.memory import MemoryEvidence
+from serve.routing.prices import Price
+
+logger = logging.getLogger("ray.serve")
+
+Embed = Callable[[list[str]], Awaitable[Floats32]]
+
+_TICK_S = 1.0  # between looks at what there is to do; so much of the policies a crash may lose
+_SYNC_TICKS, _RETAIN_TICKS = 10, 600
+_GROWN, _FEWEST_NEW = 0.1, 50  # part of the scored rows, and scores, that make a new fit worth it
+_FIT_PAUSE_S = 30.0  # between two fits
+_FITTED_ROWS = 20_000
+_AGAIN_S, _LONGEST_AGAIN_S = 2.0, 60.0  # after a start that failed
+_EMBEDDING_S = 120.0  # for a piece of a history
+_PROGRESS_ROWS = 100_000
+_POLICIES = "policies:"
+_MOST_SERVERS = 50  # whose policies are kept in a store
+
+
+class Keeper:
+    """Belongs to one event loop.
+
+    Args:
+        models: names, in the order of every array's columns.
+        priors: qualities to begin with, where a model's config gives one.
+        open_store: opens the store; may take seconds, and raises while it can't be had.
+        histories: files to take in.
+
+    Attributes:
+        decider: decides now.
+        store: None until it could be opened.
+        status, message: how the store is: "waiting", "loading", "ready" or "failed", and what
+            people may want to know of that.
+        rows: of what `message` tells, how many are done, and of how many; empty where that is not
+            known.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        priors: Mapping[str, float],
+        open_store: Callable[[], EmbeddingStore],
+        histories: Sequence[Path],
+    ) -> None:
+        self._models, self._priors = list(models), priors
+        self._open_store = open_store
+        self._histories = histories
+        self._taken_in: dict[Path, tuple[int, int]] = {}
+        self.decider: Decider
+        self.store: EmbeddingStore | None = None
+        self.status, self.message = "waiting", ""
+        self.rows: tuple[int, ...] = ()
+        self._prices: dict[str, Price] = {}
+        self._server = ""
+        self._n_similar = 1
+        self._tokens_per_character: float | None = None
+        self._new_scores = 0
+        self._saved: dict[str, Any] = {}
+        self._life: asyncio.Task[None] | None = None
+        self._fitter = ThreadPoolExecutor(1, "fitter")
+        self._fitting: asyncio.Task[None] | None = None
+        self._fitted_at = 0.0
+
+    def configure(
+        self, prices: Mapping[str, Price], n_similar: int, server: str, embed: Embed
+    ) -> None:
+        """Takes settings; new ones begin new policies, for multipliers are in money.
+
+        Args:
+            prices: of every model.
+            n_similar: the fewest past queries to predict from.
+            server: what tells this server from others with the same store.
+            embed: texts to embeddings.
+        """
+        self._embed, self._server = embed, server
+        prices = {model: prices[model] for model in self._models}
+        if (prices, n_similar) == (self._prices, self._n_similar):
+            return
+        self._prices, self._n_similar = prices, n_similar
+        if self._life is None:
+            self.decider = self._new_decider(None)
+            self._life = asyncio.create_task(self._live())
+        else:
+            loaded = self.store if self.status == "ready" else None
+            decider = self._new_decider(loaded)
+            decider.adopt(self.decider.fitted, self._tokens_per_character)
+            self.decider = decider
+
+    def scored(self) -> None:
+        """To be told of each first score of an answer, since a fit is due after some of them."""
+        self._new_scores += 1
+
+    def _new_decider(self, store: EmbeddingStore | None) -> Decider:
+        nothing = Snapshot.nothing(len(self._models))
+        evidence = MemoryEvidence(nothing) if store is None else store.rows
+        return Decider(evidence, self._prices, self._priors, self._n_similar)
+
+    async def _live(self) -> None:
+        pause = _AGAIN_S
+        while True:
+            try:
+                await self._start()
+                break
+            except Exception:  # whatever it is, its cause may go away
+                logger.exception("the store did not start; it is tried again in %g s", pause)
+                self.status, self.message = "failed", "the server's log says why"
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_AGAIN_S)
+        tick = 0
+        while True:
+            await asyncio.sleep(_TICK_S)
+            tick += 1
+            await self._try(self._save_policies)
+            if tick % _SYNC_TICKS == 0:
+                self.message = ""
+                await self._try(self._sync)
+            if tick % _RETAIN_TICKS == 0:
+                await self._try(self._retain)
+                await self._try(self._import_all)
+            self._fit_if_due()
+
+    async def _try(self, work: Callable[[EmbeddingStore], Awaitable[None]]) -> None:
+        try:
+            await work(self._opened())
+        except Exception:  # what fails now may work at the next look
+            logger.exception("the store's keeping failed; it goes on")
+            self.message = "its database does not answer as it should; the server's log says why"
+
+    def _opened(self) -> EmbeddingStore:
+        assert self.store is not None, "the store is opened before anything is done with it"
+        return self.store
+
+    async def _start(self) -> None:
+        if self.store is None:
+            self.store = await asyncio.to_thread(self._open_store)
+        store = self.store
+        self.status, self.message = "loading", ""
+        await asyncio.to_thread(store.retain)
+        await asyncio.to_thread(self._load, store)
+        await self._import_all(store)
+        self.message = "fitting the predictor"
+        fitted = await self._fitted(self._new_decider(store), store)
+        self.message = ""
+        await self._sync(store)
+        self._saved = await asyncio.to_thread(self._saved_policies, store)
+        decider = self._new_decider(store)  # whose settings may have changed meanwhile
+        decider.restore(self._saved)
+        decider.adopt(fitted, self._tokens_per_character)
+        self.decider, self.status = decider, "ready"
+        logger.info("the store is ready: %s scored queries", len(store.rows))
+
+    def _load(self, store: EmbeddingStore) -> None:
+        total = store.database.count()
+
+        def progress(loaded: int) -> None:
+            before = self.message
+            self.message = f"{loaded // _PROGRESS_ROWS * _PROGRESS_ROWS} of {total} rows or more"
+            if self.message != before and loaded >= _PROGRESS_ROWS:
+                logger.info("the store loads: %s", self.message)
+
+        store.load(progress)
+        self.message = ""
+
+    async def _import_all(self, store: EmbeddingStore) -> None:
+        """Takes the histories in, but those that were taken in before. One that can't be must not
+        keep the rest from use, and is tried again."""
+        loop = asyncio.get_running_loop()
+        for file in self._histories:
+            try:
+                await asyncio.to_thread(self._imported, store, file, loop)
+            except Exception:  # it may be anything, from a bad row to a full disk
+                logger.exception("the history %s was not taken in", file)
+
+    def _imported(self, store: EmbeddingStore, file: Path, loop: asyncio.AbstractEventLoop) -> None:
+        about = file.stat()
+        version = about.st_mtime_ns, about.st_size
+        if self._taken_in.get(file) == version:
+            return
+        name, digest = f"imported:{file.stem}", hashlib.sha256(file.read_bytes()).hexdigest()
+        if store.database.state(name) != digest:
+            self._take_in(store, file, loop)
+            store.database.set_state(name, digest)
+        self._taken_in[file] = version
+
+    def _take_in(self, store: EmbeddingStore, file: Path, loop: asyncio.AbstractEventLoop) -> None:
+        from deployments.store.files.history import read_history
+        from deployments.store.files.importing import import_history
+
+        def progress(done: int) -> None:
+            self.rows = (done, total)
+
+        def embed(texts: Sequence[str]) -> Floats32:
+            embedded = asyncio.run_coroutine_threadsafe(self._embedded(list(texts)), loop)
+            return embedded.result(_EMBEDDING_S)
+
+        logger.info("the store takes in %s", file)
+        total = sum(1 for _ in read_history(file))
+        self.message, self.rows = f"taking in {file.name}", (0, total)
+        try:
+            import_history(
+                store.database,
+                file,
+                embed,
+                name=file.stem,
+                progress=progress,
+                written=store.take_in,
+            )
+        finally:
+            self.message, self.rows = "", ()
+
+    async def _embedded(self, texts: list[str]) -> Floats32:
+        return await self._embed(texts)
+
+    async def _sync(self, store: EmbeddingStore) -> None:
+        """Takes in what others wrote or made the store forget, and how long prompts have been of
+        late."""
+        before = store.rows.means().count.sum()
+        await asyncio.to_thread(store.sync)
+        self._new_scores += abs(int(store.rows.means().count.sum() - before))
+        ratio = await asyncio.to_thread(store.database.tokens_per_character)
+        if ratio is not None:
+            self._tokens_per_character = ratio
+            self.decider.tokens_per_character = ratio
+
+    async def _retain(self, store: EmbeddingStore) -> None:
+        await asyncio.to_thread(store.retain)
+
+    @property
+    def _policies_name(self) -> str:
+        """Under which the policies of these prices are kept: multipliers are in money."""
+        told = [[model, price.input, price.output] for model, price in self._prices.items()]
+        return _POLICIES + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+    def _saved_policies(self, store: EmbeddingStore) -> dict[str, Any]:
+        """This server's own policies; where it has none yet, the latest of another server with the
+        same prices, which are a better beginning than none."""
+        kept = store.database.states(_POLICIES)
+        # Before servers had names, a state was the policies alone.
+        saved = {
+            name: state if "policies" in state else {"at": 0.0, "policies": state}
+            for name, state in sorted(kept.items(), key=lambda item: item[1].get("at", 0.0))
+        }
+        store.database.drop_states(list(saved)[:-_MOST_SERVERS])
+        own = saved.get(f"{self._policies_name}:{self._server}")
+        others = [state for name, state in saved.items() if name.startswith(self._policies_name)]
+        found = own or (others[-1] if others else {"policies": {}})
+        return dict(found["policies"])
+
+    async def _save_policies(self, store: EmbeddingStore) -> None:
+        policies = self.decider.policies()
+        if policies != self._saved:
+            name = f"{self._policies_name}:{self._server}"
+            state = {"at": time.time(), "policies": policies}
+            await asyncio.to_thread(store.database.set_state, name, state)
+            self._saved = policies
+
+    def _fit_if_due(self) -> None:
+        now = asyncio.get_running_loop().time()
+        enough = max(_FEWEST_NEW, _GROWN * len(self._opened().rows))
+        if self._fitting is not None and not self._fitting.done():
+            return
+        if self._new_scores >= enough and now - self._fitted_at >= _FIT_PAUSE_S:
+            self._fitting = asyncio.create_task(self._try(self._fit_anew))
+
+    async def _fit_anew(self, store: EmbeddingStore) -> None:
+        new = self._new_scores
+        fitted = await self._fitted(self.decider, store)
+        self.decider.adopt(fitted, self._tokens_per_character)
+        self._new_scores -= new
+
+    async def _fitted(self, decider: Decider, store: EmbeddingStore) -> Refit:
+        """A predictor fitted on the store's rows, beside the requests."""
+
+        def work() -> Refit:
+            ids = store.rows.sample(_FITTED_ROWS, np.random.default_rng(0))
+            return decider.refit(store.snapshot(ids))
+
+        fitted = await asyncio.get_running_loop().run_in_executor(self._fitter, work)
+        self._fitted_at = asyncio.get_running_loop().time()
+        logger.info(
+            "a predictor was fitted; %s queries tell how good it is; better than neighbours: %s",
+            len(fitted.queries),
+            fitted.accepted,
+        )
+        return fitted

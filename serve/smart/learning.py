@@ -1,0 +1,150 @@
+"""What every answer teaches: its real length, cost and time go to the store when it has ended."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from ray.serve.metrics import Counter
+
+from deployments.contract import Chunk, Usage
+from deployments.store.evidence import Floats32
+from deployments.store.observations import Answer, Observation
+from serve.dispatch import dispatcher as dispatch
+from serve.routing.prices import Price
+from serve.smart.client import DeciderAway, SharedDecider
+
+logger = logging.getLogger("ray.serve")
+
+_SOURCE = "answers"
+_MOST_WAITING = 200  # answers that are on their way to the store
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is known of an answer before it has come.
+
+    Attributes:
+        id: of the completion.
+        query: the text that stands for its conversation.
+        characters: of the whole prompt; None where they don't tell its length.
+        predicted: the quality predicted when the model was chosen.
+        policy: the name of the policy that chose it.
+        price: of the model, where it is known.
+    """
+
+    id: str
+    query: str
+    characters: int | None
+    predicted: float | None
+    policy: str | None
+    price: Price | None
+
+
+class Learner:
+    """Follows answers to their end. Those that don't reach it teach nothing.
+
+    Args:
+        decider: who is told of them.
+        identities: of the models, by their names (see `ModelConfig.identity`).
+    """
+
+    def __init__(self, decider: SharedDecider, identities: Mapping[str, str]) -> None:
+        self._decider, self._identities = decider, identities
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._lost = Counter(
+            "llm_router_lessons_lost",
+            description="Answers that the store could not be told of.",
+        )
+
+    async def follow(
+        self,
+        answer: dispatch.Answer,
+        lesson: Lesson,
+        embedding: Awaitable[Floats32 | None],
+    ) -> AsyncGenerator[Chunk, None]:
+        """The answer's chunks, unchanged; what they teach is on its way before their end is seen,
+        so that feedback finds it. An answer of two models teaches nothing of either."""
+        usage, ended, read_s, arrived = None, False, 0.0, answer.started
+        try:
+            async with aclosing(answer.chunks):
+                async for chunk in answer.chunks:
+                    arrived = time.monotonic()
+                    usage = chunk.usage or usage
+                    ended = ended or chunk.finish_reason is not None
+                    yield chunk
+                    read_s += time.monotonic() - arrived
+        except GeneratorExit:
+            if ended and not answer.rescues:
+                # The caller, who knows it, left without waiting for more.
+                seconds = arrived - answer.started - read_s
+                self._later(self._teach(answer.model, lesson, usage, seconds, embedding))
+            raise
+        if ended and not answer.rescues:
+            seconds = arrived - answer.started - read_s
+            await self._teach(answer.model, lesson, usage, seconds, embedding)
+
+    async def _teach(
+        self,
+        model: str,
+        lesson: Lesson,
+        usage: Usage | None,
+        seconds: float,
+        embedding: Awaitable[Floats32 | None],
+    ) -> None:
+        """Sends what was learned on its way, and leaves the rest to a task."""
+        vector = await embedding
+        if vector is None:
+            self._lost.inc()
+            return
+        if len(self._waiting) >= _MOST_WAITING:
+            self._lose(DeciderAway("too many answers wait"))
+            return
+        observation = Observation(
+            lesson.query,
+            vector,
+            model,
+            _SOURCE,
+            output_tokens=usage.completion_tokens if usage else None,
+            seconds=max(seconds, 0.0),
+            input_tokens=usage.prompt_tokens if usage else None,
+            characters=lesson.characters,
+            identity=self._identities[model],
+        )
+        answer = Answer(
+            lesson.id,
+            model,
+            lesson.predicted,
+            lesson.policy,
+            cost(lesson.price, usage),
+            self._identities[model],
+        )
+        try:
+            self._later(self._kept(self._decider.call("learn", observation, answer)))
+        except DeciderAway as error:
+            self._lose(error)
+
+    async def _kept(self, kept: Awaitable[None]) -> None:
+        try:
+            await kept
+        except DeciderAway as error:
+            self._lose(error)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    def _lose(self, error: DeciderAway) -> None:
+        self._lost.inc()
+        logger.warning("the store was not told of an answer: %s", error)
+
+
+def cost(price: Price | None, usage: Usage | None) -> float | None:
+    """USD that an answer cost; None where its price or its length is not known."""
+    if price is None or usage is None:
+        return None
+    return price.cost(usage)

@@ -1,0 +1,138 @@
+"""What a router replica needs for smart routing, put together: embedder, decider, learner."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from math import inf
+from typing import Any
+
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from deployments.config import ModelConfig
+from deployments.embedding.embedder import CachedEmbedder
+from deployments.errors import InvalidRequest, ModelUnavailable
+from deployments.store.evidence import Floats32
+from deployments.store.observations import MAX_QUERY_CHARACTERS
+from serve.config import RouterConfig
+from serve.http.batches import Batch, allowed, capacities, reply
+from serve.routing.decider import Impossible
+from serve.routing.prices import Price
+from serve.server_name import server_name
+from serve.smart.client import DeciderAway, SharedDecider
+from serve.smart.learning import Learner
+from serve.smart.strategy import SmartStrategy
+
+logger = logging.getLogger("ray.serve")
+
+# An embedding takes milliseconds; a request goes on without it sooner than wait for long.
+_PATIENCE_S = 2.0
+_PAUSE_S = 5.0  # in which an embedder that failed is not asked
+_BATCH_PATIENCE_S = 120.0
+_STATUS_PERIOD_S = 1.0
+
+
+class Smart:
+    """Smart routing as a router replica sees it."""
+
+    def __init__(self, models: Mapping[str, ModelConfig], embedder: DeploymentHandle[Any]) -> None:
+        self._models = list(models)
+        self._embedder = CachedEmbedder(embedder.remote)
+        self._not_before = 0.0
+        self._decider = SharedDecider(embedder)
+        priors = {name: model.prior_quality for name, model in models.items()}
+        self.strategy = SmartStrategy(self._decider, priors)
+        identities = {name: model.identity for name, model in models.items()}
+        self.learner = Learner(self._decider, identities)
+        self._status: dict[str, Any] = {}
+        self._asked = -inf
+        self._asking = asyncio.Lock()
+
+    async def configure(self, router: RouterConfig, prices: dict[str, Price]) -> None:
+        """Takes new settings; `prices` are of all models."""
+        self._router = router
+        self.strategy.configure(prices, router.performance_requirement)
+        server = await asyncio.to_thread(server_name)
+        await self._decider.configure(prices, router.n_similar, server)
+
+    def embedding(self, query: str) -> "asyncio.Task[Floats32 | None]":
+        """The embedding of a query on its way; None if there is no text, or no embedder now."""
+        return asyncio.create_task(self._embedding(query))
+
+    async def feedback(self, id: str, score: float) -> bool:
+        """Keeps what an answer was worth; False if no answer of this id is known.
+
+        Raises:
+            ModelUnavailable: the store is away.
+        """
+        try:
+            known: bool = await self._decider.call("feedback", id, score)
+        except DeciderAway as error:
+            raise _away(error) from error
+        return known
+
+    async def route(self, batch: Batch, candidates: Sequence[Sequence[str]]) -> dict[str, Any]:
+        """Decides a batch, each query among its candidates.
+
+        Raises:
+            InvalidRequest: the capacities don't hold the batch.
+            ModelUnavailable: the embedder or the store is away.
+        """
+        models, show = self._models, self._router.show_queries
+        mask, limits = allowed(candidates, models), capacities(batch, models)
+        queries = [query[:MAX_QUERY_CHARACTERS] for query in batch.queries]
+        requirement = batch.router.performance_requirement
+        if requirement is None:
+            requirement = self._router.performance_requirement
+        try:
+            async with asyncio.timeout(_BATCH_PATIENCE_S):
+                embeddings = await self._embedder(queries)
+            routes, texts = await self._decider.call(
+                "route",
+                queries,
+                embeddings,
+                batch.input_tokens,
+                mask,
+                requirement,
+                batch.router.floor,
+                limits,
+                show,
+            )
+        except Impossible as error:
+            raise InvalidRequest(str(error), param="capacities") from error
+        except (DeciderAway, TimeoutError, RayError, RayServeException) as error:
+            raise _away(error) from error
+        shown = texts if show else None
+        return await asyncio.to_thread(reply, batch, routes, mask, models, requirement, shown)
+
+    async def status(self, patience_s: float) -> dict[str, Any]:
+        """How the store is."""
+        # Anyone may ask for it, without a key: so the decider is asked once a second at the most.
+        async with self._asking:
+            if time.monotonic() - self._asked > _STATUS_PERIOD_S:
+                try:
+                    self._status = await self._decider.call("status", patience_s=patience_s)
+                except DeciderAway as error:
+                    self._status = {"status": "away", "message": str(error)}
+                self._asked = time.monotonic()
+        return self._status
+
+    async def _embedding(self, query: str) -> Floats32 | None:
+        if not query or time.monotonic() < self._not_before:
+            return None
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                embeddings = await self._embedder([query])
+        except (TimeoutError, RayError, RayServeException) as error:
+            logger.warning("queries go without their embeddings for %g s: %s", _PAUSE_S, error)
+            self._not_before = time.monotonic() + _PAUSE_S
+            return None
+        embedding: Floats32 = embeddings[0]
+        return embedding
+
+
+def _away(error: Exception) -> ModelUnavailable:
+    logger.warning("smart routing is away: %s", error)
+    return ModelUnavailable("smart routing's store is away for a moment", retry_after=1)

@@ -1,0 +1,221 @@
+"""Promise: what was acknowledged survives `kill -9` of who writes, and of the database's server."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import NullPool, create_engine, make_url, text
+
+from deployments.store.sql.database import Database
+from deployments.store.store import EmbeddingStore
+
+THREADS = 4  # that write to one store at once
+UNAVAILABLE = 3  # what a writer exits with where the database is away
+ROOT = Path(__file__).parents[2]
+
+# Forks a writer for each line that it gets, so that Python starts once; a writer says in one line
+# what was acknowledged, as soon as it was: "w" for a write, "s" for its score.
+WRITER = """
+import os, sys, threading
+import numpy as np
+import usearch.index  # here, so that no writer waits for it
+from deployments.store.sql.database import Answer, Database, DatabaseUnavailable, Observation
+from deployments.store.store import EmbeddingStore
+
+vector = np.full(8, 8**-0.5, np.float32)
+
+def go_on(name, observe, score):
+    number = 0
+    while True:
+        id = f"{name} {number}"
+        text = f"query {number % 50}" if number % 2 else f"query of {id}"
+        seen = Observation(text, vector, "small", "answers", output_tokens=10)
+        observe(seen, Answer(id, "small"))
+        os.write(1, f"w {id}\\n".encode())
+        score(id, 0.5)
+        os.write(1, f"s {id}\\n".encode())
+        number += 1
+
+def write_to_database(url, name):
+    database = Database(url, "encoder", 8)
+    go_on(name, lambda *pair: database.write([pair]), lambda *pair: database.score([pair]))
+
+def write_to_store(url, name):
+    store = EmbeddingStore(Database(url, "encoder", 8), ["small"], 8)
+
+    def work(thread):
+        go_on(
+            f"{name} {thread}",
+            lambda *pair: store.observe(*pair).result(),
+            lambda *pair: store.score(*pair).result(),
+        )
+
+    threads = [threading.Thread(target=work, args=[thread]) for thread in range(int(sys.argv[1]))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+write = {"database": write_to_database, "store": write_to_store}
+for name, line in enumerate(sys.stdin):
+    kind, url = line.split()
+    child = os.fork()
+    if not child:
+        try:
+            write[kind](url, name)
+        except DatabaseUnavailable:
+            os._exit(3)  # UNAVAILABLE
+        finally:
+            os._exit(4)
+    os.write(1, f"pid {child}\\n".encode())
+    _, status = os.waitpid(child, 0)
+    os.write(1, f"end {status}\\n".encode())
+"""
+
+
+class Writer:
+    """A process that writes until it is killed, again and again: to a "database" as it is, or by
+    several threads to a "store" over it."""
+
+    def __init__(self, kind, url):
+        self.kind, self.url = kind, url
+        self.written, self.scored = [], []
+        self.kills = 0
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(THREADS)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self):
+        """Starts to write; the process's id."""
+        self._process.stdin.write(f"{self.kind} {self.url}\n")
+        self._process.stdin.flush()
+        self.kills += 1
+        return int(self._next()[1])
+
+    def until(self, acknowledged):
+        """Takes in this many acknowledgements."""
+        for _ in range(acknowledged):
+            kind, id = self._next()
+            {"w": self.written, "s": self.scored}[kind].append(id)
+
+    def ended(self):
+        """Takes in all acknowledgements until its end; its exit status."""
+        while True:
+            kind, id = self._next()
+            if kind == "end":
+                return int(id)
+            {"w": self.written, "s": self.scored}[kind].append(id)
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._process.stdout.close()
+
+    def _next(self):
+        kind, _, rest = self._process.stdout.readline().strip().partition(" ")
+        return kind, rest
+
+
+@pytest.fixture
+def writing():
+    """Starts writers, and ends them with the test."""
+    writers = []
+
+    def start(kind, url):
+        Database(url, "encoder", 8).close()
+        writers.append(Writer(kind, url))
+        return writers[-1]
+
+    yield start
+    for writer in writers:
+        writer.close()
+
+
+def kill(writer):
+    """Kills the writer after some acknowledgements, at a moment that it knows nothing of."""
+    process = writer.start()
+    writer.until(random.randrange(1, 12))
+    time.sleep(random.random() * 0.01)
+    os.kill(process, signal.SIGKILL)
+    assert writer.ended() == signal.SIGKILL
+
+
+def check(writer, connection):
+    """All that was acknowledged is there, and what was not is there whole or not at all."""
+
+    def rows(query):
+        return connection.execute(text(query)).all()
+
+    scores = dict(tuple(row) for row in rows("SELECT id, score FROM answers"))
+    assert scores.keys() >= set(writer.written)
+    assert {id for id, score in scores.items() if score == 0.5} >= set(writer.scored)
+    ((answers, scored, quality),) = rows(
+        "SELECT sum(answers), sum(scored), sum(quality_sum) FROM outcomes"
+    )
+    in_flight = writer.kills * (THREADS if writer.kind == "store" else 1)
+    assert answers == len(scores) <= len(writer.written) + in_flight
+    assert scored == len([score for score in scores.values() if score is not None])
+    assert quality == float(scored) / 2
+    ((queries,),) = rows("SELECT count(*) FROM queries")
+    assert len(rows("SELECT DISTINCT query_id FROM outcomes")) == queries
+
+
+def check_memory(url):
+    """A store that starts over has everything."""
+    store = EmbeddingStore(Database(url, "encoder", 8), ["small"], 8)
+    store.load()
+    assert store.rows.ids() == store.database.ids()
+    assert len(store.rows) > 0
+    store.close()
+
+
+@pytest.mark.parametrize(("kind", "kills"), [("store", 50), ("database", 10)])
+def test_kills_of_a_writer_to_sqlite(tmp_path, writing, kind, kills):
+    url = f"sqlite:///{tmp_path}/store.db"
+    writer = writing(kind, url)
+    for _ in range(kills):
+        kill(writer)
+        engine = create_engine(url)
+        with engine.connect() as connection:
+            check(writer, connection)
+            assert connection.execute(text("PRAGMA integrity_check")).all() == [("ok",)]
+            assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
+        engine.dispose()
+    assert len(writer.scored) > kills
+    check_memory(url)
+
+
+@pytest.mark.parametrize("kind", ["store", "database"])
+def test_kills_of_a_writer_to_postgresql(postgresql, writing, kind):
+    url = postgresql.database()
+    writer = writing(kind, url)
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    for _ in range(6):
+        kill(writer)
+        with engine.connect() as connection:
+            check(writer, connection)
+    engine.dispose()
+    check_memory(url)
+
+
+def test_a_kill_of_the_postgresql_server(postgresql, writing):
+    url = postgresql.database()
+    writer = writing("database", url)
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    for _ in range(2):
+        writer.start()
+        writer.until(random.randrange(20, 60))
+        postgresql.kill()
+        assert os.waitstatus_to_exitcode(writer.ended()) == UNAVAILABLE
+        postgresql.start()
+        with engine.connect() as connection:
+            check(writer, connection)

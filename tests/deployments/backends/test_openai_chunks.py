@@ -1,0 +1,122 @@
+"""A stream in OpenAI's format becomes our chunks, whatever a provider makes of its text."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from openai.types.chat import ChatCompletionChunk
+
+from deployments.backends.litellm.tool_names import ToolNames
+from deployments.backends.openai_chunks import read
+from deployments.contract import ChatRequest, Chunk, Usage, merge
+
+REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "Hello"}], max_tokens=2)
+HIGH, LOW = "\ud83d", "\ude00"  # the two halves of 😀 in UTF-16
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+async def events(deltas: list[dict[str, Any]], reason: str) -> AsyncIterator[ChatCompletionChunk]:
+    for delta in deltas:
+        choice = {"index": 0, "delta": {"content": None, "tool_calls": None, **delta}}
+        yield _event(choices=[choice | {"finish_reason": None}])
+    yield _event(choices=[{"index": 0, "delta": {}, "finish_reason": reason}])
+    yield _event(choices=[], usage=USAGE)
+
+
+def _event(**fields: Any) -> ChatCompletionChunk:
+    # As the library makes it of what a server sends: unchecked.
+    return ChatCompletionChunk.construct(**fields)
+
+
+async def answer(*deltas: dict[str, Any], reason: str = "stop") -> Chunk:
+    chunks = read(
+        events(list(deltas), reason),
+        REQUEST,
+        ToolNames.of(REQUEST),
+        silence=60,
+        context_window=None,
+    )
+    return merge([chunk async for chunk in chunks])
+
+
+def call(arguments: str, name: str | None = None, index: int = 0) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {"tool_calls": [{"index": index, "id": None, "function": function}]}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (["a" + HIGH, LOW + "b"], "a😀b"),
+        ([HIGH, "", LOW], "😀"),
+        (["a" + HIGH + LOW, "b"], "a😀b"),
+        ([HIGH, HIGH, LOW], "�😀"),
+        ([HIGH, "b"], "�b"),
+        (["a", LOW + "b"], "a�b"),
+        (["a" + HIGH], "a�"),
+    ],
+)
+async def test_a_parted_surrogate_pair_is_joined_and_half_of_one_replaced(
+    pieces: list[str], text: str
+) -> None:
+    for field in ("content", "reasoning_content", "reasoning"):
+        got = await answer(*({field: piece} for piece in pieces))
+        assert (got.text if field == "content" else got.reasoning) == text
+    first, *others = pieces
+    got = await answer(call(first, "f"), *map(call, others), call("{}", "g", index=1))
+    assert [c.arguments for c in got.tool_calls] == [text, "{}"]
+
+
+@pytest.mark.parametrize(
+    ("delta", "reasoning"),
+    [
+        ({"reasoning_content": "hm"}, "hm"),
+        ({"reasoning": "hm"}, "hm"),  # vLLM, OpenRouter
+        ({"thinking_blocks": [{"type": "thinking", "thinking": "hm"}]}, "hm"),  # Anthropic
+        ({"thinking_blocks": [{"type": "redacted_thinking", "data": "x"}]}, ""),
+        ({"reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}, "hm"),  # OpenRouter
+        ({"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}, ""),
+        ({"reasoning": "hm", "reasoning_details": [{"text": "hm"}]}, "hm"),
+    ],
+)
+async def test_a_model_that_thinks_is_alive_whether_or_not_it_shows_its_thoughts(
+    delta: dict[str, Any], reasoning: str
+) -> None:
+    """Who waits for the next chunk must not take it for silent."""
+    stream = events([delta] * 3, "stop")
+    read_ = read(stream, REQUEST, ToolNames.of(REQUEST), silence=60, context_window=None)
+    assert [chunk async for chunk in read_] == [
+        *[Chunk(reasoning=reasoning)] * 3,
+        Chunk(finish_reason="stop", usage=Usage(3, 2)),
+    ]
+
+
+async def test_an_event_that_says_nothing_is_no_sign_of_life() -> None:
+    stream = events([{"role": "assistant", "content": ""}], "stop")
+    read_ = read(stream, REQUEST, ToolNames.of(REQUEST), silence=60, context_window=None)
+    assert len([chunk async for chunk in read_]) == 1
+
+
+@pytest.mark.parametrize("arguments", ["[" * 100_000, "9" * 5000])
+async def test_arguments_that_cannot_be_read_may_be_what_ran_out_of_tokens(arguments: str) -> None:
+    got = await answer(call(arguments, "f"), reason="tool_calls")
+    assert got.finish_reason == "length"
+
+
+async def test_an_answer_that_is_complete_waits_for_nothing_more() -> None:
+    """A server may send no `[DONE]`, and keep the connection open."""
+
+    async def open_end() -> AsyncIterator[ChatCompletionChunk]:
+        async for event in events([{"content": "a"}], "stop"):
+            yield event
+        await asyncio.sleep(30)
+
+    async with asyncio.timeout(10):
+        chunks = [
+            chunk
+            async for chunk in read(
+                open_end(), REQUEST, ToolNames.of(REQUEST), silence=60, context_window=None
+            )
+        ]
+    assert merge(chunks) == Chunk(text="a", finish_reason="stop", usage=Usage(3, 2))

@@ -1,0 +1,170 @@
+"""Promise: a model's config becomes the deployment of Ray's that it describes, or is refused."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from serve_fixtures import in_repository
+
+from deployments.config import EngineConfig
+from deployments.deploy import deploy
+from serve.app import build
+from serve.config import ConfigError
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")  # what places an engine asks Ray
+
+
+def config(**fields: Any) -> EngineConfig:
+    return EngineConfig(name="own", backend="vllm", model="org/model", **fields)
+
+
+def options(**fields: Any) -> dict[str, Any]:
+    """The options of the deployment that a model becomes."""
+    deployment = deploy(config(**fields), "own")._bound_deployment
+    replica = deployment._replica_config
+    return {
+        **deployment._deployment_config.model_dump(),
+        "bundles": replica.placement_group_bundles,
+        "strategy": replica.placement_group_strategy,
+    }
+
+
+def engine_arguments(**fields: Any) -> dict[str, Any]:
+    """The arguments of vLLM's that a model's config becomes."""
+    from deployments.backends.vllm.replica import llm_config
+
+    return dict(llm_config(config(**fields)).engine_kwargs)
+
+
+@pytest.mark.parametrize(
+    ("fields", "gpus"),
+    [
+        ({}, [1]),
+        ({"gpus": 0.25}, [0.25]),
+        ({"gpus": 4}, [1] * 4),
+        ({"engine": {"tensor_parallel_size": 4, "pipeline_parallel_size": 2}}, [1] * 8),
+        ({"gpus": 8, "engine": {"pipeline_parallel_size": 2}}, [1] * 8),
+        ({"gpus": 0}, [0]),
+    ],
+)
+def test_a_replica_asks_for_a_gpu_for_each_worker(fields: dict, gpus: list[float]) -> None:
+    placed = options(**fields)
+    assert [bundle.get("GPU", 0) for bundle in placed["bundles"]] == gpus
+    assert sum(bundle.get("CPU", 0) for bundle in placed["bundles"]) == 1
+    # On one node where it can be, on more where it must.
+    assert placed["strategy"] == "PACK"
+
+
+def test_a_replica_goes_where_the_accelerator_is() -> None:
+    for bundle in options(gpus=2, accelerator_type="H100")["bundles"]:
+        assert bundle["accelerator_type:H100"] > 0
+
+
+def test_gpus_alone_part_each_layer_over_them() -> None:
+    assert engine_arguments(gpus=4)["tensor_parallel_size"] == 4
+    pipelined = engine_arguments(gpus=8, engine={"pipeline_parallel_size": 2})
+    assert pipelined["tensor_parallel_size"] == 4
+    assert "tensor_parallel_size" not in engine_arguments(gpus=0)
+
+
+def test_what_is_passed_to_the_engine_is_passed_as_it_is() -> None:
+    engine = {"max_model_len": 8192, "quantization": "fp8", "seed": 7}
+    assert engine_arguments(engine=engine) == engine
+
+
+def test_a_parser_of_tool_calls_is_used_without_a_further_switch() -> None:
+    assert engine_arguments(engine={"tool_call_parser": "hermes"})["enable_auto_tool_choice"]
+    off = {"tool_call_parser": "hermes", "enable_auto_tool_choice": False}
+    assert engine_arguments(engine=off) == off
+
+
+def test_adapters_have_room_beside_each_other() -> None:
+    assert engine_arguments(adapters={"a": "x", "b": "y"})["max_loras"] == 2
+    assert engine_arguments(adapters={"a": "x"}, engine={"max_loras": 3})["max_loras"] == 3
+
+
+def test_replicas_scale_by_the_requests_they_have() -> None:
+    scaled = options(autoscaling={"min_replicas": 1, "max_replicas": 8}, max_ongoing_requests=64)
+    assert scaled["max_ongoing_requests"] == 64
+    assert scaled["autoscaling_config"]["target_ongoing_requests"] == 32
+    assert scaled["autoscaling_config"]["max_replicas"] == 8
+
+
+def test_without_autoscaling_there_is_one_replica() -> None:
+    fixed = options()
+    assert (fixed["num_replicas"], fixed["autoscaling_config"]) == (1, None)
+    assert fixed["max_ongoing_requests"] == config().max_ongoing_requests
+
+
+def test_who_shares_a_gpu_takes_a_part_of_its_memory() -> None:
+    from deployments.backends.vllm.replica import llm_config
+
+    shared = llm_config(config(gpus=0.5))
+    assert shared.engine_kwargs["gpu_memory_utilization"] == 0.45
+    assert shared.runtime_env["env_vars"]["VLLM_RAY_PER_WORKER_GPUS"] == "0.5"
+    own = llm_config(config(gpus=0.5, engine={"gpu_memory_utilization": 0.3}))
+    assert own.engine_kwargs["gpu_memory_utilization"] == 0.3
+    assert llm_config(config()).runtime_env is None
+
+
+def test_an_object_store_without_the_model_is_not_the_hubs_model() -> None:
+    from deployments.backends.vllm.replica import _refuse_another_model, llm_config
+
+    stored = EngineConfig(name="gpt2", backend="vllm", model="s3://bucket/gpt2")
+    with pytest.raises(ValueError, match="there is no model at s3://bucket/gpt2"):
+        _refuse_another_model(llm_config(stored))
+    _refuse_another_model(llm_config(config()))
+
+
+@pytest.mark.parametrize(
+    ("engine", "says"),
+    [
+        ({"max_modle_len": 1}, "engine: vLLM has no argument 'max_modle_len'; .*'max_model_len'"),
+        ({"api_key": "x"}, "engine: vLLM has no argument 'api_key'"),
+        ({"port": 1}, "engine: vLLM has no argument 'port'"),
+        ({"tool_call_parser": "hermess"}, "no tool_call_parser 'hermess'; did you mean 'hermes'"),
+        ({"reasoning_parser": "qwen33"}, "no reasoning_parser 'qwen33'; did you mean 'qwen3'"),
+    ],
+)
+def test_what_vllm_does_not_have_is_refused(engine: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        deploy(config(engine=engine), "own")
+
+
+def test_parsers_of_a_plugin_are_vllms_to_find() -> None:
+    engine = {"tool_call_parser": "mine", "tool_parser_plugin": "mine.py"}
+    deploy(config(engine=engine), "own")
+
+
+def test_every_model_that_cannot_be_deployed_is_named_at_once() -> None:
+    own = {"name": "own", "backend": "vllm", "engine": {"port": 1}}
+    with pytest.raises(ConfigError) as refusal:
+        build({"llms": {"models": [own, {**own, "name": "b"}]}})
+    assert "llms.models.0.engine: vLLM has no argument 'port'" in str(refusal.value)
+    assert "llms.models.1.engine" in str(refusal.value)
+
+
+WITHOUT_VLLM = """
+import sys
+sys.modules["vllm"] = None
+from deployments.config import EngineConfig
+from deployments.deploy import deploy
+try:
+    deploy(EngineConfig(name="own", backend="vllm"), "own")
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_without_vllm_the_install_line_is_given() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", WITHOUT_VLLM],
+        cwd=in_repository("."),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert "pip install 'llm-cores-on-ray-serve[vllm]'" in said.stdout, said.stderr
+    assert "hostname" in said.stdout
+    assert "None)" not in said.stdout

@@ -1,0 +1,61 @@
+"""Promise: where a library has lost a part that we replace or override, its backend won't start."""
+
+import os
+import runpy
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+# As the backend sets it, which must be before LiteLLM is imported.
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+
+import litellm
+import openai
+from litellm.litellm_core_utils import url_utils
+from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
+from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import VertexGeminiConfig
+from transformers.generation.continuous_batching.cb_logits_processors import (
+    ContinuousBatchingLogitsProcessor,
+)
+from transformers.generation.continuous_batching.continuous_api import OutputRouter
+
+from deployments.internals import replace, require
+
+LITELLM = "deployments.backends.litellm.backend"
+
+
+@pytest.mark.parametrize(
+    ("module", "owner", "name"),
+    [
+        (LITELLM, url_utils, "validate_url"),  # guards against fetching callers' URLs
+        (LITELLM, litellm, "user_url_validation"),
+        (LITELLM, litellm, "drop_params"),
+        (LITELLM, BaseModelResponseIterator, "_handle_string_chunk"),
+        (LITELLM, VertexGeminiConfig, "_check_finish_reason"),
+        ("deployments.backends.openai_endpoint.backend", openai.AsyncStream, "_iter_events"),
+        ("deployments.backends.huggingface.continuous_batching", OutputRouter, "deliver_batch"),
+        (
+            "deployments.backends.huggingface.decoding",
+            ContinuousBatchingLogitsProcessor,
+            "prepare_tensor_args",
+        ),
+    ],
+)
+def test_a_backend_does_not_start_without_what_it_replaces(
+    monkeypatch: pytest.MonkeyPatch, module: str, owner: Any, name: str
+) -> None:
+    runpy.run_module(module)  # as it is imported, it starts
+    monkeypatch.delattr(owner, name)
+    with pytest.raises((RuntimeError, AttributeError), match=name):
+        runpy.run_module(module)
+
+
+def test_what_is_there_is_replaced() -> None:
+    library = SimpleNamespace(guard=1)
+    replace(library, "guard", 2)
+    assert library.guard == 2
+    with pytest.raises(RuntimeError, match=r"no SimpleNamespace\.fence, which we rely on"):
+        replace(library, "fence", 2)
+    with pytest.raises(RuntimeError, match="fence"):
+        require(library, "guard", "fence")

@@ -1,0 +1,159 @@
+"""Promise: who has a known key may call, for what and as often as it allows; no one else."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from serve.access.keys import ANYONE, Keys, hash_of, new_key
+from serve.access.quota_actor import Windows
+from serve.config import ConfigError, ServerConfig
+
+KEY = new_key()
+MODELS = ["small", "large"]
+
+
+def keys(*entries: dict, **server: object) -> Keys:
+    return Keys(ServerConfig.model_validate({"keys": list(entries), **server}), MODELS)
+
+
+def known(name: str = "team", key: str = KEY, **more: object) -> dict:
+    return {"name": name, "sha256": hash_of(key).hex(), **more}
+
+
+def test_a_key_is_known_by_its_variable_or_its_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = new_key()
+    monkeypatch.setenv("TEAM_KEY", other)
+    ring = keys(known(models=["small"]), {"name": "env", "key": "${TEAM_KEY}"})
+    team = ring.caller(f"Bearer {KEY}")
+    assert team
+    assert (team.name, team.models) == ("team", {"small"})
+    env = ring.caller(f"bearer  {other}")
+    assert env
+    assert env.name == "env"
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        f"Bearer {KEY}x",
+        f"Bearer {KEY[:-1]}",
+        f"Basic {KEY}",
+        KEY,
+        f"Bearer {hash_of(KEY).hex()}",
+        "Bearer \udcff",
+        "Bearer ü",
+    ],
+)
+def test_anything_else_is_nobody(authorization: str | None) -> None:
+    assert keys(known()).caller(authorization) is None
+
+
+def test_every_key_is_compared_whichever_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that it takes must not tell which key is known, or how far one is right."""
+    compared: list[bytes] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append(one)
+        return one == other
+
+    monkeypatch.setattr("hmac.compare_digest", compare)
+    ring = keys(known(), known("second", new_key()), known("third", new_key()))
+    for authorization in (f"Bearer {KEY}", "Bearer wrong", None):
+        compared.clear()
+        ring.caller(authorization)
+        assert len(compared) == 3
+
+
+def test_without_keys_everyone_is_someone() -> None:
+    assert keys().caller(None) is ANYONE
+    assert ANYONE.allowed({"small": 1}) == {"small": 1}
+
+
+def test_a_caller_sees_its_models_alone() -> None:
+    caller = keys(known(models=["small"])).caller(f"Bearer {KEY}")
+    assert caller
+    assert caller.allowed({"small": 1, "large": 2}) == {"small": 1}
+
+
+@pytest.mark.parametrize(
+    ("entries", "says"),
+    [
+        ([known(models=["none"])], "'team': there is no model 'none'"),
+        ([known(), known()], "two are called 'team'"),
+        ([known(), known("again")], "'team' and 'again' are one key"),
+        ([{"name": "env", "key": "${UNSET_KEY}"}], "UNSET_KEY, which is not set"),
+        ([{"name": "env", "key": "${WEAK_KEY}"}], "WEAK_KEY, which holds less than 32"),
+        ([{"name": "env", "key": "${ODD_KEY}"}], "ODD_KEY, which holds what no key holds"),
+    ],
+)
+def test_keys_that_can_not_be_kept_are_refused_at_the_start(
+    entries: list[dict], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEAK_KEY", "too-short-to-be-a-secret")
+    monkeypatch.setenv("ODD_KEY", "with a space in it, which no header can hold")
+    with pytest.raises(ConfigError) as error:
+        keys(*entries)
+    assert says in str(error.value)
+    assert "too-short" not in str(error.value)
+
+
+def test_a_file_holds_hashes_alone(tmp_path: Path) -> None:
+    file = tmp_path / "keys.yaml"
+    file.write_text(yaml.safe_dump([known(models=["large"])]))
+    caller = keys(keys_file=str(file)).caller(f"Bearer {KEY}")
+    assert caller
+    assert caller.models == {"large"}
+    for content, says in (
+        ([{"name": "env", "key": "${A_KEY}"}], "each by its sha256"),
+        ([{"name": "env", "key": "sk-literal"}], "0.key: a key is not written"),
+        ([], "holds a list of keys"),
+        ({"keys": []}, "is wrong"),
+        ([known(models=["none"])], "there is no model 'none'"),
+    ):
+        file.write_text(yaml.safe_dump(content))
+        with pytest.raises(ConfigError) as error:
+            keys(keys_file=str(file))
+        assert says in str(error.value)
+        assert "sk-literal" not in str(error.value)
+    with pytest.raises(ConfigError, match="there is no keys file"):
+        keys(keys_file=str(tmp_path / "none.yaml"))
+
+
+def test_a_new_key_is_shown_once_with_what_the_server_is_to_know() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "ops.keys", "team"], capture_output=True, text=True, check=True
+    )
+    key = next(line.strip() for line in run.stdout.splitlines() if line.startswith("  sk-"))
+    entry = yaml.safe_load(run.stdout[run.stdout.index("- name:") :])
+    assert run.stdout.count(key) == 1
+    caller = keys(*entry).caller(f"Bearer {key}")
+    assert caller
+    assert caller.name == "team"
+
+
+def test_a_minute_holds_as_many_requests_as_a_key_allows() -> None:
+    now = 0.0
+    windows = Windows(lambda: now)
+    assert [windows.take("a", 2) for _ in range(3)] == [0, 0, 60]
+    assert windows.take("b", 2) == 0  # another key has a minute of its own
+    now = 59.0
+    assert windows.take("a", 2) == 1
+    now = 60.0
+    assert [windows.take("a", 2) for _ in range(3)] == [0, 0, 60]
+
+
+def test_what_was_refused_does_not_count() -> None:
+    now = 0.0
+    windows = Windows(lambda: now)
+    windows.take("a", 1)
+    for now in range(1, 60):
+        assert windows.take("a", 1) == 60 - now
+    now = 60.0
+    assert windows.take("a", 1) == 0

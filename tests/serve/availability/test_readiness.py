@@ -1,0 +1,172 @@
+"""Promise: a model is called available only while it can answer, and why it can't is told."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from deployments.config import Autoscaling, Circuit, EndpointConfig, ModelConfig
+from deployments.errors import ProviderError, Unreachable
+from serve.availability import readiness
+from serve.availability.readiness import Readiness
+from serve.availability.replicas import Availability, ModelState
+from serve.dispatch.circuits import Circuits
+
+RUNS = ModelState(available=True, status="HEALTHY", replicas=1, message="")
+HOSTED = EndpointConfig(
+    name="hosted",
+    backend="vllm",
+    hostname="http://127.0.0.1:9",
+    circuit=Circuit(failures=2, seconds=10),
+)
+SLEEPER = EndpointConfig(
+    name="sleeper",
+    backend="vllm",
+    hostname="http://127.0.0.1:9",
+    autoscaling=Autoscaling(min_replicas=0, max_replicas=1),
+)
+LOCAL = ModelConfig(name="local", backend="x")
+
+
+class Handle:
+    """A handle whose replica says what it is told to say."""
+
+    def __init__(self, says: str | Exception) -> None:
+        self.says = says
+
+    def options(self, method_name: str) -> "Handle":
+        assert method_name == "unreachable"
+        return self
+
+    async def remote(self) -> str:
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+
+class Watched:
+    """The readiness of models, with all that it is made of."""
+
+    def __init__(self, *models: ModelConfig, says: str | Exception = "") -> None:
+        configs = {model.name: model for model in models}
+        self.now = 100.0
+        self.handle = Handle(says)
+        self.availability = Availability(configs, {name: name for name in configs})
+        self.availability.states = dict.fromkeys(configs, RUNS)
+        self.circuits = Circuits(configs, lambda: self.now)
+        handles = dict.fromkeys(configs, self.handle)
+        self.readiness = Readiness(configs, handles, self.availability, self.circuits)
+
+    async def wait_until(self, holds: Callable[[Readiness], bool]) -> None:
+        deadline = time.monotonic() + 10
+        while not holds(self.readiness):
+            assert time.monotonic() < deadline, self.readiness.status
+            await asyncio.sleep(0.01)
+
+    async def wait_for(self, status: str) -> None:
+        await self.wait_until(lambda readiness: readiness.status == status)
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_PERIOD_S", "_REACHED_S", "_UNREACHED_S"):
+        monkeypatch.setattr(readiness, name, 0.01)
+
+
+async def test_a_model_is_available_once_its_provider_has_been_checked() -> None:
+    watched = Watched(HOSTED, LOCAL)
+    assert watched.readiness.state("local") == RUNS
+    state = watched.readiness.state("hosted")
+    assert not state.available
+    assert state.message == "checking whether its provider can be reached"
+    watched.readiness.watch()
+    await watched.wait_for("ready")
+    assert watched.readiness.state("hosted") == RUNS
+
+
+async def test_a_provider_that_cannot_be_reached_is_told_until_it_is_back() -> None:
+    watched = Watched(HOSTED, LOCAL, says="http://127.0.0.1:9: Connection refused")
+    watched.readiness.watch()
+    await watched.wait_until(lambda readiness: "since" in readiness.state("hosted").message)
+    message = watched.readiness.state("hosted").message
+    year = time.strftime("%Y", time.gmtime())
+    assert message.startswith(f"its provider has been unreachable since {year}-")
+    assert message.endswith(": http://127.0.0.1:9: Connection refused")
+    assert watched.readiness.status == "degraded"
+    # What requests met with meanwhile is over, too.
+    for _ in range(2):
+        watched.circuits.failed("hosted", Unreachable("can't be reached"))
+    watched.handle.says = ""
+    await watched.wait_for("ready")
+    assert not watched.circuits.is_open("hosted")
+
+
+async def test_a_provider_that_is_back_may_fail_all_the_same() -> None:
+    watched = Watched(HOSTED, says="http://127.0.0.1:9: Connection refused")
+    watched.readiness.watch()
+    await watched.wait_until(lambda readiness: "since" in readiness.state("hosted").message)
+    watched.circuits.failed("hosted", ProviderError("it is broken"))
+    watched.handle.says = ""
+    await watched.wait_until(lambda readiness: "broken" in readiness.state("hosted").message)
+
+
+async def test_a_server_none_of_whose_providers_can_be_reached_is_unavailable() -> None:
+    watched = Watched(HOSTED, says="http://127.0.0.1:9: Connection refused")
+    watched.readiness.watch()
+    await watched.wait_for("unavailable")
+
+
+async def test_a_replica_that_does_not_say_is_no_sign_of_a_missing_provider() -> None:
+    watched = Watched(HOSTED, says=RuntimeError("it has gone"))
+    watched.readiness.watch()
+    await watched.wait_for("ready")
+
+
+async def test_a_model_that_answers_shows_that_its_provider_is_there() -> None:
+    watched = Watched(HOSTED, says="http://127.0.0.1:9: Connection refused")
+    watched.circuits.began("hosted")
+    watched.readiness.watch()
+    await watched.wait_for("ready")
+    watched.now += 60
+    await watched.wait_for("unavailable")
+
+
+async def test_checking_a_provider_wakes_no_model() -> None:
+    watched = Watched(SLEEPER, says="not to be asked")
+    watched.readiness.watch()
+    await asyncio.sleep(0.1)
+    assert watched.readiness.status == "ready"
+
+
+async def test_a_model_that_fails_every_request_is_not_available() -> None:
+    watched = Watched(HOSTED, LOCAL)
+    watched.readiness.watch()
+    await watched.wait_for("ready")
+    watched.circuits.failed("hosted", ProviderError("it is broken"))
+    state = watched.readiness.state("hosted")
+    assert state.available, "one fault is no habit"
+    assert state.message.startswith("has been failing since ")
+    assert state.message.endswith(": it is broken")
+    error = Unreachable("can't be reached")
+    error.detail = "http://127.0.0.1:9: Connection refused"
+    watched.circuits.failed("hosted", error)
+    state = watched.readiness.state("hosted")
+    assert not state.available
+    assert state.message.endswith(": http://127.0.0.1:9: Connection refused")
+    assert watched.readiness.status == "degraded"
+    watched.circuits.answered("hosted")
+    assert watched.readiness.state("hosted") == RUNS
+
+
+async def test_a_server_whose_only_model_may_be_tried_again_is_not_unavailable() -> None:
+    """Or a load balancer would keep the requests away that could find it well."""
+    watched = Watched(HOSTED)
+    watched.readiness.watch()
+    await watched.wait_for("ready")
+    for _ in range(2):
+        watched.circuits.failed("hosted", ProviderError("it is broken"))
+    assert watched.readiness.status == "unavailable"
+    watched.now += 10
+    assert watched.readiness.status == "degraded"
+    assert not watched.readiness.state("hosted").available

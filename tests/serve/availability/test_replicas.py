@@ -1,0 +1,203 @@
+"""Promise: it is known which models can answer, and why one can't is told in one line."""
+
+import asyncio
+import threading
+import traceback
+from unittest.mock import Mock
+
+import pytest
+import ray
+from ray import serve as rayserve
+from ray.core.generated.autoscaler_pb2 import ClusterResourceState
+
+from deployments.config import ModelConfig
+from serve.availability import placement
+from serve.availability.placement import shortage, shortages
+from serve.availability.replicas import Availability, Deployment, ModelState, messages, state_of
+
+
+def test_of_a_traceback_the_whole_error_is_told() -> None:
+    try:
+        raise ValueError(
+            "it can't be loaded:\n  there is no such folder\n    https://example.com\n"
+        )
+    except ValueError:
+        trace = traceback.format_exc()
+    assert messages({"m": f"It failed 3 times. Error:\nray::m() (pid=1)\n{trace}"}) == {
+        "m": "ValueError: it can't be loaded: there is no such folder https://example.com"
+    }
+
+
+def test_what_is_no_traceback_is_told_whole() -> None:
+    said = "Deployment 'm' takes long.\nThis may be caused by a slow __init__."
+    assert messages({"m": said}) == {"m": said.replace("\n", " ")}
+
+
+def test_an_error_without_end_is_cut() -> None:
+    assert len(messages({"m": "word " * 10_000})["m"]) <= 600
+
+
+def test_of_a_deployment_that_is_well_nothing_is_told() -> None:
+    assert messages({"m": "", "n": "\n"}) == {}
+
+
+def test_a_shortage_counts_all_bundles_beside_what_there_is() -> None:
+    bundles = [{"GPU": 1.0, "CPU": 1.0}, {"GPU": 1.0}]
+    total, free = {"GPU": 1.0, "CPU": 8.0}, {"CPU": 7.5}
+    assert shortage(bundles, total, free) == (
+        "waits for room for a replica, which needs CPU 1, of which the cluster has 8 and 7.5 free; "
+        "GPU 2, of which the cluster has 1 and 0 free "
+        "(bundles: 2; on one node, of the largest: CPU 1, GPU 1)"
+    )
+
+
+def test_of_an_engine_that_lost_a_node_what_was_lost_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    group = {
+        "name": "SERVE_REPLICA::ours#m#abc",
+        "state": "RESCHEDULING",
+        "bundles": {0: {"GPU": 1.0}, 1: {"GPU": 1.0}},
+        "bundles_to_node_id": {0: "a node that is there", 1: ""},
+    }
+    others = {"name": "of someone else", "state": "PENDING"}
+    theirs = {**group, "name": "SERVE_REPLICA::theirs#m#abc"}
+    groups = dict(enumerate([group, {**group, "state": "CREATED"}, others, theirs]))
+    monkeypatch.setattr(placement, "placement_group_table", lambda: groups)
+    monkeypatch.setattr(placement, "_get_global_client", lambda: None)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 1.0})
+    monkeypatch.setattr(ray, "available_resources", dict)
+    assert shortages("ours") == {"m": shortage([{"GPU": 1.0}], {"GPU": 1.0}, {})}
+
+
+def test_of_plain_replicas_those_wait_for_room_whose_resources_are_asked_for_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    starting = {"state": "STARTING"}
+    placed = {**starting, "node_id": "a node"}
+
+    def details(cpus: float, *replicas: dict[str, str], **config: object) -> dict[str, object]:
+        needed = {"CPU": cpus, "GPU": 0}
+        return {
+            "required_resources": needed,
+            "replicas": replicas,
+            "deployment_config": config,
+        }
+
+    deployments = {
+        "waits": details(1 / 3, placed, starting),
+        "its process starts": details(0.1, starting),
+        "initializes": details(1 / 3, placed),
+        "an engine": details(1 / 3, starting, placement_group_bundles=[{"GPU": 1}]),
+    }
+    client = Mock()
+    client.get_serve_details.return_value = {"applications": {"ours": {"deployments": deployments}}}
+    state = ClusterResourceState()
+    state.pending_resource_requests.add().request.resources_bundle["CPU"] = 0.3333
+    monkeypatch.setattr(placement, "_get_global_client", lambda: client)
+    monkeypatch.setattr(placement, "global_worker", Mock())
+    monkeypatch.setattr(placement, "get_cluster_resource_state", lambda _: state)
+    monkeypatch.setattr(placement, "placement_group_table", dict)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 0.2})
+    assert shortages("ours") == {
+        "waits": "waits for room for a replica, which needs CPU 0.3333, of which the cluster has 2 "
+        "and 0.2 free (all on one node)"
+    }
+    assert shortages("theirs") == {}
+
+
+def deployment(status: str, *states: str) -> Deployment:
+    details = {"status": status, "message": "", "replicas": [{"state": state} for state in states]}
+    return Deployment.read(details)
+
+
+MODEL = ModelConfig(name="m", backend="x")
+WELL = ModelState(available=True, status="HEALTHY", replicas=1, message="")
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION"])
+def test_a_replica_that_answers_is_available_whatever_happens_around_it(state: str) -> None:
+    assert state_of(MODEL, deployment("UPDATING", state), "", WELL).available
+
+
+@pytest.mark.parametrize(
+    ("status", "states", "before", "returning"),
+    [
+        ("UPDATING", ["STARTING"], WELL, True),
+        ("UPDATING", ["STOPPING", "STARTING"], ModelState(True, "UNKNOWN", 0, ""), True),
+        ("UPDATING", [], ModelState(False, "UPDATING", 0, "", returning=True), True),
+        ("UPDATING", ["STARTING"], ModelState(False, "UPDATING", 0, ""), False),
+        ("UNHEALTHY", ["STARTING"], WELL, False),
+        ("DEPLOY_FAILED", [], ModelState(False, "UPDATING", 0, "", returning=True), False),
+    ],
+    ids=["replaced", "still stopping", "gone on", "first start", "died", "failed"],
+)
+def test_a_model_whose_replicas_are_replaced_is_returning(
+    status: str, states: list[str], before: ModelState, returning: bool
+) -> None:
+    state = state_of(MODEL, deployment(status, *states), "", before)
+    assert (state.available, state.returning) == (False, returning)
+
+
+def test_a_returning_model_is_waited_for_where_there_is_no_other() -> None:
+    models = {name: ModelConfig(name=name, backend="x") for name in "ab"}
+    availability = Availability(models, {"a": "a", "b": "b"})
+    away = ModelState(False, "UPDATING", 0, "", returning=True)
+    availability.states = {"a": away, "b": WELL}
+    assert availability.running(["a", "b"]) == ["b"]
+    assert availability.running(["a"]) == ["a"]
+
+
+async def test_who_waits_for_a_model_that_is_lost_waits_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    availability = Availability({"m": MODEL}, {"m": "m"})
+    monkeypatch.setattr(rayserve, "get_replica_context", Mock())
+    dead = ModelState(False, "UNHEALTHY", 0, "")
+    monkeypatch.setattr(availability, "_read", lambda name: {"m": dead})
+
+    async def wait() -> None:
+        async with availability.patience("m", 60):
+            await asyncio.sleep(60)
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    await availability.watch()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(waiting), 5)
+    assert waiting.done()
+    assert availability.is_lost("m")
+
+
+async def test_before_a_request_is_turned_away_the_controller_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    availability = Availability({"m": MODEL}, {"m": "m"})
+    monkeypatch.setattr(rayserve, "get_replica_context", Mock())
+    looks = []
+    monkeypatch.setattr(availability, "_read", lambda name: looks.append(name) or {"m": WELL})
+    availability.states = {"m": ModelState(False, "UPDATING", 0, "")}
+    assert await availability.running_now(["m"]) == ["m"]
+    # Not by every request at once.
+    availability.states = {"m": ModelState(False, "UNHEALTHY", 0, "")}
+    assert await asyncio.gather(*(availability.running_now(["m"]) for _ in range(9))) == [[]] * 9
+    assert len(looks) == 1
+
+
+async def test_a_controller_that_does_not_answer_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    availability = Availability({"m": MODEL}, {"m": "m"})
+    monkeypatch.setattr(rayserve, "get_replica_context", Mock())
+    answer, asked = threading.Event(), []
+    monkeypatch.setattr(availability, "_read", lambda name: asked.append(name) or answer.wait(60))
+    availability.states = {"m": ModelState(False, "UNHEALTHY", 0, "")}
+    try:
+        async with asyncio.timeout(10):
+            for _ in range(2):
+                waiting = (availability.running_now(["m"]) for _ in range(20))
+                assert await asyncio.gather(*waiting) == [[]] * 20
+        assert len(asked) == 1, "each question that is left without an answer holds a thread"
+    finally:
+        answer.set()

@@ -1,0 +1,87 @@
+"""Promise: a model's context window is asked of a replica once, and no request waits for it."""
+
+import asyncio
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from deployments.config import ModelConfig
+from deployments.errors import Unreachable
+from serve.availability import windows
+from serve.availability.replicas import ModelState
+from serve.availability.windows import Windows
+
+
+class Handle:
+    """A deployment's handle, as far as it is asked for the window."""
+
+    def __init__(self, *answers: int | Exception | None) -> None:
+        self._answers = list(answers)
+        self.asked = 0
+        self.context_window = self
+
+    async def remote(self) -> int | None:
+        self.asked += 1
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def state(replicas: int) -> ModelState:
+    return ModelState(available=True, status="HEALTHY", replicas=replicas, message="")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "_PERIOD_S", 0.001)
+    monkeypatch.setattr(windows, "_RETRY_S", 0.001)
+
+
+def watched(handles: Mapping[str, Any], states: dict[str, ModelState], **given: int) -> Windows:
+    models = {
+        name: ModelConfig(name=name, backend="x", context_window=given.get(name))
+        for name in handles
+    }
+    availability: Any = SimpleNamespace(states=states)
+    watched = Windows(models, handles, availability)
+    watched.watch()
+    return watched
+
+
+async def until(known: Mapping[str, int], name: str) -> int:
+    async with asyncio.timeout(5):
+        while name not in known:  # noqa: ASYNC110 - it tells nobody when it grows
+            await asyncio.sleep(0.001)
+    return known[name]
+
+
+async def test_what_is_configured_is_not_asked_for() -> None:
+    handles = {"a": Handle(), "b": Handle(7)}
+    found = watched(handles, dict.fromkeys("ab", state(1)), a=5)
+    assert await until(found.known, "b") == 7
+    assert found.known == {"a": 5, "b": 7}
+    assert handles["a"].asked == 0
+    assert found.largest("ab") == 7
+    assert found.largest("a") == 5
+    assert found.largest("") is None
+
+
+async def test_a_model_that_sleeps_is_not_woken_but_asked_when_it_is_awake() -> None:
+    handle, states = Handle(7), {"a": state(0)}
+    found = watched({"a": handle}, states)
+    await asyncio.sleep(0.05)
+    assert handle.asked == 0
+    states["a"] = state(1)
+    assert await until(found.known, "a") == 7
+
+
+async def test_one_that_fails_is_asked_again_and_one_that_does_not_know_is_not() -> None:
+    handles = {"a": Handle(Unreachable("x"), RuntimeError("y"), 7), "b": Handle(None)}
+    found = watched(handles, dict.fromkeys("ab", state(1)))
+    assert await until(found.known, "a") == 7
+    assert handles["a"].asked == 3
+    assert handles["b"].asked == 1
+    assert "b" not in found.known

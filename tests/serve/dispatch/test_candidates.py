@@ -1,0 +1,48 @@
+"""Promise: all models are those that stand for themselves; an adapter is chosen by its name."""
+
+import pytest
+
+from deployments.config import EngineConfig, LiteLLMConfig
+from deployments.contract import ChatRequest
+from deployments.errors import ModelNotFound, UnsupportedParameter
+from serve.dispatch.candidates import AUTO, able, candidates
+
+OWN = EngineConfig(name="own", backend="vllm", adapters={"sql": "x"})
+MODELS = {model.name: model for model in (*OWN.served, LiteLLMConfig(name="gpt", backend="openai"))}
+
+
+@pytest.mark.parametrize(
+    ("model", "allowed", "names"),
+    [
+        (AUTO, None, ["own", "gpt"]),
+        (AUTO, ["own:sql", "gpt", "own:sql"], ["own:sql", "gpt"]),
+        ("own:sql", None, ["own:sql"]),
+    ],
+)
+def test_a_request_allows_what_it_names(
+    model: str, allowed: list[str] | None, names: list[str]
+) -> None:
+    assert candidates(model, allowed, MODELS) == names
+
+
+def test_who_may_ask_for_adapters_alone_is_told_to_name_one() -> None:
+    with pytest.raises(ModelNotFound, match="name one of: own:sql"):
+        candidates(AUTO, None, {"own:sql": MODELS["own:sql"]})
+
+
+def test_an_adapter_that_is_not_configured_is_no_model() -> None:
+    with pytest.raises(ModelNotFound, match="own:none"):
+        candidates("own:none", None, MODELS)
+
+
+def test_what_none_of_the_models_can_do_is_named_and_nothing_else() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    tool = {"type": "function", "function": {"name": "f"}}
+    request = ChatRequest(model=AUTO, messages=[{"role": "user", "content": [image]}], tools=[tool])
+    without = {
+        name: LiteLLMConfig(name=name, backend="openai", capabilities=frozenset({"tools"}))
+        for name in ("a", "b")
+    }
+    with pytest.raises(UnsupportedParameter, match=r"^images: not supported by a, b$") as refused:
+        able(request, ["a", "b"], without)
+    assert refused.value.param == "messages.0.content"

@@ -1,0 +1,173 @@
+"""Promise: a model that keeps failing is left alone, but for one request now and then."""
+
+import pytest
+
+from deployments.config import Circuit, ModelConfig
+from deployments.errors import (
+    ContentFiltered,
+    DeadlineExceeded,
+    InvalidRequest,
+    LLMError,
+    ModelUnavailable,
+    Overloaded,
+    ProviderError,
+    ProviderRejected,
+    RateLimited,
+    Unreachable,
+    UnsupportedParameter,
+    Untranslatable,
+)
+from serve.dispatch.circuits import Circuits
+
+
+class Clock:
+    """A clock that a test winds."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def circuits(clock: Clock) -> Circuits:
+    circuit = Circuit(failures=3, seconds=10)
+    models = {name: ModelConfig(name=name, backend="x", circuit=circuit) for name in "ab"}
+    return Circuits(models, clock)
+
+
+@pytest.mark.parametrize("fault", [ProviderError, ProviderRejected, Unreachable, DeadlineExceeded])
+def test_after_so_many_faults_in_a_row_a_model_is_passed_over(
+    circuits: Circuits, fault: type[LLMError]
+) -> None:
+    for _ in range(2):
+        circuits.failed("a", fault("x"))
+    assert circuits.fit("ab") == ["a", "b"]
+    circuits.failed("a", fault("x"))
+    assert circuits.fit("ab") == ["b"]
+    assert circuits.is_open("a")
+
+
+def test_faults_between_answers_open_nothing(circuits: Circuits) -> None:
+    for _ in range(5):
+        circuits.failed("a", ProviderError("x"))
+        circuits.failed("a", ProviderError("x"))
+        circuits.answered("a")
+    assert circuits.fit("a") == ["a"]
+
+
+def test_faults_that_lie_far_apart_open_nothing(circuits: Circuits, clock: Clock) -> None:
+    for _ in range(10):
+        circuits.failed("a", ProviderError("x"))
+        clock.time += 3600
+    assert not circuits.is_open("a")
+    for _ in range(3):
+        circuits.failed("a", ProviderError("x"))
+        clock.time += 60
+    assert circuits.is_open("a")
+
+
+def test_a_late_probe_that_breaks_off_opens_the_circuit_again(
+    circuits: Circuits, clock: Clock
+) -> None:
+    for _ in range(3):
+        circuits.failed("a", ProviderError("x"))
+    clock.time += 3600
+    circuits.began("a")
+    circuits.failed("a", ProviderError("cut"))
+    assert circuits.is_open("a")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [InvalidRequest, Untranslatable, ContentFiltered, ModelUnavailable, RateLimited, Overloaded],
+)
+def test_what_is_not_the_models_fault_opens_nothing(
+    circuits: Circuits, clock: Clock, error: type[LLMError]
+) -> None:
+    for _ in range(100):
+        circuits.failed("a", error("x"))
+    clock.time += 1
+    assert circuits.fit("a") == ["a"]
+    assert not circuits.is_open("a")
+
+
+def test_one_request_in_each_period_probes_an_open_circuit(
+    circuits: Circuits, clock: Clock
+) -> None:
+    for _ in range(3):
+        circuits.failed("a", ProviderError("x"))
+    clock.time += 9.9
+    assert circuits.fit("a") == []
+    clock.time += 0.2
+    assert circuits.fit("a") == ["a"]
+    assert circuits.let("a")
+    assert not circuits.let("a"), "two probes at once"
+    assert circuits.fit("a") == []
+    circuits.failed("a", ProviderError("x"))
+    clock.time += 9.9
+    assert circuits.fit("a") == []
+    clock.time += 0.2
+    assert circuits.fit("a") == ["a"]
+
+
+def test_an_answer_closes_the_circuit(circuits: Circuits, clock: Clock) -> None:
+    for _ in range(3):
+        circuits.failed("a", ProviderError("x"))
+    clock.time += 10
+    assert circuits.let("a")
+    circuits.answered("a")
+    assert circuits.fit("a") == ["a"]
+    circuits.failed("a", ProviderError("x"))
+    assert circuits.fit("a") == ["a"], "the old faults count no more"
+
+
+def test_a_refusal_of_what_is_asked_is_an_answer(circuits: Circuits, clock: Clock) -> None:
+    for _ in range(3):
+        circuits.failed("a", ProviderError("x"))
+    circuits.failed("a", UnsupportedParameter("its replica doesn't ask"))
+    circuits.failed("a", Untranslatable("its replica couldn't ask"))
+    assert circuits.is_open("a")
+    circuits.failed("a", ContentFiltered("not this"))
+    assert not circuits.is_open("a")
+
+
+def test_a_probe_that_begins_to_answer_closes_the_circuit_until_it_breaks_off(
+    circuits: Circuits,
+) -> None:
+    for _ in range(3):
+        circuits.failed("a", ProviderError("x"))
+    circuits.began("a")
+    assert circuits.fit("a") == ["a"]
+    circuits.failed("a", ProviderError("cut"))
+    assert circuits.is_open("a")
+
+
+@pytest.mark.parametrize(("says", "rests"), [(None, 1), (0, 0), (7, 7), (3600, 30)])
+def test_a_full_model_rests_as_long_as_it_says_within_bounds(
+    circuits: Circuits, clock: Clock, says: float | None, rests: float
+) -> None:
+    circuits.failed("a", RateLimited("x", retry_after=says))
+    if rests:
+        clock.time += rests - 0.1
+        assert circuits.fit("ab") == ["b"]
+    clock.time += 0.2
+    assert circuits.fit("ab") == ["a", "b"]
+
+
+def test_a_request_that_asks_no_provider_leaves_the_probe_to_the_next(
+    circuits: Circuits, clock: Clock
+) -> None:
+    for _ in range(3):
+        circuits.failed("a", ProviderError("x"))
+    clock.time += 10
+    assert circuits.let("a")
+    assert not circuits.let("a")
+    circuits.failed("a", Untranslatable("x"))
+    assert circuits.let("a")

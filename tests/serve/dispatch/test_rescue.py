@@ -1,0 +1,117 @@
+"""Promise: what follows a broken answer makes one text with it, or is parted from it."""
+
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from deployments.contract import ChatRequest, Chunk, ToolCallDelta, Usage, merge
+from serve.dispatch.rescue import Sent, anew, continuing, usage_in_all
+
+REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "Count."}], max_tokens=9)
+JSON = REQUEST.model_copy(update={"response_format": {"type": "json_object"}})
+END = Chunk(finish_reason="stop", usage=Usage(1, 2))
+
+
+def sent(*chunks: Chunk) -> Sent:
+    sent = Sent()
+    for chunk in chunks:
+        sent.add(chunk)
+    return sent
+
+
+async def written(*chunks: Chunk) -> AsyncGenerator[Chunk, None]:
+    for chunk in chunks:
+        yield chunk
+
+
+async def after(before: str, *chunks: Chunk) -> Chunk:
+    rescue = sent(Chunk(text=before)).rescue("a", "x", "restarted")
+    return merge([chunk async for chunk in anew(written(*chunks), before, rescue)])
+
+
+def test_the_part_that_was_sent_is_given_as_the_beginning() -> None:
+    request = continuing(REQUEST, sent(Chunk(text="one "), Chunk(text="two")))
+    assert request.messages[-1] == {"role": "assistant", "content": "one two"}
+    assert request.messages[:-1] == REQUEST.messages
+    assert request.continue_final_message
+    # It is a request that every backend takes, or refuses by name.
+    ChatRequest.model_validate(request.model_dump(exclude_none=True))
+
+
+def test_a_beginning_of_the_callers_own_is_gone_on_with_as_one() -> None:
+    begun = {"role": "assistant", "content": "one "}
+    own = REQUEST.model_copy(
+        update={"messages": [*REQUEST.messages, begun], "continue_final_message": True}
+    )
+    request = continuing(own, sent(Chunk(text="two")))
+    assert [message["content"] for message in request.messages] == ["Count.", "one two"]
+
+
+async def test_calls_of_a_new_answer_come_at_once_and_as_they_are() -> None:
+    call = Chunk(tool_calls=(ToolCallDelta(0, "id", "f", "{}"),))
+    chunks = [Chunk(reasoning="hm"), call, END]
+    rescue = sent(Chunk(text="Well, ")).rescue("a", "x", "restarted")
+    assert [chunk async for chunk in anew(written(*chunks), "Well, ", rescue)] == chunks
+
+
+@pytest.mark.parametrize(
+    ("parts", "request_", "can"),
+    [
+        ([Chunk(text="one")], REQUEST, True),
+        ([Chunk(reasoning="well")], REQUEST, True),
+        ([Chunk(text="one"), Chunk(tool_calls=(ToolCallDelta(0, "i", "f"),))], REQUEST, False),
+        ([Chunk(text="one"), END], REQUEST, False),
+        ([Chunk(text="{")], JSON, False),
+        ([Chunk(reasoning="well")], JSON, True),
+        ([], JSON, True),
+    ],
+    ids=["text", "reasoning", "calls", "ended", "JSON", "before JSON", "nothing"],
+)
+def test_only_text_is_gone_on_with(parts: list[Chunk], request_: ChatRequest, can: bool) -> None:
+    assert sent(*parts).can_be_resumed(request_) is can
+
+
+@pytest.mark.parametrize("before", ["", "o", "one ", "one two", "one two three"])
+async def test_what_both_answers_say_is_not_said_twice(before: str) -> None:
+    whole = await after(before, Chunk(text="on"), Chunk(text="e two"), Chunk(text=" three"), END)
+    assert before + whole.text == "one two three"
+    assert (whole.finish_reason, whole.usage) == (END.finish_reason, END.usage)
+
+
+@pytest.mark.parametrize("before", ["other", "one tww", "one two three four"])
+async def test_another_answer_comes_whole_after_a_blank_line(before: str) -> None:
+    whole = await after(before, Chunk(text="one"), Chunk(text=" two three"), END)
+    assert whole.text == "\n\none two three"
+    assert (whole.finish_reason, whole.usage) == (END.finish_reason, END.usage)
+
+
+def test_the_usage_of_a_continued_answer_counts_its_prompt_once_and_all_that_was_sent() -> None:
+    rescue = sent(Chunk(text="word " * 40), Chunk(reasoning="Hm! ")).rescue("a", "x", "continued")
+    in_all = usage_in_all(Usage(100, 20, cached_tokens=90, reasoning_tokens=2), [rescue])
+    assert in_all == Usage(50, 71, cached_tokens=50, reasoning_tokens=3)
+    # What is guessed is only how the sum is divided, and never more than there is.
+    assert usage_in_all(
+        Usage(11, 20), [sent(Chunk(text="x" * 99)).rescue("a", "x", "continued")]
+    ) == (Usage(1, 30))
+
+
+def test_the_usage_of_a_restarted_answer_is_the_last_models_and_what_was_sent_before() -> None:
+    first = sent(Chunk(text="word " * 4)).rescue("a", "x", "continued")
+    second = sent(Chunk(text="word " * 40)).rescue("b", "x", "restarted")
+    assert usage_in_all(Usage(100, 20), [first, second]) == Usage(100, 70)
+
+
+@pytest.mark.parametrize(("before", "tokens"), [("The answer is ", 6), ("I say ", 8)])
+async def test_the_usage_of_a_restarted_answer_counts_once_what_was_sent_once(
+    before: str, tokens: int
+) -> None:
+    rescue = sent(Chunk(text=before)).rescue("a", "x", "restarted")
+    answer = anew(written(Chunk(text="The answer is forty-two."), END), before, rescue)
+    async for _ in answer:
+        pass
+    assert usage_in_all(Usage(10, 6), [rescue]) == Usage(10, tokens)
+
+
+def test_the_usage_of_one_model_is_its_own() -> None:
+    assert usage_in_all(Usage(100, 20), []) == Usage(100, 20)
+    assert usage_in_all(None, [sent().rescue("a", "x", "restarted")]) is None

@@ -1,0 +1,131 @@
+"""Promise: each request leaves one line that says who answered, at what cost, and no more."""
+
+import json
+import logging
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from serve.http.access_log import SOCKET, AccessLog, access_of
+
+SECRET = "the text of a prompt"
+
+
+async def answer(request: Request) -> Response:
+    access = access_of(request)
+    access.asked, access.quality, access.wanted = "auto", 0.98, 0.96
+    headers = {"x-router-model": "m", "x-router-attempts": "2", "x-router-cost": "3e-07"}
+    return JSONResponse({"text": SECRET}, headers=headers)
+
+
+async def refuse(request: Request) -> Response:
+    error = {
+        "message": SECRET,
+        "code": "unsupported_parameter",
+        "param": (await request.body()).decode(),
+    }
+    return JSONResponse({"error": error}, 400)
+
+
+async def stream(request: Request) -> Response:
+    async def parts() -> Any:
+        yield SECRET
+        raise ConnectionError("the caller left")
+
+    return StreamingResponse(parts())
+
+
+async def fail(request: Request) -> Response:
+    raise ValueError(SECRET)
+
+
+def client() -> httpx.AsyncClient:
+    app = Starlette(
+        routes=[
+            Route("/answer", answer),
+            Route("/refuse", refuse, methods=["POST"]),
+            Route("/stream", stream),
+            Route("/fail", fail),
+            Route("/health/ready", answer),
+        ]
+    )
+    app.add_middleware(AccessLog)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Any:
+    """What has been logged, parsed; the whole of it never holds what was asked or answered."""
+    caplog.set_level(logging.INFO, "ray.serve")
+    logging.getLogger("ray.serve").addHandler(caplog.handler)
+
+    def read() -> list[dict[str, Any]]:
+        assert SECRET not in caplog.text
+        told = [each.getMessage() for each in caplog.records if each.name == "ray.serve"]
+        return [json.loads(line.removeprefix("access ")) for line in told]
+
+    yield read
+    logging.getLogger("ray.serve").removeHandler(caplog.handler)
+
+
+async def test_an_answer_is_told_with_its_model_cost_and_quality(lines: Any) -> None:
+    async with client() as http:
+        await http.get("/answer")
+        await http.get("/health/ready")
+    (line,) = lines()
+    assert line.pop("seconds") >= 0
+    assert line == {
+        "method": "GET",
+        "path": "/answer",
+        "status": 200,
+        "whole": True,
+        "asked": "auto",
+        "model": "m",
+        "attempts": 2,
+        "cost": 3e-07,
+        "quality": 0.98,
+        "wanted": 0.96,
+    }
+
+
+async def test_an_error_is_told_by_its_code_and_field(lines: Any) -> None:
+    async with client() as http:
+        await http.post("/refuse", content="messages[0].content")
+        await http.post("/refuse", content="\x1b[31m" + SECRET)
+        await http.get("/fail")
+    known, made_up, unforeseen = lines()
+    assert (known["status"], known["error"]) == (400, "unsupported_parameter")
+    assert known["param"] == "messages[0].content"
+    assert "param" not in made_up
+    assert (unforeseen["status"], unforeseen["error"]) == (500, "internal_error")
+
+
+async def test_an_answer_that_was_not_sent_to_its_end_is_told_as_such(lines: Any) -> None:
+    async with client() as http:
+        await http.get("/stream")
+        await http.get("/answer/" + SECRET)
+    cut, unknown = lines()
+    assert not cut["whole"]
+    assert unknown["path"] == "…"
+
+
+async def test_the_lines_go_to_a_socket_too_and_nobody_waits_for_its_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "access")
+    monkeypatch.setenv(SOCKET, path)
+    async with client() as http:
+        await http.get("/answer")  # there is no socket yet
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            told.bind(path)
+            for _ in range(2000):  # more than it holds
+                await http.get("/answer")
+            assert json.loads(told.recv(2**14))["model"] == "m"

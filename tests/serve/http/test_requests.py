@@ -1,0 +1,435 @@
+"""Promise: a wrong body is refused with OpenAI's 400 and the field at fault."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from deployments.backends.litellm.tool_names import ToolNames
+from deployments.errors import InvalidRequest, RequestTooLarge, UnsupportedParameter
+from serve.http.batches import Batch
+from serve.http.requests import Feedback, parse, parse_as
+
+USER = {"role": "user", "content": "hi"}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps({"model": "auto", "messages": [USER], **fields}).encode()
+
+
+def schema_body(schema: Any) -> bytes:
+    return body(
+        response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    )
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return {"items": nested(depth - 1)} if depth else {"type": 1}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        (b"{", None),
+        (b"[]", None),
+        (b'"\xff"', None),
+        (json.dumps({"messages": [USER]}).encode(), "model"),
+        (json.dumps({"model": "m"}).encode(), "messages"),
+        (body(messages=[]), "messages"),
+        (body(messages="hi"), "messages"),
+        (body(messages=[{"role": "robot", "content": "hi"}]), "messages.0"),
+        (body(messages=[{"content": "hi"}]), "messages.0"),
+        (body(messages=[{"role": "user"}]), "messages.0.content"),
+        (body(messages=[{"role": "user", "content": 5}]), "messages.0.content"),
+        (body(messages=[{"role": "user", "content": []}]), "messages.0.content"),
+        (
+            body(messages=[{"role": "user", "content": [{"type": "video"}]}]),
+            "messages.0.content.0",
+        ),
+        (body(max_tokens=-1), "max_tokens"),
+        (body(max_tokens=0), "max_tokens"),
+        (body(max_completion_tokens="5"), "max_completion_tokens"),
+        (body(temperature=3), "temperature"),
+        (body(top_p=0), "top_p"),
+        (body(n=2), "n"),
+        (body(stop=[""]), "stop.0"),
+        (body(models=[]), "models"),
+        (body(router={"strategy": "magic"}), "router.strategy"),
+        (body(tools=[{"type": "function", "function": {}}]), "tools.0.function.name"),
+        (body(tools=[{"type": "function", "function": {"name": ""}}]), "tools.0.function.name"),
+        (
+            body(
+                tools=[{"type": "function", "function": {"name": "f", "parameters": {"type": 1}}}]
+            ),
+            "tools.0.function.parameters",
+        ),
+        (
+            body(
+                response_format={
+                    "type": "json_schema",
+                    "json_schema": {"name": "s", "schema": {"type": "none"}},
+                }
+            ),
+            "response_format.json_schema.schema",
+        ),
+        (body(response_format={"type": "xml"}), "response_format"),
+        (schema_body({"$schema": []}), "response_format.json_schema.schema"),
+        (schema_body({"$schema": 1}), "response_format.json_schema.schema"),
+        (schema_body(nested(150)), "response_format.json_schema.schema"),
+        (schema_body({"enum": ["x" * 300_000]}), "response_format.json_schema.schema"),
+        (body(logit_bias={"1": float("nan")}), None),
+        (body()[:-1] + b', "logit_bias": {"1": 1e999}}', "logit_bias.1"),
+        (body()[:-1] + b', "chat_template_kwargs": {"a": 1e999}}', "chat_template_kwargs"),
+        (body(messages=[{**USER, "contnet": 1}]), "messages.0.contnet"),
+        (body(modalities=["audio"]), "modalities.0"),
+        (body(top_k=-2), "top_k"),
+        (body(top_logprobs=2), "top_logprobs"),
+        (body(max_tokens=1, max_completion_tokens=2), "max_tokens"),
+        (body(tool_choice="required"), "tool_choice"),
+    ],
+)
+def test_a_wrong_body_names_its_field(wrong: bytes, param: str | None) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        parse(wrong)
+    assert refusal.value.status == 400
+    assert refusal.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"tool_choice": "required"}, "needs tools"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
+            "none of the tools",
+        ),
+        ({"tools": [TOOL, TOOL]}, "two tools have one name"),
+    ],
+)
+def test_a_contradiction_is_told(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says):
+        parse(body(**fields))
+
+
+def test_an_unknown_parameter_is_refused_not_dropped() -> None:
+    with pytest.raises(UnsupportedParameter) as refusal:
+        parse(body(temprature=1))
+    assert refusal.value.param == "temprature"
+
+
+def test_an_answer_can_be_sent_back_as_it_came() -> None:
+    """Clients append the whole message object of the last answer, null fields and all."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    answer = {"role": "assistant", "content": None, "refusal": None, "audio": None}
+    result = {"role": "tool", "tool_call_id": "1", "content": "42"}
+    chat = parse(body(messages=[USER, {**answer, "tool_calls": [call]}, result])).chat
+    assert chat.messages[1] == {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+def test_a_null_is_a_field_left_out() -> None:
+    fields = {"stop": None, "stream": None, "models": None, "router": None, "tools": None}
+    assert parse(body(**fields)).chat.parameters() == {}
+
+
+def test_what_was_asked_is_what_a_backend_gets() -> None:
+    parsed = parse(body(temperature=0, max_tokens=3, stop="x", user="u", models=["a"]))
+    assert parsed.wishes.models == ["a"]
+    assert parsed.chat.parameters() == {
+        "temperature": 0,
+        "max_tokens": 3,
+        "stop": "x",
+        "user": "u",
+    }
+    with pytest.raises(UnsupportedParameter, match="stop"):
+        parsed.chat.within({"temperature", "max_tokens"})
+    assert parsed.chat.within({"temperature", "max_tokens", "stop"}) == parsed.chat
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"n": 1},
+        {"modalities": ["text"]},
+        {"stop": []},
+        {"tools": []},
+        {"tools": [], "tool_choice": "auto", "parallel_tool_calls": False},
+        {"tool_choice": "none"},
+        {"parallel_tool_calls": True},
+        {"stream": False, "stream_options": {"include_usage": True}},
+        {"stream": True, "stream_options": {"continuous_usage_stats": True}},
+        {"stream": True, "stream_options": {"include_obfuscation": False}},
+        {"top_logprobs": 0},
+        {"prompt_cache_retention": "24h"},
+    ],
+)
+def test_what_asks_for_nothing_is_no_parameter(fields: dict[str, Any]) -> None:
+    assert parse(body(**fields)).chat.parameters() == {}
+
+
+NEUTRAL = {
+    "top_p": 1,
+    "top_k": -1,
+    "min_p": 0,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "repetition_penalty": 1.0,
+    "logit_bias": {},
+    "logprobs": False,
+    "tools": [TOOL],
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+    "response_format": {"type": "text"},
+    "continue_final_message": False,
+    "ignore_eos": False,
+    "chat_template_kwargs": {},
+    "service_tier": "auto",
+}
+
+
+@pytest.mark.parametrize("name", set(NEUTRAL) - {"tools"})
+def test_a_value_that_asks_for_nothing_is_sent_where_it_can_be_and_passes_elsewhere(
+    name: str,
+) -> None:
+    chat = parse(body(**{"tools": [TOOL], name: NEUTRAL[name]})).chat
+    assert chat.within({"tools", name}).parameters()[name] == NEUTRAL[name]
+    assert chat.within({"tools"}).parameters() == {"tools": [TOOL]}
+    assert chat.within({"tools", name}, lost={name: "this"}).parameters() == {"tools": [TOOL]}
+
+
+def test_what_asks_for_something_is_refused_where_it_is_not_supported() -> None:
+    chat = parse(body(top_k=1, frequency_penalty=0.1, presence_penalty=0, user="u")).chat
+    with pytest.raises(UnsupportedParameter) as refusal:
+        chat.within(frozenset())
+    assert refusal.value.message == (
+        "model 'auto' does not support 'top_k' and 'frequency_penalty'; leave them out or ask "
+        "another model"
+    )
+    assert refusal.value.lacking == ("top_k", "frequency_penalty")
+
+
+def test_all_tokens_are_asked_for_in_one_way() -> None:
+    assert parse(body(top_k=0)).chat.top_k == parse(body(top_k=-1)).chat.top_k == -1
+
+
+def test_the_result_of_a_tool_may_name_it() -> None:
+    """As agents send it; providers get the name by the call alone."""
+    result = {"role": "tool", "tool_call_id": "1", "content": "42", "name": "f"}
+    chat = parse(body(messages=[USER, result])).chat
+    assert "name" not in ToolNames.of(chat).messages(chat)[1]
+
+
+HOSTS = ["api_base", "base_url", "hostname", "api_key", "api_version", "extra_headers"]
+HOSTS += ["extra_body", "extra_query", "custom_llm_provider", "headers", "organization", "timeout"]
+
+
+@pytest.mark.parametrize("field", HOSTS)
+def test_a_request_chooses_no_host_and_no_key(field: str) -> None:
+    """Nowhere in it: LiteLLM would take such a field for its own."""
+    evil = {field: "http://evil.example"}
+    part = {"type": "text", "text": "hi"}
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA", **evil}}
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    for wrong in (
+        body(**evil),
+        body(router=evil),
+        body(stream=True, stream_options=evil),
+        body(messages=[{**USER, **evil}]),
+        body(messages=[{"role": "user", "content": [{**part, **evil}]}]),
+        body(messages=[{"role": "user", "content": [image]}]),
+        body(messages=[{"role": "system", "content": "hi", **evil}]),
+        body(messages=[{"role": "tool", "tool_call_id": "1", "content": "hi", **evil}]),
+        body(tools=[{**TOOL, **evil}]),
+        body(tools=[{"type": "function", "function": {"name": "f", **evil}}]),
+        body(response_format={"type": "json_object", **evil}),
+    ):
+        with pytest.raises(UnsupportedParameter) as refusal:
+            parse(wrong)
+        assert str(refusal.value.param).endswith(field)
+    # What clients send back of an answer is left out, where it isn't known.
+    answer = {"role": "assistant", "content": "hi", "tool_calls": [{**call, **evil}], **evil}
+    assert "evil" not in parse(body(messages=[USER, answer])).chat.model_dump_json()
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "gs://b/o", "s3://b/o", "ftp://h", "x.png"])
+def test_an_image_is_no_file_of_ours(url: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": url}}
+    with pytest.raises(InvalidRequest, match="data:, https: or http:"):
+        parse(body(messages=[{"role": "user", "content": [image]}]))
+
+
+LONG = {"a" * 65: "b"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [USER] * 4097}, "messages"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 1025}]},
+            "messages.0.content",
+        ),
+        ({"tools": [TOOL] * 129}, "tools"),
+        ({"stop": ["x"] * 17}, "stop"),
+        ({"stop": "x" * 257}, "stop"),
+        ({"metadata": {str(n): "x" for n in range(17)}}, "metadata"),
+        ({"metadata": {"a": "x" * 513}}, "metadata.a"),
+        ({"metadata": LONG}, "metadata." + "a" * 65),
+        ({"logit_bias": {str(n): 1.0 for n in range(1025)}}, "logit_bias"),
+        ({"user": "x" * 513}, "user"),
+        ({"models": ["x"] * 1001}, "models"),
+        ({"models": ["x" * 201]}, "models.0"),
+        ({"model": "x" * 201}, "model"),
+    ],
+)
+def test_everything_has_a_limit(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        parse(body(**fields))
+    assert refusal.value.param == param
+
+
+def test_a_schema_is_not_endlessly_deep() -> None:
+    def deep(levels: int) -> dict[str, Any]:
+        return {"items": deep(levels - 1)} if levels else {"type": "string"}
+
+    assert parse(schema_body(deep(63)))
+    with pytest.raises(InvalidRequest, match="64 levels deep"):
+        parse(schema_body(deep(64)))
+    with pytest.raises(InvalidRequest, match="64 levels deep"):
+        parse(body(tools=[{"type": "function", "function": {"name": "f", "parameters": deep(64)}}]))
+
+
+def test_an_error_does_not_repeat_what_is_long() -> None:
+    long = "x" * 100_000
+    for wrong in (
+        body(**{long: 1}),
+        body(messages=[{"role": long}]),
+        body(tools=[{"type": long}]),
+        body(metadata={long: long}),
+        schema_body({"type": long}),
+    ):
+        with pytest.raises(InvalidRequest) as refusal:
+            parse(wrong)
+        assert len(refusal.value.message) + len(refusal.value.param or "") < 2000
+
+
+def _doubling(levels: int) -> dict[str, Any]:
+    """Written out, each level has the next one twice."""
+    twice = {
+        f"d{n}": {"properties": {c: {"$ref": f"#/$defs/d{n + 1}"} for c in "ab"}}
+        for n in range(levels)
+    }
+    return {"$defs": {**twice, f"d{levels}": {"type": "string"}}, "$ref": "#/$defs/d0"}
+
+
+def _each_within_each(names: int) -> dict[str, Any]:
+    """Written out as far as no name comes twice, it has every order of the names."""
+    return {
+        "$defs": {
+            f"d{n}": {"anyOf": [{"$ref": f"elsewhere/d{m}"} for m in range(names) if m != n]}
+            for n in range(names)
+        },
+        "$ref": "#/$defs/d0",
+    }
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"allOf": [{}] * 5000}, _doubling(22), _each_within_each(9)],
+    ids=["many parts", "doubling", "each within each"],
+)
+def test_a_schema_that_is_small_and_means_much_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="5000 parts"):
+        parse(schema_body(schema))
+
+
+def test_a_schema_may_refer_to_itself() -> None:
+    tree = {"properties": {"left": {"$ref": "#/$defs/tree"}, "right": {"$ref": "#/$defs/tree"}}}
+    assert parse(schema_body({"$defs": {"tree": tree}, "$ref": "#/$defs/tree"}))
+    assert parse(schema_body(_doubling(5)))
+
+
+@pytest.mark.parametrize("where", ["pattern", "patternProperties"])
+def test_a_pattern_that_python_cannot_count_is_no_schema(where: str) -> None:
+    pattern = "a{99999999999999999999}"
+    value = pattern if where == "pattern" else {pattern: {}}
+    with pytest.raises(InvalidRequest, match="no JSON schema"):
+        parse(schema_body({where: value}))
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        '"chat_template_kwargs": {"a": [%s]}',
+        '"metadata": {"a": [%s]}',
+        '"logit_bias": {"a": [%s]}',
+        '"tools": [{"type": "function", "function": {"name": "f", "parameters": {"a": [%s]}}}]',
+        '"unknown": [%s]',
+    ],
+)
+def test_a_body_of_very_many_values_is_refused_before_it_is_decoded(
+    field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(*_: Any, **__: Any) -> None:
+        raise AssertionError("decoding this would stop the event loop for seconds")
+
+    monkeypatch.setattr("pydantic_core.from_json", decode)
+    many = ",".join(['{"a":1}'] * 1_000_000)
+    with pytest.raises(RequestTooLarge, match="100,000 values"):
+        parse(body()[:-1] + f", {field % many}}}".encode())
+    with pytest.raises(RequestTooLarge):
+        parse_as(Feedback, b'{"id": "x", "score": [%s]}' % many.encode())
+    with pytest.raises(RequestTooLarge):
+        parse_as(Batch, b'{"queries": ["a"], "models": [%s]}' % many.encode())
+
+
+def test_a_long_text_is_not_many_values() -> None:
+    code = '{"a": [1, 2, "\\n"]},' * 100_000
+    assert parse(body(messages=[{"role": "user", "content": code}]))
+    assert parse(body(messages=[{"role": "user", "content": code[:4000]}] * 4096))
+
+
+MANY, DEEP = {"a": [1] * 20_000}, json.loads('{"a":' * 65 + "1" + "}" * 65)
+
+
+@pytest.mark.parametrize("value", [MANY, DEEP], ids=["many", "deep"])
+@pytest.mark.parametrize(
+    ("field", "place"),
+    [
+        (lambda value: {"chat_template_kwargs": value}, "chat_template_kwargs"),
+        (
+            lambda value: {
+                "tools": [{"type": "function", "function": {"name": "f", "parameters": value}}]
+            },
+            "tools.0.function.parameters",
+        ),
+        (
+            lambda value: {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "s", "schema": value},
+                }
+            },
+            "response_format.json_schema.schema",
+        ),
+        (
+            lambda value: {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "text", "text": "a", "cache_control": value}],
+                    }
+                ]
+            },
+            "messages.0.content.0.cache_control",
+        ),
+    ],
+    ids=["chat_template_kwargs", "parameters", "schema", "cache_control"],
+)
+def test_what_a_caller_may_shape_is_bounded(
+    field: Callable[[Any], dict[str, Any]], place: str, value: Any
+) -> None:
+    with pytest.raises(InvalidRequest, match=r"20000 values|64 levels deep") as refusal:
+        parse(body(**field(value)))
+    assert refusal.value.param == place

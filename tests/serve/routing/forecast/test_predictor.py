@@ -1,0 +1,148 @@
+"""Predictions follow what was seen, are shrunk to what is known, and swapped in if better."""
+
+import numpy as np
+import pytest
+from past_queries import predict, world
+
+from deployments.store.evidence import Snapshot
+from deployments.store.memory.nearest import nearest
+from serve.routing.forecast.learned import BlendPredictor, refit
+from serve.routing.forecast.predictor import (
+    NeighbourPredictor,
+    believed,
+    default_n_similar,
+    price_prior,
+)
+from serve.routing.optimise.dual import assign
+from serve.routing.prices import Price
+
+
+def test_nearest_is_what_sorting_all_gives():
+    snapshot, _ = world(500)
+    ids, similarity = nearest(snapshot.embeddings[:20], snapshot.embeddings, 10)
+    cosine = snapshot.embeddings[:20] @ snapshot.embeddings.T
+    assert (ids == np.argsort(-cosine, axis=1)[:, :10]).all()
+    assert np.allclose(similarity, -np.sort(-cosine, axis=1)[:, :10])
+    assert nearest(snapshot.embeddings[:2], snapshot.embeddings[:3], 10)[0].shape == (2, 3)
+
+
+def test_predictions_follow_the_neighbourhood():
+    snapshot, _ = world(2000)
+    new, chance = world(300, seed=1)
+    guess = predict(NeighbourPredictor(np.full(4, 0.5)), snapshot, new.embeddings, 64)
+    plain = np.broadcast_to(snapshot.means().quality, chance.shape)
+    assert ((guess.quality - chance) ** 2).mean() < 0.8 * ((plain - chance) ** 2).mean()
+    assert np.allclose(guess.output_tokens, 100)
+
+
+def test_a_model_nobody_has_seen_gets_its_prior_never_zero():
+    snapshot, _ = world(300)
+    snapshot.quality[:, 3], snapshot.output_tokens[:, 3], snapshot.weight[:, 3] = np.nan, np.nan, 0
+    prior = np.array([0.5, 0.6, 0.7, 0.8])
+    guess = predict(NeighbourPredictor(prior), snapshot, snapshot.embeddings[:10])
+    assert np.ptp(guess.quality[:, 3]) == pytest.approx(0)
+    assert guess.quality[0, 3] > guess.quality[:, 0].mean()
+    assert guess.output_tokens[0, 3] == pytest.approx(100)
+    assert (guess.uncertainty[:, 3] > guess.uncertainty[:, 0]).all()
+
+
+def test_a_model_the_neighbours_have_not_seen_gets_its_mean():
+    snapshot, _ = world(200)
+    near = (
+        snapshot.embeddings[0] @ snapshot.embeddings.T
+        > np.sort(snapshot.embeddings[0] @ snapshot.embeddings.T)[-33]
+    )
+    for array in (snapshot.quality, snapshot.output_tokens):
+        array[near, 2] = np.nan
+    snapshot.weight[near, 2] = 0
+    prior = np.full(4, 0.5)
+    guess = predict(NeighbourPredictor(prior), snapshot, snapshot.embeddings[:1])
+    mean, _ = believed(snapshot.means(), prior)
+    assert guess.quality[0, 2] == pytest.approx(mean[2])
+
+
+def test_nothing_known_at_all_gives_the_priors():
+    empty = world(0)[0]
+    prior = np.array([0.3, 0.5, 0.6, 0.9])
+    guess = predict(NeighbourPredictor(prior), empty, np.zeros((2, 16), np.float32))
+    assert np.allclose(guess.quality, prior)
+    assert (guess.output_tokens > 0).all()
+
+
+def test_more_answers_to_a_query_weigh_more():
+    snapshot, _ = world(2, models=1)
+    snapshot.embeddings[:] = snapshot.embeddings[0]
+    snapshot.quality[:, 0], snapshot.weight[:, 0] = [0, 1], [1, 9]
+    guess = predict(NeighbourPredictor([0.5]), snapshot, snapshot.embeddings[:1])
+    assert guess.quality[0, 0] > 0.75
+
+
+def test_dearer_models_are_held_for_better_until_known():
+    prior = price_prior([Price(1e-7, 1e-7), Price(1e-6, 1e-6), Price(1e-5, 1e-5)])
+    assert (np.diff(prior) > 0).all()
+    assert ((prior >= 0.3) & (prior <= 0.9)).all()
+    assert price_prior([Price(0, 0), Price(0, 0)])[0] == pytest.approx(0.65)
+
+
+def test_neighbours_grow_with_the_store():
+    assert default_n_similar(0) == 16
+    assert 16 < default_n_similar(1000) < default_n_similar(5000)
+    assert default_n_similar(10**6) == 256
+
+
+def test_networks_that_pay_are_taken_and_predict_better():
+    snapshot, _ = world(2000)
+    new, chance = world(300, seed=1)
+    fitted = refit(snapshot, np.full(4, 0.5))
+    assert fitted.accepted
+    assert fitted.loss < fitted.neighbours_loss
+    k = default_n_similar(2000)
+    better = predict(fitted.predictor, snapshot, new.embeddings, k).quality
+    plain = predict(NeighbourPredictor(np.full(4, 0.5)), snapshot, new.embeddings, k).quality
+    assert ((better - chance) ** 2).mean() < ((plain - chance) ** 2).mean()
+
+
+def test_networks_that_do_not_pay_are_refused():
+    random = np.random.default_rng(0)
+    # Points on a circle, each with outcomes of its own: too fine a pattern for small networks.
+    place = random.integers(0, 16, 600)
+    angle = 2 * np.pi * place / 16
+    embeddings = np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
+    quality = np.column_stack([place % 2, 1 - place % 2]).astype(np.float32)
+    ones = np.ones_like(quality)
+    snapshot = Snapshot(["same words"] * 600, embeddings, quality, ones, ones)
+    fitted = refit(snapshot, np.full(2, 0.5), 16)
+    assert not fitted.accepted
+    assert fitted.loss >= fitted.neighbours_loss
+    assert isinstance(fitted.predictor, NeighbourPredictor)
+
+
+def test_few_rows_are_left_to_neighbours():
+    fitted = refit(world(50)[0], np.full(4, 0.5))
+    assert isinstance(fitted.predictor, NeighbourPredictor)
+    assert not fitted.accepted
+
+
+def test_sparse_outcomes_are_enough_to_fit_on():
+    snapshot, _ = world(3000, known=0.25)
+    fitted = refit(snapshot, np.full(4, 0.5))
+    assert isinstance(fitted.predictor, BlendPredictor)
+    new, chance = world(300, seed=1)
+    guess = predict(fitted.predictor, snapshot, new.embeddings, 128)
+    assert np.isfinite(guess.quality).all()
+    assert ((guess.quality >= 0) & (guess.quality <= 1)).all()
+    plain = np.broadcast_to(snapshot.means().quality, chance.shape)
+    assert ((guess.quality - chance) ** 2).mean() < ((plain - chance) ** 2).mean()
+
+
+def test_optimism_makes_the_real_mean_hold_the_requirement():
+    snapshot, _ = world(4000)
+    new, chance = world(4000, seed=1)
+    fitted = refit(snapshot, np.full(4, 0.5))
+    quality = predict(fitted.predictor, snapshot, new.embeddings, 256).quality
+    price = np.array([1.0, 2.0, 4.0, 8.0])
+    past = price * fitted.backtest.output_tokens
+    for requirement in (0.5, 0.6, 0.7):
+        aim = requirement + fitted.backtest.optimism(past, requirement, np.arange(4))
+        choice = assign(quality, np.tile(price, (4000, 1)), aim).choice
+        assert chance[np.arange(4000), choice].mean() == pytest.approx(requirement, abs=0.02)

@@ -1,0 +1,107 @@
+"""Online dual descent: the running mean holds the requirement, near the cost of the batch."""
+
+import json
+
+import numpy as np
+import pytest
+
+from serve.routing.optimise.dual import assign
+from serve.routing.optimise.online import Policy
+
+
+def stream(n, seed=0, models=5):
+    random = np.random.default_rng(seed)
+    cost = np.geomspace(1e-5, 1e-2, models) * np.exp(random.normal(0, 0.5, (n, models)))
+    skill = np.linspace(-1, 1.5, models) + random.normal(0, 1, (n, 1))
+    return 1 / (1 + np.exp(-skill - random.normal(0, 0.5, (n, models)))), cost
+
+
+def run(policy, quality, cost):
+    everyone = np.ones(quality.shape[1], bool)
+    total = np.zeros(2)
+    for q, c in zip(quality, cost, strict=True):
+        (choice, *_), policy = policy.decide(q, c, everyone)
+        total += c[choice], q[choice]
+    return total[0], total[1] / len(quality), policy
+
+
+@pytest.mark.parametrize("requirement", [0.5, 0.6, 0.7, 0.75])
+def test_a_started_policy_costs_within_two_percent_of_the_batch(requirement):
+    policy = Policy.started(requirement, *stream(1000, seed=1))
+    quality, cost = stream(4000, seed=2)
+    spent, mean, _ = run(policy, quality, cost)
+    assert mean >= requirement - 0.005
+    assert spent <= 1.02 * assign(quality, cost, mean).cost
+
+
+@pytest.mark.parametrize("requirement", [0.5, 0.7])
+def test_a_policy_that_begins_with_nothing_finds_its_multiplier(requirement):
+    quality, cost = stream(4000, seed=3)
+    spent, mean, _ = run(Policy(requirement), quality, cost)
+    assert mean == pytest.approx(requirement, abs=0.01)
+    assert spent <= 1.1 * assign(quality, cost, mean).cost
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e6])
+def test_the_unit_of_cost_changes_no_choice(factor):
+    quality, cost = stream(500, seed=4)
+    _, mean, _ = run(Policy(0.6), quality, cost)
+    _, scaled, _ = run(Policy(0.6), quality, cost * factor)
+    assert scaled == pytest.approx(mean, abs=1e-9)
+
+
+def test_callers_with_different_requirements_do_not_disturb_each_other():
+    quality, cost = stream(1000, seed=5)
+    everyone = np.ones(5, bool)
+    alone = run(Policy(0.55), quality, cost)
+    policies = {0.55: Policy(0.55), 0.78: Policy(0.78)}
+    total = {0.55: 0.0, 0.78: 0.0}
+    for q, c in zip(quality, cost, strict=True):
+        for requirement in policies:
+            (choice, *_), policies[requirement] = policies[requirement].decide(q, c, everyone)
+            total[requirement] += q[choice]
+    assert policies[0.55] == alone[2]
+    assert total[0.55] / 1000 == pytest.approx(0.55, abs=0.02)
+    assert total[0.78] / 1000 == pytest.approx(0.78, abs=0.02)
+
+
+def test_an_unreachable_requirement_does_not_keep_the_multiplier_up_for_ever():
+    quality, cost = stream(3500, seed=6)
+    _, _, policy = run(Policy(0.7), quality[:2000] * 0.5, cost[:2000])
+    _, _, policy = run(policy, quality[:2500], cost[:2500])
+    _, mean, _ = run(policy, quality[2500:], cost[2500:])
+    assert mean == pytest.approx(0.7, abs=0.03)
+
+
+def test_a_model_that_may_not_answer_is_not_chosen_and_a_single_one_moves_nothing():
+    quality, cost = stream(50, seed=7)
+    policy = Policy(0.7)
+    for q, c in zip(quality, cost, strict=True):
+        ranked, policy = policy.decide(q, c, np.array([True, False, True, False, True]))
+        assert sorted(ranked) == [0, 2, 4]
+    ranked, after = policy.decide(quality[0], cost[0], np.arange(5) == 3)
+    assert (ranked.tolist(), after) == ([3], policy)
+    with pytest.raises(ValueError, match="no candidate"):
+        policy.decide(quality[0], cost[0], np.zeros(5, bool))
+
+
+def test_bad_scores_raise_the_next_aim_and_a_second_score_replaces_the_first():
+    policy = Policy(0.7)
+    for _ in range(20):
+        policy = policy.correct(0.8, 0.5)
+    assert policy.aim > 0.75
+    once = policy.correct(0.8, 0.0)
+    assert once.correct(0.8, 0.5, replaced=0.0).aim == pytest.approx(policy.correct(0.8, 0.5).aim)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        policy.correct(0.8, float("nan"))
+
+
+def test_a_policy_survives_being_written_down():
+    policy = run(Policy(0.6), *stream(100))[2].correct(0.5, 1.0)
+    assert Policy.from_dict(json.loads(json.dumps(policy.to_dict()))) == policy
+
+
+@pytest.mark.parametrize("requirement", [-0.1, 1.1, float("nan")])
+def test_a_requirement_outside_0_to_1_is_refused(requirement):
+    with pytest.raises(ValueError, match="performance_requirement"):
+        Policy(requirement)

@@ -1,0 +1,147 @@
+"""Promise: every answer that ends teaches the store, and no answer is disturbed by that."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from deployments.contract import Chunk, Usage
+from deployments.errors import ProviderError
+from deployments.store.evidence import Floats32
+from deployments.store.observations import Answer, Observation
+from serve.dispatch import dispatcher as dispatch
+from serve.dispatch.rescue import Rescue
+from serve.routing.prices import Price
+from serve.routing.strategy import Asked
+from serve.smart.client import DeciderAway, SharedDecider
+from serve.smart.learning import Learner, Lesson, cost
+from serve.smart.strategy import SmartStrategy
+
+PRICE = Price(1e-6, 2e-6)
+CHUNKS = [Chunk(text="twel"), Chunk(text="ve", finish_reason="stop"), Chunk(usage=Usage(20, 3))]
+
+
+class Decider:
+    """Stands where the actor's caller does, and keeps what it is told."""
+
+    def __init__(self, away: bool = False) -> None:
+        self.away = away
+        self.told: list[tuple[Observation, Answer]] = []
+
+    def call(self, method: str, *args: Any, patience_s: float = 60) -> Awaitable[None]:
+        if self.away:
+            raise DeciderAway("the actor is being made")
+        assert method == "learn"
+        self.told.append(cast("tuple[Observation, Answer]", args))
+        return asyncio.sleep(0)
+
+
+def learner(decider: Decider) -> Learner:
+    return Learner(cast("SharedDecider", decider), {"small": "openai/gpt-small"})
+
+
+def lesson() -> Lesson:
+    return Lesson("id", "What is 7 plus 5?", 17, 0.9, "policy", PRICE)
+
+
+def written(chunks: list[Chunk], fails: bool = False) -> dispatch.Answer:
+    answer = dispatch.Answer("small", attempts=1, started=time.monotonic())
+    answer.chunks = _written(chunks, fails)
+    return answer
+
+
+async def _written(chunks: list[Chunk], fails: bool) -> AsyncGenerator[Chunk, None]:
+    for chunk in chunks:
+        yield chunk
+    if fails:
+        raise ProviderError("cut")
+
+
+def embedding() -> "asyncio.Future[Floats32 | None]":
+    future: asyncio.Future[Floats32 | None] = asyncio.get_running_loop().create_future()
+    future.set_result(np.ones(1, np.float32))
+    return future
+
+
+async def test_an_answer_is_unchanged_and_told_before_its_end_is_seen() -> None:
+    decider = Decider()
+    chunks = learner(decider).follow(written(CHUNKS), lesson(), embedding())
+    assert [chunk async for chunk in chunks] == CHUNKS
+    ((observation, answer),) = decider.told
+    assert (observation.query, observation.model) == ("What is 7 plus 5?", "small")
+    assert (observation.input_tokens, observation.output_tokens) == (20, 3)
+    assert observation.characters == 17
+    assert (answer.id, answer.predicted, answer.policy) == ("id", 0.9, "policy")
+    assert answer.cost == pytest.approx(2.6e-5)
+    assert observation.identity == answer.identity == "openai/gpt-small"
+
+
+async def test_an_answer_that_fails_teaches_nothing() -> None:
+    decider = Decider()
+    chunks = learner(decider).follow(written(CHUNKS[:1], fails=True), lesson(), embedding())
+    with pytest.raises(ProviderError):
+        [chunk async for chunk in chunks]
+    assert decider.told == []
+
+
+async def test_an_answer_of_two_models_teaches_nothing_of_either() -> None:
+    decider = Decider()
+    answer = written(CHUNKS)
+    answer.rescues.append(Rescue("large", "provider_error", 4, 0, "continued", 1, 0))
+    chunks = learner(decider).follow(answer, lesson(), embedding())
+    assert [chunk async for chunk in chunks] == CHUNKS
+    assert decider.told == []
+
+
+@pytest.mark.parametrize(("read", "told"), [(1, 0), (2, 1)])
+async def test_a_caller_who_leaves_once_it_knows_the_answer_does_not_undo_it(
+    read: int, told: int
+) -> None:
+    decider = Decider()
+    chunks = learner(decider).follow(written(CHUNKS), lesson(), embedding())
+    for _ in range(read):
+        await anext(chunks)
+    await chunks.aclose()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(decider.told) == told
+
+
+async def test_the_time_of_a_slow_reader_is_not_the_models() -> None:
+    decider = Decider()
+    chunks = learner(decider).follow(written(CHUNKS), lesson(), embedding())
+    async for _ in chunks:
+        await asyncio.sleep(0.2)
+    assert decider.told[0][0].seconds is not None
+    assert decider.told[0][0].seconds < 0.2
+
+
+async def test_a_store_that_is_away_disturbs_no_answer() -> None:
+    chunks = learner(Decider(away=True)).follow(written(CHUNKS), lesson(), embedding())
+    assert [chunk async for chunk in chunks] == CHUNKS
+
+
+async def test_without_an_embedding_nothing_is_told() -> None:
+    decider = Decider()
+    nothing: asyncio.Future[Floats32 | None] = asyncio.get_running_loop().create_future()
+    nothing.set_result(None)
+    chunks = learner(decider).follow(written(CHUNKS), lesson(), nothing)
+    assert [chunk async for chunk in chunks] == CHUNKS
+    assert decider.told == []
+
+
+def test_what_has_no_price_or_length_has_no_cost() -> None:
+    assert cost(None, Usage(1, 1)) is None
+    assert cost(PRICE, None) is None
+
+
+async def test_while_the_decider_is_away_prices_decide() -> None:
+    strategy = SmartStrategy(cast("SharedDecider", Decider(away=True)), {})
+    strategy.configure({"small": Price(1e-7, 1e-7), "large": Price(1e-5, 1e-5)}, 0.5)
+    both = ["large", "small"]
+    ranking = await strategy.rank(Asked(both, both, "Why?", 4, embedding()))
+    assert ranking.models == ["small", "large"]
+    assert "away" in ranking.reason

@@ -1,0 +1,206 @@
+"""Promise: what can be known to fail is told before anything starts, all of it in one message."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from serve_fixtures import DEMO_MODELS, free_port, in_repository
+
+from deployments.backends.litellm import catalogue as litellm_catalogue
+from deployments.backends.litellm.backend import JSONProviderRegistry, litellm
+from serve import preflight
+from serve.access.keys import new_key
+from serve.app import build
+from serve.config import DEFAULT_CONFIG, ConfigError
+from serve.preflight import address_faults, inspect
+
+PRICED = {"name": "gpt", "backend": "openai", "model": "gpt-4o-mini"}
+SMART = {"strategy": "smart"}
+
+
+def all_faults(*models: dict[str, Any], server: Any = None, **llms: Any) -> list[str]:
+    found = inspect({"llms": {"models": list(models), **llms}, "server": server or {}})
+    return [*found.faults, *found.faults_here]
+
+
+def test_litellms_files_say_what_it_says_itself() -> None:
+    providers = {str(getattr(name, "value", name)) for name in litellm.provider_list}
+    assert "did you mean 'openai'?" in litellm_catalogue.unknown_provider("OpenAI", providers)
+    assert litellm_catalogue.providers() == providers | set(JSONProviderRegistry.list_providers())
+    listed = litellm_catalogue.models()
+    assert {name: listed[name] for name in litellm.model_cost} == litellm.model_cost
+
+
+def test_what_is_right_has_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SET", new_key())
+    keyed = {**PRICED, "api_key": "${SET}"}
+    assert all_faults(keyed, router=SMART, server={"keys": [{"name": "a", "key": "${SET}"}]}) == []
+    found = inspect({"config": str(DEFAULT_CONFIG)})
+    assert found.config
+    assert [*found.faults, *found.faults_here] == []
+
+
+@pytest.mark.parametrize(
+    ("model", "llms", "says"),
+    [
+        (
+            {"name": "a", "backend": "opnai"},
+            {},
+            "llms.models.1.backend: LiteLLM knows no provider 'opnai'; did you mean 'openai'?",
+        ),
+        ({**PRICED, "name": "a", "api_key": "${UNSET}"}, {}, "llms.models.1.api_key: model 'a' "),
+        (
+            {"name": "a", "backend": "vllm", "hostname": "http://h"},
+            {"router": SMART},
+            "llms.models.1: model 'a' has no price",
+        ),
+        (
+            {"name": "a", "backend": "huggingface", "model": "/none/such"},
+            {},
+            "llms.models.1.model: there is no folder /none/such",
+        ),
+        (
+            {**PRICED, "name": "a"},
+            {"store": {"url": "postgresql://u:${UNSET}@h/d"}},
+            "llms.store.url: the store's URL needs the environment variable UNSET",
+        ),
+        (
+            {**PRICED, "name": "a"},
+            {"store": {"history": ["/none/such.jsonl"]}},
+            "llms.store.history: there is no file /none/such.jsonl",
+        ),
+        (
+            {**PRICED, "name": "a"},
+            {"store": {"history": [__file__]}},
+            "a history is one of .json, .jsonl, .parquet",
+        ),
+    ],
+)
+def test_a_fault_is_told_with_its_key(model: Any, llms: Any, says: str) -> None:
+    (fault,) = all_faults(PRICED, model, **llms)
+    assert says in fault
+
+
+def test_all_faults_are_told_at_once_also_beside_a_wrong_key() -> None:
+    faults = all_faults(
+        {**PRICED, "modle": "x"},
+        {"name": "b", "backend": "opnai", "api_key": "${UNSET}"},
+        {"name": "c", "backend": "vllm", "hostname": "http://h"},
+        router=SMART,
+        store={"history": "/none/such.jsonl"},
+        server={"keys": [{"name": "team", "key": "${UNSET}"}]},
+    )
+    assert [fault.partition(": ")[0] for fault in faults] == [
+        "llms.models.0.modle",
+        "llms.models.1.backend",
+        "llms.models.2",
+        "llms.models.1.api_key",
+        "llms.store.history",
+        "server.keys",
+    ]
+
+
+def test_callers_keys_and_their_file_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHORT", "sk-short")
+    monkeypatch.setenv("SET", new_key())
+    one, two = ({"name": name, "key": "${SET}"} for name in ("a", "b"))
+    for server, says in (
+        ({"keys": [{"name": "a", "key": "${SHORT}"}]}, "SHORT, which holds less than 32"),
+        ({"keys": [one, two]}, "'a' and 'b' are one key"),
+        ({"keys_file": str(tmp_path / "none.yaml")}, "there is no keys file"),
+    ):
+        (fault,) = all_faults(PRICED, server=server)
+        assert says in fault
+        assert "sk-short" not in fault
+
+
+def test_libraries_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in an installation without extras.
+    for module in ("serve.preflight", "deployments.embedding.encoder"):
+        monkeypatch.setattr(f"{module}.find_spec", lambda name: None)
+    monkeypatch.setenv("SET", "postgresql://h/d")
+    store = {"url": "${SET}", "embedding_model": "org/other"}
+    faults = all_faults({"name": "e", "backend": "vllm", **priced()}, store=store)
+    expected = ("backend: a vllm model without `hostname`", "its driver", "needs sentence-")
+    for fault, says in zip(faults, expected, strict=True):
+        assert says in fault
+        assert "pip install" in fault
+
+
+def priced() -> dict[str, float]:
+    return {"cost_per_input_token": 1e-6, "cost_per_output_token": 1e-6}
+
+
+def test_for_a_cluster_what_is_missing_here_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight.logger, "propagate", True)
+    keyed = {**PRICED, "api_key": "${UNSET}"}
+    build({"llms": {"models": [keyed]}})
+    assert "llms.models.0.api_key" in caplog.text
+    wrong = [{**keyed, "backend": "opnai"}, {**keyed, "name": "b", "backend": "grok"}]
+    with pytest.raises(ConfigError) as refusal:
+        build({"llms": {"models": wrong}})
+    assert "llms.models.0.backend" in str(refusal.value)
+    assert "llms.models.1.backend" in str(refusal.value)
+    assert "UNSET" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "says"),
+    [
+        ("127.0.0.1", 99999, "port 99999: ports go from 1 to 65535"),
+        ("127.0.0.1", 0, "port 0: ports go from 1 to 65535"),
+        ("no.such.host.invalid", 8000, "host no.such.host.invalid: unknown"),
+        ("a" * 70 + ".b", 8000, "unknown"),
+        ("192.0.2.1", 8000, "host 192.0.2.1: not an address of this machine"),
+    ],
+)
+def test_where_the_server_can_not_listen(host: str, port: int, says: str) -> None:
+    (fault,) = address_faults(host, port)
+    assert says in fault
+
+
+def test_a_port_in_use_is_told() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        (fault,) = address_faults("127.0.0.1", port)
+        assert f"port {port} is in use" in fault
+    assert list(address_faults("127.0.0.1", free_port())) == []
+
+
+def test_the_program_tells_everything_before_it_starts(tmp_path: Path) -> None:
+    model = {"name": "small", "backend": "huggingface", "model": str(DEMO_MODELS / "demo-small")}
+    llms = {
+        "models": [model, {"name": "b", "backend": "opnai"}],
+        "store": {"history": "./none.json"},
+    }
+    file = tmp_path / "my.yaml"
+    file.write_text(yaml.safe_dump({"llms": llms}))
+    command = [sys.executable, "-m", "ops.run", "--config", str(file)]
+    ended = subprocess.run(
+        [*command, "--port", "99999", "--host", "0.0.0.0"],
+        cwd=in_repository("."),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    first, *faults = ended.stderr.splitlines()
+    assert first == "can't start:"
+    assert [fault.split(": ")[0].strip() for fault in faults] == [
+        "llms.models.0",
+        "llms.models.1.backend",
+        "llms.store.history",
+        "port 99999",
+        "the server would listen on 0.0.0.0, for everyone",
+    ]

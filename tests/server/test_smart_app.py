@@ -1,0 +1,287 @@
+"""Promise: a running server routes smartly, learns from its answers, and says why it chose."""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ray import serve as rayserve
+from serve_fixtures import Server, huggingface, kill_actor
+
+from deployments.store.sql.database import Database
+from ops.demo.outcomes import HISTORY_FILE
+from serve.app import build
+
+SMALL = {"cost_per_input_token": 1e-8, "cost_per_output_token": 4e-8}
+LARGE = {"cost_per_input_token": 1e-7, "cost_per_output_token": 4e-7}
+EASY, HARD = "What is the capital of France?", "What is 123 plus 456?"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the store is."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def smart(ray_cluster: str, folder: Path) -> Iterator[Server]:
+    """The two demo models, with a part of their history, behind two router replicas."""
+    history = folder / "history.jsonl"
+    history.write_text("\n".join(HISTORY_FILE.read_text().splitlines()[::4]))
+    app = build(
+        {
+            "llms": {
+                "models": [
+                    huggingface("demo-small", "demo-small", **SMALL),
+                    huggingface("demo-large", "demo-large", **LARGE),
+                ],
+                "router": {
+                    "strategy": "smart",
+                    "performance_requirement": 0.9,
+                    "show_queries": True,
+                },
+                "store": {"url": f"sqlite:///{folder}/store.db", "history": str(history)},
+            },
+            "server": {"autoscaling": {"min_replicas": 2, "max_replicas": 2}},
+        }
+    )
+    rayserve.run(app, name="smart", route_prefix="/smart")
+    server = Server(f"{ray_cluster}/smart")
+    server.wait_until("ready", patience_s=120)
+    yield server
+    rayserve.delete("smart")
+
+
+def ask(server: Server, text: str, **more: Any) -> httpx.Response:
+    body = {"model": "auto", "messages": [{"role": "user", "content": text}], **more}
+    return httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+
+
+def post(server: Server, path: str, body: Any) -> httpx.Response:
+    return httpx.post(f"{server.url}{path}", json=body, timeout=60)
+
+
+def store(server: Server) -> dict[str, Any]:
+    status: dict[str, Any] = httpx.get(f"{server.url}/health/ready", timeout=10).json()["store"]
+    return status
+
+
+def wait_for_more(server: Server, unscored: int) -> None:
+    """Waits until an answer has come into the store."""
+    deadline = time.monotonic() + 20
+    while store(server)["unscored"] <= unscored:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_easy_goes_to_the_cheap_model_hard_to_the_dear_one_and_the_headers_say_why(
+    smart: Server,
+) -> None:
+    easy, hard = (ask(smart, text, router={"mode": "floor"}) for text in (EASY, HARD))
+    assert easy.json()["model"] == "demo-small"
+    assert hard.json()["model"] == "demo-large"
+    assert hard.json()["choices"][0]["message"]["content"] == "579"
+    assert easy.headers["x-router-strategy"] == "smart"
+    assert "demo-small" in easy.headers["x-router-reason"]
+    usage = hard.json()["usage"]
+    usd = usage["prompt_tokens"] * 1e-7 + usage["completion_tokens"] * 4e-7
+    assert float(hard.headers["x-router-cost"]) == pytest.approx(usd)
+
+
+def test_a_request_may_want_another_strategy_or_quality(smart: Server) -> None:
+    turns = [ask(smart, HARD, router={"strategy": "sequential"}).json()["model"] for _ in range(4)]
+    assert sorted(turns) == ["demo-large"] * 2 + ["demo-small"] * 2
+    least = {"performance_requirement": 0.0, "mode": "floor"}
+    assert ask(smart, HARD, router=least).json()["model"] == "demo-small"
+    most = {"performance_requirement": 1.0, "mode": "floor"}
+    assert ask(smart, HARD, router=most).json()["model"] == "demo-large"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_every_answer_is_learned_from(smart: Server, stream: bool) -> None:
+    before = store(smart)["unscored"]
+    assert ask(smart, f"Spell {stream} backwards.", stream=stream).status_code == 200
+    wait_for_more(smart, before)
+    (route,) = post(smart, "/v1/route", {"queries": [f"Spell {stream} backwards."]}).json()["data"]
+    nearest = route["neighbours"][0]
+    assert nearest["query"] == f"Spell {stream} backwards."
+    assert nearest["similarity"] == pytest.approx(1, abs=0.01)
+
+
+def test_feedback_changes_the_next_decision_and_a_second_score_replaces_the_first(
+    smart: Server,
+) -> None:
+    def wanted() -> str:
+        router = {"mode": "floor", "performance_requirement": 0.6}
+        return str(ask(smart, "What is the capital of Norway?", router=router).json()["model"])
+
+    def small() -> str:
+        answer = ask(smart, "What is the capital of Norway?", model="demo-small")
+        return str(answer.json()["id"])
+
+    assert wanted() == "demo-small"
+    ids = [small() for _ in range(12)]
+    for id in ids:
+        given = post(smart, "/v1/feedback", {"id": id, "score": 0})
+        assert given.status_code == 200, given.text
+    assert wanted() == "demo-large"
+    for id in ids:
+        post(smart, "/v1/feedback", {"id": id, "score": 1})
+    assert wanted() == "demo-small"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"id": "chatcmpl-unknown", "score": 1}, 404),
+        ({"id": "chatcmpl-unknown", "score": 1.5}, 400),
+        ({"id": "chatcmpl-unknown", "score": -1}, 400),
+        ({"id": "chatcmpl-unknown", "score": "good"}, 400),
+        ({"id": "", "score": 1}, 400),
+        ({"id": "chatcmpl-unknown"}, 400),
+        ({"id": "chatcmpl-unknown", "score": 1, "model": "x"}, 400),
+        ([], 400),
+    ],
+)
+def test_feedback_that_is_of_no_use_is_refused(smart: Server, body: Any, status: int) -> None:
+    refused = post(smart, "/v1/feedback", body)
+    assert refused.status_code == status
+    assert refused.json()["error"]["message"]
+
+
+def test_a_score_that_is_no_number_is_refused(smart: Server) -> None:
+    body = '{"id": "chatcmpl-unknown", "score": NaN}'
+    assert httpx.post(f"{smart.url}/v1/feedback", content=body).status_code == 400
+
+
+def test_a_batch_is_decided_and_explained_without_a_call(smart: Server) -> None:
+    answer = post(smart, "/v1/route", {"queries": [EASY, HARD]}).json()
+    easy, hard = answer["data"]
+    assert (easy["model"], hard["model"]) == ("demo-small", "demo-large")
+    assert answer["shortfall"] == 0
+    assert answer["cold_start"] is False
+    for candidate in hard["candidates"]:
+        assert candidate.keys() == {"model", "quality", "uncertainty", "output_tokens", "cost"}
+    assert len(hard["neighbours"]) == 5
+    assert hard["reason"]
+
+
+def test_a_batch_keeps_to_each_querys_candidates_and_to_capacities(smart: Server) -> None:
+    models = [["demo-small"], ["demo-large"], ["demo-small", "demo-large"]]
+    answer = post(smart, "/v1/route", {"queries": [HARD, EASY, HARD], "models": models}).json()
+    assert [route["model"] for route in answer["data"]] == [
+        "demo-small",
+        "demo-large",
+        "demo-large",
+    ]
+    limited = {"queries": [HARD] * 6, "capacities": {"demo-large": 2}}
+    answer = post(smart, "/v1/route", limited).json()
+    assert [route["model"] for route in answer["data"]].count("demo-large") == 2
+    assert answer["shortfall"] > 0
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "queries"),
+        ({"queries": []}, "queries"),
+        ({"queries": ["Well?", " "]}, "queries.1"),
+        ({"queries": [7]}, "queries.0"),
+        ({"queries": ["Well?"], "models": []}, "models"),
+        ({"queries": ["Well?"], "models": ["unknown"]}, "unknown"),
+        ({"queries": ["Well?"], "models": [["demo-small"], ["demo-large"]]}, "2 lists"),
+        ({"queries": ["Well?"], "input_tokens": [1, 2]}, "2 input_tokens"),
+        ({"queries": ["Well?"], "input_tokens": [-1]}, "input_tokens.0"),
+        ({"queries": ["Well?"], "capacities": {"unknown": 1}}, "unknown"),
+        (
+            {"queries": ["Well?"] * 3, "capacities": {"demo-small": 1, "demo-large": 1}},
+            "capacities",
+        ),
+        ({"queries": ["Well?"], "router": {"performance_requirement": 1.1}}, "requirement"),
+        ({"queries": ["Well?"], "router": {"strategy": "sequential"}}, "smart"),
+        ({"queries": ["Well?"], "capacities": {}, "router": {"mode": "floor"}}, "mean"),
+        ({"queries": ["Well?"] * 5000}, "queries"),
+    ],
+)
+def test_a_batch_that_makes_no_sense_is_refused(smart: Server, body: Any, message: str) -> None:
+    refused = post(smart, "/v1/route", body)
+    assert refused.status_code in {400, 404}, refused.text
+    error = refused.json()["error"]
+    assert message in f"{error['param']} {error['message']}"
+
+
+def test_long_texts_and_other_languages_are_routed_like_any(smart: Server) -> None:
+    queries = ["word " * 100_000, "法国的首都是哪里？", "ما هي عاصمة فرنسا؟", "🌳", "a\u0000b"]
+    answer = post(smart, "/v1/route", {"queries": queries})
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["data"]) == len(queries)
+
+
+def test_a_wish_that_makes_no_sense_is_refused(smart: Server) -> None:
+    for router in (
+        {"performance_requirement": 2},
+        {"mode": "best"},
+        {"unknown": 1},
+        {"strategy": "sequential", "mode": "floor"},
+        {"strategy": "sequential", "performance_requirement": 0.5},
+    ):
+        refused = ask(smart, EASY, router=router)
+        assert refused.status_code == 400
+        assert "router" in refused.json()["error"]["param"]
+
+
+def test_what_was_learned_outlives_the_actor(smart: Server) -> None:
+    earlier = store(smart)["unscored"]
+    answer = ask(smart, "What is the capital of Peru?").json()
+    wait_for_more(smart, earlier)
+    before = store(smart)
+    kill_actor("decider")
+    # While it is away, requests are answered all the same.
+    during = [ask(smart, EASY) for _ in range(5)]
+    assert {answer.status_code for answer in during} == {200}
+    time.sleep(1.2)  # each router knows for a second how the store was
+    smart.wait_until("ready", patience_s=60)
+    after = store(smart)
+    assert after["scored"] == before["scored"]
+    assert after["unscored"] >= before["unscored"]
+    given = post(smart, "/v1/feedback", {"id": answer["id"], "score": 1})
+    assert given.status_code == 200, given.text
+    answer = ask(smart, HARD, router={"mode": "floor"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["model"] == "demo-large"
+
+
+def test_what_a_server_learns_is_kept_under_its_own_name_and_its_models_own(
+    smart: Server, folder: Path
+) -> None:
+    ask(smart, HARD)  # so that there is a policy
+    database = Database(f"sqlite:///{folder}/store.db")
+    deadline = time.monotonic() + 20
+    while not (kept := database.states("policies:")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    models = database.stats()["models"]
+    database.close()
+    (name,) = kept
+    port = httpx.URL(smart.url).port
+    assert re.fullmatch(rf"policies:\w+:[^:]+:{port}/smart", name)
+    assert models["demo-small"]["identities"].keys() == {"huggingface/models/demo-small"}
+
+
+def test_a_server_without_smart_routing_says_how_to_have_it(server: Server) -> None:
+    for refused in (
+        post(server, "/v1/route", {"queries": ["Well?"]}),
+        post(server, "/v1/feedback", {"id": "x", "score": 1}),
+        ask(server, EASY, router={"strategy": "smart"}),
+    ):
+        assert refused.status_code == 400
+        assert "llms.router.strategy" in refused.json()["error"]["message"]
+
+
+def test_prices_are_shown(smart: Server) -> None:
+    model = httpx.get(f"{smart.url}/v1/models/demo-small").json()
+    assert model["cost_per_input_token"] == 1e-8
+    assert model["cost_per_output_token"] == 4e-8

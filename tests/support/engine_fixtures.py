@@ -1,0 +1,162 @@
+"""Real vLLM engines on the CPU inside Ray Serve: the application with models of `backend: vllm`."""
+
+import json
+import math
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+from ray import serve as rayserve
+from safetensors.torch import save_file
+from serve_fixtures import METRICS_PORT, Server
+from tiny_models import reciting_model
+from transformers import AutoConfig
+from vllm_fixtures import CONTEXT, MODEL
+
+from deployments.contract import ChatRequest, Chunk
+from serve.app import build
+from serve.http.failures import translate
+
+NAME, APP = "engine", "engines"
+ADAPTER = f"{NAME}:other"
+# The same as those of the server in vllm_fixtures.
+ENGINE = {
+    "max_model_len": CONTEXT,
+    "max_num_seqs": 32,
+    "enforce_eager": True,
+    "tool_call_parser": "hermes",
+    "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+}
+THOUGHT, SAID = "12 and 30", "42"
+CALL = {"name": "weather", "arguments": {"city": "Rome"}}
+RECITED = {
+    "What is 12 + 30?": f"<think>{THOUGHT}</think>{SAID}",
+    "Is it sunny?": f"<think>ask</think><tool_call>{json.dumps(CALL)}</tool_call>",
+}
+
+
+@dataclass(frozen=True)
+class Engines(Server):
+    """The application; its models are `NAME` with the adapter `ADAPTER`, and "reciting"."""
+
+    def backend(self, model: str = NAME) -> "HandleBackend":
+        """A model's deployment, called as the router does."""
+        return HandleBackend(model)
+
+    def running_requests(self, model: str) -> float:
+        """The requests that a model's engine generates for; NaN while it does not say."""
+        return _metric("vllm_num_requests_running", model)
+
+    def written_tokens(self, model: str) -> float:
+        """The tokens that a model's engine has written so far; NaN before the first."""
+        return _metric("vllm_generation_tokens_total", model)
+
+
+def _metric(name: str, model: str) -> float:
+    """One of vLLM's own metrics, among Ray's."""
+    lines = httpx.get(f"http://127.0.0.1:{METRICS_PORT}/metrics").text.splitlines()
+    label = f'model_name="{model}"'
+    of_model = (line for line in lines if line.startswith(f"ray_{name}{{") and label in line)
+    said = [float(line.split()[-1]) for line in of_model]
+    return sum(said) if said else math.nan
+
+
+class HandleBackend:
+    """The contract's `Backend` by a deployment's handle."""
+
+    def __init__(self, deployment: str) -> None:
+        handle = rayserve.get_deployment_handle(deployment, app_name=APP)
+        self._handle, self._chat = handle, handle.options(stream=True, method_name="chat")
+
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        response = self._chat.remote(request)
+        try:
+            async for chunk in response:
+                yield chunk
+        except Exception as error:  # whatever crosses the handle, as in the router
+            raise translate(error, request.model) from error
+        finally:
+            response.cancel()
+
+    async def context_window(self) -> int | None:
+        window: int | None = await self._handle.context_window.remote()
+        return window
+
+    async def check_health(self) -> None:
+        status = rayserve.status().applications[APP].status
+        assert status == "RUNNING", status
+
+    async def aclose(self) -> None:
+        """The engine is the session's."""
+
+
+@pytest.fixture(scope="session")
+def engines(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Engines:
+    """The engines behind one router."""
+    adapters = {
+        "other": str(random_adapter(tmp_path_factory.mktemp("other"), spread=0.5)),
+        "same": str(random_adapter(tmp_path_factory.mktemp("same"), spread=0.0)),
+    }
+    reciting = reciting_model(
+        tmp_path_factory.mktemp("reciting"), RECITED, marks=["<think>", "</think>"], tools=[TOOL]
+    )
+    models = [
+        engine(NAME, MODEL, adapters=adapters),
+        engine("reciting", reciting, reasoning_parser="deepseek_r1", dtype="float32"),
+    ]
+    app = build({"llms": {"models": models}})
+    rayserve.run(app, name=APP, route_prefix="/engines")
+    running = Engines(f"{ray_cluster}/engines")
+    running.wait_until("ready", 240)
+    return running
+
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
+}
+
+
+def engine(
+    name: str, model: Path, *, adapters: dict[str, str] | None = None, **arguments: Any
+) -> dict[str, Any]:
+    """The config of a model in an engine on the CPU."""
+    return {
+        "name": name,
+        "backend": "vllm",
+        "model": str(model),
+        "gpus": 0,
+        "timeout": 120,
+        "engine": {**ENGINE, **arguments},
+        "adapters": adapters or {},
+    }
+
+
+def random_adapter(folder: Path, *, spread: float) -> Path:
+    """Saves a LoRA adapter for the model of vllm_fixtures, in PEFT's format: of random weights, as
+    far from zero as `spread` says; with 0 it changes nothing."""
+    config = AutoConfig.from_pretrained(MODEL)
+    width, rank = config.hidden_size, 8
+    torch.manual_seed(0)
+    weights = {}
+    for layer in range(config.num_hidden_layers):
+        at = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        weights[f"{at}.lora_A.weight"] = torch.randn(rank, width) * spread
+        weights[f"{at}.lora_B.weight"] = torch.randn(width, rank) * spread
+    save_file(weights, folder / "adapter_model.safetensors")
+    described = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(MODEL),
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": ["q_proj"],
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(described))
+    return folder

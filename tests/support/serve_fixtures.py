@@ -1,0 +1,145 @@
+"""A real local Ray with the application on it, for tests over HTTP."""
+
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import ray
+from ray import serve as rayserve
+from vllm_fixtures import KEY, VLLMServer, environment
+
+from serve.app import DEFAULT_CONFIG, build
+
+DEMO_MODELS = DEFAULT_CONFIG.parent / "models"
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def huggingface(name: str, folder: str, **more: object) -> dict[str, object]:
+    """The config of a demo model in the replica, by any name."""
+    return {"name": name, "backend": "huggingface", "model": str(DEMO_MODELS / folder), **more}
+
+
+# Secrets of the cluster's environment, which nobody may ever read anywhere.
+CANARIES = {
+    "CANARY_PROVIDER_KEY": "sk-canary-provider-0123456789abcdef0123456789abcdef",
+    "OPENAI_API_KEY": "sk-canary-openai-0123456789abcdef0123456789abcdef",
+    "CANARY_ROUTER_KEY": "sk-canary-router-0123456789abcdef0123456789abcdef",
+    "CANARY_PASSWORD": "canary-password-0123456789abcdef",
+}
+
+# Where Ray shows its metrics, the engines' among them.
+METRICS_PORT = free_port()
+
+
+@dataclass(frozen=True)
+class Server:
+    """The running application."""
+
+    url: str
+
+    def client(self) -> openai.OpenAI:
+        """OpenAI's own client, which tries each request once."""
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=60)
+
+    def wait_until(self, status: str, patience_s: float = 60) -> None:
+        """Waits for /health/ready to say `status`."""
+        self.wait_for(lambda health: health.get("status") == status, patience_s)
+
+    def wait_for(self, holds: Callable[[dict[str, Any]], bool], patience_s: float = 60) -> None:
+        """Waits until it holds of what /health/ready says."""
+        deadline = time.monotonic() + patience_s
+        while not holds(health := self.health()):
+            assert time.monotonic() < deadline, health
+            time.sleep(0.2)
+
+    def health(self) -> dict[str, Any]:
+        """What /health/ready says, if it says anything."""
+        try:
+            return dict(httpx.get(f"{self.url}/health/ready", timeout=10).json())
+        except (httpx.HTTPError, ValueError) as error:
+            return {"error": str(error)}
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """A Ray of the tests' own, with Serve's proxy on a free port; gives its URL."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:
+        with pytest.MonkeyPatch.context() as patch:
+            # What a replica's environment holds is what Ray was started with.
+            for name, value in {"ENGINE_KEY": KEY, **CANARIES, **environment(Path(folder))}.items():
+                patch.setenv(name, value)
+            ray.init(
+                address="local",
+                num_cpus=16,
+                include_dashboard=False,
+                _temp_dir=folder,
+                _metrics_export_port=METRICS_PORT,
+                _system_config={"metrics_report_interval_ms": 200},
+                log_to_driver=False,
+            )
+        rayserve.start(http_options={"host": "127.0.0.1", "port": port})
+        yield f"http://127.0.0.1:{port}"
+        rayserve.shutdown()
+        ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def server(ray_cluster: str, vllm_server: VLLMServer) -> Server:
+    """Models of every kind behind two router replicas."""
+    engine = {"model": vllm_server.model, "hostname": vllm_server.url, "api_key": "${ENGINE_KEY}"}
+    models = [
+        {"name": "engine", "backend": "vllm", **engine},
+        {"name": "hosted", "backend": "hosted_vllm", **engine, "hostname": f"{vllm_server.url}/v1"},
+        huggingface("demo-small", "demo-small"),
+        huggingface("demo-large", "demo-large"),
+        huggingface("demo/third", "demo-small"),
+        huggingface("single", "demo-small", max_ongoing_requests=1),
+        # Nothing listens there.
+        {
+            "name": "down",
+            "backend": "vllm",
+            "hostname": f"http://127.0.0.1:{free_port()}",
+            "fallbacks": ["demo-small"],
+        },
+        huggingface("sleeper", "demo-small", autoscaling={"min_replicas": 0, "max_replicas": 1}),
+    ]
+    two = {"min_replicas": 2, "max_replicas": 2}
+    app = build({"llms": {"models": models}, "server": {"autoscaling": two}})
+    rayserve.run(app, name="llms", route_prefix="/")
+    running = Server(ray_cluster)
+    running.wait_for(lambda health: unavailable(health) == {"down"})
+    return running
+
+
+def unavailable(health: dict[str, Any]) -> set[str]:
+    """The models that /health/ready says can't answer."""
+    return {name for name, model in health.get("models", {}).items() if not model["available"]}
+
+
+def kill_actor(*parts: str) -> None:
+    """Kills one actor of the cluster, by parts of its name: as a crash would."""
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if all(part in actor["name"] for part in parts):
+            ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
+            return
+    raise AssertionError(f"no actor's name holds {parts}")
+
+
+def in_repository(path: str) -> Path:
+    """A path of the repository."""
+    return Path(__file__).parents[2] / path

@@ -1,0 +1,140 @@
+"""A real vLLM engine on the CPU, started once as an OpenAI-compatible server."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+MODEL = Path(__file__).parents[2] / "ops" / "demo" / "models" / "demo-large"
+CONTEXT = 2048
+START_SECONDS = 240
+# LiteLLM sends a key that begins like this to Anthropic's API as a bearer token, which is how vLLM
+# wants it on all its paths: so one server with a key does for every kind of client.
+KEY = "sk-ant-oat01-for-tests-only"
+
+_LIBC = ctypes.CDLL(None)  # before any fork, after which little is safe to do
+
+
+@dataclass(frozen=True)
+class VLLMServer:
+    """`url` has no path; `model` is the served name; `log` holds what the server wrote."""
+
+    url: str
+    model: str
+    key: str
+    log: Path
+
+    def running_requests(self) -> float:
+        """The requests that the engine generates for at this moment."""
+        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        return sum(
+            float(line.split()[-1])
+            for line in lines
+            if line.startswith(("vllm:num_requests_running", "vllm:num_requests_waiting{"))
+        )
+
+    def wait_until_running(self) -> None:
+        """Waits for the engine to say that it generates. Its gauge moves with its steps, and the
+        first one waits until a long schema is compiled, which takes seconds on a busy machine."""
+        deadline = time.monotonic() + 60
+        while not self.running_requests():
+            assert time.monotonic() < deadline, "the engine generates for nobody"
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServer]:
+    """The server, started when the first test asks for it."""
+    folder = tmp_path_factory.mktemp("vllm")
+    port = _free_port()
+    server = VLLMServer(f"http://127.0.0.1:{port}", "demo-large", KEY, folder / "server.log")
+    with server.log.open("wb") as log:
+        process = subprocess.Popen(
+            _command(server, port),
+            cwd=folder,
+            env=os.environ | environment(folder),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_the_tests,
+        )
+    try:
+        _wait_until_ready(server, process)
+        yield server
+    finally:
+        _end(process)
+
+
+def _command(server: VLLMServer, port: int) -> list[str]:
+    # Without the last two options a model may write white space within JSON until its tokens are
+    # used up; the environment below makes forced tool calls keep to them as well.
+    return [
+        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(MODEL), "--served-model-name", server.model),
+        *("--host", "127.0.0.1", "--port", str(port), "--api-key", server.key),
+        *("--max-model-len", str(CONTEXT), "--max-num-seqs", "32", "--enforce-eager"),
+        *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+        *("--structured-outputs-config.backend", "xgrammar"),
+        *("--structured-outputs-config.disable_any_whitespace", "true"),
+    ]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What an engine on the CPU wants to find, wherever it runs."""
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "VLLM_CACHE_ROOT": str(folder / "cache"),
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_ENFORCE_STRICT_TOOL_CALLING": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def _die_with_the_tests() -> None:
+    """Has the kernel end the server when the tests are killed before they can (`prctl(2)`)."""
+    set_parent_death_signal = 1
+    _LIBC.prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def _wait_until_ready(server: VLLMServer, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{server.url}/health", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.5)
+    log = server.log.read_text("utf-8", "replace")
+    pytest.fail(f"the vLLM server did not start; the end of its log:\n{log[-4000:]}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Ends the server and its engine's processes, which are of one group."""
+    for sign, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
+        try:
+            os.killpg(process.pid, sign)
+            process.wait(seconds)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
