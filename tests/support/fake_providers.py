@@ -8,6 +8,7 @@ https://platform.openai.com/docs/api-reference/chat and https://docs.anthropic.c
 import asyncio
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -440,6 +441,15 @@ class _Silent(Response):
 def silent(request: Request, body: Any) -> Response:
     """Takes the request and never answers, as long as a test lasts."""
     return _Silent()
+
+
+@contextmanager
+def accepting_no_connection() -> Iterator[str]:
+    """The URL of a port whose connections are never made: its queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            yield f"http://127.0.0.1:{port}"
 
 
 # What a provider can do wrong, and what it is to the caller.

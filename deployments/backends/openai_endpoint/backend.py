@@ -14,6 +14,7 @@ from deployments.backends.litellm.tool_names import ToolNames
 from deployments.backends.openai_chunks import read
 from deployments.backends.openai_requests import SUPPORTED, body, refusal
 from deployments.backends.provider_errors import by_status, explain, look_up, translated
+from deployments.causes import causes
 from deployments.config import EndpointConfig
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import (
@@ -168,6 +169,8 @@ class OpenAIBackend:
 
 def _kind(error: Exception) -> type[LLMError] | None:
     kind = look_up(ERRORS, error)
+    if any(isinstance(cause, httpx.ConnectTimeout) for cause in causes(error)):
+        return Unreachable  # nothing was sent, so that it may be tried again
     if isinstance(error, openai.APIStatusError):
         kind = by_status(error.status_code, error.body)
     if type(error) is openai.APIError and isinstance(error.code, int):

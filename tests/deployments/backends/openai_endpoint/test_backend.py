@@ -16,6 +16,7 @@ from fake_providers import (
     SECRET,
     SOME,
     STOP,
+    accepting_no_connection,
     chunk,
     serving,
     streaming,
@@ -24,6 +25,7 @@ from fake_providers import (
 )
 from vllm_fixtures import CONTEXT, VLLMServer
 
+from deployments.backends.openai_endpoint import backend as backend_module
 from deployments.backends.openai_endpoint.backend import ERRORS, OpenAIBackend
 from deployments.config import EndpointConfig
 from deployments.contract import ChatRequest, Chunk, merge
@@ -354,6 +356,15 @@ async def test_an_answer_that_ended_needs_no_end_mark(connect: Connect) -> None:
 
 
 # --- errors ---
+
+
+async def test_a_connection_that_is_not_made_in_time_is_no_silence_of_the_model(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was sent, so that the same model may be asked again."""
+    monkeypatch.setattr(backend_module, "_CONNECT_SECONDS", 0.3)
+    with accepting_no_connection() as url, pytest.raises(Unreachable):
+        await answer_to(connect(url), ask())
 
 
 @pytest.mark.parametrize("fault", FAULTS)
