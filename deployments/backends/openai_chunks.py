@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
+from deployments.answer import FinishReason
 from deployments.backends.litellm.tool_names import ToolNames
-from deployments.contract import ChatRequest, Chunk, FinishReason, ToolCallDelta, Usage
+from deployments.contract import ChatRequest, Chunk, ToolCallDelta, Usage
 from deployments.errors import ProviderError
 
 # Seconds that the end of a stream is waited for after all has been said.

@@ -3,8 +3,9 @@
 from typing import Any
 
 from deployments.backends.litellm.tool_names import ToolNames
-from deployments.contract import DESCRIPTIVE, ChatRequest
+from deployments.contract import ChatRequest
 from deployments.errors import ContentFiltered, ContextLengthExceeded, InvalidRequest, LLMError
+from deployments.request import DESCRIPTIVE
 
 # Both servers honour these; a field that they don't know, such as `verbosity`, they pass over.
 # https://docs.vllm.ai/en/stable/serving/openai_compatible_server.html

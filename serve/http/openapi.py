@@ -8,8 +8,9 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
+from deployments.answer import FinishReason
 from deployments.config import Capability
-from deployments.contract import ChatRequest, FinishReason, ToolCall
+from deployments.contract import ChatRequest
 from deployments.errors import (
     ContentFiltered,
     ContextLengthExceeded,
@@ -32,6 +33,7 @@ from deployments.errors import (
     Unreachable,
     UnsupportedParameter,
 )
+from deployments.messages import ToolCall
 from serve.http.batches import Batch
 from serve.http.requests import Feedback, RouterOptions, RoutingWishes
 

@@ -10,9 +10,10 @@ from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
 from deployments.backends.huggingface.instructions import offered_tools
-from deployments.contract import ChatRequest, Tool
+from deployments.contract import ChatRequest
 from deployments.errors import InvalidRequest
 from deployments.json_schema import check_schema
+from deployments.messages import Tool
 
 # JSON on one line, as json.dumps writes it: a weak model would lose itself in white space.
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}

@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
-from deployments.contract import ChatRequest, Message, Tool
+from deployments.contract import ChatRequest
 from deployments.errors import UnsupportedParameter
+from deployments.messages import Message, Tool
 
 # Turns as chat templates take them: `role`, `content` (a string), and where they know them
 # `tool_calls` (arguments as an object) and `tool_call_id`.

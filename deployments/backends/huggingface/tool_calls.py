@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 from pydantic_core import from_json
 
-from deployments.contract import Chunk, Tool, ToolCallDelta
+from deployments.contract import Chunk, ToolCallDelta
+from deployments.messages import Tool
 
 
 @dataclass(frozen=True, slots=True)

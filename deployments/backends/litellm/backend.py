@@ -35,7 +35,7 @@ from deployments.backends.openai_chunks import read
 from deployments.backends.provider_errors import by_status, explain, look_up, translated
 from deployments.causes import causes
 from deployments.config import LiteLLMConfig
-from deployments.contract import DESCRIPTIVE, ChatRequest, Chunk, not_fetched
+from deployments.contract import ChatRequest, Chunk
 from deployments.errors import (
     ContentFiltered,
     ContextLengthExceeded,
@@ -51,6 +51,7 @@ from deployments.errors import (
     Untranslatable,
 )
 from deployments.internals import require
+from deployments.request import DESCRIPTIVE, not_fetched
 
 litellm_patches.patch()
 

@@ -16,8 +16,9 @@ from deployments.backends.openai_chunks import read
 from deployments.backends.openai_requests import SUPPORTED, body, refusal
 from deployments.backends.provider_errors import by_status, explain, translated
 from deployments.config import EngineConfig
-from deployments.contract import ChatRequest, Chunk, not_fetched
+from deployments.contract import ChatRequest, Chunk
 from deployments.errors import DeadlineExceeded, InvalidRequest, LLMError, ProviderError
+from deployments.request import not_fetched
 
 # What `LLMServer.chat` gives for a streamed request: lists of server-sent events, or of one error.
 Items = AsyncGenerator[list[Any], None]

@@ -14,7 +14,8 @@ from deployments.backends.huggingface.tool_calls import (
     CallReader,
     TemplateReader,
 )
-from deployments.contract import Chunk, Tool, merge
+from deployments.contract import Chunk, merge
+from deployments.messages import Tool
 
 WEATHER: Tool = {
     "type": "function",

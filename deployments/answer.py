@@ -1,0 +1,81 @@
+"""An answer: chunks that add up to the whole of it, and the tokens that it took."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer.
+
+    Attributes:
+        prompt_tokens: all of the prompt's, cached or not.
+        completion_tokens: all of the answer's, reasoning among them.
+        cached_tokens: of the prompt, read from the provider's cache.
+        reasoning_tokens: of the answer.
+        cache_written_tokens: of the prompt, written to the provider's cache.
+        cache_written_1h_tokens: of those, written to be kept for an hour.
+        service_tier: that the provider says it has served, if it does.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    cache_written_tokens: int = 0
+    cache_written_1h_tokens: int = 0
+    service_tier: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call: `id` and `name` come with the first, `arguments` add up to JSON."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of an answer. A stream's last chunks hold its finish reason and its usage, once each.
+
+    `logprobs` are OpenAI's `choices[0].logprobs.content` entries for this piece.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[dict[str, Any], ...] = ()
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+
+
+def merge(chunks: Iterable[Chunk]) -> Chunk:
+    """Adds pieces up to one, in order; of a whole stream, it gives the whole answer."""
+    chunks = list(chunks)
+    calls: dict[int, ToolCallDelta] = {}
+    for delta in (delta for chunk in chunks for delta in chunk.tool_calls):
+        known = calls.get(delta.index)
+        calls[delta.index] = delta if known is None else _join(known, delta)
+    return Chunk(
+        text="".join(chunk.text for chunk in chunks),
+        reasoning="".join(chunk.reasoning for chunk in chunks),
+        tool_calls=tuple(calls[index] for index in sorted(calls)),
+        logprobs=tuple(entry for chunk in chunks for entry in chunk.logprobs),
+        finish_reason=next((c.finish_reason for c in reversed(chunks) if c.finish_reason), None),
+        usage=next((c.usage for c in reversed(chunks) if c.usage), None),
+    )
+
+
+def _join(first: ToolCallDelta, more: ToolCallDelta) -> ToolCallDelta:
+    return ToolCallDelta(
+        index=first.index,
+        id=first.id or more.id,
+        name=first.name or more.name,
+        arguments=first.arguments + more.arguments,
+    )
