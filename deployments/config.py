@@ -1,6 +1,5 @@
 """The configuration of one model: AIOS's keys and ours, checked before anything starts."""
 
-import os
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -11,14 +10,12 @@ from ray.serve.config import AutoscalingConfig
 from ray.util.accelerators import accelerators
 
 from deployments.backends.litellm.catalogue import thinks_unasked
+from deployments.secrets import Secret
 
 Capability = Literal["tools", "json", "images"]
 
 # LiteLLM's `ollama` writes tools and messages into one prompt; `ollama_chat` is Ollama's chat API.
 _LITELLM_NAMES = {"google": "gemini", "ollama": "ollama_chat"}
-
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
 
 _LONGEST_NAME = 200
 # The default of `thinking_timeout` for models that think.
@@ -160,7 +157,7 @@ class HostedConfig(ModelConfig):
     """A model served elsewhere, that a replica calls over the network."""
 
     hostname: str | None = None
-    api_key: str | None = None
+    api_key: Secret | None = None
 
     @field_validator("hostname")
     @classmethod
@@ -181,33 +178,15 @@ class HostedConfig(ModelConfig):
             raise ValueError("write the server's URL as http://host:port, the port 1 to 65535")
         return hostname
 
-    @field_validator("api_key")
-    @classmethod
-    def _key_is_a_reference(cls, key: str | None) -> str | None:
-        if key is not None and not _REFERENCE.fullmatch(key):
-            # The message must not repeat the value: it may be a real key.
-            raise ValueError(
-                "a key is not written into the config; put it into an environment variable of the "
-                "replicas and write its name: api_key: ${MY_KEY}"
-            )
-        return key
-
     def resolve_api_key(self) -> str | None:
         """The key itself, read from the replica's environment; None where none is configured.
 
         Raises:
-            ValueError: the variable is not set, or can't be a key (white space, not ASCII).
+            ValueError: the variable is not set, or can't be a key.
         """
         if self.api_key is None:
             return None
-        name = self.api_key[2:-1]
-        key = os.environ.get(name, "")
-        if not re.fullmatch(r"[!-~]+", key):
-            raise ValueError(
-                f"model '{self.name}' needs the environment variable {name}, which "
-                + ("holds what no key holds" if key else "is not set where its replica runs")
-            )
-        return key
+        return self.api_key.resolve_key(needed_by=f"model '{self.name}'", runs="its replica")
 
 
 class LiteLLMConfig(HostedConfig):
