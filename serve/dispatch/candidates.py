@@ -42,14 +42,13 @@ def candidates(
 
 
 def able(
-    request: ChatRequest, names: Sequence[str], models: Mapping[str, ModelConfig]
+    needed: Mapping[Capability, str], names: Sequence[str], models: Mapping[str, ModelConfig]
 ) -> list[str]:
-    """Those of the named models that can do what the request needs.
+    """Those of the named models that have what a request `needs`.
 
     Raises:
         UnsupportedParameter: none of them can.
     """
-    needed = needs(request)
     left = [name for name in names if needed.keys() <= models[name].abilities]
     if not left:
         abilities = frozenset().union(*(models[name].abilities for name in names))
@@ -63,16 +62,15 @@ def able(
 
 
 def fallbacks(
-    request: ChatRequest, names: Sequence[str], models: Mapping[str, ModelConfig]
+    needed: Mapping[Capability, str], names: Sequence[str], models: Mapping[str, ModelConfig]
 ) -> list[str]:
-    """The configured fallbacks of the named models that can do what the request needs."""
-    needed = needs(request).keys()
+    """The configured fallbacks of the named models that have what a request `needs`."""
     configured = (fallback for name in names for fallback in models[name].fallbacks)
     return [
         name
         for name in dict.fromkeys(configured)
         # One that isn't there, to this caller, helps nobody.
-        if name in models and needed <= models[name].abilities
+        if name in models and needed.keys() <= models[name].abilities
     ]
 
 

@@ -24,8 +24,9 @@ from deployments.errors import (
 from serve.availability.replicas import Availability
 from serve.dispatch.attempts import Attempt, Attempts
 from serve.dispatch.circuits import Circuits
+from serve.dispatch.deadlines import Late, late, left
+from serve.dispatch.remote_errors import translate
 from serve.dispatch.rescue import Rescue, Sent, anew, continuing, thoughts_apart
-from serve.http.failures import translate
 
 # A replica notices its backend's silence by itself; the router's longer patience, in times of the
 # model's `timeout`, is for a replica that hangs.
@@ -177,15 +178,15 @@ class Dispatcher:
             Overloaded: all of them have enough to do.
             ModelUnavailable: there is none any more.
         """
-        left = _left(deadline)
+        remaining = left(deadline)
         try:
-            async with self._availability.patience(name, min(patience, left)):
+            async with self._availability.patience(name, min(patience, remaining)):
                 # What its iteration begins with; Ray has no public name for it.
                 await response._fetch_future_result_async()
         except TimeoutError:
             if self._availability.is_lost(name):
                 raise _NotTaken(f"no replica of model '{name}' is running", retry_after=1) from None
-            if left <= patience:
+            if remaining <= patience:
                 raise late() from None
             raise Overloaded(
                 f"no replica of model '{name}' took the request within {patience:g} s",
@@ -197,26 +198,15 @@ async def _next(
     name: str, response: DeploymentResponseGenerator[Any], patience: float, deadline: float
 ) -> Chunk | None:
     """The next chunk; None after the last one."""
-    left = _left(deadline)
+    remaining = left(deadline)
     try:
-        async with asyncio.timeout(min(patience, left)):
+        async with asyncio.timeout(min(patience, remaining)):
             return await anext(response, None)
     except TimeoutError:
         # Decided by what was waited for: timers may fire a little early.
-        if left <= patience:
+        if remaining <= patience:
             raise late() from None
         raise DeadlineExceeded(f"model '{name}' was silent for {patience:g} s") from None
-
-
-class _Late(DeadlineExceeded):
-    """The request's own deadline is over: no other model helps, and none is to blame."""
-
-    retryable = False
-
-
-def late() -> DeadlineExceeded:
-    """The error of a request whose own deadline is over."""
-    return _Late("not answered within the time that the request has")
 
 
 class _Dispatch:
@@ -266,7 +256,7 @@ class _Dispatch:
         return _once(whole)
 
     def _after(self, error: LLMError, *, begun: bool = False) -> Attempt:
-        if isinstance(error, _Late):
+        if isinstance(error, Late):
             raise error
         self._failed(error)
         return self._attempts.after(error, begun=begun)
@@ -280,7 +270,7 @@ class _Dispatch:
         """Waits as long as the attempt says, unless the deadline would pass meanwhile: then another
         model is asked at once. Passes over models that keep failing."""
         if attempt.wait:
-            if attempt.wait < _left(self._deadline):
+            if attempt.wait < left(self._deadline):
                 await asyncio.sleep(attempt.wait)
             elif self._attempts.another_is_left:
                 self._attempts.skip()
@@ -315,7 +305,7 @@ class _Dispatch:
                 if not sent.can_be_resumed(self._request):
                     raise fault
                 await self._wait(attempt)
-            except _Late:
+            except Late:
                 raise
             except LLMError:
                 raise fault from None
@@ -351,7 +341,3 @@ async def _with_first(first: Chunk, rest: Chunks) -> Chunks:
 
 async def _once(chunk: Chunk) -> Chunks:
     yield chunk
-
-
-def _left(deadline: float) -> float:
-    return deadline - time.monotonic()

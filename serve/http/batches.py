@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from deployments.errors import InvalidRequest
 from deployments.free_form import at_most
-from serve.http.requests import RouterOptions
+from serve.request import RouterOptions
 from serve.routing.decider import Routes
 from serve.routing.optimise.dual import Booleans
 

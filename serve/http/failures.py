@@ -1,56 +1,14 @@
-"""From whatever went wrong to OpenAI's error JSON."""
+"""From our errors to OpenAI's error JSON."""
 
-import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from math import ceil
 from typing import Any
 
-from ray.exceptions import (
-    LocalRayletDiedError,
-    NodeDiedError,
-    ObjectLostError,
-    RayActorError,
-    RayTaskError,
-    RpcError,
-    WorkerCrashedError,
-)
-from ray.serve.exceptions import (
-    BackPressureError,
-    DeploymentUnavailableError,
-    ReplicaUnavailableError,
-)
+from fastapi import Response
 
-from deployments.errors import LLMError, ModelUnavailable, Overloaded
-
-logger = logging.getLogger("ray.serve")
-
-# What is left of a replica, or of its node: another one may answer.
-_GONE = (
-    RayActorError,
-    WorkerCrashedError,
-    NodeDiedError,
-    LocalRayletDiedError,
-    ObjectLostError,
-    RpcError,
-    DeploymentUnavailableError,
-    ReplicaUnavailableError,
-)
-
-
-def translate(error: BaseException, model: str) -> LLMError:
-    """The error of ours for what came over a deployment's handle.
-
-    Ray wraps what a replica raised; its text is the remote traceback, which is not for callers.
-    """
-    cause = error.cause if isinstance(error, RayTaskError) else error
-    if isinstance(cause, LLMError):
-        return cause
-    if isinstance(cause, BackPressureError):
-        return Overloaded(f"model '{model}' has as many requests as it can take", retry_after=1)
-    if isinstance(cause, _GONE):
-        return ModelUnavailable(f"the replica of model '{model}' went away", retry_after=1)
-    logger.error("model '%s' failed", model, exc_info=error)
-    return LLMError(f"model '{model}' failed; the server's log says why")
+from deployments.errors import LLMError
+from serve.http.json_response import json_response
 
 
 def error_json(error: LLMError) -> dict[str, Any]:
@@ -82,3 +40,9 @@ def from_status(status: int, detail: str) -> LLMError:
     error.type = "invalid_request_error" if status < 500 else "server_error"
     error.code = HTTPStatus(status).name.lower()
     return error
+
+
+def error_response(error: LLMError, headers: Mapping[str, str] | None = None) -> Response:
+    """The whole HTTP response for an error."""
+    headers = {**error_headers(error), **(headers or {})}
+    return json_response(error_json(error), status=error.status, headers=headers)

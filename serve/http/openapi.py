@@ -35,7 +35,8 @@ from deployments.errors import (
 )
 from deployments.messages import ToolCall
 from serve.http.batches import Batch
-from serve.http.requests import Feedback, RouterOptions, RoutingWishes
+from serve.http.requests import Feedback
+from serve.request import RouterOptions, RoutingWishes
 
 # --- what comes in ---
 

@@ -5,8 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/object and …/chat-
 
 import logging
 import time
-import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -16,19 +15,13 @@ from starlette.types import Receive, Scope, Send
 
 from deployments.contract import Chunk, ToolCallDelta, Usage
 from deployments.errors import LLMError
-from serve.dispatch.dispatcher import Answer
-from serve.dispatch.rescue import usage_in_all
+from serve.core import Answer
 from serve.http.access_log import Access
 from serve.http.failures import error_json
 
 logger = logging.getLogger("ray.serve")
 
 DONE = b"data: [DONE]\n\n"
-
-
-def new_id() -> str:
-    """A fresh id for a completion."""
-    return f"chatcmpl-{uuid.uuid4().hex}"
 
 
 def completion(answer: Chunk, *, id: str, model: str) -> dict[str, Any]:
@@ -78,13 +71,7 @@ class EventStream(StreamingResponse):
 
 
 async def events(
-    chunks: AsyncGenerator[Chunk, None],
-    answer: Answer,
-    *,
-    id: str,
-    include_usage: bool,
-    cost: Callable[[str, Usage | None], float | None],
-    access: Access | None = None,
+    answer: Answer, *, include_usage: bool, access: Access
 ) -> AsyncGenerator[bytes, None]:
     """The server-sent events of a streamed answer.
 
@@ -93,34 +80,26 @@ async def events(
     answer says in headers, and which models broke off before.
 
     Args:
-        chunks: the answer's.
-        answer: whose they are, which may change while they are read.
-        id: of the completion.
+        answer: the answer.
         include_usage: whether an event with the usage ends it.
-        cost: USD that a model's tokens cost, where it is known.
         access: where to note how it ended.
     """
-    access = access or Access("POST", "")
-    head = _head("chat.completion.chunk", id, answer.model)
+    head = _head("chat.completion.chunk", answer.id, answer.model)
     role: dict[str, Any] = {"role": "assistant", "content": ""}
-    usage, finish_reason = None, None
+    finish_reason = None
     try:
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                usage = chunk.usage or usage
+        async with aclosing(answer):
+            async for chunk in answer:
                 finish_reason = chunk.finish_reason or finish_reason
                 head["model"] = answer.model
                 if delta := {**role, **_delta(chunk)}:
                     yield _event({**head, "choices": [_stream_choice(delta, chunk, None)]})
                     role = {}
         end = _stream_choice({}, Chunk(), finish_reason)
-        access.model, access.attempts = answer.model, answer.attempts
-        access.cost = cost(answer.model, usage)
-        router = _router(answer, usage, access.cost)
-        yield _event({**head, "choices": [end], "router": router})
+        access.model, access.attempts, access.cost = answer.model, answer.attempts, answer.cost
+        yield _event({**head, "choices": [end], "router": _router(answer)})
         if include_usage:
-            in_all = usage_in_all(usage, answer.rescues)
-            yield _event({**head, "choices": [], "usage": _usage(in_all)})
+            yield _event({**head, "choices": [], "usage": _usage(answer.total_usage)})
         yield DONE
     except LLMError as error:
         access.error = error.code
@@ -131,8 +110,12 @@ async def events(
         yield _event(error_json(LLMError("the server failed; its log says why")))
 
 
-def _router(answer: Answer, usage: Usage | None, cost: float | None) -> dict[str, Any]:
-    said: dict[str, Any] = {"model": answer.model, "attempts": answer.attempts, "cost": cost}
+def _router(answer: Answer) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "model": answer.model,
+        "attempts": answer.attempts,
+        "cost": answer.cost,
+    }
     if answer.rescues:
         said["rescued"] = [
             {
@@ -145,7 +128,7 @@ def _router(answer: Answer, usage: Usage | None, cost: float | None) -> dict[str
             for rescue in answer.rescues
         ]
         broken = [_share(rescue.model, None, None) for rescue in answer.rescues]
-        said["usage"] = [*broken, _share(answer.model, usage, cost)]
+        said["usage"] = [*broken, _share(answer.model, answer.usage, answer.cost)]
     return said
 
 

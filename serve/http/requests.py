@@ -1,7 +1,7 @@
 """From the bytes of a body to a request and the caller's wishes for its routing."""
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+import uuid
+from typing import Annotated, Any, TypeVar
 
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,10 +10,9 @@ from deployments.contract import ChatRequest
 from deployments.errors import InvalidRequest, RequestTooLarge, UnsupportedParameter
 from deployments.json_schema import check_schema, parts
 from serve.http.json_values import holds_more_values
+from serve.request import Request, RoutingWishes
 
 Model = TypeVar("Model", bound=BaseModel)
-
-ModelName = Annotated[str, Field(max_length=200)]
 
 # Checking a schema takes a second for each few thousand properties, and grammars of it are deep.
 _MAX_SCHEMA_CHARACTERS = 2**18
@@ -27,39 +26,6 @@ _MAX_VALUES = 100_000
 _QUOTED = 200
 
 
-class RouterOptions(BaseModel):
-    """`router`: settings for this request alone.
-
-    `mode` says what `performance_requirement` is: the mean quality to hold over all requests that
-    want the same ("mean"), or the least quality predicted for this one ("floor").
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    strategy: Literal["sequential", "smart"] | None = None
-    performance_requirement: Annotated[float, Field(ge=0, le=1)] | None = None
-    mode: Literal["mean", "floor"] = "mean"
-
-    @property
-    def floor(self) -> bool:
-        """Whether the quality is wanted of this request alone."""
-        return self.mode == "floor"
-
-    @property
-    def wants_quality(self) -> bool:
-        """Whether anything is said that smart routing alone understands."""
-        return self.floor or self.performance_requirement is not None
-
-
-class RoutingWishes(BaseModel):
-    """What a request says of its routing, beside OpenAI's fields."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    models: Annotated[list[ModelName], Field(min_length=1, max_length=1000)] | None = None
-    router: RouterOptions = RouterOptions()
-
-
 class Feedback(BaseModel):
     """What an answer was worth: `id` is the completion's, `score` is 0 to 1."""
 
@@ -69,15 +35,12 @@ class Feedback(BaseModel):
     score: Annotated[float, Field(ge=0, le=1)]
 
 
-@dataclass(frozen=True)
-class ParsedRequest:
-    """A request as the router takes it."""
-
-    chat: ChatRequest
-    wishes: RoutingWishes
+def new_id() -> str:
+    """A fresh id for a completion."""
+    return f"chatcmpl-{uuid.uuid4().hex}"
 
 
-def parse(body: bytes) -> ParsedRequest:
+def parse(body: bytes) -> Request:
     """Reads the body of `POST /v1/chat/completions`.
 
     Raises:
@@ -88,13 +51,12 @@ def parse(body: bytes) -> ParsedRequest:
     fields = {key: value for key, value in fields.items() if value is not None}
     wishes: dict[str, Any] = {k: fields.pop(k) for k in ("models", "router") if k in fields}
     try:
-        parsed = ParsedRequest(
-            ChatRequest.model_validate(fields), RoutingWishes.model_validate(wishes)
-        )
+        chat = ChatRequest.model_validate(fields)
+        request = Request(chat, RoutingWishes.model_validate(wishes), new_id())
     except ValidationError as error:
         raise _explain(error, {**fields, **wishes}) from None
-    _check_schemas(parsed.chat)
-    return parsed
+    _check_schemas(chat)
+    return request
 
 
 def parse_as(model: type[Model], body: bytes) -> Model:

@@ -40,9 +40,9 @@ from deployments.contract import ChatRequest, Chunk
 from deployments.errors import InvalidRequest, LLMError
 from serve.app import build
 from serve.config import ConfigError
+from serve.http.api import create_api
 from serve.http.batches import Batch
 from serve.http.failures import error_json
-from serve.http.ingress import api
 from serve.http.requests import Feedback, parse, parse_as
 from serve.preflight import inspect
 
@@ -569,7 +569,7 @@ def without_keys(document: dict[str, Any]) -> dict[str, Any]:
 
 
 described = schemathesis.openapi.from_dict(
-    without_keys(api.openapi()),
+    without_keys(create_api().openapi()),
     # Each takes a request, so they are fewer.
     config=schemathesis.Config.from_dict(
         {"checks": checks, "generation": {"max-examples": settings().max_examples // 5}}

@@ -19,7 +19,7 @@ from vllm_fixtures import CONTEXT, MODEL
 
 from deployments.contract import ChatRequest, Chunk
 from serve.app import build
-from serve.http.failures import translate
+from serve.dispatch.remote_errors import translate
 
 NAME, APP = "engine", "engines"
 ADAPTER = f"{NAME}:other"

@@ -5,7 +5,7 @@ import pytest
 from deployments.config import EngineConfig, LiteLLMConfig
 from deployments.contract import ChatRequest
 from deployments.errors import ModelNotFound, UnsupportedParameter
-from serve.dispatch.candidates import AUTO, able, candidates
+from serve.dispatch.candidates import AUTO, able, candidates, needs
 
 OWN = EngineConfig(name="own", backend="vllm", adapters={"sql": "x"})
 MODELS = {model.name: model for model in (*OWN.served, LiteLLMConfig(name="gpt", backend="openai"))}
@@ -44,5 +44,5 @@ def test_what_none_of_the_models_can_do_is_named_and_nothing_else() -> None:
         for name in ("a", "b")
     }
     with pytest.raises(UnsupportedParameter, match=r"^images: not supported by a, b$") as refused:
-        able(request, ["a", "b"], without)
+        able(needs(request), ["a", "b"], without)
     assert refused.value.param == "messages.0.content"

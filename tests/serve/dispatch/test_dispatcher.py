@@ -4,17 +4,23 @@ error that tells most; never in a part that looks whole."""
 import asyncio
 import gc
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator
 
 import pytest
 import uvloop
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
-from ray.serve.handle import DeploymentResponseGenerator
+from scripted_models import (
+    END,
+    REQUEST,
+    STREAMED,
+    Models,
+    continues,
+    refuses_a_beginning,
+    says,
+)
 
-from deployments.config import ModelConfig
-from deployments.contract import ChatRequest, Chunk, ToolCallDelta, Usage, merge
+from deployments.contract import ChatRequest, Chunk, ToolCallDelta, merge
 from deployments.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -25,130 +31,8 @@ from deployments.errors import (
     RateLimited,
     UnsupportedParameter,
 )
-from serve.availability.replicas import Availability, ModelState
+from serve.availability.replicas import ModelState
 from serve.dispatch import attempts
-from serve.dispatch.circuits import Circuits
-from serve.dispatch.dispatcher import Answer, Dispatcher
-from serve.http.replies import EventStream
-
-REQUEST = ChatRequest(model="auto", messages=[{"role": "user", "content": "Count."}])
-STREAMED = REQUEST.model_copy(update={"stream": True})
-END = Chunk(finish_reason="stop", usage=Usage(5, 3))
-
-Script = Callable[[ChatRequest], AsyncIterator[Chunk]]
-
-
-class Response(DeploymentResponseGenerator):
-    """What a handle gives for a call, without a cluster."""
-
-    def __init__(
-        self, chunks: AsyncIterator[Chunk], queued_s: float, refused: Exception | None
-    ) -> None:
-        self._chunks = chunks
-        self._queued_s = queued_s
-        self._refused = refused
-        self.left = False
-
-    def __del__(self) -> None:
-        pass
-
-    async def _fetch_future_result_async(self) -> Any:
-        await asyncio.sleep(self._queued_s)
-        if self._refused is not None:
-            raise self._refused
-
-    async def __anext__(self) -> Chunk:
-        return await anext(self._chunks)
-
-    def cancel(self) -> None:
-        self.left = True
-        if self._refused is not None:
-            raise self._refused  # as Ray's does
-
-
-class Models:
-    """Models that answer by script: one for each time that they are asked, the last one again."""
-
-    def __init__(self, keys: dict[str, Any] | None = None, /, **scripts: list[Script]) -> None:
-        self.scripts = scripts
-        self.asked: list[tuple[str, ChatRequest]] = []
-        self.responses: list[Response] = []
-        self.queued_s = 0.0  # till a replica takes a request
-        self.refused: Exception | None = None  # or none does
-        short = {"timeout": 0.4, "first_token_timeout": 0.2}
-        configs = {
-            name: ModelConfig(name=name, backend="x", **(short | (keys or {}))) for name in scripts
-        }
-        self.availability = Availability(configs, {name: name for name in configs})
-        well = ModelState(available=True, status="HEALTHY", replicas=1, message="")
-        self.availability.states = dict.fromkeys(configs, well)
-        self.circuits = Circuits(configs)
-        handles: Any = {name: self._handle(name) for name in scripts}
-        self.dispatcher = Dispatcher(configs, handles, self.availability, self.circuits)
-
-    def _handle(self, name: str) -> Any:
-        models = self
-
-        class Handle:
-            def options(self, **options: Any) -> "Handle":
-                return self
-
-            def remote(self, request: ChatRequest) -> Response:
-                scripts = models.scripts[name]
-                turn = sum(asked == name for asked, _ in models.asked)
-                models.asked.append((name, request))
-                response = Response(
-                    scripts[min(turn, len(scripts) - 1)](request), models.queued_s, models.refused
-                )
-                models.responses.append(response)
-                return response
-
-        return Handle()
-
-    @property
-    def order(self) -> str:
-        return "".join(name for name, _ in self.asked)
-
-    async def send(self, request: ChatRequest = REQUEST, seconds: float = 60) -> Answer:
-        deadline = time.monotonic() + seconds
-        return await self.dispatcher.send(request, list(self.scripts), deadline)
-
-    async def answer(self, request: ChatRequest = REQUEST) -> tuple[Answer, Chunk]:
-        answer = await self.send(request)
-        return answer, merge([chunk async for chunk in answer.chunks])
-
-
-def says(*pieces: str | Chunk | Exception, pause: float = 0.0) -> Script:
-    async def script(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        for piece in pieces:
-            await asyncio.sleep(pause)
-            if isinstance(piece, Exception):
-                raise piece
-            yield Chunk(text=piece) if isinstance(piece, str) else piece
-
-    return script
-
-
-def continues(whole: str) -> Script:
-    """A model that goes on with an answer that has been begun."""
-
-    async def script(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        begun = request.messages[-1]["content"] if request.continue_final_message else ""
-        assert isinstance(begun, str)
-        yield Chunk(text=whole.removeprefix(begun))
-        yield END
-
-    return script
-
-
-def refuses_a_beginning(whole: str) -> Script:
-    async def script(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        if request.continue_final_message:
-            raise InvalidRequest("the last message must be the user's")
-        yield Chunk(text=whole)
-        yield END
-
-    return script
 
 
 @pytest.fixture(autouse=True)
@@ -505,44 +389,6 @@ async def test_a_caller_who_leaves_stops_the_model(read: int) -> None:
         assert models.responses[0].left
     finally:
         gc.enable()
-
-
-async def test_a_caller_who_leaves_a_stopped_stream_stops_the_model() -> None:
-    """Its response is cancelled while it waits for the client to read, or before it begins."""
-    models = Models(a=[says("one ", "two ", END)])
-    gc.disable()
-    try:
-        for blocked in ("http.response.start", "http.response.body"):
-            answer = await models.send(STREAMED)
-            events = answer.chunks
-            response = EventStream(_as_bytes(events), answer)
-            sending = asyncio.create_task(response(SCOPE, _nothing, _blocking(blocked)))
-            await asyncio.sleep(0.01)
-            sending.cancel()
-            await asyncio.wait([sending])
-            assert models.responses[-1].left, blocked
-    finally:
-        gc.enable()
-
-
-SCOPE = {"type": "http", "asgi": {"spec_version": "2.4"}}
-
-
-async def _as_bytes(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[bytes, None]:
-    async for chunk in chunks:
-        yield chunk.text.encode()
-
-
-async def _nothing() -> Any:
-    await asyncio.sleep(60)
-
-
-def _blocking(kind: str) -> Any:
-    async def send(message: Any) -> None:
-        if message["type"] == kind:
-            await asyncio.sleep(60)
-
-    return send
 
 
 async def test_the_error_of_the_only_model_is_told_as_it_is() -> None:

@@ -8,7 +8,8 @@ from ray.serve._private.common import DeploymentID  # what Serve builds the erro
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.errors import LLMError, ModelUnavailable, Overloaded, RateLimited
-from serve.http.failures import error_headers, error_json, from_status, translate
+from serve.dispatch.remote_errors import translate
+from serve.http.failures import error_headers, error_json, from_status
 
 
 def all_errors(base: type[LLMError] = LLMError) -> list[type[LLMError]]:

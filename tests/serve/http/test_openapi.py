@@ -9,11 +9,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from deployments import errors
 from deployments.errors import LLMError
+from serve.http.api import create_api
 from serve.http.batches import Batch
-from serve.http.ingress import api
 from serve.http.requests import Feedback, parse, parse_as
 
-DOCUMENT = api.openapi()
+DOCUMENT = create_api().openapi()
 OPERATIONS: list[dict[str, Any]] = [
     operation for path in DOCUMENT["paths"].values() for operation in path.values()
 ]

@@ -3,13 +3,13 @@
 import httpx
 import pytest
 
+from serve.http.api import create_api
 from serve.http.head import HeadAsGet
-from serve.http.ingress import api
 
 
 def client(prefix: str = "") -> httpx.AsyncClient:
     """A client of the application's endpoints, as far as they need no running router."""
-    transport = httpx.ASGITransport(HeadAsGet(api), root_path=prefix)
+    transport = httpx.ASGITransport(HeadAsGet(create_api()), root_path=prefix)
     return httpx.AsyncClient(transport=transport, base_url=f"http://localhost:8000{prefix}")
 
 

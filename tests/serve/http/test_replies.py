@@ -5,9 +5,13 @@ from collections.abc import AsyncGenerator
 
 from deployments.contract import Chunk, ToolCallDelta, Usage, merge
 from deployments.errors import ProviderError
-from serve.dispatch.dispatcher import Answer
+from serve.core import Answer
+from serve.dispatch import dispatcher as dispatch
 from serve.dispatch.rescue import Rescue
+from serve.http.access_log import Access
 from serve.http.replies import completion, events
+from serve.routing.prices import Price
+from serve.routing.strategy import Ranking
 
 CALL = (
     Chunk(tool_calls=(ToolCallDelta(0, id="c1", name="f", arguments='{"a"'),)),
@@ -31,14 +35,12 @@ async def sent(
     usage: bool = False,
     rescues: tuple[Rescue, ...] = (),
 ) -> list[str]:
-    source = stream(*chunks, error=error)
-    answer = Answer("m", attempts=2, started=0.0, rescues=list(rescues))
-    reply = events(source, answer, id="1", include_usage=usage, cost=cost)
+    dispatched = dispatch.Answer("m", attempts=2, started=0.0, rescues=list(rescues))
+    dispatched.chunks = dispatched.asked = stream(*chunks, error=error)
+    prices = {"m": Price(0, 0.5)}
+    answer = Answer("1", "test", Ranking(["m"]), 0.5, dispatched, prices, dispatched.chunks)
+    reply = events(answer, include_usage=usage, access=Access("POST", "/"))
     return [event.decode().removeprefix("data: ").rstrip() async for event in reply]
-
-
-def cost(model: str, usage: Usage | None) -> float | None:
-    return usage and usage.completion_tokens * 0.5
 
 
 def test_a_whole_answer_is_the_sum_of_its_chunks() -> None:

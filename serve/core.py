@@ -1,0 +1,318 @@
+"""An answer without HTTP: from a request and its caller to an answer, and what is known of it.
+
+A front end parses its own API's request, asks `Core.answer`, and writes its own API's reply.
+"""
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from deployments.config import ModelConfig
+from deployments.contract import Chunk, Usage, merge
+from deployments.errors import InvalidRequest, ModelUnavailable
+from serve.access.keys import Caller
+from serve.availability.replicas import Availability
+from serve.availability.waking import Waker
+from serve.config import RouterConfig
+from serve.dispatch.candidates import AUTO, able, candidates, fallbacks, needs
+from serve.dispatch.circuits import Circuits
+from serve.dispatch.deadlines import within
+from serve.dispatch.dispatcher import Answer as Dispatched
+from serve.dispatch.dispatcher import Dispatcher
+from serve.dispatch.rescue import Rescue, usage_in_all
+from serve.request import Request, RouterOptions
+from serve.routing.prices import Price
+from serve.routing.strategy import Asked, Ranking, Strategy
+from serve.smart.learning import Lesson, cost
+from serve.smart.queries import prompt_characters, query_of
+from serve.smart.service import Smart
+
+
+class Answer:
+    """An answer that has begun, and what is known of it.
+
+    Read it with `async for` or `whole()`, or close it: closing stops the model. While it is being
+    read another model may take over from one that breaks off, which changes `model`, `attempts` and
+    `rescues`; `usage` and `cost` are known once it has ended.
+
+    Attributes:
+        id: the request's.
+        strategy: the name of the strategy that chose the model.
+        reason: why, in one line; "" where there was nothing to weigh.
+        quality: what was predicted of the chosen model, where anything was.
+        wanted: the quality that was asked for, where one was predicted.
+        usage: tokens, as the last model reported them.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        strategy: str,
+        ranking: Ranking,
+        wanted: float,
+        dispatched: Dispatched,
+        prices: Mapping[str, Price],
+        chunks: AsyncGenerator[Chunk, None],
+    ) -> None:
+        self.id = id
+        self.strategy = strategy
+        self.reason = ranking.reason
+        self.quality = ranking.quality.get(dispatched.model)
+        self.wanted = None if self.quality is None else wanted
+        self.usage: Usage | None = None
+        self._dispatched = dispatched
+        self._prices = prices
+        self._chunks = chunks
+
+    @property
+    def model(self) -> str:
+        """The model that is answering."""
+        return self._dispatched.model
+
+    @property
+    def attempts(self) -> int:
+        """How often a model was asked."""
+        return self._dispatched.attempts
+
+    @property
+    def rescues(self) -> Sequence[Rescue]:
+        """The models that broke off after part of the answer had been sent."""
+        return self._dispatched.rescues
+
+    @property
+    def cost(self) -> float | None:
+        """USD; None where the price or the usage is not known."""
+        return cost(self._prices.get(self.model), self.usage)
+
+    @property
+    def total_usage(self) -> Usage | None:
+        """Tokens of all models that wrote a part of the answer."""
+        return usage_in_all(self.usage, self.rescues)
+
+    def __aiter__(self) -> "Answer":
+        """The answer's chunks."""
+        return self
+
+    async def __anext__(self) -> Chunk:
+        """The next chunk.
+
+        Raises:
+            LLMError: the answer broke off and no model could resume it, or the deadline has passed.
+        """
+        chunk = await anext(self._chunks)
+        self.usage = chunk.usage or self.usage
+        return chunk
+
+    async def whole(self) -> Chunk:
+        """The whole answer, or what is left of it, as one chunk."""
+        return merge([chunk async for chunk in self])
+
+    async def aclose(self) -> None:
+        """Stops the model."""
+        await self._chunks.aclose()
+        # A generator that was never started doesn't close the one that it would have read.
+        await self._dispatched.aclose()
+
+
+class Core:
+    """Finds the models that may answer a request, has one chosen, and has it answer.
+
+    Args:
+        models: all models, by their names.
+        handles: their deployments.
+        availability: which of them have running replicas.
+        circuits: which of them keep failing.
+        windows: their context windows, as far as known.
+        strategies: by their names.
+        smart: smart routing, where it is configured.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, ModelConfig],
+        handles: Mapping[str, DeploymentHandle[Any]],
+        availability: Availability,
+        circuits: Circuits,
+        windows: Mapping[str, int],
+        strategies: Mapping[str, Strategy],
+        smart: Smart | None,
+    ) -> None:
+        self.models = models
+        self.prices: Mapping[str, Price] = {}
+        self._availability = availability
+        self._circuits = circuits
+        self._dispatcher = Dispatcher(models, handles, availability, circuits, windows)
+        self._waker = Waker(handles)
+        self._strategies = strategies
+        self._smart = smart
+
+    async def configure(self, settings: RouterConfig, prices: dict[str, Price]) -> None:
+        """Takes new settings, and the prices of all models that have one.
+
+        Raises:
+            ValueError: the settings name a strategy that isn't there.
+        """
+        if settings.strategy not in self._strategies:
+            raise ValueError("user_config.router.strategy: smart routing needs `llms.store`")
+        self._settings, self.prices = settings, prices
+        if self._smart is not None:
+            await self._smart.configure(settings, prices)
+
+    async def store_status(self, patience_s: float) -> dict[str, Any] | None:
+        """How the store is; None where there is none."""
+        return None if self._smart is None else await self._smart.status(patience_s)
+
+    @property
+    def smart(self) -> Smart:
+        """Smart routing.
+
+        Raises:
+            InvalidRequest: it isn't configured.
+        """
+        if self._smart is None:
+            raise InvalidRequest(
+                "this server has no smart routing; its configuration needs `llms.router.strategy: "
+                "smart` or `llms.store`",
+                param="router.strategy",
+            )
+        return self._smart
+
+    async def answer(self, request: Request, caller: Caller, deadline: float) -> Answer:
+        """Has one of the caller's models answer.
+
+        It returns once an answer has begun, or, where `request.chat.stream` is false, once one is
+        whole.
+
+        Args:
+            request: what is asked.
+            caller: whose models may answer.
+            deadline: of the whole answer, by `time.monotonic`.
+
+        Raises:
+            LLMError: the request can't be answered.
+        """
+        async with within(deadline):
+            strategy = self._strategy(request.wishes.router)
+            asked, others = await self._asked(request, caller.allowed(self.models))
+            ranking, ranked = await self._rank(strategy, asked, others)
+        if not ranked:
+            raise _none_running(asked.candidates)
+        dispatched = await self._dispatcher.send(request.chat, ranked, deadline)
+        return Answer(
+            request.id,
+            strategy.name,
+            ranking,
+            self._wanted(asked),
+            dispatched,
+            self.prices,
+            self._followed(request.id, asked, ranking, dispatched),
+        )
+
+    async def running(self, names: Sequence[str], caller: Caller) -> list[str]:
+        """Those of the named models that can answer now.
+
+        Raises:
+            ModelNotFound: one of them is not there, to this caller.
+            ModelUnavailable: none of them can.
+        """
+        known = candidates(AUTO, names, caller.allowed(self.models))
+        running = await self._availability.running_now(known)
+        if not running:
+            raise _none_running(known)
+        return self._circuits.fit(running) or running
+
+    def _strategy(self, wishes: RouterOptions) -> Strategy:
+        """The strategy that a request asks for, else the server's."""
+        if wishes.strategy == "smart":
+            _ = self.smart
+        strategy = self._strategies[wishes.strategy or self._settings.strategy]
+        if wishes.wants_quality and strategy.name != "smart":
+            raise InvalidRequest(
+                f"{strategy.name} routing knows no quality; add `strategy: smart`", param="router"
+            )
+        return strategy
+
+    def _wanted(self, asked: Asked) -> float:
+        """The quality that smart routing holds a request to."""
+        if asked.requirement is None:
+            return self._settings.performance_requirement
+        return asked.requirement
+
+    async def _asked(
+        self, request: Request, models: Mapping[str, ModelConfig]
+    ) -> tuple[Asked, list[str]]:
+        """What strategies are told: the query, and the models that may, can and are ready to answer
+        it; and the configured fallbacks, which are asked after those."""
+        chat, wishes = request.chat, request.wishes
+        names = candidates(chat.model, wishes.models, models)
+        needed = needs(chat)
+        capable = able(needed, names, models)
+        running = await self._availability.running_now(capable)
+        others: list[str] = []
+        if wishes.models is None:  # a request that lists its models wants no others
+            configured = fallbacks(needed, capable, models)
+            others = self._circuits.fit(self._availability.running(configured))
+        # A model that keeps failing is asked all the same where there is no other.
+        available = self._circuits.fit(running) or ([] if others else running)
+        if self._smart is None:
+            return Asked(capable, available), others
+        query = query_of(chat, self._settings.query)
+        asked = Asked(
+            capable,
+            available,
+            query,
+            prompt_characters(chat),
+            self._smart.embedding(query),
+            wishes.router.performance_requirement,
+            wishes.router.floor,
+            "images" in needed,
+        )
+        return asked, others
+
+    async def _rank(
+        self, strategy: Strategy, asked: Asked, others: list[str]
+    ) -> tuple[Ranking, list[str]]:
+        """The strategy's ranking, and all models in the order in which they are asked: the ranked
+        ones, then `others`, and last those that are scaled to zero.
+
+        If the strategy would choose a model that is scaled to zero, that one is woken for later
+        requests.
+        """
+        if not asked.available:
+            return Ranking([]), others
+        sleeps = self._availability.sleeps
+        asleep = [name for name in asked.available if sleeps(name)]
+        if all(map(sleeps, [*asked.available, *others])):
+            asleep = []  # no other model could answer meanwhile
+        ranking = await strategy.rank(replace(asked, asleep=asleep))
+        first = ranking.models[0]
+        if first in asleep:
+            self._waker.wake(first)
+            if awake := [name for name in asked.available if name not in asleep]:
+                ranking = await strategy.rank(replace(asked, available=awake))
+        names = dict.fromkeys([*ranking.models, *others, *asked.available])
+        return ranking, sorted(names, key=sleeps)
+
+    def _followed(
+        self, id: str, asked: Asked, ranking: Ranking, dispatched: Dispatched
+    ) -> AsyncGenerator[Chunk, None]:
+        """The answer's chunks; what they teach goes to the store, if there is one."""
+        if self._smart is None or asked.embedding is None or not asked.query:
+            return dispatched.chunks
+        lesson = Lesson(
+            id,
+            asked.query,
+            None if asked.has_images else asked.characters,
+            ranking.quality.get(dispatched.model),
+            ranking.policy,
+            self.prices.get(dispatched.model),
+        )
+        return self._smart.learner.follow(dispatched, lesson, asked.embedding)
+
+
+def _none_running(names: Sequence[str]) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"no replica is running of: {', '.join(names)}; /health/ready says why", retry_after=1
+    )

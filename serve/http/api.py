@@ -1,0 +1,46 @@
+"""The HTTP API: its endpoints, its pages, and what is answered when an endpoint fails."""
+
+import logging
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from deployments.errors import LLMError
+from serve.http.docs import add_docs
+from serve.http.failures import error_response
+from serve.http.routes import chat, feedback, health, models, route
+from serve.http.unknown_paths import explain
+
+logger = logging.getLogger("ray.serve")
+
+
+def create_api() -> FastAPI:
+    """The application. Its endpoints need a `Server`, attached before the first request."""
+    api = FastAPI(
+        title="LLM Cores on Ray Serve",
+        description="One OpenAI-compatible endpoint over many language models.",
+        docs_url=None,  # FastAPI's own pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    add_docs(api)
+    for part in (chat, route, feedback, models, health):
+        api.include_router(part.router)
+    api.add_exception_handler(LLMError, _llm_error)
+    api.add_exception_handler(HTTPException, _http_error)
+    api.add_exception_handler(Exception, _unforeseen)
+    return api
+
+
+async def _llm_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, LLMError)
+    return error_response(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return error_response(*explain(request, error))
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return error_response(LLMError("the server failed; its log says why"))

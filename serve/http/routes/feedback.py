@@ -1,0 +1,27 @@
+"""`POST /v1/feedback`: what an answer was worth."""
+
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+
+from deployments.errors import UnknownAnswer
+from serve.http import openapi
+from serve.http.json_response import json_response
+from serve.http.requests import Feedback, parse_as
+from serve.http.server import server_of
+
+router = APIRouter()
+
+
+@router.post("/v1/feedback", **openapi.FEEDBACK)
+async def feedback(request: Request) -> Response:
+    """What an answer was worth: `{"id": "chatcmpl-…", "score": 0 to 1}`."""
+    server = server_of(request)
+    given = await server.bodies.read(request, partial(parse_as, Feedback))
+    if not await server.core.smart.feedback(given.id, given.score):
+        raise UnknownAnswer(
+            f"no answer '{given.id}' is known: it is older than is kept, had no text to learn "
+            "from, or never was",
+            param="id",
+        )
+    return json_response({"object": "feedback", "id": given.id, "score": given.score})

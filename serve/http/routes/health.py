@@ -1,0 +1,54 @@
+"""`GET /health`, `/health/live` and `/health/ready`: what load balancers and operators ask."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from serve.access.gate import caller_of
+from serve.http import openapi
+from serve.http.json_response import json_response
+from serve.http.server import server_of
+
+router = APIRouter()
+
+_STORE_PATIENCE_S = 2.0
+
+
+@router.get("/health", **openapi.HEALTH)
+async def health(request: Request) -> Response:
+    """200 while any model can answer, for load balancers and benchmarks."""
+    if server_of(request).readiness.status == "unavailable":
+        return json_response({"status": "unavailable"}, status=503)
+    return json_response({"status": "ok"})
+
+
+@router.get("/health/live", **openapi.LIVE)
+async def live() -> Response:
+    """This router replica runs."""
+    return json_response({"status": "live"})
+
+
+@router.get("/health/ready", **openapi.READY)
+async def ready(request: Request) -> Response:
+    """200 while any model can answer; which can't, and why, is in the body, for those who have
+    a key where one is asked for."""
+    server, caller = server_of(request), caller_of(request)
+    status = server.readiness.status
+    health: dict[str, Any] = {"status": status}
+    if caller is not None:
+        states = {name: server.readiness.state(name) for name in caller.allowed(server.core.models)}
+        health["models"] = {
+            name: {
+                "available": state.available,
+                "status": state.status,
+                "replicas": state.replicas,
+                "message": state.message,
+            }
+            for name, state in states.items()
+        }
+    store = await server.core.store_status(_STORE_PATIENCE_S)
+    if store is not None:
+        if store["status"] != "ready" and status == "ready":
+            health["status"] = "degraded"
+        health["store"] = {"status": store["status"]} if caller is None else store
+    return json_response(health, status=503 if status == "unavailable" else 200)

@@ -1,0 +1,70 @@
+"""`GET /v1/models`: the models that a caller may ask for."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from deployments.config import ModelConfig
+from deployments.errors import ModelNotFound
+from serve.access.gate import caller_of
+from serve.access.keys import ANYONE
+from serve.dispatch.candidates import AUTO
+from serve.http import openapi
+from serve.http.json_response import json_response
+from serve.http.server import Server, server_of
+
+router = APIRouter()
+
+
+@router.get("/v1/models", **openapi.MODELS)
+async def list_models(request: Request) -> Response:
+    """The models, and "auto" for all of them."""
+    server, models = server_of(request), _allowed(request)
+    data = [_describe(server, name, models) for name in [AUTO, *models]]
+    return json_response({"object": "list", "data": data})
+
+
+@router.get("/v1/models/{name:path}", **openapi.MODEL)
+async def get_model(request: Request, name: Annotated[str, Path()]) -> Response:
+    """One model."""
+    models = _allowed(request)
+    if name != AUTO and name not in models:
+        known = ", ".join([AUTO, *models])
+        raise ModelNotFound(f"there is no model '{name}'; there are: {known}", param="model")
+    return json_response(_describe(server_of(request), name, models))
+
+
+def _allowed(request: Request) -> Mapping[str, ModelConfig]:
+    """The models that the caller may ask for; to it, there are no others."""
+    return (caller_of(request) or ANYONE).allowed(server_of(request).core.models)
+
+
+def _describe(server: Server, name: str, models: Mapping[str, ModelConfig]) -> dict[str, Any]:
+    """OpenAI's `model` object, with our own fields beside its own."""
+    described: dict[str, Any] = {
+        "id": name,
+        "object": "model",
+        "created": int(server.availability.deployed),
+    }
+    if name == AUTO:
+        available = any(server.readiness.state(name).available for name in models)
+        abilities = {ability for model in models.values() for ability in model.abilities}
+        return {
+            **described,
+            "owned_by": "router",
+            "capabilities": sorted(abilities),
+            "context_window": server.windows.largest(models),
+            "available": available,
+        }
+    model, price = models[name], server.core.prices.get(name)
+    return {
+        **described,
+        "owned_by": model.backend,
+        **({"parent": model.parent} if model.parent else {}),
+        "capabilities": sorted(model.abilities),
+        "context_window": server.windows.known.get(name),
+        "cost_per_input_token": price and price.input,
+        "cost_per_output_token": price and price.output,
+        "available": server.readiness.state(name).available,
+    }

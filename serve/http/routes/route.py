@@ -1,0 +1,30 @@
+"""`POST /v1/route`: a batch of queries is routed, and no model is called."""
+
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+
+from serve.access.gate import caller_of
+from serve.access.keys import ANYONE
+from serve.dispatch.candidates import AUTO, candidates
+from serve.http import openapi
+from serve.http.batches import Batch, check_capacities
+from serve.http.json_response import json_response
+from serve.http.requests import parse_as
+from serve.http.server import server_of
+
+router = APIRouter()
+
+
+@router.post("/v1/route", **openapi.ROUTE)
+async def route(request: Request) -> Response:
+    """Decides for a batch of queries without calling a model, and says why."""
+    server, caller = server_of(request), caller_of(request) or ANYONE
+    core = server.core
+    batch = await server.bodies.read(request, partial(parse_as, Batch))
+    smart, models = core.smart, caller.allowed(core.models)
+    check_capacities(batch, models)
+    everyone = [] if batch.models is not None else candidates(AUTO, None, models)
+    wanted = batch.candidates(everyone)
+    running = {names: await core.running(names, caller) for names in set(wanted)}
+    return json_response(await smart.route(batch, [running[names] for names in wanted]))

@@ -1,0 +1,59 @@
+"""A request as front ends parse it: the chat, and what it says of its routing."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments.contract import ChatRequest
+
+ModelName = Annotated[str, Field(max_length=200)]
+
+
+class RouterOptions(BaseModel):
+    """`router`: settings for this request alone.
+
+    `mode` says what `performance_requirement` is: the mean quality to hold over all requests that
+    want the same ("mean"), or the least quality predicted for this one ("floor").
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    strategy: Literal["sequential", "smart"] | None = None
+    performance_requirement: Annotated[float, Field(ge=0, le=1)] | None = None
+    mode: Literal["mean", "floor"] = "mean"
+
+    @property
+    def floor(self) -> bool:
+        """Whether the quality is wanted of this request alone."""
+        return self.mode == "floor"
+
+    @property
+    def wants_quality(self) -> bool:
+        """Whether anything is said that smart routing alone understands."""
+        return self.floor or self.performance_requirement is not None
+
+
+class RoutingWishes(BaseModel):
+    """What a request says of its routing, beside OpenAI's fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    models: Annotated[list[ModelName], Field(min_length=1, max_length=1000)] | None = None
+    router: RouterOptions = RouterOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request for an answer.
+
+    Attributes:
+        chat: what the model is asked.
+        wishes: how the model is to be chosen.
+        id: of the answer; feedback refers to it. Front ends use their own API's form.
+    """
+
+    chat: ChatRequest
+    wishes: RoutingWishes = field(default_factory=RoutingWishes)
+    id: str = field(default_factory=lambda: uuid4().hex)

@@ -1,0 +1,71 @@
+"""Promise: the core answers any front end, whole and streamed, and says what is known of it."""
+
+import time
+from collections.abc import AsyncGenerator
+
+from scripted_models import END, Models, continues, says
+
+from deployments.contract import ChatRequest
+from deployments.errors import LLMError, ProviderError
+from serve.access.keys import ANYONE, Caller
+from serve.core import Core
+from serve.request import Request
+from serve.routing.prices import Price
+
+
+async def lines(core: Core, line: str, caller: Caller = ANYONE) -> AsyncGenerator[str, None]:
+    """A front end of its own: a line is `MODEL QUESTION`, or `MODEL! QUESTION` for a stream. The
+    reply is lines of text; `.` ends it, or `! CODE` where something went wrong."""
+    model, _, question = line.partition(" ")
+    messages = [{"role": "user", "content": question}]
+    chat = ChatRequest(model=model.removesuffix("!"), messages=messages, stream=model[-1] == "!")
+    try:
+        answer = await core.answer(Request(chat), caller, time.monotonic() + 10)
+        if chat.stream:
+            async for chunk in answer:
+                yield chunk.text
+        else:
+            yield (await answer.whole()).text
+        yield f". {answer.model} {answer.attempts} {answer.cost}"
+    except LLMError as error:
+        yield f"! {error.code}"
+
+
+async def said(core: Core, line: str, caller: Caller = ANYONE) -> list[str]:
+    return [line async for line in lines(core, line, caller)]
+
+
+async def test_a_front_end_of_another_kind_is_answered_whole_and_streamed() -> None:
+    models = Models(small=[says("one ", "two", END)])
+    core = await models.core(prices={"small": Price(1, 10)})
+    assert await said(core, "small Count.") == ["one two", ". small 1 35"]
+    assert await said(core, "auto! Count.") == ["one ", "two", "", ". small 1 35"]
+
+
+async def test_it_is_told_of_errors_before_an_answer_and_within_it() -> None:
+    models = Models({"retries": 0}, a=[says("one ", ProviderError("cut"))])
+    core = await models.core()
+    assert await said(core, "b Count.") == ["! model_not_found"]
+    assert await said(core, "a Count.") == ["! provider_error"]
+    assert await said(core, "a! Count.") == ["one ", "! provider_error"]
+
+
+async def test_a_caller_is_answered_by_its_own_models_alone() -> None:
+    models = Models(a=[says("one", END)], b=[says("two", END)])
+    core = await models.core()
+    caller = Caller("someone", models=frozenset({"b"}))
+    assert await said(core, "a Count.", caller) == ["! model_not_found"]
+    assert await said(core, "auto Count.", caller) == ["two", ". b 1 None"]
+
+
+async def test_what_is_known_of_an_answer_follows_a_rescue() -> None:
+    models = Models(a=[says("one ", ProviderError("cut"))], b=[continues("one two")])
+    core = await models.core(prices={"a": Price(1, 1), "b": Price(2, 2)})
+    chat = ChatRequest(model="auto", messages=[{"role": "user", "content": "?"}], stream=True)
+    answer = await core.answer(Request(chat), ANYONE, time.monotonic() + 10)
+    assert (answer.model, answer.strategy, answer.attempts) == ("a", "sequential", 1)
+    assert (await answer.whole()).text == "one two"
+    assert (answer.model, answer.attempts) == ("b", 2)
+    assert [rescue.model for rescue in answer.rescues] == ["a"]
+    assert answer.cost == 16
+    assert answer.total_usage is not None

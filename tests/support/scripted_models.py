@@ -1,0 +1,160 @@
+"""Models that answer by script, behind the router's own dispatch and without a cluster."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from itertools import count
+from typing import Any
+
+from ray.serve.handle import DeploymentResponseGenerator
+
+from deployments.config import ModelConfig
+from deployments.contract import ChatRequest, Chunk, Usage, merge
+from deployments.errors import InvalidRequest
+from serve.availability.replicas import Availability, ModelState
+from serve.config import RouterConfig
+from serve.core import Core
+from serve.dispatch.circuits import Circuits
+from serve.dispatch.dispatcher import Answer, Dispatcher
+from serve.routing.prices import Price
+from serve.routing.sequential import SequentialStrategy
+from serve.routing.strategy import Strategy
+
+REQUEST = ChatRequest(model="auto", messages=[{"role": "user", "content": "Count."}])
+STREAMED = REQUEST.model_copy(update={"stream": True})
+END = Chunk(finish_reason="stop", usage=Usage(5, 3))
+
+Script = Callable[[ChatRequest], AsyncIterator[Chunk]]
+
+
+class Response(DeploymentResponseGenerator):
+    """What a handle gives for a call, without a cluster."""
+
+    def __init__(
+        self, chunks: AsyncIterator[Chunk], queued_s: float, refused: Exception | None
+    ) -> None:
+        self._chunks = chunks
+        self._queued_s = queued_s
+        self._refused = refused
+        self.left = False
+
+    def __del__(self) -> None:
+        pass
+
+    async def _fetch_future_result_async(self) -> Any:
+        await asyncio.sleep(self._queued_s)
+        if self._refused is not None:
+            raise self._refused
+
+    async def __anext__(self) -> Chunk:
+        return await anext(self._chunks)
+
+    def cancel(self) -> None:
+        self.left = True
+        if self._refused is not None:
+            raise self._refused  # as Ray's does
+
+
+class Models:
+    """Models that answer by script: one for each time that they are asked, the last one again."""
+
+    def __init__(self, keys: dict[str, Any] | None = None, /, **scripts: list[Script]) -> None:
+        self.scripts = scripts
+        self.asked: list[tuple[str, ChatRequest]] = []
+        self.responses: list[Response] = []
+        self.queued_s = 0.0  # till a replica takes a request
+        self.refused: Exception | None = None  # or none does
+        short = {"timeout": 0.4, "first_token_timeout": 0.2}
+        configs = {
+            name: ModelConfig(name=name, backend="x", **(short | (keys or {}))) for name in scripts
+        }
+        self.availability = Availability(configs, {name: name for name in configs})
+        well = ModelState(available=True, status="HEALTHY", replicas=1, message="")
+        self.availability.states = dict.fromkeys(configs, well)
+        self.circuits = Circuits(configs)
+        handles: Any = {name: self._handle(name) for name in scripts}
+        self.dispatcher = Dispatcher(configs, handles, self.availability, self.circuits)
+        self._configs, self._handles = configs, handles
+
+    def _handle(self, name: str) -> Any:
+        models = self
+
+        class Handle:
+            def options(self, **options: Any) -> "Handle":
+                return self
+
+            def remote(self, request: ChatRequest) -> Response:
+                scripts = models.scripts[name]
+                turn = sum(asked == name for asked, _ in models.asked)
+                models.asked.append((name, request))
+                response = Response(
+                    scripts[min(turn, len(scripts) - 1)](request), models.queued_s, models.refused
+                )
+                models.responses.append(response)
+                return response
+
+        return Handle()
+
+    async def core(
+        self, strategy: Strategy | None = None, prices: dict[str, Price] | None = None
+    ) -> Core:
+        """A core over the models, with one strategy: theirs in turn unless another one is given."""
+        if strategy is None:
+            turns = count()
+            strategy = SequentialStrategy(lambda key: asyncio.sleep(0, next(turns)))
+        core = Core(
+            self._configs,
+            self._handles,
+            self.availability,
+            self.circuits,
+            windows={},
+            strategies={"sequential": strategy},
+            smart=None,
+        )
+        await core.configure(RouterConfig(strategy="sequential"), prices or {})
+        return core
+
+    @property
+    def order(self) -> str:
+        return "".join(name for name, _ in self.asked)
+
+    async def send(self, request: ChatRequest = REQUEST, seconds: float = 60) -> Answer:
+        deadline = time.monotonic() + seconds
+        return await self.dispatcher.send(request, list(self.scripts), deadline)
+
+    async def answer(self, request: ChatRequest = REQUEST) -> tuple[Answer, Chunk]:
+        answer = await self.send(request)
+        return answer, merge([chunk async for chunk in answer.chunks])
+
+
+def says(*pieces: str | Chunk | Exception, pause: float = 0.0) -> Script:
+    async def script(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        for piece in pieces:
+            await asyncio.sleep(pause)
+            if isinstance(piece, Exception):
+                raise piece
+            yield Chunk(text=piece) if isinstance(piece, str) else piece
+
+    return script
+
+
+def continues(whole: str) -> Script:
+    """A model that goes on with an answer that has been begun."""
+
+    async def script(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        begun = request.messages[-1]["content"] if request.continue_final_message else ""
+        assert isinstance(begun, str)
+        yield Chunk(text=whole.removeprefix(begun))
+        yield END
+
+    return script
+
+
+def refuses_a_beginning(whole: str) -> Script:
+    async def script(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        if request.continue_final_message:
+            raise InvalidRequest("the last message must be the user's")
+        yield Chunk(text=whole)
+        yield END
+
+    return script
