@@ -44,7 +44,12 @@ class ToolCallDelta:
 class Chunk:
     """A piece of an answer. A stream's last chunks hold its finish reason and its usage, once each.
 
-    `logprobs` are OpenAI's `choices[0].logprobs.content` entries for this piece.
+    Attributes:
+        logprobs: OpenAI's `choices[0].logprobs.content` entries for this piece.
+        extra: what the provider sent and this contract has no field for, such as the signature of
+            a thinking block, or its raw bytes. Each item is a key, which a backend and the front
+            ends that understand it agree on, and a value that can be pickled. Other front ends
+            ignore it. Merging chunks keeps all items, in order, with repeated keys.
     """
 
     text: str = ""
@@ -53,6 +58,7 @@ class Chunk:
     logprobs: tuple[dict[str, Any], ...] = ()
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    extra: tuple[tuple[str, Any], ...] = ()
 
 
 def merge(chunks: Iterable[Chunk]) -> Chunk:
@@ -69,6 +75,7 @@ def merge(chunks: Iterable[Chunk]) -> Chunk:
         logprobs=tuple(entry for chunk in chunks for entry in chunk.logprobs),
         finish_reason=next((c.finish_reason for c in reversed(chunks) if c.finish_reason), None),
         usage=next((c.usage for c in reversed(chunks) if c.usage), None),
+        extra=tuple(item for chunk in chunks for item in chunk.extra),
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
+    PrivateAttr,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -139,6 +140,9 @@ class ChatRequest(BaseModel):
     prompt_cache_retention: Label | None = None
     service_tier: Label | None = None
 
+    # Private, so that no caller can set it.
+    _extra: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+
     @field_validator("chat_template_kwargs")
     @classmethod
     def _options_are_json(cls, options: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -193,6 +197,19 @@ class ChatRequest(BaseModel):
         ):
             raise _contradiction("max_tokens", "differs from max_completion_tokens; give one")
         return self
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """What a front end hands to a backend that understands it, as `Chunk.extra` comes back:
+        what this contract has no field for. Other backends ignore it."""
+        return self._extra
+
+    def with_extra(self, **extra: Any) -> "ChatRequest":
+        """The request with more `extra`, whose values can be pickled; a key set before is
+        replaced."""
+        request = self.model_copy()
+        request._extra = {**self._extra, **extra}
+        return request
 
     @property
     def output_limit(self) -> int | None:
