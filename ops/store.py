@@ -11,17 +11,15 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from deployments.embedding.encoder import DEFAULT_MODEL, Encoder
+from deployments.store.errors import NoStore
 from deployments.store.evidence import Floats32
 from deployments.store.files.exporting import write_history
 from deployments.store.files.history import BadRow, read_history
 from deployments.store.files.importing import import_history
-from deployments.store.forgetting import Selection
-from deployments.store.sql.database import (
-    Database,
-    NoStore,
-    default_url,
-)
+from deployments.store.sql.database import Database
+from deployments.store.sql.forgetting import Selection
 from deployments.store.sql.reembedding import reembed
+from deployments.store.sql.urls import default_url
 
 _REPORTED = 20  # bad rows of a file that are told one by one
 

@@ -149,7 +149,7 @@ class StoreConfig(_Section):
         Raises:
             ValueError: a variable is not set.
         """
-        from deployments.store.sql.database import default_url
+        from deployments.store.sql.urls import default_url
 
         if self.url is None:
             return default_url()

@@ -5,9 +5,17 @@ import math
 from dataclasses import dataclass
 
 from deployments.store.evidence import Floats32
-from deployments.store.files.history import Outcome
 
 MAX_QUERY_CHARACTERS = 20_000  # a longer query is cut before it is stored, and before it is keyed
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one model did on one query; None is not known, `count` answers are averaged."""
+
+    quality: float | None
+    output_tokens: float | None
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,7 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerRecord:
     """A completion that feedback may come for.
 
     Attributes:

@@ -13,13 +13,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from deployments.store.errors import (
+    DatabaseUnavailable,
+    EmbeddingModelChanged,
+    NoStore,
+    StoreOverloaded,
+)
 from deployments.store.evidence import Snapshot
 from deployments.store.memory.rows import Rows
-from deployments.store.observations import Answer, Observation, Scored
-from deployments.store.sql.connections import DatabaseUnavailable, NoStore
+from deployments.store.observations import AnswerRecord, Observation, Scored
 from deployments.store.sql.database import Database
 from deployments.store.sql.reading import chunks
-from deployments.store.sql.schema import EmbeddingModelChanged
 
 logger = logging.getLogger("ray.serve")
 
@@ -29,14 +33,10 @@ _PAUSES_S = 0.1, 0.5, 2.0, 10.0  # between tries to write, while the database do
 _NO_ITEM_S_FAULT = DatabaseUnavailable, EmbeddingModelChanged, NoStore
 
 
-class StoreOverloaded(Exception):
-    """More writes wait than the database can take."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Write:
     observation: Observation
-    answer: Answer | None
+    answer: AnswerRecord | None
     done: "Future[None]"
 
 
@@ -87,7 +87,9 @@ class EmbeddingStore:
         self._forget_deleted()
         self._synced, self._deletions = revision, deletions
 
-    def observe(self, observation: Observation, answer: Answer | None = None) -> "Future[None]":
+    def observe(
+        self, observation: Observation, answer: AnswerRecord | None = None
+    ) -> "Future[None]":
         """Writes what a model did on a query; `answer` is what feedback may come for.
 
         Raises:

@@ -23,9 +23,9 @@ import numpy.typing as npt
 from deployments.embedding.encoder import Encoder
 from deployments.store.evidence import Floats32, Integers, Snapshot
 from deployments.store.memory.nearest import nearest
+from deployments.store.memory.snapshots import SnapshotEvidence
 from serve.routing.forecast.learned import refit
 from serve.routing.forecast.predictor import NeighbourPredictor, default_n_similar, price_prior
-from serve.routing.memory import MemoryEvidence
 from serve.routing.optimise.dual import Floats, assign
 from serve.routing.optimise.online import Policy
 from serve.routing.prices import Price, costs
@@ -257,7 +257,7 @@ def smart(data: Data, splits: list[Split], requirements: Floats) -> Ours:
         fitted = refit(snapshot, prior)
         seconds += time.process_time() - began
         accepted &= fitted.accepted
-        evidence, k = MemoryEvidence(snapshot), default_n_similar(len(snapshot))
+        evidence, k = SnapshotEvidence(snapshot), default_n_similar(len(snapshot))
         for rows in np.array_split(test, len(test) // 256 + 1):
             found = evidence.neighbours(data.embeddings[rows], k)
             texts, embeddings = [data.queries[row] for row in rows], data.embeddings[rows]

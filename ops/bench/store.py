@@ -27,7 +27,7 @@ from deployments.embedding.encoder import DEFAULT_MODEL, Encoder
 from deployments.store.evidence import Floats32, Integers
 from deployments.store.memory.nearest import nearest
 from deployments.store.memory.vector_index import VectorIndex
-from deployments.store.observations import Answer, Observation
+from deployments.store.observations import AnswerRecord, Observation
 from deployments.store.sql.database import Database
 from ops.bench.routing import DATA, embedded, optimiser_seconds
 from serve.config import StoreConfig
@@ -311,7 +311,7 @@ class Actor:
                 name = f"answer {learner} {turn}"
                 model = list(PRICES)[turn % len(PRICES)]
                 seen = Observation(name, self._rows.past[row], model, "answers", output_tokens=50)
-                answer = Answer(name, model, 0.5, None, 1e-4)
+                answer = AnswerRecord(name, model, 0.5, None, 1e-4)
                 await self._actor.learn.remote(seen, answer)
                 learned += 1
 

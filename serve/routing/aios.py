@@ -13,9 +13,9 @@ import numpy as np
 from deployments.embedding.encoder import Encoder
 from deployments.store.evidence import Floats32, Snapshot
 from deployments.store.files.history import History, read_history
+from deployments.store.memory.snapshots import SnapshotEvidence, gather
 from serve.routing.forecast.forecaster import Forecaster
 from serve.routing.forecast.predictor import Prediction
-from serve.routing.memory import MemoryEvidence, gather
 from serve.routing.optimise.dual import Assignment, Booleans, Floats, check_requirement
 from serve.routing.prices import price_of
 
@@ -59,7 +59,7 @@ class SmartRouting:
         self._embed = embed or Encoder()
         snapshot = self._read(history)
         priors = [_prior(config) for config in llm_configs]
-        self._forecaster = Forecaster(MemoryEvidence(snapshot), prices, priors, n_similar)
+        self._forecaster = Forecaster(SnapshotEvidence(snapshot), prices, priors, n_similar)
         if len(snapshot):
             self._forecaster.adopt(self._forecaster.refit(snapshot))
 

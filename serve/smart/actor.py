@@ -12,9 +12,9 @@ from typing import Any
 import ray
 from ray.serve.handle import DeploymentHandle
 
-from deployments.embedding.embedder import CachedEmbedder
+from deployments.embedding.cache import CachedEmbedder
 from deployments.store.evidence import Floats32
-from deployments.store.observations import Answer, Observation
+from deployments.store.observations import AnswerRecord, Observation
 from serve.config import StoreConfig
 from serve.routing.decider import Decision, Question, Routes
 from serve.routing.optimise.dual import Booleans
@@ -53,9 +53,9 @@ class DeciderActor:
         self, identities: dict[str, str], priors: dict[str, float], store: dict[str, Any]
     ) -> None:
         from deployments.embedding.encoder import Encoder
+        from deployments.store.errors import EmbeddingModelChanged
         from deployments.store.retention import Retention
         from deployments.store.sql.database import Database
-        from deployments.store.sql.schema import EmbeddingModelChanged
         from deployments.store.store import EmbeddingStore
         from serve.smart.keeper import Keeper
 
@@ -142,7 +142,7 @@ class DeciderActor:
         finally:
             self._waiting -= 1
 
-    async def learn(self, observation: Observation, answer: Answer) -> None:
+    async def learn(self, observation: Observation, answer: AnswerRecord) -> None:
         """Keeps what a model did; durably when this returns.
 
         Raises:

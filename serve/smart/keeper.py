@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from deployments.store.evidence import Floats32, Snapshot
+from deployments.store.memory.snapshots import SnapshotEvidence
 from deployments.store.store import EmbeddingStore
 from serve.routing.decider import Decider
 from serve.routing.forecast.learned import Refit
-from serve.routing.memory import MemoryEvidence
 from serve.routing.prices import Price
 
 logger = logging.getLogger("ray.serve")
@@ -114,7 +114,7 @@ class Keeper:
 
     def _new_decider(self, store: EmbeddingStore | None) -> Decider:
         nothing = Snapshot.nothing(len(self._models))
-        evidence = MemoryEvidence(nothing) if store is None else store.rows
+        evidence = SnapshotEvidence(nothing) if store is None else store.rows
         return Decider(evidence, self._prices, self._priors, self._n_similar)
 
     async def _live(self) -> None:

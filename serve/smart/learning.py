@@ -12,7 +12,7 @@ from ray.serve.metrics import Counter
 
 from deployments.contract import Chunk, Usage
 from deployments.store.evidence import Floats32
-from deployments.store.observations import Answer, Observation
+from deployments.store.observations import AnswerRecord, Observation
 from serve.dispatch import dispatcher as dispatch
 from serve.routing.prices import Price
 from serve.smart.client import DeciderAway, SharedDecider
@@ -114,7 +114,7 @@ class Learner:
             characters=lesson.characters,
             identity=self._identities[model],
         )
-        answer = Answer(
+        answer = AnswerRecord(
             lesson.id,
             model,
             lesson.predicted,

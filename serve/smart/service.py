@@ -12,7 +12,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from deployments.config import ModelConfig
-from deployments.embedding.embedder import CachedEmbedder
+from deployments.embedding.cache import CachedEmbedder
 from deployments.errors import InvalidRequest, ModelUnavailable
 from deployments.store.evidence import Floats32
 from deployments.store.observations import MAX_QUERY_CHARACTERS

@@ -24,7 +24,9 @@ WRITER = """
 import os, sys, threading
 import numpy as np
 import usearch.index  # here, so that no writer waits for it
-from deployments.store.sql.database import Answer, Database, DatabaseUnavailable, Observation
+from deployments.store.errors import DatabaseUnavailable
+from deployments.store.observations import AnswerRecord, Observation
+from deployments.store.sql.database import Database
 from deployments.store.store import EmbeddingStore
 
 vector = np.full(8, 8**-0.5, np.float32)
@@ -35,7 +37,7 @@ def go_on(name, observe, score):
         id = f"{name} {number}"
         text = f"query {number % 50}" if number % 2 else f"query of {id}"
         seen = Observation(text, vector, "small", "answers", output_tokens=10)
-        observe(seen, Answer(id, "small"))
+        observe(seen, AnswerRecord(id, "small"))
         os.write(1, f"w {id}\\n".encode())
         score(id, 0.5)
         os.write(1, f"s {id}\\n".encode())

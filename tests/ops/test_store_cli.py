@@ -11,14 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deployments.store.errors import EmbeddingModelChanged
+from deployments.store.observations import AnswerRecord, Observation, key_of
 from deployments.store.retention import Retention
-from deployments.store.sql.database import (
-    Answer,
-    Database,
-    EmbeddingModelChanged,
-    Observation,
-    key_of,
-)
+from deployments.store.sql.database import Database
 from deployments.store.store import EmbeddingStore
 from ops.store import main
 
@@ -149,7 +145,7 @@ def filled(store_url, tmp_path):
     database = Database(store_url)
     vector = embeddings(store_url, ["both"])[0]
     for id, model in (("x", "small"), ("y", "large")):
-        database.write([(Observation("both", vector, model, "answers"), Answer(id, model))])
+        database.write([(Observation("both", vector, model, "answers"), AnswerRecord(id, model))])
     database.close()
     return store_url
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from deployments.store.evidence import Snapshot
-from serve.routing.memory import MemoryEvidence
+from deployments.store.memory.snapshots import SnapshotEvidence
 
 
 def world(n, models=4, seed=0, known=1.0, dimensions=16):
@@ -23,7 +23,7 @@ def world(n, models=4, seed=0, known=1.0, dimensions=16):
 
 
 def predict(predictor, snapshot, embeddings, k=32):
-    evidence = MemoryEvidence(snapshot)
+    evidence = SnapshotEvidence(snapshot)
     found = evidence.neighbours(embeddings, k)
     queries = ["question 1"] * len(embeddings)
     return predictor.predict(queries, embeddings, found, evidence.means())

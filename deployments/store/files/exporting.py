@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from deployments.store.files.history import Outcome
-from deployments.store.observations import StoredRow
+from deployments.store.observations import Outcome, StoredRow
 
 Batches = Iterable[Sequence[StoredRow]]
 

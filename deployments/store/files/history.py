@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deployments.store.observations import Outcome
+
 History = str | Path | Iterable[Mapping[str, Any]]
 
 FORMATS = (".json", ".jsonl", ".parquet")
@@ -20,15 +22,6 @@ FORMATS = (".json", ".jsonl", ".parquet")
 _BATCH = 1024
 _BEYOND = 1e15  # what any number can be; also refuses infinity and what no float holds
 _MOST_ANSWERS = 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one model did on one query; None is not known, `count` answers are averaged."""
-
-    quality: float | None
-    output_tokens: float | None
-    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

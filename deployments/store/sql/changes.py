@@ -19,7 +19,7 @@ from sqlalchemy import (
     update,
 )
 
-from deployments.store.observations import Answer, Observation, stored_text
+from deployments.store.observations import AnswerRecord, Observation, stored_text
 from deployments.store.retention import Retention, excess
 from deployments.store.sql.reading import chunks
 from deployments.store.sql.schema import answers, outcomes, queries
@@ -162,7 +162,7 @@ class Change:
             mine = update(answers).where(unsaid, answers.c.model == model)
             self._connection.execute(mine.values(identity=identities[model]))
 
-    def put_answers(self, given: Iterable[tuple[int, Answer, float | None]]) -> None:
+    def put_answers(self, given: Iterable[tuple[int, AnswerRecord, float | None]]) -> None:
         """Keeps new answers, each with the number of its query and its score."""
         rows = [
             {
@@ -190,18 +190,18 @@ class Change:
         if rows:
             self._connection.execute(rescored, rows)
 
-    def answers(self, ids: Iterable[str]) -> dict[str, tuple[int, Answer, float | None]]:
+    def answers(self, ids: Iterable[str]) -> dict[str, tuple[int, AnswerRecord, float | None]]:
         """The number of its query, the answer and its score, for each id that is known."""
         names = ("id", "model", "predicted", "policy", "cost", "identity")
         columns = [answers.c[name] for name in names]
-        found: dict[str, tuple[int, Answer, float | None]] = {}
+        found: dict[str, tuple[int, AnswerRecord, float | None]] = {}
         # No text that a database can't hold is an id: feedback brings whatever a caller wrote.
         for part in chunks(sorted(id for id in ids if id == stored_text(id)), CHUNK):
             wanted = select(answers.c.query_id, answers.c.score, *columns)
             for query_id, score, *answer in self._connection.execute(
                 wanted.where(answers.c.id.in_(part))
             ):
-                found[answer[0]] = (query_id, Answer(*answer), score)
+                found[answer[0]] = (query_id, AnswerRecord(*answer), score)
         return found
 
     def known(self, ids: Iterable[int]) -> set[int]:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
+from deployments.store.errors import DatabaseUnavailable, NoStore
 from deployments.store.sql.private_files import make_private
 from deployments.store.sql.urls import parsed, secrets, shown
 
@@ -36,14 +37,6 @@ _BEGIN_WRITING = {
     "sqlite": "BEGIN IMMEDIATE",
     "postgresql": "SELECT pg_advisory_xact_lock(7270571933)",
 }
-
-
-class DatabaseUnavailable(ConnectionError):
-    """The database can't be reached or didn't answer in time; what was asked may be asked again."""
-
-
-class NoStore(ValueError):
-    """There is no store at this URL."""
 
 
 class Connections:

@@ -1,23 +1,20 @@
 """The durable truth about past queries, in a SQL database."""
 
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
+from deployments.store.errors import NoStore
 from deployments.store.evidence import Floats32
-from deployments.store.forgetting import Selection, counted
 from deployments.store.observations import (
-    MAX_QUERY_CHARACTERS,
-    Answer,
+    AnswerRecord,
     Observation,
     Scored,
     StoredRow,
@@ -25,11 +22,11 @@ from deployments.store.observations import (
 )
 from deployments.store.retention import Retention, excess
 from deployments.store.sql.changes import Change, Place, Sums, plain
-from deployments.store.sql.connections import Connections, DatabaseUnavailable, NoStore
+from deployments.store.sql.connections import Connections
+from deployments.store.sql.forgetting import Selection, counted
 from deployments.store.sql.reading import chunks, outcomes_of, stats_of
 from deployments.store.sql.schema import (
     HEADER,
-    EmbeddingModelChanged,
     answers,
     check,
     opened,
@@ -41,29 +38,9 @@ from deployments.store.sql.schema import (
 )
 from deployments.store.sql.vectors import decoded, encoded
 
-__all__ = [
-    "MAX_QUERY_CHARACTERS",
-    "Answer",
-    "Database",
-    "DatabaseUnavailable",
-    "EmbeddingModelChanged",
-    "NoStore",
-    "Observation",
-    "Scored",
-    "StoredRow",
-    "default_url",
-    "key_of",
-]
-
 _CHUNK = 500  # values in one statement; SQLite takes some 32,000
 _ROWS = 2048  # of one batch of all rows
 _RECENT = 10_000  # queries that tell how many tokens a character is
-
-
-def default_url() -> str:
-    """Where the server keeps its store if no URL is given: a file of this user's."""
-    state_home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return f"sqlite:///{Path(state_home) / 'llm-cores-on-ray-serve' / 'store.db'}"
 
 
 class Database:
@@ -125,7 +102,9 @@ class Database:
     def __repr__(self) -> str:
         return f"Database({self.url!r})"
 
-    def write(self, observations: Sequence[Observation | tuple[Observation, Answer]]) -> list[int]:
+    def write(
+        self, observations: Sequence[Observation | tuple[Observation, AnswerRecord]]
+    ) -> list[int]:
         """Adds what models did to what is known.
 
         What comes with an answer counts once: where the answer's id is there already, it was
@@ -146,7 +125,7 @@ class Database:
         with self._changing() as change:
             ids = change.put_queries(rows)
             known = change.answers({answer.id for _, answer in items if answer}).keys()
-            given: dict[str, tuple[int, Answer, float | None]] = {}
+            given: dict[str, tuple[int, AnswerRecord, float | None]] = {}
             sums: dict[Place, Sums] = {}
             for key, (seen, answer) in zip(keys, items, strict=True):
                 if answer is not None:

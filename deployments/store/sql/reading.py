@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, func, select, text
 
-from deployments.store.files.history import Outcome
+from deployments.store.observations import Outcome
 from deployments.store.sql.schema import answers, metadata, outcomes, queries
 
 _Item = TypeVar("_Item")

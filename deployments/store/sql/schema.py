@@ -22,8 +22,8 @@ from sqlalchemy import (
     select,
 )
 
+from deployments.store.errors import EmbeddingModelChanged, NoStore
 from deployments.store.sql import migrating
-from deployments.store.sql.connections import NoStore
 
 HEADER = "store"  # name of the row of `state` in which the database tells of itself
 
@@ -105,10 +105,6 @@ reembedded = Table(
     _query_id(),
     Column("embedding", LargeBinary, nullable=False),
 )
-
-
-class EmbeddingModelChanged(ValueError):
-    """The database holds embeddings of another model than the one that is asked for."""
 
 
 def opened(

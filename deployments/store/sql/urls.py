@@ -1,6 +1,8 @@
 """The store's URL: what it may be, what of it is secret, and how it is shown."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -27,6 +29,12 @@ PUBLIC_PARAMETERS = {
         "krbsrvname gsslib gssdelegation".split()
     ),
 }
+
+
+def default_url() -> str:
+    """Where the server keeps its store if no URL is given: a file of this user's."""
+    state_home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return f"sqlite:///{Path(state_home) / 'llm-cores-on-ray-serve' / 'store.db'}"
 
 
 def parsed(url: str) -> URL:

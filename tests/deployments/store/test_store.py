@@ -10,10 +10,11 @@ import pytest
 from postgres_fixtures import PostgreSQL
 
 from deployments.store import store as module
-from deployments.store.observations import Answer, Observation, Scored, StoredRow
+from deployments.store.errors import DatabaseUnavailable, StoreOverloaded
+from deployments.store.observations import AnswerRecord, Observation, Scored, StoredRow
 from deployments.store.retention import Retention
-from deployments.store.sql.database import Database, DatabaseUnavailable
-from deployments.store.store import EmbeddingStore, StoreOverloaded
+from deployments.store.sql.database import Database
+from deployments.store.store import EmbeddingStore
 
 D = 8
 PATIENCE_S = 60
@@ -69,7 +70,7 @@ def test_what_was_acknowledged_is_found_at_once_and_after_a_restart(
 
 
 def test_a_score_finds_the_answer_that_was_written_just_before(store: EmbeddingStore) -> None:
-    store.observe(seen(1, output_tokens=5), Answer("a", "small", 0.8, "policy"))
+    store.observe(seen(1, output_tokens=5), AnswerRecord("a", "small", 0.8, "policy"))
     scored = store.score("a", 0.25).result(PATIENCE_S)
     assert scored == Scored("small", 0.8, "policy", None)
     assert len(store.rows) == 1
@@ -119,7 +120,7 @@ def test_what_others_delete_is_forgotten_with_the_next_look(
 def test_a_row_that_changes_while_it_is_loaded_stays_as_it_is_now(
     store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.observe(seen(1), Answer("a", "small")).result(PATIENCE_S)
+    store.observe(seen(1), AnswerRecord("a", "small")).result(PATIENCE_S)
     stored = store.database.rows
 
     def changing() -> Iterator[list[StoredRow]]:
@@ -166,7 +167,7 @@ def test_the_bound_holds_in_memory_while_answers_come(store: EmbeddingStore) -> 
     store.database.retention = Retention(most_queries=10)
     for start in range(0, 400, 100):
         futures = [
-            store.observe(seen(number), Answer(f"{number}", "small", 0.8, "policy"))
+            store.observe(seen(number), AnswerRecord(f"{number}", "small", 0.8, "policy"))
             for number in range(start, start + 100)
         ]
         for future in futures:
@@ -264,7 +265,7 @@ def test_what_was_committed_as_the_connection_broke_counts_once(
             raise DatabaseUnavailable("the connection broke after the commit")
 
     monkeypatch.setattr(store.database._connections, "writing", breaking)
-    store.observe(seen(1), Answer("a", "small", 0.8, "policy")).result(PATIENCE_S)
+    store.observe(seen(1), AnswerRecord("a", "small", 0.8, "policy")).result(PATIENCE_S)
     scored = store.score("a", 0.5).result(PATIENCE_S)
     assert next(breaks, None) is None
     assert scored == Scored("small", 0.8, "policy", None)

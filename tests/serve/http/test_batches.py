@@ -6,9 +6,9 @@ from pydantic import ValidationError
 
 from deployments.errors import InvalidRequest
 from deployments.store.evidence import Snapshot
+from deployments.store.memory.snapshots import SnapshotEvidence
 from serve.http.batches import MOST_NAMES, MOST_QUERIES, Batch, check_capacities, reply
 from serve.routing.decider import Decider
-from serve.routing.memory import MemoryEvidence
 from serve.routing.prices import Price
 
 
@@ -38,7 +38,7 @@ def test_a_capacity_is_of_a_model_that_the_caller_may_ask_for() -> None:
 
 def test_nothing_of_past_queries_is_shown_unless_the_server_shows_them() -> None:
     asked, one = np.eye(4, dtype=np.float32)[:1], np.ones((1, 1), np.float32)
-    past = MemoryEvidence(Snapshot(["a secret question"], asked, one, one, one))
+    past = SnapshotEvidence(Snapshot(["a secret question"], asked, one, one, one))
     batch, everyone = Batch(queries=["a secret question"]), np.ones((1, 1), np.bool_)
     decider = Decider(past, {"m": Price(1e-6, 1e-6)})
     routes = decider.route(batch.queries, asked, None, everyone, 0.5)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from deployments.store.evidence import Snapshot
+from deployments.store.memory.snapshots import SnapshotEvidence
 from deployments.store.observations import Scored
 from serve.routing.decider import MAX_POLICIES, Decider, Question
-from serve.routing.memory import MemoryEvidence
 from serve.routing.prices import Price
 
 PRICES = {"small": Price(1e-7, 4e-7), "middle": Price(5e-7, 2e-6), "large": Price(3e-6, 1.2e-5)}
@@ -17,9 +17,9 @@ MODELS = tuple(PRICES)
 EASY, HARD = np.eye(8, dtype=np.float32)[:2]
 
 
-def nothing(models: int = 3) -> MemoryEvidence:
+def nothing(models: int = 3) -> SnapshotEvidence:
     none = np.zeros((0, models), np.float32)
-    return MemoryEvidence(Snapshot([], np.zeros((0, 8), np.float32), none, none, none))
+    return SnapshotEvidence(Snapshot([], np.zeros((0, 8), np.float32), none, none, none))
 
 
 def known(rows: int = 400) -> Snapshot:
@@ -42,7 +42,7 @@ def known(rows: int = 400) -> Snapshot:
 
 def warm(**more: object) -> Decider:
     snapshot = known()
-    decider = Decider(MemoryEvidence(snapshot), PRICES, **more)  # type: ignore[arg-type]
+    decider = Decider(SnapshotEvidence(snapshot), PRICES, **more)  # type: ignore[arg-type]
     decider.adopt(decider.refit(snapshot))
     return decider
 
@@ -206,7 +206,7 @@ def test_the_number_of_policies_is_bounded() -> None:
 
 def test_a_predictor_goes_on_under_new_prices() -> None:
     snapshot, before = known(), warm()
-    after = Decider(MemoryEvidence(snapshot), {**PRICES, "small": Price(1e-5, 4e-5)})
+    after = Decider(SnapshotEvidence(snapshot), {**PRICES, "small": Price(1e-5, 4e-5)})
     after.adopt(before.fitted)
     assert after.decide(question(requirement=0.8, floor=True)).ranked[0] == "middle"
 
@@ -223,7 +223,7 @@ def test_a_policy_keeps_its_multiplier_when_a_predictor_is_fitted_anew() -> None
 
 def test_where_nothing_costs_anything_the_best_answers() -> None:
     snapshot = known()
-    decider = Decider(MemoryEvidence(snapshot), dict.fromkeys(PRICES, Price(0, 0)))
+    decider = Decider(SnapshotEvidence(snapshot), dict.fromkeys(PRICES, Price(0, 0)))
     decider.adopt(decider.refit(snapshot))
     ranked = [decider.decide(question(hard=True)).ranked[0] for _ in range(20)]
     assert set(ranked) == {"large"}

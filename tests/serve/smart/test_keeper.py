@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from deployments.store.evidence import Floats32
-from deployments.store.observations import Answer, Observation
+from deployments.store.observations import AnswerRecord, Observation
 from deployments.store.sql.database import Database
 from deployments.store.store import EmbeddingStore
 from serve.routing.decider import Question
@@ -274,7 +274,7 @@ async def test_scores_bring_a_new_predictor(
     first = keeper.decider.fitted
     for number in range(5):
         seen = Observation(f"new {number}", vector(f"new {number}"), "small", "answers")
-        keeper.store.observe(seen, Answer(str(number), "small", None, None))
+        keeper.store.observe(seen, AnswerRecord(str(number), "small", None, None))
         await asyncio.wrap_future(keeper.store.score(str(number), 1.0))
         keeper.scored()
     await until(lambda: keeper.decider.fitted is not first)

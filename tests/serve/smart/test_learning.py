@@ -11,7 +11,7 @@ import pytest
 from deployments.contract import Chunk, Usage
 from deployments.errors import ProviderError
 from deployments.store.evidence import Floats32
-from deployments.store.observations import Answer, Observation
+from deployments.store.observations import AnswerRecord, Observation
 from serve.dispatch import dispatcher as dispatch
 from serve.dispatch.rescue import Rescue
 from serve.routing.prices import Price
@@ -29,13 +29,13 @@ class Decider:
 
     def __init__(self, away: bool = False) -> None:
         self.away = away
-        self.told: list[tuple[Observation, Answer]] = []
+        self.told: list[tuple[Observation, AnswerRecord]] = []
 
     def call(self, method: str, *args: Any, patience_s: float = 60) -> Awaitable[None]:
         if self.away:
             raise DeciderAway("the actor is being made")
         assert method == "learn"
-        self.told.append(cast("tuple[Observation, Answer]", args))
+        self.told.append(cast("tuple[Observation, AnswerRecord]", args))
         return asyncio.sleep(0)
 
 

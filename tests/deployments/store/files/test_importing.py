@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from deployments.store.files.exporting import write_history
-from deployments.store.files.history import BadRow, Outcome
+from deployments.store.files.history import BadRow
 from deployments.store.files.importing import Imported, import_history
-from deployments.store.sql.database import Database, Observation, key_of
+from deployments.store.observations import Observation, Outcome, key_of
+from deployments.store.sql.database import Database
 
 D = 8
 

@@ -4,9 +4,8 @@ import threading
 
 import numpy as np
 
-from deployments.store.files.history import Outcome
 from deployments.store.memory.rows import Rows
-from deployments.store.observations import StoredRow
+from deployments.store.observations import Outcome, StoredRow
 
 D = 16
 

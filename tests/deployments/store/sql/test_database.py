@@ -14,20 +14,19 @@ import sqlalchemy
 from sqlalchemy import make_url
 
 from deployments.store import retention
-from deployments.store.files.history import Outcome
-from deployments.store.retention import Retention
-from deployments.store.sql import changes
-from deployments.store.sql.database import (
+from deployments.store.errors import DatabaseUnavailable, EmbeddingModelChanged
+from deployments.store.observations import (
     MAX_QUERY_CHARACTERS,
-    Answer,
-    Database,
-    DatabaseUnavailable,
-    EmbeddingModelChanged,
+    AnswerRecord,
     Observation,
+    Outcome,
     Scored,
-    default_url,
     key_of,
 )
+from deployments.store.retention import Retention
+from deployments.store.sql import changes
+from deployments.store.sql.database import Database
+from deployments.store.sql.urls import default_url
 
 D = 8
 
@@ -44,7 +43,7 @@ def seen(query="Why?", model="small", source="answers", **known):
 
 
 def answered(id, query="Why?", model="small", **known):
-    return seen(query, model, output_tokens=10), Answer(id, model, **known)
+    return seen(query, model, output_tokens=10), AnswerRecord(id, model, **known)
 
 
 @pytest.fixture
@@ -132,7 +131,7 @@ def test_feedback_scores_an_answer_and_a_second_score_replaces_the_first(databas
 
 
 def test_feedback_replaces_the_quality_that_came_with_the_answer(database):
-    database.write([(seen(quality=0.0), Answer("x", "small")), seen(quality=1.0)])
+    database.write([(seen(quality=0.0), AnswerRecord("x", "small")), seen(quality=1.0)])
     assert database.score([("x", 1.0)])[0][1].replaced == 0.0
     assert outcomes(database)["Why?"]["small"] == Outcome(1.0, None, 2)
 
@@ -159,9 +158,9 @@ def known_of(url, **identities):
 def test_a_model_that_takes_anothers_name_does_not_inherit_its_scores(store_url):
     database = Database(store_url, "encoder", D, identities={"small": "openai/old"})
     old = seen(quality=1, output_tokens=10, identity="openai/old")
-    database.write([(old, Answer("x", "small", identity="openai/old"))])
+    database.write([(old, AnswerRecord("x", "small", identity="openai/old"))])
     new = seen(quality=0, output_tokens=30, identity="openai/new")
-    database.write([(new, Answer("y", "small", identity="openai/new"))])
+    database.write([(new, AnswerRecord("y", "small", identity="openai/new"))])
     database.close()
     assert known_of(store_url, small="openai/new") == {"Why?": {"small": Outcome(0, 30, 1)}}
     assert known_of(store_url, small="openai/third") == {}
@@ -245,7 +244,9 @@ def test_numbers_may_be_of_numpy(database):
     half, ten, two = np.float32(0.5), np.float32(10), np.int64(2)
     known = {"quality": half, "output_tokens": ten, "seconds": ten, "input_tokens": two}
     database.write([seen(count=two, characters=two, **known)])
-    database.write([(seen("b", characters=two, **known), Answer("x", "small", half, "p", half))])
+    database.write(
+        [(seen("b", characters=two, **known), AnswerRecord("x", "small", half, "p", half))]
+    )
     assert database.score([("x", half)]) == [(2, Scored("small", 0.5, "p", 0.5))]
     assert outcomes(database)["Why?"]["small"] == Outcome(0.5, 10, 2)
     assert database.stats()["models"]["small"]["seconds"] == 10

@@ -11,8 +11,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 
-from deployments.store.files.history import Outcome
-from deployments.store.sql.database import Answer, Database, Observation, Scored
+from deployments.store.observations import AnswerRecord, Observation, Outcome, Scored
+from deployments.store.sql.database import Database
 from deployments.store.sql.migrating import VERSION_TABLE
 from deployments.store.sql.schema import metadata
 from deployments.store.store import EmbeddingStore
@@ -120,7 +120,7 @@ def test_a_store_of_the_first_version_opens_with_all_that_it_holds(old_url: str)
         (2, Scored("small", 0.7, "p", None)),
         (1, Scored("small", 0.7, "p", 0.5)),
     ]
-    database.write([(Observation("new", VECTOR, "small", "answers"), Answer("x", "small"))])
+    database.write([(Observation("new", VECTOR, "small", "answers"), AnswerRecord("x", "small"))])
     assert database.stats()["answers"] == 3
     database.close()
     again = Database(old_url)  # now it is up to date, which is nothing to be done about

@@ -1,16 +1,17 @@
-"""Past queries held in memory: exact neighbours by one matrix product, for use without a server."""
+"""A snapshot of past queries, searched exactly: for use without a server, and by tests."""
 
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from deployments.store.evidence import Floats32, Means, Neighbours, Snapshot
-from deployments.store.files.history import Outcome, Row
+from deployments.store.files.history import Row
 from deployments.store.memory.nearest import nearest
+from deployments.store.observations import Outcome
 
 
-class MemoryEvidence:
-    """Exact nearest neighbours over a snapshot. Implements deployments.store.evidence.Evidence."""
+class SnapshotEvidence:
+    """Exact nearest neighbours in a snapshot. Implements `deployments.store.evidence.Evidence`."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot

