@@ -24,9 +24,10 @@ from deployments.embedding.encoder import Encoder
 from deployments.store.evidence import Floats32, Integers, Snapshot
 from deployments.store.memory.nearest import nearest
 from deployments.store.memory.snapshots import SnapshotEvidence
+from serve.routing.arrays import Floats
 from serve.routing.forecast.learned import refit
 from serve.routing.forecast.predictor import NeighbourPredictor, default_n_similar, price_prior
-from serve.routing.optimise.dual import Floats, assign
+from serve.routing.optimise.batch import assign
 from serve.routing.optimise.online import Policy
 from serve.routing.prices import Price, costs
 

@@ -14,9 +14,10 @@ from deployments.embedding.encoder import Encoder
 from deployments.store.evidence import Floats32, Snapshot
 from deployments.store.files.history import History, read_history
 from deployments.store.memory.snapshots import SnapshotEvidence, gather
+from serve.routing.arrays import Booleans, Floats
 from serve.routing.forecast.forecaster import Forecaster
 from serve.routing.forecast.predictor import Prediction
-from serve.routing.optimise.dual import Assignment, Booleans, Floats, check_requirement
+from serve.routing.optimise.problem import Assignment, check_requirement
 from serve.routing.prices import price_of
 
 logger = logging.getLogger(__name__)

@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from deployments.store.evidence import Evidence, Floats32, Integers, Snapshot
 from deployments.store.observations import Scored
+from serve.routing.arrays import Booleans, Floats
 from serve.routing.forecast.forecaster import Forecaster
 from serve.routing.forecast.learned import Refit
 from serve.routing.forecast.predictor import Prediction
-from serve.routing.optimise.dual import Assignment, Booleans, Floats, above_floor
+from serve.routing.optimise.floor import above_floor
 from serve.routing.optimise.online import Policy
+from serve.routing.optimise.problem import Assignment
 from serve.routing.prices import Price
 
 # Callers choose requirements and candidates, so the number kept is bounded; the longest unused

@@ -9,7 +9,7 @@ import numpy as np
 
 from deployments.backends.litellm.catalogue import listed
 from deployments.contract import Usage
-from serve.routing.optimise.dual import Floats
+from serve.routing.arrays import Floats
 
 # How LiteLLM's list calls the tiers that a provider says it has served.
 _TIERS = {

@@ -16,8 +16,8 @@ from deployments.embedding.cache import CachedEmbedder
 from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Observation
 from serve.config import StoreConfig
+from serve.routing.arrays import Booleans
 from serve.routing.decider import Decision, Question, Routes
-from serve.routing.optimise.dual import Booleans
 from serve.routing.prices import Price
 
 _SHOWN = 500  # characters of a past query

@@ -8,7 +8,7 @@ from ray.serve.metrics import Counter
 
 from serve.routing.decider import Question
 from serve.routing.forecast.predictor import price_prior
-from serve.routing.optimise.dual import above_floor
+from serve.routing.optimise.floor import above_floor
 from serve.routing.prices import Price
 from serve.routing.strategy import Asked, Ranking
 from serve.smart.client import DeciderAway, SharedDecider

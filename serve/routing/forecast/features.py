@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serve.routing.optimise.dual import Floats
+from serve.routing.arrays import Floats
 
 _LONGEST = 20_000  # characters looked at
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")

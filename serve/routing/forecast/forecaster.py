@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deployments.store.evidence import Evidence, Floats32, Neighbours, Snapshot
+from serve.routing.arrays import Booleans, Floats
 from serve.routing.forecast.learned import Refit, refit
 from serve.routing.forecast.predictor import (
     NeighbourPredictor,
@@ -18,8 +19,9 @@ from serve.routing.forecast.predictor import (
     default_n_similar,
     price_prior,
 )
-from serve.routing.optimise.dual import Assignment, Booleans, Floats, assign
+from serve.routing.optimise.batch import assign
 from serve.routing.optimise.online import Policy
+from serve.routing.optimise.problem import Assignment
 from serve.routing.prices import Price, costs
 
 CHARACTERS_PER_TOKEN = 4.0  # where nothing is known: near enough to weigh prompts' costs
@@ -134,7 +136,7 @@ class Forecaster:
         capacities: npt.ArrayLike | None = None,
     ) -> Assignment:
         """Optimises a batch; its `quality` is what predictions say less what they were too high
-        by on past queries, as far as that could be aimed for. See `optimise.dual.assign`."""
+        by on past queries, as far as that could be aimed for. See `optimise.batch.assign`."""
         optimism = self.optimism(requirement, [int(c) for c in np.flatnonzero(allowed.any(axis=0))])
         aim = min(max(requirement + optimism, 0.0), 1.0)
         answer = assign(prediction.quality, cost, aim, allowed=allowed, capacities=capacities)

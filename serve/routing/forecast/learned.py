@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from deployments.store.evidence import Floats32, Integers, Means, Neighbours, Snapshot
 from deployments.store.memory.nearest import nearest
+from serve.routing.arrays import Floats
 from serve.routing.forecast.mlp import MLP, fit_mlp
 from serve.routing.forecast.predictor import (
     NeighbourPredictor,
@@ -20,7 +21,7 @@ from serve.routing.forecast.predictor import (
     Predictor,
     default_n_similar,
 )
-from serve.routing.optimise.dual import Floats, assign
+from serve.routing.optimise.batch import assign
 
 _CAUTION = 200.0  # outcomes of a model at which the networks have half their share
 _FEWEST_ROWS = 200

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deployments.store.evidence import Floats32, Snapshot
+from serve.routing.arrays import Floats
 from serve.routing.forecast.features import text_features
-from serve.routing.optimise.dual import Floats
 
 _FOLDS = 5
 _HIDDEN = 128

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deployments.store.evidence import Floats32, Means, Neighbours
-from serve.routing.optimise.dual import Floats
+from serve.routing.arrays import Floats
 from serve.routing.prices import Price
 
 TEMPERATURE = 0.12  # of the kernel exp(−(1 − cosine) / temperature)

@@ -1,1 +1,1 @@
-"""The cheapest models that hold a quality requirement."""
+"""The cheapest models that hold a quality requirement, for a batch or for requests one by one."""

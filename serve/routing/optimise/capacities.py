@@ -1,41 +1,33 @@
-"""The batch optimiser where models have capacities: an LP by HiGHS, and a certified repair.
+"""The batch optimiser with capacities: the LP relaxation solved by HiGHS, then rounded.
 
-A vertex of the LP splits at most one query more than there are models. Those, and the queries that
-would mind a change least, are settled by a small integer program on the capacity that is left; the
-LP's optimum bounds from below what any assignment costs.
+A vertex of the LP splits at most m + 1 queries between models. These, and the queries of least
+regret, are assigned by a small integer program within the remaining capacity. The optimum of the LP
+is a lower bound of any assignment's cost, so the gap of the result is proven. HiGHS comes with
+SciPy; source: Huangfu and Hall, "Parallelizing the dual revised simplex method", Mathematical
+Programming Computation 10 (2018).
 """
 
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import coo_array, csr_array, vstack
 
-from serve.routing.optimise.dual import Assignment, Floats, Integers, Problem
+from serve.routing.arrays import Floats, Integers
+from serve.routing.optimise.problem import Assignment, Problem
 
-_INTEGER_ROWS = (16, 64, 256)  # queries beside the split ones that the integer program may move
-_INTEGER_SECONDS = 2.0
-_LP = {"time_limit": 30.0}  # seconds
-
-
-def check_capacities(capacities: npt.ArrayLike, models: int) -> Floats:
-    """The capacities as whole numbers (m,), infinite where there is no limit.
-
-    Raises:
-        ValueError: not one number of queries, 0 or more, for each model.
-    """
-    limits = np.array(capacities, dtype=np.float64)
-    if limits.shape != (models,) or not (limits >= 0).all():
-        raise ValueError(f"capacities must be {models} numbers of queries, 0 or more")
-    return np.floor(limits)
+_EXTRA_QUERIES = (16, 64, 256)  # beside the split ones in the integer program, in turn
+_INTEGER_SECONDS, _LP_SECONDS = 2.0, 30.0
+_RELATIVE_GAP = 1e-6  # at which the integer program stops
+_INFEASIBLE = 2  # SciPy's status
 
 
-def assign_within(problem: Problem, limits: Floats) -> Assignment:
-    """Solves `problem` so that no model gets more queries than `limits` (m,) says.
+def solve_within(problem: Problem, limits: Floats) -> Assignment:
+    """Solves `problem` with at most `limits` (m,) queries for each model.
 
     Raises:
-        ValueError: there is no way to place all queries.
+        ValueError: the limits are too small for the batch.
+        RuntimeError: HiGHS didn't solve the LP in time.
     """
     relaxed = _Relaxation(problem, limits)
     solution = relaxed.solve(problem.requirement)
@@ -47,12 +39,20 @@ def assign_within(problem: Problem, limits: Floats) -> Assignment:
         settled = _settle(problem, limits, shares, rows)
         if settled is not None:
             return problem.assignment(settled, multiplier, bound)
-    # Only rounding stands between the LP and a whole assignment: the best one is within it.
+    # The LP reaches the requirement but no assignment was found that does: take the best one.
     return problem.assignment(relaxed.best(), multiplier, bound)
 
 
 class _Relaxation:
-    """The LP over the allowed pairs (query, model)."""
+    """The LP over the p allowed pairs of a query and a model.
+
+    Attributes:
+        row, model: (p,) the query and the model of each pair.
+        cost, quality: (p,) of each pair, in USD and 0 to 1.
+        placed: (n, p) its product with the pairs' shares is how much of each query is assigned.
+        taken: (l, p) likewise, how many queries each of the l limited models gets.
+        limits: (l,) the most that each of them may get.
+    """
 
     def __init__(self, problem: Problem, limits: Floats) -> None:
         n, m = problem.quality.shape
@@ -68,7 +68,12 @@ class _Relaxation:
         self.taken, self.limits = taken[limited], limits[limited]
 
     def solve(self, requirement: float) -> tuple[Floats, float, float] | None:
-        """(shares (n, m), cost, multiplier of quality), or None where quality can't be reached."""
+        """Solves the LP.
+
+        Returns:
+            The share of each query that each model gets (n, m), their cost in USD, and the
+            multiplier in USD for one unit of quality; None if the requirement is out of reach.
+        """
         n = len(self.problem.quality)
         scale = float(self.cost.max()) or 1.0
         result = linprog(
@@ -78,21 +83,21 @@ class _Relaxation:
             A_eq=self.placed,
             b_eq=np.ones(n),
             bounds=(0, 1),
-            method="highs-ds",  # a simplex method, for it ends in a vertex
-            options=_LP,
+            method="highs-ds",  # simplex, since it ends at a vertex
+            options={"time_limit": _LP_SECONDS},
         )
-        if result.status == 2:
+        if result.status == _INFEASIBLE:
             return None
         if result.status != 0:
-            raise RuntimeError(f"HiGHS gave up: {result.message}")
+            raise RuntimeError(f"HiGHS did not solve the batch: {result.message}")
         shares = np.zeros(self.problem.quality.shape)
         shares[self.row, self.model] = result.x
         return shares, float(result.fun) * scale, -float(result.ineqlin.marginals[-1]) * scale
 
     def best(self) -> Integers:
-        """The best quality within the capacities, the cheaper one of equals.
+        """(n,) the choice of the best quality within the limits; of equally good ones the cheapest.
 
-        The constraints are those of a transportation problem, whose vertices are whole.
+        The constraints are those of a transportation problem, whose vertices are integral.
         """
         scale = float(self.cost.max()) or 1.0
         result = linprog(
@@ -103,15 +108,15 @@ class _Relaxation:
             b_eq=np.ones(len(self.problem.quality)),
             bounds=(0, 1),
             method="highs-ds",
-            options=_LP,
+            options={"time_limit": _LP_SECONDS},
         )
-        if result.status == 2:
+        if result.status == _INFEASIBLE:
             raise ValueError(
-                f"the capacities don't hold the batch's {len(self.problem.quality)} queries on "
-                "their candidate models"
+                f"the capacities are too small for the batch: its {len(self.problem.quality)} "
+                "queries do not fit on their candidate models"
             )
         if result.status != 0:
-            raise RuntimeError(f"HiGHS gave up: {result.message}")
+            raise RuntimeError(f"HiGHS did not solve the batch: {result.message}")
         shares = np.zeros(self.problem.quality.shape)
         shares[self.row, self.model] = result.x
         choice: Integers = shares.argmax(axis=1)
@@ -119,19 +124,23 @@ class _Relaxation:
 
 
 def _growing(problem: Problem, shares: Floats, multiplier: float) -> Iterator[Integers]:
-    """Queries to settle anew: the split ones and ever more of those that would mind least."""
+    """The queries to assign anew: the split ones and, each time, more of those of least regret."""
     split = shares.max(axis=1) < 1 - 1e-6
     value = problem.cost - multiplier * problem.quality
     chosen = value[np.arange(len(value)), shares.argmax(axis=1)]
     others = np.where(shares > 0.5, np.inf, value)
     regret = np.where(split, -np.inf, np.abs(others.min(axis=1) - chosen))
     order = np.argsort(regret)
-    for extra in _INTEGER_ROWS:
+    for extra in _EXTRA_QUERIES:
         yield order[: int(split.sum()) + extra]
 
 
 def _settle(problem: Problem, limits: Floats, shares: Floats, rows: Integers) -> Integers | None:
-    """Places `rows` whole at the least cost, the others as in `shares`; None if it can't."""
+    """Assigns the queries `rows` by an integer program and the others as in `shares`.
+
+    Returns:
+        The choice (n,); None if the program found none that meets the requirement.
+    """
     n, m = problem.quality.shape
     choice: Integers = shares.argmax(axis=1)
     fixed = np.setdiff1d(np.arange(n), rows)
@@ -147,7 +156,7 @@ def _settle(problem: Problem, limits: Floats, shares: Floats, rows: Integers) ->
             LinearConstraint(part.taken, -np.inf, part.limits),
             LinearConstraint(csr_array(part.quality[None, :]), needed, np.inf),
         ],
-        options={"time_limit": _INTEGER_SECONDS, "mip_rel_gap": 1e-6},
+        options={"time_limit": _INTEGER_SECONDS, "mip_rel_gap": _RELATIVE_GAP},
     )
     if result.x is None:
         return None

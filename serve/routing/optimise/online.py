@@ -1,10 +1,10 @@
-"""Online dual descent: requests are decided as they come, and their running mean holds a quality.
+"""Online dual descent: each request is decided on arrival, and the running mean holds a quality.
 
-The multiplier λ (USD for one unit of quality) prices quality: a request goes to the model of least
-cost − λ · quality, and log λ moves by a step times (requirement − predicted quality). The steps add
-up, so that the mean can stay under the requirement by no more than the multiplier's way over the
-number of requests; working on log λ makes it independent of what the models cost. Source: online
-mirror descent on the dual, Balseiro, Lu and Mirrokni, "The best of many worlds: dual mirror descent
+The multiplier λ (USD for one unit of quality) is the price of quality: a request goes to the model
+of least cost − λ · quality, and log λ then moves by a step times (requirement − predicted quality).
+The steps add up, so the mean can fall short of the requirement by at most the distance that the
+multiplier travels, divided by the number of requests. Stepping in log λ makes this independent of
+the scale of costs. Source: Balseiro, Lu and Mirrokni, "The best of many worlds: dual mirror descent
 for online allocation problems", Operations Research 71 (2023).
 """
 
@@ -15,31 +15,34 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serve.routing.optimise.dual import Booleans, Floats, assign, check_requirement
+from serve.routing.arrays import Booleans, Floats
+from serve.routing.optimise.batch import assign
+from serve.routing.optimise.problem import check_requirement
 
 Ranked = npt.NDArray[np.intp]
 
 _FIRST_STEP, _LAST_STEP = 4.0, 0.05
-_TRUST = 1000  # a batch's multiplier counts as much as that of so many decisions
-_MEMORY = 1000.0  # decisions and scores over which averages forget
-_CAUTION = 20.0  # scores that count as much as the belief that predictions are right
+_TRUST = 1000  # decisions; a multiplier that comes from a batch counts as much as one after these
+_MEMORY = 1000.0  # decisions or scores; the window of the running averages
+_CAUTION = 20.0  # scores; the weight of the prior belief that predictions are unbiased
 _LARGEST_BIAS = 0.2
-_LOWEST, _HIGHEST = -12.0, 4.0  # how far log λ may go from the scale of costs
-_NUDGE = 1 + 1e-9  # over the λ at which two models are equal, so that the better one is chosen
+_LOWEST, _HIGHEST = -12.0, 4.0  # bounds of log λ relative to the scale of costs
+_NUDGE = 1 + 1e-9  # just above the λ at which two models tie, so that the better one is chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is kept between the requests of one requirement; never changed, only replaced.
+    """The state kept between requests of one requirement. Immutable: methods return a new one.
 
     Attributes:
-        requirement: mean quality to hold.
-        optimism: how much predictions were too high for what they chose on past queries.
+        requirement: mean quality to hold, 0 to 1.
+        optimism: by how much predictions exceeded the real quality of their choices on past
+            queries.
         multiplier: USD that one unit of quality is worth; None before the first choice.
-        scale: running mean of the spread of costs between a request's candidates, in USD.
+        scale: running mean of the cost range among a request's candidates, in USD.
         decisions: how many choices have moved the multiplier.
         error: weighted sum of (predicted − optimism − real quality) over scored answers.
-        scores: weight of those scores.
+        scores: total weight of those scores.
     """
 
     requirement: float
@@ -57,13 +60,13 @@ class Policy:
     def started(
         cls, requirement: float, quality: Floats, cost: Floats, optimism: float = 0.0
     ) -> "Policy":
-        """A policy that begins at the multiplier of a batch: past queries, predicted out of fold.
+        """A policy that starts with the multiplier of a batch of past queries.
 
         Args:
-            requirement: mean quality to hold.
-            quality: (n, m) predicted qualities.
+            requirement: mean quality to hold, 0 to 1.
+            quality: (n, m) qualities, each predicted without knowledge of its own query.
             cost: (n, m) predicted costs in USD.
-            optimism: of these predictions, as `Backtest.optimism` measures it.
+            optimism: of these predictions, as measured by `Backtest.optimism`.
         """
         policy = cls(requirement, optimism)
         if not len(quality):
@@ -74,35 +77,35 @@ class Policy:
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> "Policy":
-        """The policy that `to_dict` described."""
+        """The policy described by `to_dict`."""
         return cls(**state)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, for a database or a message."""
+        """The state as plain numbers, for a database or a message."""
         return asdict(self)
 
     @property
     def aim(self) -> float:
-        """The mean predicted quality to hold, so that the real one holds the requirement."""
+        """The mean predicted quality to hold so that the real mean holds the requirement."""
         return min(max(self.requirement + self.optimism + self.bias, 0.0), 1.0)
 
     @property
     def bias(self) -> float:
-        """How much too high predictions still are, as far as scores have shown."""
+        """By how much predictions, less `optimism`, still exceed the scores; shrunk towards 0."""
         bias = self.error / (self.scores + _CAUTION)
         return min(max(bias, -_LARGEST_BIAS), _LARGEST_BIAS)
 
     def decide(self, quality: Floats, cost: Floats, allowed: Booleans) -> tuple[Ranked, "Policy"]:
-        """Ranks the models for one request, and gives the policy for the next one.
+        """Ranks the models for one request and returns the policy for the next one.
 
         Args:
-            quality: (m,) predicted qualities.
+            quality: (m,) predicted qualities, 0 to 1.
             cost: (m,) predicted costs in USD.
-            allowed: (m,) which models may answer; a model that is down or full may not.
+            allowed: (m,) which models may answer; not those that are down or full.
 
         Returns:
             The columns of the allowed models, best first: the first is the choice, the others are
-            for when it fails. And the policy, moved by the choice.
+            fallbacks. And the policy as moved by this choice.
 
         Raises:
             ValueError: no model is allowed.
@@ -111,7 +114,7 @@ class Policy:
         if not candidates.size:
             raise ValueError("the request has no candidate model")
         if candidates.size == 1:
-            # No choice was made, so it must not move the price that others' choices are made at.
+            # This wasn't a choice, so it must not move the price for those that are.
             return candidates, self
         q, c = quality[candidates], cost[candidates]
         spread = float(c.max() - c.min())
@@ -119,9 +122,9 @@ class Policy:
         scale = (self.scale * age + spread) / (age + 1)
         multiplier = self.multiplier
         if multiplier is None:
-            # Nothing is known of other requests, so this one alone has to hold the requirement.
+            # Nothing is known of other requests: this one has to hold the requirement by itself.
             multiplier = _bounded(assign(q[None], c[None], self.aim).multiplier * _NUDGE, scale)
-        # Of equal ones the better: where nothing costs anything, quality alone decides.
+        # Ties go to the better model: if all are free, quality alone decides.
         order = np.lexsort((-q, c - multiplier * q))
         step = max(_LAST_STEP, _FIRST_STEP / sqrt(self.decisions + 1))
         moved = multiplier * exp(step * (self.aim - float(q[order[0]])))
@@ -133,12 +136,12 @@ class Policy:
         )
 
     def correct(self, predicted: float, score: float, replaced: float | None = None) -> "Policy":
-        """Learns from what an answer was worth, both 0 to 1.
+        """Learns from the score of an answer.
 
         Args:
-            predicted: the quality that was predicted when its model was chosen.
-            score: its real quality.
-            replaced: the score given for it before, if this one takes its place.
+            predicted: the quality predicted when its model was chosen, 0 to 1.
+            score: its real quality, 0 to 1.
+            replaced: the score given before, if this one replaces it.
 
         Raises:
             ValueError: a quality is not between 0 and 1.

@@ -13,7 +13,7 @@ from serve.routing.forecast.predictor import (
     default_n_similar,
     price_prior,
 )
-from serve.routing.optimise.dual import assign
+from serve.routing.optimise.batch import assign
 from serve.routing.prices import Price
 
 

@@ -1,32 +1,35 @@
-"""Online dual descent: the running mean holds the requirement, near the cost of the batch."""
+"""Promise: the running mean holds the requirement, at nearly the cost of a batch."""
 
 import json
 
 import numpy as np
 import pytest
 
-from serve.routing.optimise.dual import assign
+from serve.routing.arrays import Floats
+from serve.routing.optimise.batch import assign
 from serve.routing.optimise.online import Policy
 
 
-def stream(n, seed=0, models=5):
+def stream(n: int, seed: int = 0, models: int = 5) -> tuple[Floats, Floats]:
     random = np.random.default_rng(seed)
     cost = np.geomspace(1e-5, 1e-2, models) * np.exp(random.normal(0, 0.5, (n, models)))
     skill = np.linspace(-1, 1.5, models) + random.normal(0, 1, (n, 1))
     return 1 / (1 + np.exp(-skill - random.normal(0, 0.5, (n, models)))), cost
 
 
-def run(policy, quality, cost):
-    everyone = np.ones(quality.shape[1], bool)
-    total = np.zeros(2)
+def run(policy: Policy, quality: Floats, cost: Floats) -> tuple[float, float, Policy]:
+    """What was spent, the mean predicted quality, and the policy afterwards."""
+    everyone = np.ones(quality.shape[1], np.bool_)
+    spent = quality_sum = 0.0
     for q, c in zip(quality, cost, strict=True):
         (choice, *_), policy = policy.decide(q, c, everyone)
-        total += c[choice], q[choice]
-    return total[0], total[1] / len(quality), policy
+        spent += float(c[choice])
+        quality_sum += float(q[choice])
+    return spent, quality_sum / len(quality), policy
 
 
 @pytest.mark.parametrize("requirement", [0.5, 0.6, 0.7, 0.75])
-def test_a_started_policy_costs_within_two_percent_of_the_batch(requirement):
+def test_a_started_policy_costs_within_two_percent_of_the_batch(requirement: float) -> None:
     policy = Policy.started(requirement, *stream(1000, seed=1))
     quality, cost = stream(4000, seed=2)
     spent, mean, _ = run(policy, quality, cost)
@@ -35,7 +38,7 @@ def test_a_started_policy_costs_within_two_percent_of_the_batch(requirement):
 
 
 @pytest.mark.parametrize("requirement", [0.5, 0.7])
-def test_a_policy_that_begins_with_nothing_finds_its_multiplier(requirement):
+def test_a_policy_that_starts_from_nothing_finds_its_multiplier(requirement: float) -> None:
     quality, cost = stream(4000, seed=3)
     spent, mean, _ = run(Policy(requirement), quality, cost)
     assert mean == pytest.approx(requirement, abs=0.01)
@@ -43,16 +46,16 @@ def test_a_policy_that_begins_with_nothing_finds_its_multiplier(requirement):
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
-def test_the_unit_of_cost_changes_no_choice(factor):
+def test_the_unit_of_cost_changes_no_choice(factor: float) -> None:
     quality, cost = stream(500, seed=4)
     _, mean, _ = run(Policy(0.6), quality, cost)
     _, scaled, _ = run(Policy(0.6), quality, cost * factor)
     assert scaled == pytest.approx(mean, abs=1e-9)
 
 
-def test_callers_with_different_requirements_do_not_disturb_each_other():
+def test_policies_of_different_requirements_do_not_disturb_each_other() -> None:
     quality, cost = stream(1000, seed=5)
-    everyone = np.ones(5, bool)
+    everyone = np.ones(5, np.bool_)
     alone = run(Policy(0.55), quality, cost)
     policies = {0.55: Policy(0.55), 0.78: Policy(0.78)}
     total = {0.55: 0.0, 0.78: 0.0}
@@ -65,7 +68,7 @@ def test_callers_with_different_requirements_do_not_disturb_each_other():
     assert total[0.78] / 1000 == pytest.approx(0.78, abs=0.02)
 
 
-def test_an_unreachable_requirement_does_not_keep_the_multiplier_up_for_ever():
+def test_the_multiplier_comes_down_again_after_an_unreachable_requirement() -> None:
     quality, cost = stream(3500, seed=6)
     _, _, policy = run(Policy(0.7), quality[:2000] * 0.5, cost[:2000])
     _, _, policy = run(policy, quality[:2500], cost[:2500])
@@ -73,7 +76,7 @@ def test_an_unreachable_requirement_does_not_keep_the_multiplier_up_for_ever():
     assert mean == pytest.approx(0.7, abs=0.03)
 
 
-def test_a_model_that_may_not_answer_is_not_chosen_and_a_single_one_moves_nothing():
+def test_only_allowed_models_are_ranked_and_a_single_one_moves_nothing() -> None:
     quality, cost = stream(50, seed=7)
     policy = Policy(0.7)
     for q, c in zip(quality, cost, strict=True):
@@ -82,10 +85,10 @@ def test_a_model_that_may_not_answer_is_not_chosen_and_a_single_one_moves_nothin
     ranked, after = policy.decide(quality[0], cost[0], np.arange(5) == 3)
     assert (ranked.tolist(), after) == ([3], policy)
     with pytest.raises(ValueError, match="no candidate"):
-        policy.decide(quality[0], cost[0], np.zeros(5, bool))
+        policy.decide(quality[0], cost[0], np.zeros(5, np.bool_))
 
 
-def test_bad_scores_raise_the_next_aim_and_a_second_score_replaces_the_first():
+def test_bad_scores_raise_the_aim_and_a_second_score_replaces_the_first() -> None:
     policy = Policy(0.7)
     for _ in range(20):
         policy = policy.correct(0.8, 0.5)
@@ -96,12 +99,12 @@ def test_bad_scores_raise_the_next_aim_and_a_second_score_replaces_the_first():
         policy.correct(0.8, float("nan"))
 
 
-def test_a_policy_survives_being_written_down():
+def test_a_policy_survives_serialisation() -> None:
     policy = run(Policy(0.6), *stream(100))[2].correct(0.5, 1.0)
     assert Policy.from_dict(json.loads(json.dumps(policy.to_dict()))) == policy
 
 
 @pytest.mark.parametrize("requirement", [-0.1, 1.1, float("nan")])
-def test_a_requirement_outside_0_to_1_is_refused(requirement):
+def test_a_requirement_outside_0_to_1_is_refused(requirement: float) -> None:
     with pytest.raises(ValueError, match="performance_requirement"):
         Policy(requirement)
