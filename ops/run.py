@@ -6,9 +6,9 @@ import signal
 import sys
 from pathlib import Path
 
-from ops.console import open_console
-from ops.request_lines import requests_shown
-from ops.serving import HERE, interrupt_on_signals, serving
+from ops.local.console import open_console
+from ops.local.request_lines import requests_shown
+from ops.local.serving import HERE, interrupt_on_signals, serving
 from serve.access.exposure import is_loopback
 from serve.config import DEFAULT_CONFIG, ConfigError, ServerConfig
 from serve.preflight import checked_here

@@ -20,10 +20,10 @@ from typing import Any
 
 import httpx
 
-from ops.console import open_console
 from ops.demo.questions import Question, read_questions
+from ops.local.console import open_console
+from ops.local.serving import serving
 from ops.run import log_file
-from ops.serving import serving
 from serve.config import DEFAULT_CONFIG, ConfigError
 from serve.preflight import checked_here
 

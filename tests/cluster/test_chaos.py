@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from serve_fixtures import in_repository
 
-from ops.bench.chaos import DEADLINE_S, KILLS
+from ops.bench.chaos.cluster import DEADLINE_S
+from ops.bench.chaos.kills import KILLS
 
 _PATIENCE_S, _END_S = 280, 20
 # Of what nobody waits for, or of which there are two, no caller notices that it was killed.

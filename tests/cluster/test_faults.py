@@ -13,18 +13,11 @@ from ray import serve as rayserve
 from serve_fixtures import METRICS_PORT, Server
 
 from ops.bench.fault_server import FaultServer, serving
-from ops.bench.faults import (
-    CASES,
-    KINDS,
-    Case,
-    Times,
-    broken,
-    caller_saw,
-    config,
-    outage,
-    play,
-    provider_saw,
-)
+from ops.bench.faults.application import KINDS, Times, config
+from ops.bench.faults.cases import CASES, Case
+from ops.bench.faults.outage import outage
+from ops.bench.faults.playing import broken, play
+from ops.bench.faults.report import caller_saw, provider_saw
 from serve.app import build
 
 TIMES = Times(retry_after=1.2, first_token=2, late=2.7, silence=3.5, down=2.5, circuit=1)

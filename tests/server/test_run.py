@@ -22,7 +22,7 @@ from serve_fixtures import Server, free_port, in_repository
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from ops.startup import ask_health
+from ops.local.startup import ask_health
 
 
 def ignore_ctrl_c() -> None:

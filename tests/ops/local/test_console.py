@@ -8,13 +8,13 @@ from pathlib import Path
 
 from serve_fixtures import in_repository
 
-from ops.console import Console
+from ops.local.console import Console
 
 # Writes in every way that Ray does: by Python, by the descriptors, and from another process.
 NOISY = """
 import os, subprocess, sys
 from pathlib import Path
-from ops.console import bound, open_console
+from ops.local.console import bound, open_console
 log = Path(sys.argv[1])
 with open_console(log) as console:
     print("noise 1")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ops import startup
-from ops.console import Console
-from ops.startup import APPLICATION, wait_until_ready
+from ops.local import startup
+from ops.local.console import Console
+from ops.local.startup import APPLICATION, wait_until_ready
 
 GONE = "ConnectError: nothing listens there"
 

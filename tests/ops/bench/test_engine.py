@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from ops.bench.engine import TOKENS, ratio, read
+from ops.bench.engine.report import ratio
+from ops.bench.engine.streams import TOKENS, read
 
 
 def event(text: str, **more: object) -> bytes:

@@ -13,8 +13,8 @@ import ray
 from ray import serve as rayserve
 from ray.serve.deployment import Application
 
-from ops.console import Console
-from ops.startup import APPLICATION, wait_until_ready
+from ops.local.console import Console
+from ops.local.startup import APPLICATION, wait_until_ready
 from serve.config import ConfigError, load_config
 
 HERE = "127.0.0.1"

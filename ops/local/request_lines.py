@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ops.console import Console, bound
+from ops.local.console import Console, bound
 from serve.http.access_log import SOCKET
 
 _MOST_A_SECOND = 20

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from ops.console import Console
-from ops.request_lines import Limit, request_line
+from ops.local.console import Console
+from ops.local.request_lines import Limit, request_line
 
 CHAT = {"method": "POST", "path": "/v1/chat/completions", "status": 200, "whole": True}
 ANSWERED = {**CHAT, "asked": "auto", "model": "demo-small", "attempts": 1, "cost": 3e-7}

@@ -10,7 +10,7 @@ from ray import serve as rayserve
 from ray.serve.schema import DeploymentStatusOverview
 
 from deployments.embedding.embedder import EMBEDDER
-from ops.console import Console
+from ops.local.console import Console
 from serve.availability.placement import shortages
 from serve.availability.replicas import messages
 

@@ -1,6 +1,6 @@
 """Ray's own OpenAI application, served on this machine alone as `ops.run` serves ours.
 
-    python -m ops.bench.peer --config FILE --port PORT
+    python -m ops.bench.engine.peer --config FILE --port PORT
 
 The file holds the arguments of `ray.serve.llm.build_openai_app`, as JSON.
 """

@@ -1,0 +1,141 @@
+"""The callers: what they ask, and what becomes of each request."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import httpx
+
+from ops.bench import fault_server
+from ops.bench.caller import Reply, ask
+from ops.bench.chaos.cluster import DEADLINE_S
+
+LATE_S = 2.0  # that one may be over it, on a machine that is busy
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request, and what is a right answer to it."""
+
+    model: str
+    stream: bool
+    messages: Sequence[Mapping[str, str]]
+    models: Sequence[str] | None = None
+    right: str = fault_server.TEXT
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What is sent."""
+        allowed = {"models": self.models} if self.models else {}
+        fields = {"model": self.model, "messages": self.messages, "stream": self.stream}
+        return {**fields, **allowed, "temperature": 0}
+
+
+_SAY = [{"role": "user", "content": "Say your words."}]
+_SUM = [{"role": "user", "content": "What is 7 plus 5?"}]
+QUESTIONS = [
+    Question(model, stream, messages, models, right)
+    for model, messages, models, right in (
+        ("auto", _SAY, ("quick", "only"), fault_server.TEXT),
+        ("quick", _SAY, None, fault_server.TEXT),
+        ("demo-small", _SUM, None, "12"),
+        ("only", _SAY, None, fault_server.TEXT),
+    )
+    for stream in (True, False)
+]
+
+
+class Broken(Exception):
+    """The connection was, or the proxy failed: nothing of ours has spoken."""
+
+
+@dataclass
+class Call:
+    """What became of one request: "answered", "refused" by an error of ours, or "lost"."""
+
+    question: Question
+    began: float
+    ended: float = 0.0
+    outcome: str = "lost"
+    said: str = ""
+    retries: int = 0
+    longest: float = 0.0
+    attempts: int = 0
+    rescues: int = 0
+
+    @property
+    def is_well(self) -> bool:
+        """Whether its caller noticed nothing."""
+        return self.outcome == "answered" and not self.retries
+
+
+async def call(client: httpx.AsyncClient, question: Question) -> Call:
+    """Asks, and once more where the connection breaks."""
+    made = Call(question, time.monotonic())
+    for made.retries in (0, 1):
+        began = time.monotonic()
+        try:
+            _judge(made, await _ask(client, question))
+            break
+        except Broken as error:
+            made.said = str(error)
+        except httpx.TimeoutException:
+            made.said = "it hung"
+            break
+        finally:
+            made.longest = max(made.longest, time.monotonic() - began)
+    made.ended = time.monotonic()
+    return made
+
+
+async def _ask(client: httpx.AsyncClient, question: Question) -> Reply:
+    try:
+        reply = await ask(client, question.body)
+    except httpx.TimeoutException:
+        raise
+    except (httpx.HTTPError, ValueError) as error:
+        raise Broken(f"{type(error).__name__}: {error}") from error
+    if reply.is_stream and not (reply.error or reply.reasons or reply.done):
+        raise Broken("the stream ended without an end")
+    return reply
+
+
+def _judge(made: Call, reply: Reply) -> None:
+    made.attempts, made.rescues = reply.attempts, len(reply.rescued)
+    if reply.is_answer and reply.text == made.question.right:
+        made.outcome = "answered"
+    elif reply.is_error and (reply.is_stream or reply.status in (429, 503, 504)):
+        made.outcome, made.said = "refused", f"{reply.status} {reply.code}"
+    else:
+        made.said = f"{reply.status} {reply.error or reply.text!r} {reply.reasons} {reply.done}"
+
+
+@asynccontextmanager
+async def load(url: str, rate: float) -> AsyncIterator[list[Call]]:
+    """So many requests a second, none of which waits for another; gives those that are over. The
+    block's end waits for all."""
+    calls: list[Call] = []
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=DEADLINE_S + 2 * LATE_S, trust_env=False) as client,
+        asyncio.TaskGroup() as group,
+    ):
+
+        async def one(question: Question) -> None:
+            calls.append(await call(client, question))
+
+        async def send() -> None:
+            at = time.monotonic()
+            for question in cycle(QUESTIONS):
+                group.create_task(one(question))
+                at += 1 / rate
+                await asyncio.sleep(at - time.monotonic())
+
+        sending = group.create_task(send())
+        try:
+            yield calls
+        finally:
+            sending.cancel()

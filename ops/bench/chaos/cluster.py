@@ -1,0 +1,131 @@
+"""The cluster: three nodes on this machine, the application on them, and their processes."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psutil
+import ray
+from ray import serve as rayserve
+from ray.cluster_utils import Cluster
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+
+from ops.bench.application import free_port
+from serve.app import build
+from serve.config import DEFAULT_CONFIG
+
+DEADLINE_S = 20.0  # that the server is given for a request
+_CPUS = 8  # of each worker, enough for all when one of them is gone
+_APP = "llms"
+# A token every 20 ms: an answer takes 1.2 s, so that some are always under way.
+_PROVIDERS_MODEL = "paced=0.02"
+
+# By Ray's own settings it may take 15 s until a node is believed to be lost, and as long a replica
+# that was streaming to that node stands still. What is set outside wins.
+_SETTINGS = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+}
+
+REPLICAS = {"quick": 2, "only": 1, "demo-small": 2, "Router": 2}
+
+
+def configuration(provider: str) -> dict[str, Any]:
+    """Three models: one with two replicas, one with a single one, and one in its replicas."""
+
+    def fixed(model: str) -> dict[str, int]:
+        return {"min_replicas": REPLICAS[model], "max_replicas": REPLICAS[model]}
+
+    hosted = {"backend": "vllm", "hostname": provider, "model": _PROVIDERS_MODEL}
+    small = {"backend": "huggingface", "model": str(DEFAULT_CONFIG.parent / "models/demo-small")}
+    models = [
+        {"name": name, "autoscaling": fixed(name), **model}
+        for name, model in {"quick": hosted, "only": hosted, "demo-small": small}.items()
+    ]
+    server = {"autoscaling": fixed("Router"), "request_timeout": DEADLINE_S}
+    return {"llms": {"models": models}, "server": server}
+
+
+class Nodes:
+    """A head, which has Serve's proxy and controller, and two workers, which have the replicas."""
+
+    def __init__(self, folder: str) -> None:
+        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.workers = [self.cluster.add_node(num_cpus=_CPUS) for _ in range(2)]
+
+    def processes(self) -> dict[int, str]:
+        """What each process is, by its id."""
+        nodes = [self.cluster.head_node, *self.workers]
+        return {pid: title for node in nodes for pid, title in _children(node).items()}
+
+    def one(self, title: str) -> list[int]:
+        """One process."""
+        return [next(pid for pid, known in self.processes().items() if known.startswith(title))]
+
+    def worker(self) -> list[int]:
+        """All of a worker: the one with fewer routers, since without any nobody could answer."""
+
+        def routers(node: Any) -> int:
+            return sum(replica("Router") in title for title in _children(node).values())
+
+        node = min(self.workers, key=routers)
+        return [*_children(node), _raylet(node)]
+
+    def are_well(self) -> bool:
+        """Whether all that should run does, by the processes and by what Serve says."""
+        titles = list(self.processes().values())
+        wanted = {SEQUENCE: 1, CONTROLLER: 1}
+        wanted |= {replica(name): number for name, number in REPLICAS.items()}
+        if any(sum(t.startswith(title) for t in titles) < n for title, n in wanted.items()):
+            return False
+        try:
+            (app,) = rayserve.status().applications.values()
+        except (RayError, RayServeException, ValueError):
+            return False  # the controller is away
+        running = {name: each.replica_states for name, each in app.deployments.items()}
+        return running == {name: {"RUNNING": number} for name, number in REPLICAS.items()}
+
+
+SEQUENCE, CONTROLLER = "ray::Sequence", "ray::ServeController"
+
+
+def replica(deployment: str) -> str:
+    return f"ray::ServeReplica:{_APP}:{deployment}"
+
+
+def _raylet(node: Any) -> int:
+    pid: int = node.all_processes["raylet"][0].process.pid
+    return pid
+
+
+def _children(node: Any) -> dict[int, str]:
+    titles = {}
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(_raylet(node)).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                titles[child.pid] = " ".join(child.cmdline())
+    return titles
+
+
+@contextmanager
+def running(provider: str) -> Iterator[tuple[str, Nodes]]:
+    """The application's URL and its nodes, till the block ends."""
+    temporary = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
+    os.environ.update(_SETTINGS | os.environ)
+    with temporary as folder:
+        nodes = Nodes(folder)
+        try:
+            ray.init(nodes.cluster.address, log_to_driver=False)
+            port = free_port()
+            http = {"host": "127.0.0.1", "port": port}
+            rayserve.start(proxy_location="HeadOnly", http_options=http)
+            rayserve.run(build(configuration(provider)), name=_APP)
+            yield f"http://127.0.0.1:{port}", nodes
+        finally:
+            ray.shutdown()
+            nodes.cluster.shutdown()  # type: ignore[no-untyped-call]

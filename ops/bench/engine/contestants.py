@@ -1,0 +1,166 @@
+"""The servers that are compared, each in processes of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+
+from ops.bench.application import free_port
+from ops.bench.engine.streams import JSON_HEADERS, MODEL, PATH, body
+
+_START_S = 300
+_ENGINE = {"max_model_len": 2048, "max_num_seqs": 32, "enforce_eager": True}
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+    # Ray gives its workers, engines among them, less of a busy machine than others get.
+    "RAY_worker_niceness": "0",
+}
+
+
+def engine_command(model: Path, port: int, folder: Path) -> list[str]:
+    """vLLM's own OpenAI server."""
+    return [
+        *("-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", str(model), "--served-model-name", MODEL),
+        *("--host", "127.0.0.1", "--port", str(port)),
+        *("--max-model-len", str(_ENGINE["max_model_len"])),
+        *("--max-num-seqs", str(_ENGINE["max_num_seqs"]), "--enforce-eager"),
+    ]
+
+
+def our_command(model: Path, port: int, folder: Path) -> list[str]:
+    """This application, as `make run` serves it."""
+    served = {"name": MODEL, "backend": "vllm", "model": str(model), "gpus": 0, "engine": _ENGINE}
+    config = folder / "config.json"  # JSON is YAML
+    config.write_text(json.dumps({"llms": {"models": [served]}}))
+    return ["-m", "ops.run", "--config", str(config), "--port", str(port)]
+
+
+def peer_command(model: Path, port: int, folder: Path) -> list[str]:
+    """`ray.serve.llm.build_openai_app` with its defaults."""
+    config = folder / "config.json"
+    served = {
+        "model_loading_config": {"model_id": MODEL, "model_source": str(model)},
+        "placement_group_config": {"bundles": [{"CPU": 1}]},
+        "engine_kwargs": _ENGINE,
+    }
+    config.write_text(json.dumps({"llm_configs": [served]}))
+    return ["-m", "ops.bench.engine.peer", "--config", str(config), "--port", str(port)]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """`command` makes Python's arguments of the model's folder, a port and a folder of its own."""
+
+    command: Callable[[Path, int, Path], list[str]]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+REFERENCE = "vllm server"
+CONTESTANTS = {
+    REFERENCE: Contestant(engine_command),
+    "ours": Contestant(our_command),
+    "ours, throughput mode": Contestant(our_command, {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}),
+    "build_openai_app": Contestant(peer_command),
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A contestant's processes, of which `process` is the first."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def wait(self) -> None:
+        """Returns when it answers.
+
+        Raises:
+            SystemExit: it does not.
+        """
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                answer = httpx.post(
+                    f"{self.url}{PATH}",
+                    content=body("hello"),
+                    headers=JSON_HEADERS,
+                    timeout=60,
+                    trust_env=False,
+                )
+                if answer.status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(1)
+        sys.exit(f"it does not start; why is in {self.log}")
+
+    def stop(self) -> None:
+        """Keeps its processes from running."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Lets them run again."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, sign: signal.Signals) -> None:
+        for process in [*psutil.Process(self.process.pid).children(recursive=True), self.process]:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(sign)
+
+
+@contextmanager
+def started(name: str, model: Path, logs: Path) -> Iterator[Server]:
+    """A contestant that answers, but is stopped."""
+    contestant = CONTESTANTS[name]
+    port = free_port()
+    log = logs / f"{model.name}, {name}.log"
+    # Short, for Ray makes sockets in it.
+    temporary = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
+    with temporary as folder, log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *contestant.command(model, port, Path(folder))],
+            env={
+                **os.environ,
+                **_ENVIRONMENT,
+                **contestant.environment,
+                "RAY_TMPDIR": folder,
+                "VLLM_CACHE_ROOT": f"{folder}/vllm",
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        server = Server(f"http://127.0.0.1:{port}", process, log)
+        try:
+            server.wait()
+            server.stop()
+            yield server
+        finally:
+            server.go_on()
+            _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

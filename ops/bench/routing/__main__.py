@@ -1,0 +1,52 @@
+"""`python -m ops.bench.routing`."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ops.bench import routing
+from ops.bench.routing.data import DATA, five_folds, load
+from ops.bench.routing.measuring import measure, optimiser_seconds
+from ops.bench.routing.report import GOALS, plot, table
+
+
+def finite(value: Any) -> Any:
+    """The same, with None where a number is infinite, which JSON doesn't know."""
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def main() -> None:
+    """Runs all of it."""
+    parser = argparse.ArgumentParser(description=routing.__doc__)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("ROUTING_DATA", DATA)))
+    parser.add_argument("--out", type=Path, default=Path("build/bench-routing"))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    results: dict[str, dict[str, Any]] = {}
+    tables = []
+    for name, goals in GOALS.items():
+        data = load(name, arguments.data, arguments.out / "embeddings")
+        folds, held_out = (
+            five_folds(data),
+            (np.flatnonzero(data.train), np.flatnonzero(~data.train)),
+        )
+        figures, curves = measure(data, folds)
+        plot(data, curves, arguments.out / f"{name}.png")
+        results[f"{name}, five-fold"] = figures
+        tables.append(table(f"{name}, five-fold", figures, goals))
+        figures, _ = measure(data, [held_out])
+        results[f"{name}, val"] = figures
+        tables.append(table(f"{name}, fitted on train, measured on val", figures, {}))
+    (arguments.out / "tables.md").write_text("\n".join(tables))
+    print("\n".join(tables))
+    print(json.dumps(finite({"goals": GOALS, "results": results, **optimiser_seconds()})))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""All figures of one file, and the time that the optimiser takes."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from deployments.store.evidence import Integers
+from ops.bench.routing.curves import (
+    cost_at,
+    curve,
+    quality_at,
+    realised,
+    singles,
+    standard_errors,
+    summary,
+)
+from ops.bench.routing.data import Data, Split
+from ops.bench.routing.rules import few_neighbours, oracle, pooled, threshold_choice
+from ops.bench.routing.smart import smart
+from serve.routing.arrays import Floats
+from serve.routing.optimise.batch import assign
+
+AIOS_SIMILAR, AIOS_REQUIREMENT = 16, 0.7  # AIOS's defaults
+
+
+def measure(data: Data, splits: list[Split]) -> tuple[dict[str, Any], dict[str, Floats]]:
+    """All figures of one file and one way to split it, and the curves behind them."""
+    rows = np.sort(np.concatenate([test for _, test in splits]))
+    alone = singles(data, rows)
+    low, high = alone[alone[:, 0].argmin(), 1], alone[:, 1].max()
+    requirements = np.linspace(low, high, 11)[1:]
+    curves = {"random mix of single models": alone}
+    quality, cost = pooled(data, splits, few_neighbours(AIOS_SIMILAR))
+    thresholds = np.linspace(0, 1.01, 102)
+    choices = [threshold_choice(quality[rows], cost[rows], limit) for limit in thresholds]
+    curves["AIOS's rule"] = np.array([realised(data, rows, choice) for choice in choices])
+    aios = realised(data, rows, threshold_choice(quality[rows], cost[rows], AIOS_REQUIREMENT))
+    for name, rule in (("128 neighbours, one multiplier", few_neighbours(128)), ("oracle", oracle)):
+        quality, cost = pooled(data, splits, rule)
+        curves[name] = curve(data, rows, quality[rows], cost[rows])
+    ours = smart(data, splits, requirements)
+    curves["smart's neighbours alone"] = curve(data, rows, ours.neighbours[rows], ours.cost[rows])
+    curves["smart"] = curve(data, rows, ours.quality[rows], ours.cost[rows])
+
+    batch = np.array([realised(data, rows, choice[rows]) for choice in ours.batch])
+    online = np.array([realised(data, rows, choice[rows]) for choice in ours.online])
+    planned = [
+        (take_mean(ours.cost, rows, late) / take_mean(ours.cost, rows, at_once))
+        for late, at_once in zip(ours.online, ours.batch, strict=True)
+    ]
+    miss, online_miss = batch[:, 1] - requirements, online[:, 1] - requirements
+    figures: dict[str, Any] = {
+        "rows": len(rows),
+        "curves": {name: summary(points, alone) for name, points in curves.items()},
+        "standard_errors": standard_errors(data, rows, ours.quality[rows], ours.cost[rows]),
+        "squared_error": float(((ours.quality - data.score)[rows] ** 2).mean()),
+        "squared_error_neighbours": float(((ours.neighbours - data.score)[rows] ** 2).mean()),
+        "cost_at_aios": cost_at(curves["smart"], aios[1]) / aios[0],
+        "quality_at_aios_cost": float(quality_at(curves["smart"], aios[0])) - aios[1],
+        "miss_max": float(np.abs(miss).max()),
+        "miss_mean": float(np.abs(miss).mean()),
+        "online_miss_max": float(np.abs(online_miss).max()),
+        "online_miss_mean": float(np.abs(online_miss).mean()),
+        "mean_standard_error": float(data.score[rows].std(axis=0).mean() / len(rows) ** 0.5),
+        "online_over_batch_mean": float(np.mean(planned)),
+        "online_over_batch_max": float(np.max(planned)),
+        "online_over_batch_realised": float((online[:, 0] / batch[:, 0]).mean()),
+        "fit_seconds": round(ours.seconds / len(splits), 2),
+        "networks_accepted": ours.accepted,
+    }
+    return figures, curves
+
+
+def take_mean(values: Floats, rows: Integers, choice: Integers) -> float:
+    """Mean of what was chosen."""
+    return float(values[rows, choice[rows]].mean())
+
+
+def optimiser_seconds(queries: int = 100_000, models: int = 20) -> dict[str, float]:
+    """Best of three times of one large batch, and its gap."""
+    random = np.random.default_rng(0)
+    cost = np.geomspace(1e-5, 1e-2, models) * np.exp(random.normal(0, 0.5, (queries, models)))
+    skill = random.normal(size=(queries, 1)) + np.linspace(-1, 1.5, models)
+    quality = 1 / (1 + np.exp(-skill - random.normal(0, 0.5, (queries, models))))
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        answer = assign(quality, cost, 0.75)
+        times.append(time.perf_counter() - began)
+    return {"optimiser_seconds": round(min(times), 3), "optimiser_gap": answer.gap}

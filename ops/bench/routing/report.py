@@ -1,0 +1,90 @@
+"""The goals, the plots and the tables."""
+
+from pathlib import Path
+from typing import Any
+
+from ops.bench.routing.curves import CLOSE, hull
+from ops.bench.routing.data import Data
+from serve.routing.arrays import Floats
+
+GOALS = {  # for the five folds
+    "zeroeval": {"aiq": 0.823, "cr": 0.32, "cost_at_aios": 0.10},
+    "mmlu_pro": {"aiq": 0.692, "cr": 0.29, "cost_at_aios": 0.40},
+}
+MISS_GOAL, ONLINE_GOAL = 0.02, 1.02
+
+
+def plot(data: Data, curves: dict[str, Floats], file: Path) -> None:
+    """Quality over cost of all rules: all of it, and the part that AIQ and CR look at."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    alone = curves["random mix of single models"]
+    best = alone[alone[:, 1].argmax()]
+    figure, (whole, part) = pyplot.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
+    for axes, scale in ((whole, 1e3), (part, 1 / best[0])):
+        for name, points in curves.items():
+            line, ours = hull(points), name == "smart"
+            width, order = (2.5, 3) if ours else (1.2, 2)
+            axes.plot(line[:, 0] * scale, line[:, 1], label=name, linewidth=width, zorder=order)
+        axes.plot(alone[:, 0] * scale, alone[:, 1], "k.", markersize=4, label="single models")
+        axes.grid(alpha=0.3)
+    whole.set(xscale="log", xlabel="cost of 1,000 queries, USD", ylabel="quality", title="all")
+    whole.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    whole.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost:g}"))
+    whole.xaxis.set_minor_formatter(NullFormatter())
+    part.axhline(best[1] - CLOSE, color="k", linestyle=":", label="best single model less .02")
+    part.set(
+        xlim=(0, 1.05),
+        ylim=(best[1] - 4 * CLOSE, best[1] + 1.5 * CLOSE),
+        xlabel="cost, in that of the best single model",
+        title="up to the best single model",
+    )
+    figure.suptitle(f"{data.name}, five-fold: {len(data.ids):,} queries, {len(data.prices)} models")
+    handles, names = part.get_legend_handles_labels()
+    figure.legend(handles, names, fontsize=8, loc="outside lower center", ncols=4)
+    figure.savefig(file, dpi=120)
+    pyplot.close(figure)
+
+
+def table(name: str, figures: dict[str, Any], goals: dict[str, float]) -> str:
+    """The figures of one run in Markdown."""
+    errors = figures["standard_errors"]
+    lines = [
+        f"### {name}: {figures['rows']:,} queries",
+        "",
+        "| | AIQ | CR(−.02) |",
+        "|---|---|---|",
+    ]
+    if goals:
+        lines.append(f"| goal | ≥ {goals['aiq']} | ≤ {goals['cr']} |")
+    for rule, value in figures["curves"].items():
+        cells = f"{value['aiq']:.4f}", f"{value['cr']:.3f}".replace("inf", "never")
+        if rule == "smart":
+            cells = f"{cells[0]} ± {errors['aiq']:.4f}", f"{cells[1]} ± {errors['cr']:.3f}"
+        lines.append(f"| {rule} | {cells[0]} | {cells[1]} |")
+    limit = f"≤ {goals['cost_at_aios']:.2f}×" if goals else ""
+    held, near = f"≤ {MISS_GOAL}", f"≤ {ONLINE_GOAL}×"
+    lines += ["", "| smart | measured | goal |", "|---|---|---|"]
+    lines += [
+        f"| {what} | {measured} | {goal} |"
+        for what, measured, goal in (
+            ("cost at the quality of AIOS's default", f"{figures['cost_at_aios']:.3f}×", limit),
+            ("quality at the cost of it", f"{figures['quality_at_aios_cost']:+.4f}", ""),
+            ("largest miss of ten requirements, batch", f"{figures['miss_max']:.4f}", held),
+            ("mean miss, batch", f"{figures['miss_mean']:.4f}", held),
+            ("largest miss, online", f"{figures['online_miss_max']:.4f}", held),
+            ("mean miss, online", f"{figures['online_miss_mean']:.4f}", held),
+            ("standard error of a mean quality", f"{figures['mean_standard_error']:.4f}", ""),
+            ("online over batch, mean", f"{figures['online_over_batch_mean']:.4f}×", near),
+            ("online over batch, largest", f"{figures['online_over_batch_max']:.4f}×", near),
+            ("online over batch, paid", f"{figures['online_over_batch_realised']:.4f}×", ""),
+            ("squared error of predicted quality", f"{figures['squared_error']:.4f}", ""),
+            ("that of neighbours alone", f"{figures['squared_error_neighbours']:.4f}", ""),
+            ("a fit on one core", f"{figures['fit_seconds']:.1f} s", ""),
+        )
+    ]
+    return "\n".join([*lines, ""])

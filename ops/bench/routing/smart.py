@@ -1,0 +1,69 @@
+"""Smart routing's predictions and choices, by the code that serves requests."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from deployments.store.evidence import Integers
+from deployments.store.memory.snapshots import SnapshotEvidence
+from ops.bench.routing.data import Data, Split
+from serve.routing.arrays import Floats
+from serve.routing.forecast.learned import refit
+from serve.routing.forecast.predictor import NeighbourPredictor, default_n_similar, price_prior
+from serve.routing.optimise.batch import assign
+from serve.routing.optimise.online import Policy
+from serve.routing.prices import costs
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Smart routing's predictions, and its choices for each requirement, batch and online.
+
+    `neighbours` is the quality without the networks; `batch` and `online` are (requirements, rows);
+    `seconds` is the fits' time on a processor.
+    """
+
+    quality: Floats
+    neighbours: Floats
+    cost: Floats
+    batch: Integers
+    online: Integers
+    accepted: bool
+    seconds: float
+
+
+def smart(data: Data, splits: list[Split], requirements: Floats) -> Ours:
+    """Fits on each split's train rows and decides its test rows."""
+    shape = data.score.shape
+    quality, near, cost = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    batch = np.zeros((len(requirements), shape[0]), np.int64)
+    online = np.zeros_like(batch)
+    everyone = np.ones(shape[1], np.bool_)
+    seconds, accepted = 0.0, True
+    for train, test in splits:
+        began = time.process_time()
+        snapshot, prior = data.snapshot(train), price_prior(data.prices)
+        fitted = refit(snapshot, prior)
+        seconds += time.process_time() - began
+        accepted &= fitted.accepted
+        evidence, k = SnapshotEvidence(snapshot), default_n_similar(len(snapshot))
+        for rows in np.array_split(test, len(test) // 256 + 1):
+            found = evidence.neighbours(data.embeddings[rows], k)
+            texts, embeddings = [data.queries[row] for row in rows], data.embeddings[rows]
+            guess = fitted.predictor.predict(texts, embeddings, found, evidence.means())
+            plain = NeighbourPredictor(prior).predict(texts, embeddings, found, evidence.means())
+            quality[rows], near[rows] = guess.quality, plain.quality
+            cost[rows] = data.predicted_cost(rows, guess.output_tokens)
+        past_tokens = np.array([len(query) / 4 for query in fitted.queries])
+        past_cost = costs(data.prices, past_tokens, fitted.backtest.output_tokens)
+        order = np.random.default_rng(0).permutation(test)
+        for number, requirement in enumerate(requirements):
+            optimism = fitted.backtest.optimism(past_cost, requirement, np.arange(shape[1]))
+            aim = min(max(requirement + optimism, 0.0), 1.0)
+            batch[number, test] = assign(quality[test], cost[test], aim).choice
+            policy = Policy.started(requirement, fitted.backtest.quality, past_cost, optimism)
+            for row in order:
+                ranked, policy = policy.decide(quality[row], cost[row], everyone)
+                online[number, row] = ranked[0]
+    return Ours(quality, near, cost, batch, online, accepted, seconds)

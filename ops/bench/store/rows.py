@@ -1,0 +1,77 @@
+"""The past queries, recorded and made up, and the new ones that are looked up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from deployments.store.evidence import Floats32, Integers
+from deployments.store.memory.nearest import nearest
+from serve.routing.prices import Price
+
+NEW = 300  # queries that are timed
+AIOS_SIMILAR = 16  # AIOS's default, and what recall is told of
+PRICES = {
+    f"model-{number}": Price(cost, 4 * cost) for number, cost in enumerate([1e-7, 5e-7, 2e-6, 1e-5])
+}
+_BLOCK = 50_000  # rows made or compared at a time
+
+
+@dataclass(frozen=True)
+class Rows:
+    """n past queries with what each model did, and the truly nearest of the new ones.
+
+    Attributes:
+        past: (n, d) embeddings, each of length 1.
+        quality: (n, m), 0 or 1.
+        tokens: (n, m).
+        new: (NEW, d).
+        near: (NEW, AIOS_SIMILAR) row numbers, nearest first.
+    """
+
+    past: Floats32
+    quality: Floats32
+    tokens: Floats32
+    new: Floats32
+    near: Integers
+
+    def __len__(self) -> int:
+        return len(self.past)
+
+    def recall(self, number: int, ids: Sequence[int]) -> float:
+        """Share of the truly nearest of a new query that `ids` begin with."""
+        return len(set(ids[:AIOS_SIMILAR]) & set(self.near[number].tolist())) / AIOS_SIMILAR
+
+
+def made(recorded: Floats32, n: int) -> Rows:
+    """n past queries as told at the top of the file."""
+    random = np.random.default_rng(0)
+    order = random.permutation(len(recorded))
+    new, real = recorded[order[:NEW]], recorded[order[NEW:]]
+    close = nearest(real, real, 33)[0]
+    past = np.empty((n, real.shape[1]), np.float32)
+    past[: len(real)] = real[:n]
+    for start in range(len(real), n, _BLOCK):
+        size = min(_BLOCK, n - start)
+        one, other = random.integers(len(real), size=(2, size))
+        mate, shift = (close[row, random.integers(1, 33, size=size)] for row in (one, other))
+        share = random.uniform(size=(size, 1)).astype(np.float32)
+        mixed = share * real[one] + (1 - share) * real[mate] + (real[other] - real[shift]) / 2
+        past[start : start + size] = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
+    skill = np.linspace(-0.5, 1.5, len(PRICES))
+    difficulty = past @ real[0] * 4 - 1
+    chance = 1 / (1 + np.exp(difficulty[:, None] - skill))
+    quality = (random.uniform(size=chance.shape) < chance).astype(np.float32)
+    tokens = random.integers(20, 800, size=chance.shape).astype(np.float32)
+    return Rows(past, quality, tokens, new, _nearest(new, past))
+
+
+def _nearest(new: Floats32, past: Floats32) -> Integers:
+    """(b, AIOS_SIMILAR) of all of `past`, block by block."""
+    ids = np.zeros((len(new), 0), np.int64)
+    cosines = np.zeros((len(new), 0), np.float32)
+    for start in range(0, len(past), _BLOCK):
+        found, near = nearest(new, past[start : start + _BLOCK], AIOS_SIMILAR)
+        ids, cosines = np.hstack([ids, found + start]), np.hstack([cosines, near])
+    order = np.argsort(-cosines, axis=1)[:, :AIOS_SIMILAR]
+    return np.take_along_axis(ids, order, axis=1)
