@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from deployments.config import (
-    EndpointConfig,
-    EngineConfig,
-    HuggingFaceConfig,
-    LiteLLMConfig,
-    ModelConfig,
-)
+from deployments.backends.huggingface.config import HuggingFaceConfig
+from deployments.backends.litellm.config import LiteLLMConfig
+from deployments.backends.openai_endpoint.config import EndpointConfig
+from deployments.backends.vllm.config import EngineConfig
+from deployments.config import ModelConfig
 from deployments.contract import Backend
 
 

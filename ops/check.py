@@ -12,13 +12,10 @@ from contextlib import AsyncExitStack, aclosing
 
 from ray._private.utils import get_num_cpus
 
-from deployments.config import (
-    EngineConfig,
-    HostedConfig,
-    HuggingFaceConfig,
-    LiteLLMConfig,
-    ModelConfig,
-)
+from deployments.backends.huggingface.config import HuggingFaceConfig
+from deployments.backends.litellm.config import LiteLLMConfig
+from deployments.backends.vllm.config import EngineConfig
+from deployments.config import HostedConfig, ModelConfig
 from deployments.contract import ChatRequest
 from deployments.errors import LLMError
 from deployments.registry import load

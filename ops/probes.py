@@ -17,8 +17,10 @@ from urllib.parse import quote
 
 import httpx
 
+from deployments.backends.litellm.config import LiteLLMConfig
+from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.causes import system_reason
-from deployments.config import EndpointConfig, HostedConfig, LiteLLMConfig
+from deployments.config import HostedConfig
 
 PATIENCE_S = 10.0
 _LONGEST = 16 * 2**20  # bytes of a list

@@ -11,15 +11,12 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from deployments.backends.huggingface.config import HuggingFaceConfig
 from deployments.backends.litellm.catalogue import providers, unknown_provider
+from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.litellm.provider_libraries import check_libraries
-from deployments.config import (
-    EngineConfig,
-    HostedConfig,
-    HuggingFaceConfig,
-    LiteLLMConfig,
-    ModelConfig,
-)
+from deployments.backends.vllm.config import EngineConfig
+from deployments.config import HostedConfig, ModelConfig
 from deployments.deploy import missing_engine
 from deployments.embedding.encoder import Encoder
 from deployments.store.files.history import FORMATS

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from deployments.answer import FinishReason
-from deployments.backends.litellm.tool_names import ToolNames
+from deployments.backends.tool_names import ToolNames
 from deployments.contract import ChatRequest, Chunk, ToolCallDelta, Usage
 from deployments.errors import ProviderError
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deployments.backends.litellm.tool_names import ToolNames
+from deployments.backends.tool_names import ToolNames
 from deployments.contract import ChatRequest
 from deployments.errors import ContentFiltered, ContextLengthExceeded, InvalidRequest, LLMError
 from deployments.request import DESCRIPTIVE

@@ -10,7 +10,9 @@ from serve_fixtures import free_port
 from starlette.responses import JSONResponse
 
 from deployments import reachability
-from deployments.config import EndpointConfig, LiteLLMConfig, ModelConfig
+from deployments.backends.litellm.config import LiteLLMConfig
+from deployments.backends.openai_endpoint.config import EndpointConfig
+from deployments.config import ModelConfig
 from deployments.contract import ChatRequest
 from deployments.errors import Unreachable
 from deployments.reachability import Provider

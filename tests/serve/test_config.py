@@ -9,13 +9,11 @@ from ray.serve.schema import ServeDeploySchema
 from serve_fixtures import in_repository
 from sqlalchemy import make_url
 
-from deployments.config import (
-    EndpointConfig,
-    EngineConfig,
-    HuggingFaceConfig,
-    LiteLLMConfig,
-    ModelConfig,
-)
+from deployments.backends.huggingface.config import HuggingFaceConfig
+from deployments.backends.litellm.config import LiteLLMConfig
+from deployments.backends.openai_endpoint.config import EndpointConfig
+from deployments.backends.vllm.config import EngineConfig
+from deployments.config import ModelConfig
 from serve.app import DEFAULT_CONFIG, _prices, build, deployment_names
 from serve.config import (
     AppConfig,

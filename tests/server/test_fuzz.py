@@ -31,11 +31,11 @@ from pydantic_core import to_json
 from ray import serve as rayserve
 from serve_fixtures import Server, free_port, huggingface, unavailable
 
-from deployments.backends.litellm.tool_names import ToolNames
 from deployments.backends.openai_chunks import read
 from deployments.backends.openai_endpoint.backend import OpenAIBackend
+from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.backends.provider_errors import by_status, explain
-from deployments.config import EndpointConfig
+from deployments.backends.tool_names import ToolNames
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import InvalidRequest, LLMError
 from serve.app import build

@@ -6,7 +6,10 @@ import pytest
 from engine_fixtures import NAME, Engines
 from vllm_fixtures import CONTEXT, KEY, MODEL, VLLMServer
 
-from deployments.config import EndpointConfig, HuggingFaceConfig, LiteLLMConfig, ModelConfig
+from deployments.backends.huggingface.config import HuggingFaceConfig
+from deployments.backends.litellm.config import LiteLLMConfig
+from deployments.backends.openai_endpoint.config import EndpointConfig
+from deployments.config import ModelConfig
 from deployments.contract import Backend
 from deployments.registry import load
 

@@ -9,7 +9,7 @@ import socket
 from typing import Any
 
 from deployments.backends.litellm.backend import LiteLLMBackend, litellm  # which is set up there
-from deployments.config import LiteLLMConfig
+from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.contract import ChatRequest
 from deployments.errors import LLMError, ProviderRejected
 

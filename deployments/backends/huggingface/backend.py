@@ -17,6 +17,7 @@ from transformers.utils.chat_parsing.response_templates import load_response_tem
 from transformers.utils.chat_template_utils import _get_template_variables
 
 from deployments.answer import FinishReason
+from deployments.backends.huggingface.config import HuggingFaceConfig
 from deployments.backends.huggingface.constraints import Grammars
 from deployments.backends.huggingface.continuous_batching import Engine
 from deployments.backends.huggingface.decoding import Decoding, Sampling
@@ -35,7 +36,6 @@ from deployments.backends.huggingface.tool_calls import (
     TemplateReader,
     TextReader,
 )
-from deployments.config import HuggingFaceConfig
 from deployments.contract import ChatRequest, Chunk, Usage
 from deployments.errors import (
     ContextLengthExceeded,

@@ -29,12 +29,12 @@ from litellm.llms.openai_like.json_loader import JSONProviderRegistry
 
 from deployments.backends.litellm import patches as litellm_patches
 from deployments.backends.litellm.catalogue import unknown_provider
+from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.litellm.provider_libraries import check_libraries
-from deployments.backends.litellm.tool_names import ToolNames
 from deployments.backends.openai_chunks import read
 from deployments.backends.provider_errors import by_status, explain, look_up, translated
+from deployments.backends.tool_names import ToolNames
 from deployments.causes import causes
-from deployments.config import LiteLLMConfig
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import (
     ContentFiltered,

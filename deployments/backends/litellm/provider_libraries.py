@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 
-from deployments.config import LiteLLMConfig
+from deployments.backends.litellm.config import LiteLLMConfig
 
 # A module, and what pip installs to bring it.
 _Library = tuple[str, str]

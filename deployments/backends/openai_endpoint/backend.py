@@ -10,12 +10,12 @@ import httpx
 import openai
 from openai.types.chat import ChatCompletionChunk
 
-from deployments.backends.litellm.tool_names import ToolNames
 from deployments.backends.openai_chunks import read
+from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.backends.openai_requests import SUPPORTED, body, refusal
 from deployments.backends.provider_errors import by_status, explain, look_up, translated
+from deployments.backends.tool_names import ToolNames
 from deployments.causes import causes
-from deployments.config import EndpointConfig
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import (
     DeadlineExceeded,

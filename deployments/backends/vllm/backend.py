@@ -11,11 +11,11 @@ from openai.types.chat import ChatCompletionChunk
 from pydantic import ValidationError
 from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
-from deployments.backends.litellm.tool_names import ToolNames
 from deployments.backends.openai_chunks import read
 from deployments.backends.openai_requests import SUPPORTED, body, refusal
 from deployments.backends.provider_errors import by_status, explain, translated
-from deployments.config import EngineConfig
+from deployments.backends.tool_names import ToolNames
+from deployments.backends.vllm.config import EngineConfig
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import DeadlineExceeded, InvalidRequest, LLMError, ProviderError
 from deployments.request import not_fetched

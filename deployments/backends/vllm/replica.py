@@ -23,7 +23,7 @@ from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
 
 from deployments.backends.vllm.backend import VLLMBackend
-from deployments.config import EngineConfig
+from deployments.backends.vllm.config import EngineConfig
 from deployments.contract import ChatRequest, Chunk
 from deployments.error_log import log_known_errors_in_one_line
 from deployments.replica import Sender

@@ -10,8 +10,9 @@ import pytest
 from fake_providers import DONE, SOME, STOP, serving, streaming, usage
 
 from deployments.backends.litellm.backend import LiteLLMBackend
+from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.vllm.backend import VLLMBackend
-from deployments.config import EngineConfig, LiteLLMConfig
+from deployments.backends.vllm.config import EngineConfig
 from deployments.contract import ChatRequest, Chunk, merge
 from deployments.errors import LLMError, UnsupportedParameter
 

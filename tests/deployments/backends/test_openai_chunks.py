@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
-from deployments.backends.litellm.tool_names import ToolNames
 from deployments.backends.openai_chunks import read
+from deployments.backends.tool_names import ToolNames
 from deployments.contract import ChatRequest, Chunk, Usage, merge
 
 REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "Hello"}], max_tokens=2)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from deployments.config import Autoscaling, Circuit, EndpointConfig, ModelConfig
+from deployments.backends.openai_endpoint.config import EndpointConfig
+from deployments.config import Autoscaling, Circuit, ModelConfig
 from deployments.errors import ProviderError, Unreachable
 from serve.availability import readiness
 from serve.availability.readiness import Readiness

@@ -2,7 +2,8 @@
 
 import pytest
 
-from deployments.config import EngineConfig, LiteLLMConfig
+from deployments.backends.litellm.config import LiteLLMConfig
+from deployments.backends.vllm.config import EngineConfig
 from deployments.contract import ChatRequest
 from deployments.errors import ModelNotFound, UnsupportedParameter
 from serve.dispatch.candidates import AUTO, able, candidates, needs

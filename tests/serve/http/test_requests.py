@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deployments.backends.litellm.tool_names import ToolNames
+from deployments.backends.tool_names import ToolNames
 from deployments.errors import InvalidRequest, RequestTooLarge, UnsupportedParameter
 from serve.http.batches import Batch
 from serve.http.requests import Feedback, parse, parse_as

@@ -13,8 +13,8 @@ from jsonschema import validate
 from tiny_models import CHATML_WITH_TOOLS, CONTEXT, byte_tokenizer, random_model, reciting_model
 
 from deployments.backends.huggingface.backend import HuggingFaceBackend, _device, _placement
+from deployments.backends.huggingface.config import HuggingFaceConfig
 from deployments.backends.huggingface.decoding import Decoding
-from deployments.config import HuggingFaceConfig
 from deployments.contract import ChatRequest, Chunk, merge
 from deployments.errors import (
     ContextLengthExceeded,

@@ -36,7 +36,7 @@ from litellm import exceptions
 from vllm_fixtures import VLLMServer
 
 from deployments.backends.litellm.backend import ERRORS, LiteLLMBackend
-from deployments.config import LiteLLMConfig
+from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.contract import ChatRequest, Chunk, Usage, merge
 from deployments.errors import (
     ContextLengthExceeded,

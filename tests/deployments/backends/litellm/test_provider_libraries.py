@@ -8,7 +8,7 @@ from fake_providers import refusing, serving
 
 from deployments.backends.litellm import backend as litellm_backend
 from deployments.backends.litellm.backend import LiteLLMBackend
-from deployments.config import LiteLLMConfig
+from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.contract import ChatRequest
 from deployments.errors import InvalidRequest, ProviderRejected
 

@@ -27,7 +27,7 @@ from vllm_fixtures import CONTEXT, VLLMServer
 
 from deployments.backends.openai_endpoint import backend as backend_module
 from deployments.backends.openai_endpoint.backend import ERRORS, OpenAIBackend
-from deployments.config import EndpointConfig
+from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.contract import ChatRequest, Chunk, merge
 from deployments.errors import (
     ContextLengthExceeded,

@@ -12,7 +12,7 @@ from fake_providers import DONE, SOME, STOP, chunk, usage
 from ray.llm._internal.serve.utils.batcher import Batcher
 
 from deployments.backends.vllm.backend import VLLMBackend
-from deployments.config import EngineConfig
+from deployments.backends.vllm.config import EngineConfig
 from deployments.contract import ChatRequest, Chunk, merge
 from deployments.errors import (
     ContextLengthExceeded,

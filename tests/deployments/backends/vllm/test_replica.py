@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from serve_fixtures import in_repository
 
-from deployments.config import EngineConfig
+from deployments.backends.vllm.config import EngineConfig
 from deployments.deploy import deploy
 from serve.app import build
 from serve.config import ConfigError
@@ -148,7 +148,7 @@ def test_every_model_that_cannot_be_deployed_is_named_at_once() -> None:
 WITHOUT_VLLM = """
 import sys
 sys.modules["vllm"] = None
-from deployments.config import EngineConfig
+from deployments.backends.vllm.config import EngineConfig
 from deployments.deploy import deploy
 try:
     deploy(EngineConfig(name="own", backend="vllm"), "own")

@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.backends.litellm.tool_names import ToolNames
+from deployments.backends.tool_names import ToolNames
 from deployments.contract import ChatRequest
 
 ALLOWED = re.compile(r"[a-zA-Z0-9_-]{1,64}")

@@ -1,0 +1,51 @@
+"""The configuration of a transformers model inside the replica."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from deployments.config import ModelConfig, path_end
+
+
+class HuggingFaceConfig(ModelConfig):
+    """A transformers model inside the replica: a hub name or a folder.
+
+    `eval_device` is a torch device ("cpu", "cuda:0"); `max_gpu_memory` is accelerate's `max_memory`
+    ({0: "24GB"}), of one GPU: continuous batching keeps its cache on one device. `gpus` and `cpus`
+    are what Ray reserves for a replica, and `cpus` the threads that torch gets; without `gpus`, one
+    GPU where a key above names one, else none.
+    """
+
+    backend: Literal["huggingface", "hflocal"]
+    max_gpu_memory: Annotated[dict[int, str], Field(min_length=1)] | None = None
+    eval_device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] | None = None
+    gpus: Annotated[float, Field(ge=0)] | None = None
+    cpus: Annotated[float, Field(gt=0)] = 0.5
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    max_ongoing_requests: Annotated[int, Field(ge=1)] = 64
+
+    @property
+    def identity(self) -> str:
+        return f"huggingface/{path_end(self.provider_model)}"
+
+    @field_validator("max_gpu_memory")
+    @classmethod
+    def _one_gpu(cls, memory: dict[int, str] | None) -> dict[int, str] | None:
+        if memory is not None and len(memory) > 1:
+            raise ValueError(
+                "a Hugging Face model runs on one GPU; serve one that needs several by a vLLM "
+                "server (backend: vllm, hostname: …)"
+            )
+        return memory
+
+    @property
+    def num_gpus(self) -> float:
+        """GPUs of one replica."""
+        if self.gpus is not None:
+            return self.gpus
+        on_gpu = self.max_gpu_memory or (self.eval_device or "cpu") != "cpu"
+        return 1 if on_gpu else 0
+
+    @property
+    def ray_actor_options(self) -> dict[str, Any]:
+        return {"num_cpus": self.cpus, "num_gpus": self.num_gpus}

@@ -1,0 +1,18 @@
+"""The configuration of a model on a vLLM or SGLang server elsewhere."""
+
+from typing import Literal
+
+from deployments.config import HostedConfig
+
+
+class EndpointConfig(HostedConfig):
+    """A model on a vLLM or SGLang server elsewhere, called by its OpenAI API."""
+
+    backend: Literal["vllm", "sglang"]
+    hostname: str
+
+    @property
+    def base_url(self) -> str:
+        """The server's API root, whether or not `hostname` was written with it."""
+        root = self.hostname.rstrip("/")
+        return root if root.endswith("/v1") else root + "/v1"

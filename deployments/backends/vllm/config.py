@@ -1,0 +1,170 @@
+"""The configuration of a vLLM engine on this cluster, and of its LoRA adapters."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+from ray.util.accelerators import accelerators
+
+from deployments.config import LONGEST_NAME, Capability, ModelConfig, path_end
+
+_ACCELERATORS = frozenset(
+    value for name, value in vars(accelerators).items() if name.isupper() and isinstance(value, str)
+)
+
+
+class EngineConfig(ModelConfig):
+    """A vLLM engine on this cluster's own GPUs.
+
+    `model` is a hub name, a folder or an object store's URI, `engine` holds vLLM's own arguments
+    (https://docs.vllm.ai/en/stable/configuration/engine_args.html), and `adapters` LoRA adapters by
+    name: each a hub name or a folder, asked for as "<name of the model>:<name of the adapter>".
+
+    A replica takes `gpus` GPUs, by default as many as its tensor and pipeline parallelism need; a
+    fraction shares one GPU, 0 runs vLLM's build for CPUs. `cpus` is what Ray reserves beside them.
+    """
+
+    backend: Literal["vllm"]
+    gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    accelerator_type: str | None = None
+    engine: Annotated[dict[str, Any], Field(default_factory=dict, validate_default=True)]
+    adapters: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[!-9;-~]+$")], str], Field(default_factory=dict)
+    ]
+
+    @field_validator("accelerator_type")
+    @classmethod
+    def _accelerator_is_known(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if name is not None and name not in _ACCELERATORS:
+            raise ValueError(f"unknown to Ray; it knows {', '.join(sorted(_ACCELERATORS))}")
+        if name is not None and info.data.get("gpus") == 0:
+            raise ValueError("an engine with `gpus: 0` runs on CPUs")
+        return name
+
+    @field_validator("engine")
+    @classmethod
+    def _engine_leaves_our_keys(cls, engine: dict[str, Any]) -> dict[str, Any]:
+        for key in engine:
+            if instead := _NOT_THE_ENGINES.get(
+                key.split("_parallel_")[0], _NOT_THE_ENGINES.get(key)
+            ):
+                raise ValueError(f"{key}: {instead}")
+        if isinstance(engine.get("hf_token"), str):
+            # The message must not repeat the value.
+            raise ValueError(
+                "hf_token: a token is not written into the config; put it into the "
+                "environment variable HF_TOKEN of the replicas"
+            )
+        for key in _SIZES:
+            size = engine.get(key, 1)
+            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+                raise ValueError(f"{key}: not a whole number from 1 on")
+        return engine
+
+    @field_validator("adapters")
+    @classmethod
+    def _adapters_can_be_had(cls, adapters: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        for name, at in adapters.items():
+            if len(info.data.get("name", "")) + 1 + len(name) > LONGEST_NAME:
+                raise ValueError(f"{name}: with the model's name over {LONGEST_NAME} characters")
+            if "://" in at:
+                raise ValueError(f"{name}: vLLM takes a hub name or a folder, no URI")
+        return adapters
+
+    @field_validator("engine")
+    @classmethod
+    def _engine_fits_the_gpus(cls, engine: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        gpus, pipeline = info.data.get("gpus"), engine.get("pipeline_parallel_size", 1)
+        if not gpus or (gpus % pipeline == 0 and "tensor_parallel_size" not in engine):
+            return engine
+        workers = pipeline * engine.get("tensor_parallel_size", 1)
+        if gpus != workers and not (gpus < 1 and workers == 1):
+            raise ValueError(
+                f"tensor_parallel_size × pipeline_parallel_size is {workers}, but `gpus` {gpus:g}; "
+                "give one of the two, or make them agree"
+            )
+        return engine
+
+    @property
+    def tensor_parallel_size(self) -> int:
+        """GPUs that each layer is parted over: `engine`'s, else so many that `gpus` are used."""
+        if "tensor_parallel_size" in self.engine or not self.gpus:
+            return int(self.engine.get("tensor_parallel_size", 1))
+        return max(1, int(self.gpus) // self.pipeline_parallel_size)
+
+    @property
+    def pipeline_parallel_size(self) -> int:
+        """Groups of GPUs that the layers are dealt out to."""
+        return int(self.engine.get("pipeline_parallel_size", 1))
+
+    @property
+    def abilities(self) -> frozenset[Capability]:
+        """By default JSON, which the engine holds any model to, and tools where it is told how the
+        model writes its calls."""
+        if self.capabilities is not None:
+            return self.capabilities
+        reads = self.engine.get("tool_call_parser") and self.engine.get(
+            "enable_auto_tool_choice", True
+        )
+        return frozenset({"json", "tools"} if reads else {"json"})
+
+    @property
+    def window(self) -> int | None:
+        longest = self.engine.get("max_model_len")
+        # vLLM takes less than 1 for "find out".
+        known = longest if isinstance(longest, int) and longest > 0 else None
+        return self.context_window or known
+
+    @property
+    def ray_actor_options(self) -> dict[str, Any]:
+        # Without GPUs the CPUs are the engine's, in the placement group.
+        return {"num_cpus": 0 if self.gpus == 0 else self.cpus}
+
+    @property
+    def served(self) -> Sequence[ModelConfig]:
+        return [self, *(AdapterConfig.of(self, name) for name in self.adapters)]
+
+
+_RAYS = "it is Ray's to choose"
+# Arguments of vLLM's that have a key of their own here, or no meaning in a replica; of a kind of
+# parallelism, all.
+_NOT_THE_ENGINES = {
+    "model": "give it as the model's own key `model`",
+    "served_model_name": "it is the model's `name`",
+    "lora_modules": "give them as the model's own key `adapters`",
+    "distributed_executor_backend": _RAYS,
+    "data": "more replicas do that: give `autoscaling`",
+    "prefill_context": "Ray places workers for tensor and pipeline parallelism alone",
+    "nnodes": _RAYS,
+    "node_rank": _RAYS,
+    "master_addr": _RAYS,
+    "master_port": _RAYS,
+}
+_SIZES = ("tensor_parallel_size", "pipeline_parallel_size")
+
+
+class AdapterConfig(EngineConfig):
+    """A LoRA adapter, in the replicas of the model that it adapts; not written, but made of that.
+
+    It was trained for something of its own, so it answers only who asks for it.
+    """
+
+    base: str
+    adapter: str
+
+    @property
+    def identity(self) -> str:
+        return f"{super().identity}+{path_end(self.adapter)}"
+
+    @property
+    def parent(self) -> str | None:
+        return self.base
+
+    @classmethod
+    def of(cls, model: EngineConfig, adapter: str) -> "AdapterConfig":
+        """The adapter as a model of its own; what isn't said of it is as of `model`."""
+        given = {field: getattr(model, field) for field in model.model_fields_set}
+        own = {"name": f"{model.name}:{adapter}", "adapters": {}}
+        own |= {"base": model.name, "adapter": model.adapters[adapter]}
+        return cls(**{**given, **own})
