@@ -19,8 +19,8 @@ from serve.config import RouterConfig
 from serve.dispatch.candidates import AUTO, able, candidates, fallbacks, needs
 from serve.dispatch.circuits import Circuits
 from serve.dispatch.deadlines import within
-from serve.dispatch.dispatcher import Answer as Dispatched
-from serve.dispatch.dispatcher import Dispatcher
+from serve.dispatch.dispatcher import Dispatch, Dispatcher
+from serve.dispatch.probes import Probes
 from serve.dispatch.rescue import Rescue, usage_in_all
 from serve.request import Request, RouterOptions
 from serve.routing.prices import Price
@@ -28,6 +28,8 @@ from serve.routing.strategy import Asked, Ranking, Strategy
 from serve.smart.learning import Lesson, cost
 from serve.smart.queries import prompt_characters, query_of
 from serve.smart.service import Smart
+
+Chunks = AsyncGenerator[Chunk, None] | Dispatch
 
 
 class Answer:
@@ -52,39 +54,46 @@ class Answer:
         strategy: str,
         ranking: Ranking,
         wanted: float,
-        dispatched: Dispatched,
         prices: Mapping[str, Price],
-        chunks: AsyncGenerator[Chunk, None],
+        dispatch: Dispatch,
+        probes: Probes,
+        chunks: Chunks,
     ) -> None:
         self.id = id
         self.strategy = strategy
         self.reason = ranking.reason
-        self.quality = ranking.quality.get(dispatched.model)
+        self.quality = ranking.quality.get(dispatch.model)
         self.wanted = None if self.quality is None else wanted
         self.usage: Usage | None = None
-        self._dispatched = dispatched
         self._prices = prices
+        self._dispatch = dispatch
+        self._probes = probes
         self._chunks = chunks
 
     @property
     def model(self) -> str:
         """The model that is answering."""
-        return self._dispatched.model
+        return self._dispatch.model
 
     @property
     def attempts(self) -> int:
-        """How often a model was asked."""
-        return self._dispatched.attempts
+        """How often a model was asked, the strategy's probes among them."""
+        return self._dispatch.attempts + self._probes.attempts
 
     @property
     def rescues(self) -> Sequence[Rescue]:
         """The models that broke off after part of the answer had been sent."""
-        return self._dispatched.rescues
+        return self._dispatch.rescues
 
     @property
     def cost(self) -> float | None:
-        """USD; None where the price or the usage is not known."""
-        return cost(self._prices.get(self.model), self.usage)
+        """USD, the strategy's probes included; None where a price or the usage is not known."""
+        costs = [
+            cost(self._prices.get(model), usage)
+            for model, usage in [*self._probes.usages, (self.model, self.usage)]
+        ]
+        known = [usd for usd in costs if usd is not None]
+        return sum(known) if len(known) == len(costs) else None
 
     @property
     def total_usage(self) -> Usage | None:
@@ -113,7 +122,7 @@ class Answer:
         """Stops the model."""
         await self._chunks.aclose()
         # A generator that was never started doesn't close the one that it would have read.
-        await self._dispatched.aclose()
+        await self._dispatch.aclose()
 
 
 class Core:
@@ -196,18 +205,22 @@ class Core:
         async with within(deadline):
             strategy = self._strategy(request.wishes.router)
             asked, others = await self._asked(request, caller.allowed(self.models))
+            probes = Probes(self._dispatcher, asked.available, deadline)
+            asked = replace(asked, probe=probes.ask)
             ranking, ranked = await self._rank(strategy, asked, others)
         if not ranked:
             raise _none_running(asked.candidates)
-        dispatched = await self._dispatcher.send(request.chat, ranked, deadline)
+        dispatch = self._dispatcher.dispatch(request.chat, ranked, deadline)
+        await dispatch.begin()
         return Answer(
             request.id,
             strategy.name,
             ranking,
             self._wanted(asked),
-            dispatched,
             self.prices,
-            self._followed(request.id, asked, ranking, dispatched),
+            dispatch,
+            probes,
+            self._followed(request.id, asked, ranking, dispatch),
         )
 
     async def running(self, names: Sequence[str], caller: Caller) -> list[str]:
@@ -256,18 +269,18 @@ class Core:
             others = self._circuits.fit(self._availability.running(configured))
         # A model that keeps failing is asked all the same where there is no other.
         available = self._circuits.fit(running) or ([] if others else running)
+        asked = Asked(capable, available, chat=chat)
         if self._smart is None:
-            return Asked(capable, available), others
+            return asked, others
         query = query_of(chat, self._settings.query)
-        asked = Asked(
-            capable,
-            available,
-            query,
-            prompt_characters(chat),
-            self._smart.embedding(query),
-            wishes.router.performance_requirement,
-            wishes.router.floor,
-            "images" in needed,
+        asked = replace(
+            asked,
+            query=query,
+            characters=prompt_characters(chat),
+            embedding=self._smart.embedding(query),
+            requirement=wishes.router.performance_requirement,
+            floor=wishes.router.floor,
+            has_images="images" in needed,
         )
         return asked, others
 
@@ -295,21 +308,19 @@ class Core:
         names = dict.fromkeys([*ranking.models, *others, *asked.available])
         return ranking, sorted(names, key=sleeps)
 
-    def _followed(
-        self, id: str, asked: Asked, ranking: Ranking, dispatched: Dispatched
-    ) -> AsyncGenerator[Chunk, None]:
+    def _followed(self, id: str, asked: Asked, ranking: Ranking, dispatch: Dispatch) -> Chunks:
         """The answer's chunks; what they teach goes to the store, if there is one."""
         if self._smart is None or asked.embedding is None or not asked.query:
-            return dispatched.chunks
+            return dispatch
         lesson = Lesson(
             id,
             asked.query,
             None if asked.has_images else asked.characters,
-            ranking.quality.get(dispatched.model),
+            ranking.quality.get(dispatch.model),
             ranking.policy,
-            self.prices.get(dispatched.model),
+            self.prices.get(dispatch.model),
         )
-        return self._smart.learner.follow(dispatched, lesson, asked.embedding)
+        return self._smart.learner.follow(dispatch, lesson, asked.embedding)
 
 
 def _none_running(names: Sequence[str]) -> ModelUnavailable:

@@ -1,10 +1,15 @@
 """The one promise of every routing strategy: a request in, its candidates in order out."""
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from deployments.contract import ChatRequest, Chunk
 from deployments.store.evidence import Floats32
+
+Probe = Callable[[str, ChatRequest], Awaitable[Chunk]]
+"""Asks an available model before any is ranked, and gives its whole answer: a few times for each
+request, within its deadline. Its attempts and cost count as the request's. Raises LLMError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,8 @@ class Asked:
         floor: whether that is for this request alone, and not in the mean.
         has_images: whether the prompt is more than its characters.
         asleep: those of `available` that are woken instead of asked if they are ranked first.
+        chat: the request itself, where one is to be answered.
+        probe: asks a model before it is ranked, where one is to be answered.
     """
 
     candidates: Sequence[str]
@@ -32,6 +39,8 @@ class Asked:
     floor: bool = False
     has_images: bool = False
     asleep: Sequence[str] = ()
+    chat: ChatRequest | None = None
+    probe: Probe | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from ray.serve.metrics import Counter
 from deployments.contract import Chunk, Usage
 from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Observation
-from serve.dispatch import dispatcher as dispatch
+from serve.dispatch.dispatcher import Dispatch
 from serve.routing.prices import Price
 from serve.smart.client import DeciderAway, SharedDecider
 
@@ -62,30 +62,30 @@ class Learner:
 
     async def follow(
         self,
-        answer: dispatch.Answer,
+        dispatch: Dispatch,
         lesson: Lesson,
         embedding: Awaitable[Floats32 | None],
     ) -> AsyncGenerator[Chunk, None]:
         """The answer's chunks, unchanged; what they teach is on its way before their end is seen,
         so that feedback finds it. An answer of two models teaches nothing of either."""
-        usage, ended, read_s, arrived = None, False, 0.0, answer.started
+        usage, ended, read_s, arrived = None, False, 0.0, dispatch.started
         try:
-            async with aclosing(answer.chunks):
-                async for chunk in answer.chunks:
+            async with aclosing(dispatch):
+                async for chunk in dispatch:
                     arrived = time.monotonic()
                     usage = chunk.usage or usage
                     ended = ended or chunk.finish_reason is not None
                     yield chunk
                     read_s += time.monotonic() - arrived
         except GeneratorExit:
-            if ended and not answer.rescues:
+            if ended and not dispatch.rescues:
                 # The caller, who knows it, left without waiting for more.
-                seconds = arrived - answer.started - read_s
-                self._later(self._teach(answer.model, lesson, usage, seconds, embedding))
+                seconds = arrived - dispatch.started - read_s
+                self._later(self._teach(dispatch.model, lesson, usage, seconds, embedding))
             raise
-        if ended and not answer.rescues:
-            seconds = arrived - answer.started - read_s
-            await self._teach(answer.model, lesson, usage, seconds, embedding)
+        if ended and not dispatch.rescues:
+            seconds = arrived - dispatch.started - read_s
+            await self._teach(dispatch.model, lesson, usage, seconds, embedding)
 
     async def _teach(
         self,

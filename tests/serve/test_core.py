@@ -3,14 +3,16 @@
 import time
 from collections.abc import AsyncGenerator
 
-from scripted_models import END, Models, continues, says
+import pytest
+from scripted_models import END, STREAMED, Models, continues, says
 
 from deployments.contract import ChatRequest
-from deployments.errors import LLMError, ProviderError
+from deployments.errors import DeadlineExceeded, LLMError, ProviderError
 from serve.access.keys import ANYONE, Caller
 from serve.core import Core
 from serve.request import Request
 from serve.routing.prices import Price
+from serve.routing.strategy import Asked, Ranking
 
 
 async def lines(core: Core, line: str, caller: Caller = ANYONE) -> AsyncGenerator[str, None]:
@@ -61,11 +63,60 @@ async def test_a_caller_is_answered_by_its_own_models_alone() -> None:
 async def test_what_is_known_of_an_answer_follows_a_rescue() -> None:
     models = Models(a=[says("one ", ProviderError("cut"))], b=[continues("one two")])
     core = await models.core(prices={"a": Price(1, 1), "b": Price(2, 2)})
-    chat = ChatRequest(model="auto", messages=[{"role": "user", "content": "?"}], stream=True)
-    answer = await core.answer(Request(chat), ANYONE, time.monotonic() + 10)
+    answer = await core.answer(Request(STREAMED), ANYONE, time.monotonic() + 10)
     assert (answer.model, answer.strategy, answer.attempts) == ("a", "sequential", 1)
     assert (await answer.whole()).text == "one two"
     assert (answer.model, answer.attempts) == ("b", 2)
     assert [rescue.model for rescue in answer.rescues] == ["a"]
     assert answer.cost == 16
     assert answer.total_usage is not None
+
+
+class AsksBoth:
+    """A strategy that asks every model, and ranks those that say more first."""
+
+    name = "probing"
+
+    async def rank(self, asked: Asked) -> Ranking:
+        assert asked.chat is not None
+        assert asked.probe is not None
+        said = {name: (await asked.probe(name, asked.chat)).text for name in asked.available}
+        return Ranking(sorted(said, key=lambda name: -len(said[name])), "it says more")
+
+
+async def test_a_strategy_may_ask_models_before_it_ranks_them() -> None:
+    models = Models(a=[says("one", END)], b=[says("one two", END)])
+    core = await models.core(AsksBoth(), prices={"a": Price(1, 0), "b": Price(10, 0)})
+    assert await said(core, "auto! Count.") == ["one two", "", ". b 3 105"]
+    assert models.order == "abb"
+    assert [request.stream for _, request in models.asked] == [False, False, True]
+
+
+async def test_a_probe_has_the_requests_deadline_and_opens_circuits() -> None:
+    models = Models({"retries": 0, "circuit": {"failures": 1}}, a=[says(ProviderError("down"))])
+    core = await models.core(AsksBoth())
+    assert await said(core, "a Count.") == ["! provider_error"]
+    assert models.circuits.is_open("a")
+    slow = Models(a=[says("one", END, pause=60)])
+    core = await slow.core(AsksBoth())
+    with pytest.raises(DeadlineExceeded, match="the time that the request has"):
+        await core.answer(Request(STREAMED), ANYONE, time.monotonic() + 0.1)
+    assert slow.responses[0].left
+
+
+class AsksWithoutEnd:
+    name = "curious"
+
+    async def rank(self, asked: Asked) -> Ranking:
+        assert asked.chat is not None
+        assert asked.probe is not None
+        while True:
+            await asked.probe("a", asked.chat)
+
+
+async def test_probes_are_few() -> None:
+    models = Models(a=[says("one", END)])
+    core = await models.core(AsksWithoutEnd())
+    with pytest.raises(ValueError, match="at most 8 probes"):
+        await core.answer(Request(STREAMED), ANYONE, time.monotonic() + 60)
+    assert len(models.asked) == 8

@@ -15,7 +15,7 @@ from serve.availability.replicas import Availability, ModelState
 from serve.config import RouterConfig
 from serve.core import Core
 from serve.dispatch.circuits import Circuits
-from serve.dispatch.dispatcher import Answer, Dispatcher
+from serve.dispatch.dispatcher import Dispatch, Dispatcher
 from serve.routing.prices import Price
 from serve.routing.sequential import SequentialStrategy
 from serve.routing.strategy import Strategy
@@ -118,13 +118,17 @@ class Models:
     def order(self) -> str:
         return "".join(name for name, _ in self.asked)
 
-    async def send(self, request: ChatRequest = REQUEST, seconds: float = 60) -> Answer:
+    async def send(self, request: ChatRequest = REQUEST, seconds: float = 60) -> Dispatch:
+        """A request's answer, begun."""
         deadline = time.monotonic() + seconds
-        return await self.dispatcher.send(request, list(self.scripts), deadline)
+        dispatch = self.dispatcher.dispatch(request, list(self.scripts), deadline)
+        await dispatch.begin()
+        return dispatch
 
-    async def answer(self, request: ChatRequest = REQUEST) -> tuple[Answer, Chunk]:
-        answer = await self.send(request)
-        return answer, merge([chunk async for chunk in answer.chunks])
+    async def answer(self, request: ChatRequest = REQUEST) -> tuple[Dispatch, Chunk]:
+        """A request's answer, and the whole of it."""
+        dispatch = await self.send(request)
+        return dispatch, merge([chunk async for chunk in dispatch])
 
 
 def says(*pieces: str | Chunk | Exception, pause: float = 0.0) -> Script:

@@ -347,7 +347,7 @@ async def test_the_deadline_ends_a_stream_too() -> None:
     models = Models(a=[says(*"abcdefgh", pause=0.1)])
     answer = await models.send(STREAMED, seconds=0.35)
     with pytest.raises(DeadlineExceeded, match="the time that the request has"):
-        [chunk async for chunk in answer.chunks]
+        [chunk async for chunk in answer]
 
 
 async def test_who_waits_for_a_replica_that_died_gets_503() -> None:
@@ -382,7 +382,7 @@ async def test_a_caller_who_leaves_stops_the_model(read: int) -> None:
     models = Models(a=[says("one ", "two ", END)])
     answer = await models.send(STREAMED)
     for _ in range(read):
-        await anext(answer.chunks)
+        await anext(answer)
     gc.disable()  # a collection would end what nobody refers to
     try:
         await answer.aclose()

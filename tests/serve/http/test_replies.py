@@ -1,17 +1,17 @@
 """Promise: chunks become what OpenAI's clients read, and a cut answer never looks finished."""
 
 import json
-from collections.abc import AsyncGenerator
+import time
+
+from scripted_models import STREAMED, Models, says
 
 from deployments.contract import Chunk, ToolCallDelta, Usage, merge
 from deployments.errors import ProviderError
-from serve.core import Answer
-from serve.dispatch import dispatcher as dispatch
-from serve.dispatch.rescue import Rescue
+from serve.access.keys import ANYONE
 from serve.http.access_log import Access
 from serve.http.replies import completion, events
+from serve.request import Request
 from serve.routing.prices import Price
-from serve.routing.strategy import Ranking
 
 CALL = (
     Chunk(tool_calls=(ToolCallDelta(0, id="c1", name="f", arguments='{"a"'),)),
@@ -22,23 +22,14 @@ CALL = (
 )
 
 
-async def stream(*chunks: Chunk, error: Exception | None = None) -> AsyncGenerator[Chunk, None]:
-    for chunk in chunks:
-        yield chunk
-    if error:
-        raise error
+async def sent(*pieces: Chunk | Exception, usage: bool = False) -> list[str]:
+    """The events of a streamed answer of one model."""
+    return await events_of(Models({"retries": 0}, m=[says(*pieces)]), usage=usage)
 
 
-async def sent(
-    *chunks: Chunk,
-    error: Exception | None = None,
-    usage: bool = False,
-    rescues: tuple[Rescue, ...] = (),
-) -> list[str]:
-    dispatched = dispatch.Answer("m", attempts=2, started=0.0, rescues=list(rescues))
-    dispatched.chunks = dispatched.asked = stream(*chunks, error=error)
-    prices = {"m": Price(0, 0.5)}
-    answer = Answer("1", "test", Ranking(["m"]), 0.5, dispatched, prices, dispatched.chunks)
+async def events_of(models: Models, *, usage: bool = False) -> list[str]:
+    core = await models.core(prices=dict.fromkeys(models.scripts, Price(0, 0.5)))
+    answer = await core.answer(Request(STREAMED, id="1"), ANYONE, time.monotonic() + 60)
     reply = events(answer, include_usage=usage, access=Access("POST", "/"))
     return [event.decode().removeprefix("data: ").rstrip() async for event in reply]
 
@@ -82,17 +73,17 @@ async def test_usage_comes_only_when_asked_for() -> None:
 
 async def test_the_end_of_a_stream_says_what_a_whole_answer_says_in_headers() -> None:
     *_, end, _ = await sent(Chunk(text="a", finish_reason="stop"), Chunk(usage=Usage(1, 2)))
-    assert json.loads(end)["router"] == {"model": "m", "attempts": 2, "cost": 1.0}
+    assert json.loads(end)["router"] == {"model": "m", "attempts": 1, "cost": 1.0}
 
 
 async def test_the_end_of_a_stream_says_who_broke_off() -> None:
-    rescue = Rescue("other", "provider_error", 40, 20, "continued", 10, 5)
-    chunk = Chunk(text="a", finish_reason="stop", usage=Usage(30, 7))
-    *_, end, usage, _ = await sent(chunk, rescues=(rescue,), usage=True)
+    breaks_off = says(Chunk(reasoning="r" * 20), "t" * 40, ProviderError("cut"))
+    goes_on = says(Chunk(text="end", finish_reason="stop", usage=Usage(30, 7)))
+    *_, end, usage, _ = await events_of(Models(a=[breaks_off], b=[goes_on]), usage=True)
     router = json.loads(end)["router"]
     assert router["rescued"] == [
         {
-            "from": "other",
+            "from": "a",
             "error": "provider_error",
             "characters": 40,
             "reasoning_characters": 20,
@@ -101,8 +92,8 @@ async def test_the_end_of_a_stream_says_who_broke_off() -> None:
     ]
     nothing = {"prompt_tokens": None, "completion_tokens": None, "cost": None}
     assert router["usage"] == [
-        {"model": "other", **nothing},
-        {"model": "m", "prompt_tokens": 30, "completion_tokens": 7, "cost": 3.5},
+        {"model": "a", **nothing},
+        {"model": "b", "prompt_tokens": 30, "completion_tokens": 7, "cost": 3.5},
     ]
     assert router["cost"] == 3.5
     in_all = json.loads(usage)["usage"]
@@ -110,7 +101,7 @@ async def test_the_end_of_a_stream_says_who_broke_off() -> None:
 
 
 async def test_a_cut_stream_ends_in_its_error_and_is_not_done() -> None:
-    body, error = await sent(Chunk(text="a"), error=ProviderError("cut"))
+    body, error = await sent(Chunk(text="a"), ProviderError("cut"))
     assert json.loads(body)["choices"][0]["finish_reason"] is None
     assert json.loads(error)["error"]["code"] == "provider_error"
 

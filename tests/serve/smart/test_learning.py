@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +12,7 @@ from deployments.contract import Chunk, Usage
 from deployments.errors import ProviderError
 from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Observation
-from serve.dispatch import dispatcher as dispatch
+from serve.dispatch.dispatcher import Dispatch
 from serve.dispatch.rescue import Rescue
 from serve.routing.prices import Price
 from serve.routing.strategy import Asked
@@ -47,17 +47,30 @@ def lesson() -> Lesson:
     return Lesson("id", "What is 7 plus 5?", 17, 0.9, "policy", PRICE)
 
 
-def written(chunks: list[Chunk], fails: bool = False) -> dispatch.Answer:
-    answer = dispatch.Answer("small", attempts=1, started=time.monotonic())
-    answer.chunks = _written(chunks, fails)
-    return answer
+class Written:
+    """An answer on its way, as `Dispatch` gives it."""
+
+    def __init__(self, chunks: list[Chunk], fails: bool = False) -> None:
+        self.model = "small"
+        self.started = time.monotonic()
+        self.rescues: list[Rescue] = []
+        self._chunks = self._written(chunks, fails)
+        self.aclose = self._chunks.aclose
+
+    def __aiter__(self) -> AsyncGenerator[Chunk, None]:
+        return self._chunks
+
+    async def _written(self, chunks: list[Chunk], fails: bool) -> AsyncGenerator[Chunk, None]:
+        for chunk in chunks:
+            yield chunk
+        if fails:
+            raise ProviderError("cut")
 
 
-async def _written(chunks: list[Chunk], fails: bool) -> AsyncGenerator[Chunk, None]:
-    for chunk in chunks:
-        yield chunk
-    if fails:
-        raise ProviderError("cut")
+def written(chunks: list[Chunk], fails: bool = False, rescues: Sequence[Rescue] = ()) -> Dispatch:
+    answer = Written(chunks, fails)
+    answer.rescues.extend(rescues)
+    return cast("Dispatch", answer)
 
 
 def embedding() -> "asyncio.Future[Floats32 | None]":
@@ -89,9 +102,8 @@ async def test_an_answer_that_fails_teaches_nothing() -> None:
 
 async def test_an_answer_of_two_models_teaches_nothing_of_either() -> None:
     decider = Decider()
-    answer = written(CHUNKS)
-    answer.rescues.append(Rescue("large", "provider_error", 4, 0, "continued", 1, 0))
-    chunks = learner(decider).follow(answer, lesson(), embedding())
+    rescue = Rescue("large", "provider_error", 4, 0, "continued", 1, 0)
+    chunks = learner(decider).follow(written(CHUNKS, rescues=[rescue]), lesson(), embedding())
     assert [chunk async for chunk in chunks] == CHUNKS
     assert decider.told == []
 

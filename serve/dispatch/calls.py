@@ -1,0 +1,162 @@
+"""One call of a model's deployment: its chunks, and how long each may take."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
+from ray.serve.metrics import Counter
+
+from deployments.config import ModelConfig
+from deployments.contract import ChatRequest, Chunk
+from deployments.errors import (
+    DeadlineExceeded,
+    LLMError,
+    ModelUnavailable,
+    Overloaded,
+    ProviderError,
+)
+from serve.availability.replicas import Availability
+from serve.dispatch.circuits import Circuits
+from serve.dispatch.deadlines import late, left
+from serve.dispatch.remote_errors import translate
+
+Chunks = AsyncGenerator[Chunk, None]
+
+# A replica notices by itself when its backend goes silent. The router waits this many times the
+# model's `timeout`, in case the replica hangs.
+_PATIENCE = 1.5
+# Seconds for a model that was scaled to zero to start and answer: Ray gives an engine an hour.
+_WAKING_S = 3600.0
+
+
+class _NotTaken(ModelUnavailable):
+    """There is no replica that would take a request."""
+
+    asked = False
+
+
+class Calls:
+    """Calls the models' deployments by their handles, and records how each call went."""
+
+    def __init__(
+        self,
+        models: Mapping[str, ModelConfig],
+        handles: Mapping[str, DeploymentHandle[Any]],
+        availability: Availability,
+        circuits: Circuits,
+    ) -> None:
+        self._models = models
+        self._availability = availability
+        self._circuits = circuits
+        self._handles = {
+            name: handle.options(stream=True, method_name="chat")
+            for name, handle in handles.items()
+        }
+        self._failed = Counter(
+            "llm_router_failed_attempts",
+            description="Times that a model was asked and did not answer, or broke off.",
+            tag_keys=("model", "code"),  # type: ignore[arg-type]  # any number of them
+        )
+
+    def admits(self, name: str) -> bool:
+        """Whether a model may be called where another one is left; see `Circuits.admits`."""
+        return self._circuits.let(name)
+
+    def failed(self, name: str, error: LLMError) -> None:
+        """Records a call that failed."""
+        self._circuits.failed(name, error)
+        self._failed.inc(tags={"model": name, "code": error.code})
+
+    async def stream(
+        self, name: str, request: ChatRequest, deadline: float, *, another_is_left: bool
+    ) -> Chunks:
+        """One model's answer.
+
+        Args:
+            name: the model's.
+            request: what it is asked.
+            deadline: by `time.monotonic`.
+            another_is_left: whether another model could answer instead; then less patience pays.
+
+        Raises:
+            LLMError: it gave none, or not all of it.
+        """
+        config = self._models[name]
+        patience = _PATIENCE * config.timeout
+        first = config.first_token_timeout if another_is_left else patience
+        thinking = config.thinking_seconds(request.reasoning_effort)
+        # Until the first text or tool call; what the model thinks aloud shows that it is alive.
+        while_thinking = max(patience, _PATIENCE * thinking)
+        asleep = self._availability.states[name].replicas == 0 and not another_is_left
+        response = self._handles[name].remote(request.model_copy(update={"model": name}))
+        assert isinstance(response, DeploymentResponseGenerator)  # the handle streams
+        answering = ended = False
+        try:
+            await self._taken(name, response, _WAKING_S if asleep else first, deadline)
+            before = max(first, thinking) if another_is_left else while_thinking
+            chunk = await _next(name, response, before, deadline)
+            if chunk is None:
+                raise ModelUnavailable(f"model '{name}' gave no answer")
+            self._circuits.began(name)
+            while chunk is not None:
+                answering = answering or bool(chunk.text or chunk.tool_calls)
+                ended = ended or chunk.finish_reason is not None
+                yield chunk
+                silence = patience if answering else while_thinking
+                chunk = await _next(name, response, silence, deadline)
+            if not ended:
+                raise ProviderError(f"model '{name}' broke off its answer")
+        except Exception as error:  # whatever crosses the handle becomes an error of ours
+            # What goes wrong after the end takes nothing from the answer.
+            if not ended:
+                raise translate(error, name) from error
+        finally:
+            # Reached when the client has gone, too: the model must not go on writing for nobody.
+            with suppress(Exception):  # it raises again what a call has ended with
+                response.cancel()  # type: ignore[no-untyped-call]
+        self._circuits.answered(name)
+
+    async def _taken(
+        self,
+        name: str,
+        response: DeploymentResponseGenerator[Any],
+        patience: float,
+        deadline: float,
+    ) -> None:
+        """Waits till a replica has taken the request. That none does is no fault of the model's.
+
+        Raises:
+            Overloaded: all of them have enough to do.
+            ModelUnavailable: there is none any more.
+        """
+        remaining = left(deadline)
+        try:
+            async with self._availability.patience(name, min(patience, remaining)):
+                # What its iteration begins with; Ray has no public name for it.
+                await response._fetch_future_result_async()
+        except TimeoutError:
+            if self._availability.is_lost(name):
+                raise _NotTaken(f"no replica of model '{name}' is running", retry_after=1) from None
+            if remaining <= patience:
+                raise late() from None
+            raise Overloaded(
+                f"no replica of model '{name}' took the request within {patience:g} s",
+                retry_after=1,
+            ) from None
+
+
+async def _next(
+    name: str, response: DeploymentResponseGenerator[Any], patience: float, deadline: float
+) -> Chunk | None:
+    """The next chunk; None after the last one."""
+    remaining = left(deadline)
+    try:
+        async with asyncio.timeout(min(patience, remaining)):
+            return await anext(response, None)
+    except TimeoutError:
+        # Decided by what was waited for: timers may fire a little early.
+        if remaining <= patience:
+            raise late() from None
+        raise DeadlineExceeded(f"model '{name}' was silent for {patience:g} s") from None

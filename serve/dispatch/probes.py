@@ -1,0 +1,55 @@
+"""What a strategy asks models before it ranks them: whole answers, a few for each request."""
+
+from collections.abc import Collection
+
+from deployments.contract import ChatRequest, Chunk, Usage, merge
+from serve.dispatch.dispatcher import Dispatcher
+
+MOST_PROBES = 8
+
+
+class Probes:
+    """Asks models on behalf of one request's strategy.
+
+    A probe is a request like any other: it opens and closes circuits, ends with the request's
+    deadline, and counts in the attempts and the cost of the answer that follows.
+
+    Args:
+        dispatcher: asks the models.
+        models: that may be asked.
+        deadline: of the request, by `time.monotonic`.
+
+    Attributes:
+        attempts: how often a model was asked.
+        usages: of the models that answered.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, models: Collection[str], deadline: float) -> None:
+        self._dispatcher = dispatcher
+        self._models = models
+        self._deadline = deadline
+        self._left = MOST_PROBES
+        self.attempts = 0
+        self.usages: list[tuple[str, Usage | None]] = []
+
+    async def ask(self, model: str, request: ChatRequest) -> Chunk:
+        """A model's whole answer.
+
+        Raises:
+            LLMError: the model gave none.
+            ValueError: the model may not be asked, or all probes have been made.
+        """
+        if model not in self._models:
+            raise ValueError(f"'{model}' is not available to this request")
+        if self._left == 0:
+            raise ValueError(f"a strategy may make at most {MOST_PROBES} probes for one request")
+        self._left -= 1
+        whole = request.model_copy(update={"stream": False, "stream_options": None})
+        dispatch = self._dispatcher.dispatch(whole, [model], self._deadline)
+        try:
+            await dispatch.begin()
+            answer = merge([chunk async for chunk in dispatch])
+        finally:
+            self.attempts += dispatch.attempts
+        self.usages.append((model, answer.usage))
+        return answer
