@@ -11,8 +11,8 @@ from ray.serve.schema import DeploymentStatusOverview
 
 from deployments.embedding.embedder import EMBEDDER
 from ops.local.console import Console
-from serve.availability.placement import shortages
 from serve.availability.replicas import messages
+from serve.availability.shortages import shortages
 
 APPLICATION = "default"
 

@@ -17,7 +17,7 @@ from ray.serve._private.common import DeploymentStatus, ReplicaState
 from ray.serve.context import _get_global_client
 
 from deployments.config import ModelConfig
-from serve.availability.placement import shortages
+from serve.availability.shortages import shortages
 
 logger = logging.getLogger("ray.serve")
 

@@ -15,9 +15,9 @@ from serve.access.exposure import check_exposure, listening_host
 from serve.access.gate import guard
 from serve.access.keys import Keys
 from serve.access.quotas import SharedQuotas
+from serve.availability.context_windows import ContextWindows
 from serve.availability.readiness import Readiness
 from serve.availability.replicas import Availability
-from serve.availability.windows import Windows
 from serve.config import AppConfig, Settings
 from serve.core import Core
 from serve.dispatch.circuits import Circuits
@@ -45,7 +45,7 @@ class Router:
         models = {model.name: model for model in config.llms.served}
         availability = Availability(models, deployment_names)
         circuits = Circuits(models)
-        windows = Windows(models, handles, availability)
+        windows = ContextWindows(models, handles, availability)
         readiness = Readiness(models, handles, availability, circuits)
         strategies: dict[str, Strategy] = {"sequential": SequentialStrategy(SharedTurns().next)}
         smart = Smart(models, embedder) if embedder is not None else None

@@ -2,9 +2,9 @@
 
 from fastapi import FastAPI, Request
 
+from serve.availability.context_windows import ContextWindows
 from serve.availability.readiness import Readiness
 from serve.availability.replicas import Availability
-from serve.availability.windows import Windows
 from serve.config import ServerConfig
 from serve.core import Core
 from serve.http.bodies import Bodies
@@ -19,7 +19,7 @@ class Server:
         core: Core,
         availability: Availability,
         readiness: Readiness,
-        windows: Windows,
+        windows: ContextWindows,
     ) -> None:
         self.config = config
         self.core = core

@@ -11,9 +11,9 @@ from ray import serve as rayserve
 from ray.core.generated.autoscaler_pb2 import ClusterResourceState
 
 from deployments.config import ModelConfig
-from serve.availability import placement
-from serve.availability.placement import shortage, shortages
+from serve.availability import shortages as shortages_module
 from serve.availability.replicas import Availability, Deployment, ModelState, messages, state_of
+from serve.availability.shortages import shortage, shortages
 
 
 def test_of_a_traceback_the_whole_error_is_told() -> None:
@@ -63,8 +63,8 @@ def test_of_an_engine_that_lost_a_node_what_was_lost_is_missing(
     others = {"name": "of someone else", "state": "PENDING"}
     theirs = {**group, "name": "SERVE_REPLICA::theirs#m#abc"}
     groups = dict(enumerate([group, {**group, "state": "CREATED"}, others, theirs]))
-    monkeypatch.setattr(placement, "placement_group_table", lambda: groups)
-    monkeypatch.setattr(placement, "_get_global_client", lambda: None)
+    monkeypatch.setattr(shortages_module, "placement_group_table", lambda: groups)
+    monkeypatch.setattr(shortages_module, "_get_global_client", lambda: None)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 1.0})
     monkeypatch.setattr(ray, "available_resources", dict)
     assert shortages("ours") == {"m": shortage([{"GPU": 1.0}], {"GPU": 1.0}, {})}
@@ -94,10 +94,10 @@ def test_of_plain_replicas_those_wait_for_room_whose_resources_are_asked_for_in_
     client.get_serve_details.return_value = {"applications": {"ours": {"deployments": deployments}}}
     state = ClusterResourceState()
     state.pending_resource_requests.add().request.resources_bundle["CPU"] = 0.3333
-    monkeypatch.setattr(placement, "_get_global_client", lambda: client)
-    monkeypatch.setattr(placement, "global_worker", Mock())
-    monkeypatch.setattr(placement, "get_cluster_resource_state", lambda _: state)
-    monkeypatch.setattr(placement, "placement_group_table", dict)
+    monkeypatch.setattr(shortages_module, "_get_global_client", lambda: client)
+    monkeypatch.setattr(shortages_module, "global_worker", Mock())
+    monkeypatch.setattr(shortages_module, "get_cluster_resource_state", lambda _: state)
+    monkeypatch.setattr(shortages_module, "placement_group_table", dict)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 0.2})
     assert shortages("ours") == {

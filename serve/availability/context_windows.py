@@ -18,7 +18,7 @@ _PERIOD_S, _RETRY_S = 1.0, 60.0
 _PATIENCE_S = 15.0
 
 
-class Windows:
+class ContextWindows:
     """Asks a replica of each model once, in the background, as soon as there is one.
 
     Args:

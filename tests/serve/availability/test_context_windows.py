@@ -9,9 +9,9 @@ import pytest
 
 from deployments.config import ModelConfig
 from deployments.errors import Unreachable
-from serve.availability import windows
+from serve.availability import context_windows
+from serve.availability.context_windows import ContextWindows
 from serve.availability.replicas import ModelState
-from serve.availability.windows import Windows
 
 
 class Handle:
@@ -36,17 +36,19 @@ def state(replicas: int) -> ModelState:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "_PERIOD_S", 0.001)
-    monkeypatch.setattr(windows, "_RETRY_S", 0.001)
+    monkeypatch.setattr(context_windows, "_PERIOD_S", 0.001)
+    monkeypatch.setattr(context_windows, "_RETRY_S", 0.001)
 
 
-def watched(handles: Mapping[str, Any], states: dict[str, ModelState], **given: int) -> Windows:
+def watched(
+    handles: Mapping[str, Any], states: dict[str, ModelState], **given: int
+) -> ContextWindows:
     models = {
         name: ModelConfig(name=name, backend="x", context_window=given.get(name))
         for name in handles
     }
     availability: Any = SimpleNamespace(states=states)
-    watched = Windows(models, handles, availability)
+    watched = ContextWindows(models, handles, availability)
     watched.watch()
     return watched
 
