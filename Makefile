@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALL := pip install --quiet --disable-pip-version-check
 PIP := $(BIN)/$(INSTALL) --constraint ops/constraints.txt
 
-.PHONY: run test test-latest lint audit demo-eval bench-routing bench-store bench-engine bench-faults bench-overload \
+.PHONY: run test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults bench-overload \
 	format clean
 
 run: .venv/.served
@@ -26,6 +26,11 @@ lint: .venv/.tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation's site, in build/docs: warnings and broken links are errors
+docs: .venv/.tested
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --fresh-env docs build/docs
+	@echo "build/docs/index.html"
 
 # Known vulnerabilities of the versions that were tested. Needs PyPI: mirrors carry no advisories.
 audit: .venv/.tested
