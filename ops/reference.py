@@ -174,10 +174,10 @@ def _number(value: float) -> str:
 
 def endpoints() -> str:
     """Every path of the API, from its OpenAPI document."""
-    from serve.http.ingress import api
+    from serve.http.api import create_api
 
     lines = ["| path | what it does |", "|---|---|"]
-    for path, operations in api.openapi()["paths"].items():
+    for path, operations in create_api().openapi()["paths"].items():
         for method, operation in operations.items():
             text = operation.get("description") or operation.get("summary", "")
             lines.append(f"| `{method.upper()} {path}` | {_line(text)} |")
