@@ -12,14 +12,14 @@ from ray.serve.deployment import Application
 from deployments.config import ModelConfig
 from deployments.deploy import GRACE_S, HEALTH_CHECK_PERIOD_S, deploy
 from deployments.embedding.embedder import EMBEDDER, deploy_embedder
-from serve.access.quota_actor import Quotas
 from serve.access.quotas import ACTOR_NAME as QUOTAS
+from serve.access.quotas import QuotaActor
 from serve.config import DEFAULT_CONFIG, AppConfig, ConfigError, Settings, StoreConfig, wrong
 from serve.http.ingress import RouterDeployment
 from serve.preflight import checked
 from serve.routing.prices import Price, price_of
-from serve.routing.sequence import Sequence as SequenceActor
-from serve.routing.turns import ACTOR_NAME as SEQUENCE
+from serve.sequence import ACTOR_NAME as SEQUENCE
+from serve.sequence import SequenceActor
 from serve.smart.actor import DeciderActor
 from serve.smart.client import ACTOR_NAME as DECIDER
 
@@ -43,7 +43,7 @@ def build(args: dict[str, Any]) -> Application:
     names = deployment_names(config.llms.models)
     actors: list[dict[Any, Any] | DeploymentActorConfig] = [
         DeploymentActorConfig(name=SEQUENCE, actor_class=SequenceActor),
-        DeploymentActorConfig(name=QUOTAS, actor_class=Quotas),
+        DeploymentActorConfig(name=QUOTAS, actor_class=QuotaActor),
     ]
     embedder = None
     if store := config.llms.store:

@@ -165,7 +165,7 @@ class Core:
         """
         if settings.strategy not in self._strategies:
             raise ValueError("user_config.router.strategy: smart routing needs `llms.store`")
-        self._settings, self.prices = settings, prices
+        self.settings, self.prices = settings, prices
         if self._smart is not None:
             await self._smart.configure(settings, prices)
 
@@ -240,7 +240,7 @@ class Core:
         """The strategy that a request asks for, else the server's."""
         if wishes.strategy == "smart":
             _ = self.smart
-        strategy = self._strategies[wishes.strategy or self._settings.strategy]
+        strategy = self._strategies[wishes.strategy or self.settings.strategy]
         if wishes.wants_quality and strategy.name != "smart":
             raise InvalidRequest(
                 f"{strategy.name} routing knows no quality; add `strategy: smart`", param="router"
@@ -250,7 +250,7 @@ class Core:
     def _wanted(self, asked: Asked) -> float:
         """The quality that smart routing holds a request to."""
         if asked.requirement is None:
-            return self._settings.performance_requirement
+            return self.settings.performance_requirement
         return asked.requirement
 
     async def _asked(
@@ -272,7 +272,7 @@ class Core:
         asked = Asked(capable, available, chat=chat)
         if self._smart is None:
             return asked, others
-        query = query_of(chat, self._settings.query)
+        query = query_of(chat, self.settings.query)
         asked = replace(
             asked,
             query=query,

@@ -1,57 +1,87 @@
-"""A router replica's way to the shared quotas actor, and what it does while that is gone."""
+"""How many requests each key has made in the last minute, counted in one actor for all router
+replicas."""
 
-import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
 from math import ceil
 
 import ray
-from ray import serve as rayserve
-from ray.actor import ActorHandle
 from ray.serve.metrics import Counter
 
 from deployments.errors import QuotaExceeded
 from serve.access.keys import Caller
-from serve.access.quota_actor import Quotas, Windows
+from serve.actors import ActorClient
 
 ACTOR_NAME = "quotas"
-# The actor answers in about a millisecond; beyond this the request goes on without it.
-_PATIENCE_S = 1.0
+_MINUTE_S = 60.0
+# The actor answers in about a millisecond; a request continues without it after this.
+_TIMEOUT_S = 1.0
+
+
+class Windows:
+    """Counts requests per key in a sliding window of one minute.
+
+    Keys come from the configuration, so they are few; at most `per_minute` times are kept of each.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._times: dict[str, deque[float]] = {}
+
+    def take(self, key: str, per_minute: int) -> float:
+        """Counts a request and gives 0, if fewer than `per_minute` were made in the last minute;
+        otherwise gives the seconds until the next one is allowed."""
+        now = self._clock()
+        times = self._times.setdefault(key, deque())
+        while times and times[0] <= now - _MINUTE_S:
+            times.popleft()
+        if len(times) >= per_minute:
+            return times[-per_minute] + _MINUTE_S - now
+        times.append(now)
+        return 0.0
+
+
+@ray.remote(num_cpus=0)
+class QuotaActor(Windows):
+    """`Windows` as an actor, one per application."""
+
+    async def take(self, key: str, per_minute: int) -> float:  # type: ignore[override]
+        """See `Windows.take`."""
+        return super().take(key, per_minute)
 
 
 class SharedQuotas:
-    """Asks the actor whether a caller may make a request; if it is gone, counts alone and says so
-    in a metric: then each replica allows as much as all of them together should."""
+    """A router replica's access to the actor. While the actor is away, the replica counts alone and
+    a metric says so: each replica then allows what all of them together should."""
 
     def __init__(self) -> None:
         self._own = Windows()
-        self._actor: ActorHandle[Quotas] | None = None
-        self._fallbacks = Counter(
-            "llm_router_quota_fallbacks",
-            description="Requests that a router replica counted alone, the shared one being gone.",
+        self._actor = ActorClient(
+            ACTOR_NAME,
+            timeout_s=_TIMEOUT_S,
+            fallbacks=Counter(
+                "llm_router_quota_fallbacks",
+                description="Requests that a router replica counted alone, without the shared "
+                "actor.",
+            ),
         )
 
     async def take(self, caller: Caller) -> None:
         """Counts a request of `caller`.
 
         Raises:
-            QuotaExceeded: the caller has made as many as it may in a minute.
+            QuotaExceeded: the caller has made all its requests of this minute.
         """
-        if caller.name is None or caller.requests_per_minute is None:
+        name, per_minute = caller.name, caller.requests_per_minute
+        if name is None or per_minute is None:
             return
-        wait = ceil(await self._wait(caller.name, caller.requests_per_minute))
+        wait = await self._actor.call_or(
+            lambda: self._own.take(name, per_minute), "take", name, per_minute
+        )
         if wait > 0:
             raise QuotaExceeded(
-                f"the key '{caller.name}' may make {caller.requests_per_minute} requests in a "
-                f"minute; the next in {wait} s",
-                retry_after=wait,
+                f"the key '{name}' may make {per_minute} requests a minute; the next one in "
+                f"{ceil(wait)} s",
+                retry_after=ceil(wait),
             )
-
-    async def _wait(self, name: str, per_minute: int) -> float:
-        try:
-            if self._actor is None:
-                self._actor = rayserve.get_deployment_actor(ACTOR_NAME)
-            return await asyncio.wait_for(self._actor.take.remote(name, per_minute), _PATIENCE_S)
-        except (ray.exceptions.RayError, TimeoutError, ValueError):
-            # Dead, silent or not yet made again: a handle to a dead actor never comes back to life.
-            self._actor = None
-            self._fallbacks.inc()
-            return self._own.take(name, per_minute)

@@ -1,7 +1,7 @@
 """`POST /v1/route`: from its body to a question for the decider, and from its answer to a reply."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from deployments.errors import InvalidRequest
 from deployments.free_form import at_most
 from serve.request import RouterOptions
-from serve.routing.arrays import Booleans
-from serve.routing.decider import Routes
+from serve.routing.decider import BatchQuestion, Routes
 
 MOST_QUERIES, MOST_NAMES, MOST_CAPACITIES = 4096, 100, 1000
 
@@ -57,47 +56,64 @@ class Batch(BaseModel):
         one = tuple(everyone if self.models is None else self.models)
         return [one] * len(self.queries)
 
+    def question(
+        self, candidates: Sequence[Sequence[str]], default_requirement: float
+    ) -> BatchQuestion:
+        """What to decide.
 
-def allowed(candidates: Sequence[Sequence[str]], models: Sequence[str]) -> Booleans:
-    """(n, m) whether a model is among a query's candidates."""
-    column = {model: index for index, model in enumerate(models)}
-    mask = np.zeros((len(candidates), len(models)), np.bool_)
-    for row, names in enumerate(candidates):
-        mask[row, [column[name] for name in names]] = True
-    return mask
+        Args:
+            candidates: the available models for each query.
+            default_requirement: the quality wanted if the body does not say.
+        """
+        wanted = self.router.performance_requirement
+        return BatchQuestion(
+            self.queries,
+            candidates,
+            default_requirement if wanted is None else wanted,
+            self.router.floor,
+            self.input_tokens,
+            self.capacities,
+        )
 
 
-def check_capacities(batch: Batch, models: Collection[str]) -> None:
+def check_capacity_names(batch: Batch, models: Collection[str]) -> None:
     """Raises InvalidRequest where one is given for what is none of the caller's models."""
     if unknown := (batch.capacities or {}).keys() - set(models):
         raise InvalidRequest(f"there is no model '{min(unknown)}'", param="capacities")
 
 
-def capacities(batch: Batch, models: Sequence[str]) -> list[float] | None:
-    """(m,) most queries of each model."""
-    if batch.capacities is None:
-        return None
-    return [batch.capacities.get(model, math.inf) for model in models]
-
-
-def reply(
-    batch: Batch,
-    routes: Routes,
-    mask: Booleans,
-    models: Sequence[str],
-    requirement: float,
-    texts: dict[int, str] | None,
-) -> dict[str, Any]:
+def reply(question: BatchQuestion, routes: Routes) -> dict[str, Any]:
     """The reply: the batch as a whole, then every query's choice and what it was chosen from.
 
-    Without `texts` nothing of past queries is shown: even a similarity of 1 alone would tell that
-    somebody has asked this very question.
+    Past queries are shown only if the server is configured to: a similarity of 1 alone would
+    reveal that somebody has asked this very question.
     """
-    assignment = routes.assignment
-    whole = {
+    assignment, prediction = routes.assignment, routes.prediction
+    data = []
+    for row, allowed in enumerate(routes.allowed):
+        candidates = [
+            {
+                "model": routes.models[column],
+                "quality": float(prediction.quality[row, column]),
+                "uncertainty": float(prediction.uncertainty[row, column]),
+                "output_tokens": float(prediction.output_tokens[row, column]),
+                "cost": float(routes.cost[row, column]),
+            }
+            for column in np.flatnonzero(allowed)
+        ]
+        route = {
+            "index": row,
+            "model": routes.models[assignment.choice[row]],
+            "reason": _reason(question, routes, row),
+            "candidates": candidates,
+        }
+        if routes.past is not None:
+            route["neighbours"] = _neighbours(routes, row, routes.past)
+        data.append(route)
+    return {
         "object": "list",
-        "performance_requirement": requirement,
-        "mode": batch.router.mode,
+        "performance_requirement": question.requirement,
+        "mode": "floor" if question.floor else "mean",
         "quality": assignment.quality,
         "shortfall": assignment.shortfall,
         "cost": assignment.cost,
@@ -105,59 +121,32 @@ def reply(
         "lower_bound": assignment.lower_bound,
         "gap": _finite(assignment.gap),
         "cold_start": routes.cold,
+        "data": data,
     }
-    data = []
-    for row, query_mask in enumerate(mask):
-        candidates = [
-            {
-                "model": models[column],
-                "quality": float(routes.prediction.quality[row, column]),
-                "uncertainty": float(routes.prediction.uncertainty[row, column]),
-                "output_tokens": float(routes.prediction.output_tokens[row, column]),
-                "cost": float(routes.cost[row, column]),
-            }
-            for column in np.flatnonzero(query_mask)
-        ]
-        chosen = models[assignment.choice[row]]
-        route = {
-            "index": row,
-            "model": chosen,
-            "reason": _reason(batch, routes, chosen, candidates, requirement),
-            "candidates": candidates,
-        }
-        if texts is not None:
-            route["neighbours"] = _neighbours(routes, row, texts)
-        data.append(route)
-    return {**whole, "data": data}
 
 
-def _neighbours(routes: Routes, row: int, texts: dict[int, str]) -> list[dict[str, Any]]:
+def _neighbours(routes: Routes, row: int, past: Mapping[int, str]) -> list[dict[str, Any]]:
     near = zip(routes.near[row].tolist(), routes.similarity[row].tolist(), strict=True)
-    return [{"id": id, "similarity": cosine, "query": texts.get(id)} for id, cosine in near]
+    return [{"id": id, "similarity": cosine, "query": past.get(id)} for id, cosine in near]
 
 
-def _reason(
-    batch: Batch,
-    routes: Routes,
-    chosen: str,
-    candidates: Sequence[dict[str, Any]],
-    requirement: float,
-) -> str:
+def _reason(question: BatchQuestion, routes: Routes, row: int) -> str:
+    """Why a query got its model, in one line."""
     start = "cold start, qualities are guessed from prices: " if routes.cold else ""
-    if len(candidates) == 1:
+    if routes.allowed[row].sum() == 1:
         return start + "the only candidate"
-    quality = next(one["quality"] for one in candidates if one["model"] == chosen)
-    if batch.router.floor:
-        if quality >= requirement:
-            return f"{start}the cheapest with a quality of at least {requirement:g}"
-        return f"{start}none reaches {requirement:g}; the best"
+    wanted = question.requirement
+    if question.floor:
+        if routes.prediction.quality[row, routes.assignment.choice[row]] >= wanted:
+            return f"{start}the cheapest with a quality of at least {wanted:g}"
+        return f"{start}none reaches {wanted:g}; the best"
     multiplier = routes.assignment.multiplier
-    if batch.capacities is not None:
+    if question.capacities is not None:
         start += "within the capacities, "
     if multiplier == 0:
-        return f"{start}the cheapest; all cheapest ones together hold {requirement:g}"
+        return f"{start}the cheapest; all cheapest ones together hold {wanted:g}"
     if math.isinf(multiplier):
-        return f"{start}the best; all best ones together fall short of {requirement:g}"
+        return f"{start}the best; all best ones together fall short of {wanted:g}"
     return f"{start}the least of cost less {multiplier:.3g} USD for each unit of quality"
 
 

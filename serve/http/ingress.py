@@ -27,7 +27,7 @@ from serve.http.server import Server
 from serve.routing.prices import Price
 from serve.routing.sequential import SequentialStrategy
 from serve.routing.strategy import Strategy
-from serve.routing.turns import SharedTurns
+from serve.sequence import SharedTurns
 from serve.smart.service import Smart
 
 

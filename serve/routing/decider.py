@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from deployments.store.evidence import Evidence, Floats32, Integers, Snapshot
 from deployments.store.observations import Scored
@@ -59,6 +58,28 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchQuestion:
+    """Which model should answer each of these n queries?
+
+    Attributes:
+        queries: texts.
+        candidates: for each query, the available models that may answer it.
+        requirement: mean quality to hold, or each query's floor, 0 to 1.
+        floor: which of the two.
+        input_tokens: lengths of the prompts; estimated from the queries' characters if None.
+        capacities: the most queries that a model may get, for models with a limit; not with
+            `floor`.
+    """
+
+    queries: Sequence[str]
+    candidates: Sequence[Sequence[str]]
+    requirement: float
+    floor: bool = False
+    input_tokens: Sequence[float] | None = None
+    capacities: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The available models, best first, and why.
 
@@ -81,18 +102,24 @@ class Routes:
     """A decided batch of n queries over m models.
 
     Attributes:
-        assignment: its `choice` are columns of the decider's models.
+        models: names, in the order of every array's columns.
+        allowed: (n, m) which models may answer which query.
+        assignment: its `choice` are columns.
         prediction, cost: (n, m) each.
         near, similarity: (n, k) the store's numbers of the nearest past queries, and cosines.
         cold: whether nothing was known, so that qualities are guesses.
+        past: texts of the nearest past queries, by number; None if they are not shown.
     """
 
+    models: Sequence[str]
+    allowed: Booleans
     assignment: Assignment
     prediction: Prediction
     cost: Floats
     near: Integers
     similarity: Floats32
     cold: bool
+    past: Mapping[int, str] | None = None
 
 
 class Decider:
@@ -153,9 +180,7 @@ class Decider:
         Raises:
             ValueError: a name is unknown, or no model is available.
         """
-        columns = self._columns(question.available)
-        allowed = np.zeros(len(self.models), np.bool_)
-        allowed[columns] = True
+        allowed = self._allowed([question.available])[0]
         prediction = self._predict_one(question)
         quality = prediction.quality[0]
         tokens = question.characters / self._forecaster.characters_per_token
@@ -186,47 +211,40 @@ class Decider:
             self._policies[scored.policy] = policy.correct(scored.predicted, score, scored.replaced)
 
     def route(
-        self,
-        queries: Sequence[str],
-        embeddings: Floats32,
-        input_tokens: npt.ArrayLike | None,
-        allowed: Booleans,
-        requirement: float,
-        *,
-        floor: bool = False,
-        capacities: npt.ArrayLike | None = None,
-        neighbours: int = 5,
+        self, question: BatchQuestion, embeddings: Floats32, *, neighbours: int = 5
     ) -> Routes:
-        """Decides a batch at once, without moving any policy.
+        """Decides a whole batch without moving any policy.
 
         Args:
-            queries: n texts.
-            embeddings: (n, d).
-            input_tokens: (n,) lengths of the prompts; by their characters where None.
-            allowed: (n, m) which models may answer which query.
-            requirement: mean quality to hold, or each query's floor.
-            floor: which of the two.
-            capacities: (m,) most queries that a model may get; not with `floor`.
+            question: the batch, of n queries.
+            embeddings: (n, d) of the queries.
             neighbours: how many past queries to name for each.
 
         Raises:
             Impossible: the capacities don't hold the batch, or a query has no candidate.
+            ValueError: a model is unknown.
         """
-        prediction = self._forecaster.predict(queries, embeddings)
+        prediction = self._forecaster.predict(question.queries, embeddings)
+        input_tokens = question.input_tokens
         if input_tokens is None:
-            input_tokens = [len(query) / self._forecaster.characters_per_token for query in queries]
+            rate = self._forecaster.characters_per_token
+            input_tokens = [len(query) / rate for query in question.queries]
         cost = self._forecaster.costs(input_tokens, prediction)
-        if floor:
-            assignment = self._by_floor(prediction.quality, cost, allowed, requirement)
+        allowed = self._allowed(question.candidates)
+        if question.floor:
+            assignment = self._by_floor(prediction.quality, cost, allowed, question.requirement)
         else:
+            capacities = self._capacities(question.capacities)
             try:
                 assignment = self._forecaster.assign(
-                    prediction, cost, requirement, allowed, capacities
+                    prediction, cost, question.requirement, allowed, capacities
                 )
             except ValueError as error:
                 raise Impossible(str(error)) from error
         near = self._evidence.neighbours(embeddings, neighbours)
         return Routes(
+            self.models,
+            allowed,
             assignment,
             prediction,
             cost,
@@ -289,6 +307,19 @@ class Decider:
         total, mean = float(cost[at, choice].sum()), float(quality[at, choice].mean())
         under = np.maximum(floor - quality[at, choice], 0.0)
         return Assignment(choice, total, mean, 0.0, total, float(under.mean()))
+
+    def _allowed(self, candidates: Sequence[Sequence[str]]) -> Booleans:
+        """(n, m) whether a model is among a query's candidates."""
+        allowed = np.zeros((len(candidates), len(self.models)), np.bool_)
+        for row, names in enumerate(candidates):
+            allowed[row, self._columns(names)] = True
+        return allowed
+
+    def _capacities(self, capacities: Mapping[str, float] | None) -> list[float] | None:
+        """(m,) most queries of each model."""
+        if capacities is None:
+            return None
+        return [capacities.get(model, np.inf) for model in self.models]
 
     def _columns(self, models: Sequence[str]) -> list[int]:
         for model in models:

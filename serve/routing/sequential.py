@@ -3,11 +3,30 @@
 Source: https://docs.aios.foundation/aios-docs/aios-kernel/llm-cores/llm-routing
 """
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from serve.routing.sequence import Turns
 from serve.routing.strategy import Asked, Ranking
+
+# Callers choose their candidates, so the number of sets kept is bounded; the least recently used
+# goes first.
+MAX_SETS = 10_000
+
+
+class Turns:
+    """Counts turns for each key, from 0."""
+
+    def __init__(self) -> None:
+        self._counts: OrderedDict[str, int] = OrderedDict()
+
+    def next(self, key: str) -> int:
+        """The number of earlier calls for `key`."""
+        turn = self._counts.pop(key, 0)
+        self._counts[key] = turn + 1
+        if len(self._counts) > MAX_SETS:
+            self._counts.popitem(last=False)
+        return turn
 
 
 def turn_key(candidates: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ Its store's database outlives it; what it holds in memory is made anew from ther
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ from deployments.embedding.cache import CachedEmbedder
 from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Observation
 from serve.config import StoreConfig
-from serve.routing.arrays import Booleans
-from serve.routing.decider import Decision, Question, Routes
+from serve.routing.decider import BatchQuestion, Decision, Question, Routes
 from serve.routing.prices import Price
 
 _SHOWN = 500  # characters of a past query
@@ -105,36 +105,24 @@ class DeciderActor:
         return decider.decide(question)
 
     async def route(
-        self,
-        queries: list[str],
-        embeddings: Floats32,
-        input_tokens: list[float] | None,
-        allowed: Booleans,
-        requirement: float,
-        floor: bool,
-        capacities: list[float] | None,
-        show_queries: bool,
-    ) -> tuple[Routes, dict[int, str]]:
-        """See `Decider.route`; and the beginnings of the past queries that it names, if wanted."""
+        self, question: BatchQuestion, embeddings: Floats32, show_queries: bool
+    ) -> Routes:
+        """See `Decider.route`. With `show_queries` the result has the beginnings of past queries.
+
+        Raises:
+            Busy: too many batches wait.
+        """
         decider, store = self._keeper.decider, self._keeper.store
         if self._waiting >= _MOST_BATCHES:
             raise Busy(f"{_MOST_BATCHES} batches wait")
 
-        def work() -> tuple[Routes, dict[int, str]]:
-            routes = decider.route(
-                queries,
-                embeddings,
-                input_tokens,
-                allowed,
-                requirement,
-                floor=floor,
-                capacities=capacities,
-                neighbours=_NAMED if show_queries else 0,
-            )
-            if store is None or not show_queries:
-                return routes, {}
+        def work() -> Routes:
+            if not show_queries:
+                return decider.route(question, embeddings, neighbours=0)
+            routes = decider.route(question, embeddings, neighbours=_NAMED)
             near = sorted({int(id) for id in routes.near.ravel()})
-            return routes, {row.id: row.query[:_SHOWN] for row in store.database.read(near)}
+            rows = store.database.read(near) if store is not None else []
+            return replace(routes, past={row.id: row.query[:_SHOWN] for row in rows})
 
         self._waiting += 1
         try:

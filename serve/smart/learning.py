@@ -13,9 +13,10 @@ from ray.serve.metrics import Counter
 from deployments.contract import Chunk, Usage
 from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Observation
+from serve.actors import ActorAway
 from serve.dispatch.dispatcher import Dispatch
 from serve.routing.prices import Price
-from serve.smart.client import DeciderAway, SharedDecider
+from serve.smart.client import SharedDecider
 
 logger = logging.getLogger("ray.serve")
 
@@ -101,7 +102,7 @@ class Learner:
             self._lost.inc()
             return
         if len(self._waiting) >= _MOST_WAITING:
-            self._lose(DeciderAway("too many answers wait"))
+            self._lose(ActorAway("too many answers wait"))
             return
         observation = Observation(
             lesson.query,
@@ -123,14 +124,14 @@ class Learner:
             self._identities[model],
         )
         try:
-            self._later(self._kept(self._decider.call("learn", observation, answer)))
-        except DeciderAway as error:
+            self._later(self._kept(self._decider.learn(observation, answer)))
+        except ActorAway as error:
             self._lose(error)
 
     async def _kept(self, kept: Awaitable[None]) -> None:
         try:
             await kept
-        except DeciderAway as error:
+        except ActorAway as error:
             self._lose(error)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
@@ -138,7 +139,7 @@ class Learner:
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
-    def _lose(self, error: DeciderAway) -> None:
+    def _lose(self, error: ActorAway) -> None:
         self._lost.inc()
         logger.warning("the store was not told of an answer: %s", error)
 

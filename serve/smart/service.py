@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -16,13 +17,13 @@ from deployments.embedding.cache import CachedEmbedder
 from deployments.errors import InvalidRequest, ModelUnavailable
 from deployments.store.evidence import Floats32
 from deployments.store.observations import MAX_QUERY_CHARACTERS
+from serve.actors import ActorAway
 from serve.config import RouterConfig
-from serve.http.batches import Batch, allowed, capacities, reply
-from serve.routing.decider import Impossible
+from serve.routing.decider import BatchQuestion, Impossible, Routes
 from serve.routing.prices import Price
-from serve.server_name import server_name
-from serve.smart.client import DeciderAway, SharedDecider
+from serve.smart.client import SharedDecider
 from serve.smart.learning import Learner
+from serve.smart.server_name import server_name
 from serve.smart.strategy import SmartStrategy
 
 logger = logging.getLogger("ray.serve")
@@ -38,7 +39,6 @@ class Smart:
     """Smart routing as a router replica sees it."""
 
     def __init__(self, models: Mapping[str, ModelConfig], embedder: DeploymentHandle[Any]) -> None:
-        self._models = list(models)
         self._embedder = CachedEmbedder(embedder.remote)
         self._not_before = 0.0
         self._decider = SharedDecider(embedder)
@@ -62,59 +62,44 @@ class Smart:
         return asyncio.create_task(self._embedding(query))
 
     async def feedback(self, id: str, score: float) -> bool:
-        """Keeps what an answer was worth; False if no answer of this id is known.
+        """Stores what an answer was worth; False if no answer of this id is known.
 
         Raises:
             ModelUnavailable: the store is away.
         """
         try:
-            known: bool = await self._decider.call("feedback", id, score)
-        except DeciderAway as error:
+            return await self._decider.feedback(id, score)
+        except ActorAway as error:
             raise _away(error) from error
-        return known
 
-    async def route(self, batch: Batch, candidates: Sequence[Sequence[str]]) -> dict[str, Any]:
+    async def route(self, question: BatchQuestion) -> Routes:
         """Decides a batch, each query among its candidates.
 
         Raises:
             InvalidRequest: the capacities don't hold the batch.
             ModelUnavailable: the embedder or the store is away.
         """
-        models, show = self._models, self._router.show_queries
-        mask, limits = allowed(candidates, models), capacities(batch, models)
-        queries = [query[:MAX_QUERY_CHARACTERS] for query in batch.queries]
-        requirement = batch.router.performance_requirement
-        if requirement is None:
-            requirement = self._router.performance_requirement
+        queries = [query[:MAX_QUERY_CHARACTERS] for query in question.queries]
+        question = replace(question, queries=queries)
         try:
             async with asyncio.timeout(_BATCH_PATIENCE_S):
                 embeddings = await self._embedder(queries)
-            routes, texts = await self._decider.call(
-                "route",
-                queries,
-                embeddings,
-                batch.input_tokens,
-                mask,
-                requirement,
-                batch.router.floor,
-                limits,
-                show,
+            return await self._decider.route(
+                question, embeddings, show_queries=self._router.show_queries
             )
         except Impossible as error:
             raise InvalidRequest(str(error), param="capacities") from error
-        except (DeciderAway, TimeoutError, RayError, RayServeException) as error:
+        except (ActorAway, TimeoutError, RayError, RayServeException) as error:
             raise _away(error) from error
-        shown = texts if show else None
-        return await asyncio.to_thread(reply, batch, routes, mask, models, requirement, shown)
 
-    async def status(self, patience_s: float) -> dict[str, Any]:
+    async def status(self, timeout_s: float) -> dict[str, Any]:
         """How the store is."""
         # Anyone may ask for it, without a key: so the decider is asked once a second at the most.
         async with self._asking:
             if time.monotonic() - self._asked > _STATUS_PERIOD_S:
                 try:
-                    self._status = await self._decider.call("status", patience_s=patience_s)
-                except DeciderAway as error:
+                    self._status = await self._decider.status(timeout_s)
+                except ActorAway as error:
                     self._status = {"status": "away", "message": str(error)}
                 self._asked = time.monotonic()
         return self._status

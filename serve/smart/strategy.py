@@ -6,17 +6,15 @@ from collections.abc import Mapping
 import numpy as np
 from ray.serve.metrics import Counter
 
+from serve.actors import ActorAway
 from serve.routing.decider import Question
 from serve.routing.forecast.predictor import price_prior
 from serve.routing.optimise.floor import above_floor
 from serve.routing.prices import Price
 from serve.routing.strategy import Asked, Ranking
-from serve.smart.client import DeciderAway, SharedDecider
+from serve.smart.client import SharedDecider
 
 logger = logging.getLogger("ray.serve")
-
-# The decider answers in about a millisecond; beyond this a request goes on without it.
-_PATIENCE_S = 1.0
 
 
 class SmartStrategy:
@@ -53,8 +51,8 @@ class SmartStrategy:
             tuple(asked.asleep),
         )
         try:
-            decision = await self._decider.call("decide", question, patience_s=_PATIENCE_S)
-        except DeciderAway as error:
+            decision = await self._decider.decide(question)
+        except ActorAway as error:
             self._without.inc()
             logger.warning("smart routing decides by price: %s", error)
             return by_price(question, self._prices, self._priors)

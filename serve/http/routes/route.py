@@ -1,5 +1,6 @@
 """`POST /v1/route`: a batch of queries is routed, and no model is called."""
 
+import asyncio
 from functools import partial
 
 from fastapi import APIRouter, Request, Response
@@ -8,7 +9,7 @@ from serve.access.gate import caller_of
 from serve.access.keys import ANYONE
 from serve.dispatch.candidates import AUTO, candidates
 from serve.http import openapi
-from serve.http.batches import Batch, check_capacities
+from serve.http.batches import Batch, check_capacity_names, reply
 from serve.http.json_response import json_response
 from serve.http.requests import parse_as
 from serve.http.server import server_of
@@ -23,8 +24,12 @@ async def route(request: Request) -> Response:
     core = server.core
     batch = await server.bodies.read(request, partial(parse_as, Batch))
     smart, models = core.smart, caller.allowed(core.models)
-    check_capacities(batch, models)
+    check_capacity_names(batch, models)
     everyone = [] if batch.models is not None else candidates(AUTO, None, models)
     wanted = batch.candidates(everyone)
     running = {names: await core.running(names, caller) for names in set(wanted)}
-    return json_response(await smart.route(batch, [running[names] for names in wanted]))
+    question = batch.question(
+        [running[names] for names in wanted], core.settings.performance_requirement
+    )
+    routes = await smart.route(question)
+    return json_response(await asyncio.to_thread(reply, question, routes))

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from serve.access.keys import ANYONE, Keys, hash_of, new_key
-from serve.access.quota_actor import Windows
+from serve.access.quotas import Windows
 from serve.config import ConfigError, ServerConfig
 
 KEY = new_key()

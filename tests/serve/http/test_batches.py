@@ -1,5 +1,7 @@
 """Promise: a batch is no larger than it says, and knows of no model that its caller doesn't."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -7,7 +9,7 @@ from pydantic import ValidationError
 from deployments.errors import InvalidRequest
 from deployments.store.evidence import Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
-from serve.http.batches import MOST_NAMES, MOST_QUERIES, Batch, check_capacities, reply
+from serve.http.batches import MOST_NAMES, MOST_QUERIES, Batch, check_capacity_names, reply
 from serve.routing.decider import Decider
 from serve.routing.prices import Price
 
@@ -31,18 +33,17 @@ def test_one_list_is_for_all_queries(models: list[str] | None) -> None:
 
 def test_a_capacity_is_of_a_model_that_the_caller_may_ask_for() -> None:
     batch = Batch(queries=["q"], capacities={"hidden": 1})
-    check_capacities(batch, ["hidden", "other"])
+    check_capacity_names(batch, ["hidden", "other"])
     with pytest.raises(InvalidRequest, match="no model 'hidden'"):
-        check_capacities(batch, ["other"])
+        check_capacity_names(batch, ["other"])
 
 
 def test_nothing_of_past_queries_is_shown_unless_the_server_shows_them() -> None:
     asked, one = np.eye(4, dtype=np.float32)[:1], np.ones((1, 1), np.float32)
     past = SnapshotEvidence(Snapshot(["a secret question"], asked, one, one, one))
-    batch, everyone = Batch(queries=["a secret question"]), np.ones((1, 1), np.bool_)
-    decider = Decider(past, {"m": Price(1e-6, 1e-6)})
-    routes = decider.route(batch.queries, asked, None, everyone, 0.5)
-    hidden = reply(batch, routes, everyone, ["m"], 0.5, None)["data"][0]
+    question = Batch(queries=["a secret question"]).question([("m",)], 0.5)
+    routes = Decider(past, {"m": Price(1e-6, 1e-6)}).route(question, asked)
+    hidden = reply(question, routes)["data"][0]
     assert hidden.keys() == {"index", "model", "reason", "candidates"}
-    shown = reply(batch, routes, everyone, ["m"], 0.5, {0: "a secret question"})["data"][0]
+    shown = reply(question, replace(routes, past={0: "a secret question"}))["data"][0]
     assert shown["neighbours"] == [{"id": 0, "similarity": 1, "query": "a secret question"}]

@@ -9,7 +9,7 @@ import pytest
 from deployments.store.evidence import Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
 from deployments.store.observations import Scored
-from serve.routing.decider import MAX_POLICIES, Decider, Question
+from serve.routing.decider import MAX_POLICIES, BatchQuestion, Decider, Question
 from serve.routing.prices import Price
 
 PRICES = {"small": Price(1e-7, 4e-7), "middle": Price(5e-7, 2e-6), "large": Price(3e-6, 1.2e-5)}
@@ -57,6 +57,18 @@ def question(hard: bool = False, **more: object) -> Question:
         "requirement": 0.9,
     }
     return Question(**{**fields, **more})  # type: ignore[arg-type]
+
+
+def batch(
+    queries: list[str],
+    *,
+    requirement: float = 0.9,
+    floor: bool = False,
+    capacities: dict[str, float] | None = None,
+) -> BatchQuestion:
+    return BatchQuestion(
+        queries, [MODELS] * len(queries), requirement, floor, capacities=capacities
+    )
 
 
 def test_easy_goes_to_the_cheap_model_and_hard_to_the_dear_one() -> None:
@@ -232,19 +244,21 @@ def test_where_nothing_costs_anything_the_best_answers() -> None:
 def test_a_batch_is_decided_whole_without_moving_a_policy() -> None:
     decider = warm()
     embeddings = np.stack([EASY, HARD] * 50)
-    everyone = np.ones((100, 3), bool)
-    routes = decider.route(["easy", "hard"] * 50, embeddings, None, everyone, 0.9)
+    routes = decider.route(batch(["easy", "hard"] * 50), embeddings)
     assert routes.assignment.shortfall == 0
     assert (routes.assignment.choice[1::2] == 2).mean() > 0.8
     assert (routes.assignment.choice[::2] != 2).all()
     assert routes.near.shape == routes.similarity.shape == (100, 5)
     assert (routes.similarity > 0.9).all()
     limited = decider.route(
-        ["hard"] * 10, np.stack([HARD] * 10), None, everyone[:10], 0.9, capacities=[9, 9, 4]
+        batch(["hard"] * 10, capacities={"small": 9, "middle": 9, "large": 4}),
+        np.stack([HARD] * 10),
     )
     assert np.bincount(limited.assignment.choice, minlength=3)[2] == 4
     assert limited.assignment.shortfall > 0
-    floor = decider.route(["easy", "hard"], embeddings[:2], None, everyone[:2], 0.8, floor=True)
+    floor = decider.route(
+        batch(["easy", "hard"], requirement=0.8, floor=True), np.stack([EASY, HARD])
+    )
     assert floor.assignment.choice.tolist() == [0, 2]
     assert decider.policies() == {}
 

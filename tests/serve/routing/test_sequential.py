@@ -5,8 +5,7 @@ from collections import Counter
 import pytest
 
 from serve.routing import SequentialRouting
-from serve.routing.sequence import MAX_SETS, Turns
-from serve.routing.sequential import SequentialStrategy, rotate
+from serve.routing.sequential import MAX_SETS, SequentialStrategy, Turns, rotate
 from serve.routing.strategy import Asked
 
 CONFIGS = [

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,11 +12,13 @@ from deployments.contract import Chunk, Usage
 from deployments.errors import ProviderError
 from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Observation
+from serve.actors import ActorAway
 from serve.dispatch.dispatcher import Dispatch
 from serve.dispatch.rescue import Rescue
+from serve.routing.decider import Decision, Question
 from serve.routing.prices import Price
 from serve.routing.strategy import Asked
-from serve.smart.client import DeciderAway, SharedDecider
+from serve.smart.client import SharedDecider
 from serve.smart.learning import Learner, Lesson, cost
 from serve.smart.strategy import SmartStrategy
 
@@ -31,12 +33,14 @@ class Decider:
         self.away = away
         self.told: list[tuple[Observation, AnswerRecord]] = []
 
-    def call(self, method: str, *args: Any, patience_s: float = 60) -> Awaitable[None]:
+    def learn(self, observation: Observation, answer: AnswerRecord) -> Awaitable[None]:
         if self.away:
-            raise DeciderAway("the actor is being made")
-        assert method == "learn"
-        self.told.append(cast("tuple[Observation, AnswerRecord]", args))
+            raise ActorAway("the actor is being created")
+        self.told.append((observation, answer))
         return asyncio.sleep(0)
+
+    async def decide(self, question: Question) -> Decision:
+        raise ActorAway("the actor is being created")
 
 
 def learner(decider: Decider) -> Learner:
