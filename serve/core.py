@@ -21,7 +21,7 @@ from serve.dispatch.circuits import Circuits
 from serve.dispatch.deadlines import within
 from serve.dispatch.dispatcher import Dispatch, Dispatcher
 from serve.dispatch.probes import Probes
-from serve.dispatch.rescue import Rescue, usage_in_all
+from serve.dispatch.rescue import Rescue, total_usage
 from serve.request import Request, RouterOptions
 from serve.routing.prices import Price
 from serve.routing.strategy import Asked, Ranking, Strategy
@@ -98,7 +98,7 @@ class Answer:
     @property
     def total_usage(self) -> Usage | None:
         """Tokens of all models that wrote a part of the answer."""
-        return usage_in_all(self.usage, self.rescues)
+        return total_usage(self.usage, self.rescues)
 
     def __aiter__(self) -> "Answer":
         """The answer's chunks."""
@@ -234,7 +234,7 @@ class Core:
         running = await self._availability.running_now(known)
         if not running:
             raise _none_running(known)
-        return self._circuits.fit(running) or running
+        return self._circuits.usable(running) or running
 
     def _strategy(self, wishes: RouterOptions) -> Strategy:
         """The strategy that a request asks for, else the server's."""
@@ -266,9 +266,9 @@ class Core:
         others: list[str] = []
         if wishes.models is None:  # a request that lists its models wants no others
             configured = fallbacks(needed, capable, models)
-            others = self._circuits.fit(self._availability.running(configured))
+            others = self._circuits.usable(self._availability.running(configured))
         # A model that keeps failing is asked all the same where there is no other.
-        available = self._circuits.fit(running) or ([] if others else running)
+        available = self._circuits.usable(running) or ([] if others else running)
         asked = Asked(capable, available, chat=chat)
         if self._smart is None:
             return asked, others

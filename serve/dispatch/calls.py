@@ -17,6 +17,7 @@ from deployments.errors import (
     Overloaded,
     ProviderError,
 )
+from deployments.internals import require
 from serve.availability.replicas import Availability
 from serve.dispatch.circuits import Circuits
 from serve.dispatch.deadlines import late, left
@@ -24,15 +25,19 @@ from serve.dispatch.remote_errors import translate
 
 Chunks = AsyncGenerator[Chunk, None]
 
+# Iterating over a response begins with it. To wait for a replica and for its first chunk with
+# different patience, we call it ourselves; Ray has no public name for it.
+require(DeploymentResponseGenerator, "_fetch_future_result_async")
+
 # A replica notices by itself when its backend goes silent. The router waits this many times the
 # model's `timeout`, in case the replica hangs.
 _PATIENCE = 1.5
-# Seconds for a model that was scaled to zero to start and answer: Ray gives an engine an hour.
+# Seconds in which a model that was scaled to zero must start: Ray gives an engine an hour.
 _WAKING_S = 3600.0
 
 
-class _NotTaken(ModelUnavailable):
-    """There is no replica that would take a request."""
+class _NoReplica(ModelUnavailable):
+    """No replica is left that could accept a request."""
 
     asked = False
 
@@ -56,13 +61,13 @@ class Calls:
         }
         self._failed = Counter(
             "llm_router_failed_attempts",
-            description="Times that a model was asked and did not answer, or broke off.",
+            description="Calls of a model that failed or broke off.",
             tag_keys=("model", "code"),  # type: ignore[arg-type]  # any number of them
         )
 
-    def admits(self, name: str) -> bool:
-        """Whether a model may be called where another one is left; see `Circuits.admits`."""
-        return self._circuits.let(name)
+    def admit(self, name: str) -> bool:
+        """Whether a model may be called; see `Circuits.admit`."""
+        return self._circuits.admit(name)
 
     def failed(self, name: str, error: LLMError) -> None:
         """Records a call that failed."""
@@ -78,23 +83,24 @@ class Calls:
             name: the model's.
             request: what it is asked.
             deadline: by `time.monotonic`.
-            another_is_left: whether another model could answer instead; then less patience pays.
+            another_is_left: whether another model could answer instead, so that this one is given
+                up on sooner.
 
         Raises:
-            LLMError: it gave none, or not all of it.
+            LLMError: the model failed or broke off.
         """
         config = self._models[name]
         patience = _PATIENCE * config.timeout
         first = config.first_token_timeout if another_is_left else patience
         thinking = config.thinking_seconds(request.reasoning_effort)
-        # Until the first text or tool call; what the model thinks aloud shows that it is alive.
+        # Before the first text or tool call. Reasoning that arrives shows that the model is alive.
         while_thinking = max(patience, _PATIENCE * thinking)
         asleep = self._availability.states[name].replicas == 0 and not another_is_left
         response = self._handles[name].remote(request.model_copy(update={"model": name}))
         assert isinstance(response, DeploymentResponseGenerator)  # the handle streams
         answering = ended = False
         try:
-            await self._taken(name, response, _WAKING_S if asleep else first, deadline)
+            await self._accepted(name, response, _WAKING_S if asleep else first, deadline)
             before = max(first, thinking) if another_is_left else while_thinking
             chunk = await _next(name, response, before, deadline)
             if chunk is None:
@@ -108,41 +114,42 @@ class Calls:
                 chunk = await _next(name, response, silence, deadline)
             if not ended:
                 raise ProviderError(f"model '{name}' broke off its answer")
-        except Exception as error:  # whatever crosses the handle becomes an error of ours
-            # What goes wrong after the end takes nothing from the answer.
+        except Exception as error:  # whatever crosses the handle becomes one of our errors
+            # An error after the finish reason takes nothing from the answer.
             if not ended:
                 raise translate(error, name) from error
         finally:
-            # Reached when the client has gone, too: the model must not go on writing for nobody.
-            with suppress(Exception):  # it raises again what a call has ended with
+            # Also when the client has disconnected: the model must stop generating.
+            with suppress(Exception):  # it raises the call's own error again
                 response.cancel()  # type: ignore[no-untyped-call]
         self._circuits.answered(name)
 
-    async def _taken(
+    async def _accepted(
         self,
         name: str,
         response: DeploymentResponseGenerator[Any],
         patience: float,
         deadline: float,
     ) -> None:
-        """Waits till a replica has taken the request. That none does is no fault of the model's.
+        """Waits until a replica has accepted the request. If none does, the model isn't at fault.
 
         Raises:
-            Overloaded: all of them have enough to do.
-            ModelUnavailable: there is none any more.
+            Overloaded: all replicas are busy.
+            ModelUnavailable: no replica is left.
         """
         remaining = left(deadline)
         try:
             async with self._availability.patience(name, min(patience, remaining)):
-                # What its iteration begins with; Ray has no public name for it.
                 await response._fetch_future_result_async()
         except TimeoutError:
             if self._availability.is_lost(name):
-                raise _NotTaken(f"no replica of model '{name}' is running", retry_after=1) from None
+                raise _NoReplica(
+                    f"no replica of model '{name}' is running", retry_after=1
+                ) from None
             if remaining <= patience:
                 raise late() from None
             raise Overloaded(
-                f"no replica of model '{name}' took the request within {patience:g} s",
+                f"no replica of model '{name}' accepted the request within {patience:g} s",
                 retry_after=1,
             ) from None
 
@@ -156,7 +163,7 @@ async def _next(
         async with asyncio.timeout(min(patience, remaining)):
             return await anext(response, None)
     except TimeoutError:
-        # Decided by what was waited for: timers may fire a little early.
+        # Which limit applied, not the clock, decides: timers may fire a little early.
         if remaining <= patience:
             raise late() from None
         raise DeadlineExceeded(f"model '{name}' was silent for {patience:g} s") from None

@@ -6,18 +6,18 @@ from deployments.config import Capability, ModelConfig
 from deployments.contract import ChatRequest
 from deployments.errors import InvalidRequest, ModelNotFound, UnsupportedParameter
 
-# The name under which all models are asked for at once.
+# The model name that stands for all models.
 AUTO = "auto"
 
 
 def candidates(
     model: str, allowed: Sequence[str] | None, models: Mapping[str, ModelConfig]
 ) -> list[str]:
-    """The names that `model` and `models` of a request allow, each once. All models are those that
-    are not adapters of others.
+    """The models that a request names in `model` or `models`, without duplicates. "auto" alone
+    stands for all models but adapters, which are only used by name.
 
     Raises:
-        ModelNotFound: a name is not configured, or none is but for adapters'.
+        ModelNotFound: a name is unknown, or "auto" stands for no model.
         InvalidRequest: both fields name models.
     """
     if model != AUTO and allowed is not None:
@@ -44,7 +44,7 @@ def candidates(
 def able(
     needed: Mapping[Capability, str], names: Sequence[str], models: Mapping[str, ModelConfig]
 ) -> list[str]:
-    """Those of the named models that have what a request `needs`.
+    """Those of the named models that support what a request `needs`.
 
     Raises:
         UnsupportedParameter: none of them can.
@@ -52,7 +52,7 @@ def able(
     left = [name for name in names if needed.keys() <= models[name].abilities]
     if not left:
         abilities = frozenset().union(*(models[name].abilities for name in names))
-        # Where each is supported by one of them, they are not supported together.
+        # Where each is supported by some model, no model supports them together.
         lacking = [ability for ability in needed if ability not in abilities] or list(needed)
         raise UnsupportedParameter(
             f"{' and '.join(lacking)}: not supported by {', '.join(names)}",
@@ -64,18 +64,18 @@ def able(
 def fallbacks(
     needed: Mapping[Capability, str], names: Sequence[str], models: Mapping[str, ModelConfig]
 ) -> list[str]:
-    """The configured fallbacks of the named models that have what a request `needs`."""
+    """The configured fallbacks of the named models that support what a request `needs`."""
     configured = (fallback for name in names for fallback in models[name].fallbacks)
     return [
         name
         for name in dict.fromkeys(configured)
-        # One that isn't there, to this caller, helps nobody.
+        # The caller may not be allowed to use every fallback.
         if name in models and needed.keys() <= models[name].abilities
     ]
 
 
 def needs(request: ChatRequest) -> dict[Capability, str]:
-    """The capabilities that a request needs, each with the field that asks for it."""
+    """The capabilities that a request needs, each with the request's field that asks for it."""
     needed: dict[Capability, str] = {}
     if request.tools and request.tool_choice != "none":
         needed["tools"] = "tools"

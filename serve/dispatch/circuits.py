@@ -1,4 +1,4 @@
-"""Which models are passed over for a while: those that keep failing, and those that are full."""
+"""Circuit breakers: models that keep failing, or are full, are passed over for a while."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,18 +17,23 @@ from deployments.errors import (
     Unreachable,
 )
 
-# What a model does wrong. What its callers do wrong, and that it is full, is not its fault; that it
-# has no replica is known from elsewhere.
+# Errors that count against a model. Bad requests and a full queue don't, and `Availability` knows
+# already when there is no replica.
 _FAULTS = (DeadlineExceeded, ProviderError, ProviderRejected, Unreachable)
 _REST_S, _LONGEST_REST_S = 1.0, 30.0
-# Faults further apart are not in a row: on a quiet server five of them may take a day.
+# Faults further apart than this are not consecutive: on a quiet server five may span a day.
 _IN_A_ROW_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a model has been failing, and since when (seconds since 1970). `unreachable` says whether
-    its provider could not be reached."""
+    """Why a model has been failing.
+
+    Attributes:
+        since: the first fault, in seconds since 1970.
+        message: of the latest fault.
+        unreachable: whether its provider could not be reached.
+    """
 
     since: float
     message: str
@@ -37,21 +42,21 @@ class Fault:
 
 @dataclass(slots=True)
 class _State:
-    failures: int = 0  # one after the other
-    failed_at: float = -inf  # the last of them
-    fault: Fault | None = None  # since the model has last answered
+    failures: int = 0  # consecutive
+    failed_at: float = -inf  # the latest of them
+    fault: Fault | None = None  # since the model last answered
     heard_at: float = -inf  # when it last began to answer
     opened: bool = False
-    probe_at: float = 0.0  # of an open circuit: when it may be asked again
+    probe_at: float = 0.0  # when an open circuit admits a probe
     full_until: float = 0.0
 
 
 class Circuits:
-    """One circuit breaker for each model, of this router replica alone.
+    """One circuit breaker for each model, kept by each router replica on its own.
 
-    A circuit opens after `circuit.failures` faults one after the other, each within five minutes of
-    the one before. An open one lets one request through in every `circuit.seconds`, and closes when
-    it is answered.
+    A circuit opens after `circuit.failures` consecutive faults, each within five minutes of the one
+    before. An open circuit admits one request every `circuit.seconds` as a probe, and closes when a
+    request is answered.
 
     Source: https://martinfowler.com/bliki/CircuitBreaker.html
     """
@@ -63,16 +68,16 @@ class Circuits:
         self._now = now
         self._states = {name: _State() for name in models}
 
-    def fit(self, names: Sequence[str]) -> list[str]:
-        """Those of `names` that may be asked now."""
-        return [name for name in names if self._is_fit(self._states[name])]
+    def usable(self, names: Sequence[str]) -> list[str]:
+        """Those of `names` that are not to be passed over now."""
+        return [name for name in names if self._is_usable(self._states[name])]
 
     def is_open(self, name: str) -> bool:
-        """Whether a model has kept failing."""
+        """Whether a model's circuit is open."""
         return self._states[name].opened
 
     def rests(self, name: str) -> bool:
-        """Whether a model has kept failing and is not due for another try yet."""
+        """Whether a model's circuit is open and doesn't admit a probe yet."""
         state = self._states[name]
         return state.opened and self._now() < state.probe_at
 
@@ -81,12 +86,12 @@ class Circuits:
         return self._now() - self._states[name].heard_at
 
     def fault(self, name: str) -> Fault | None:
-        """The last fault of a model that has not answered since; None if it has."""
+        """The latest fault of a model; None if it has answered since."""
         return self._states[name].fault
 
-    def let(self, name: str) -> bool:
-        """Whether a model may be asked. Of one that has kept failing, who hears yes is the only one
-        to ask it for a while."""
+    def admit(self, name: str) -> bool:
+        """Whether a model may be asked. An open circuit admits one probe, then no other request
+        for `circuit.seconds`."""
         state, now = self._states[name], self._now()
         if not state.opened:
             return True
@@ -96,7 +101,8 @@ class Circuits:
         return due
 
     def began(self, name: str) -> None:
-        """A model has begun to answer. If it breaks off, its circuit opens again at once."""
+        """Records that a model has begun to answer. If it breaks off, an open circuit reopens at
+        once."""
         state = self._states[name]
         now = self._now()
         if state.opened:
@@ -104,24 +110,25 @@ class Circuits:
         state.heard_at = now
 
     def answered(self, name: str) -> None:
-        """A model has answered, if only that it can't do what is asked."""
+        """Records that a model has answered, even if only to refuse the request."""
         state = self._states[name]
         state.failures, state.opened, state.fault = 0, False, None
 
     def reached(self, name: str) -> None:
-        """A model's provider can be reached again. If that was all, the model is well."""
+        """Records that a model's provider can be reached; its circuit closes if that was the
+        fault."""
         fault = self._states[name].fault
         if fault is not None and fault.unreachable:
             self.answered(name)
 
     def failed(self, name: str, error: LLMError) -> None:
-        """A model has failed, or is full, or refused a request."""
+        """Records that a model has failed, or is full, or has refused a request."""
         state = self._states[name]
         if isinstance(error, InvalidRequest):
             if error.asked:
                 self.answered(name)
             elif state.opened:
-                state.probe_at = self._now()  # the next one may ask instead
+                state.probe_at = self._now()  # the model wasn't asked: admit another probe
         if isinstance(error, Overloaded | RateLimited):
             rest = _REST_S if error.retry_after is None else error.retry_after
             state.full_until = self._now() + min(rest, _LONGEST_REST_S)
@@ -139,6 +146,6 @@ class Circuits:
             state.opened = True
             state.probe_at = now + circuit.seconds
 
-    def _is_fit(self, state: _State) -> bool:
+    def _is_usable(self, state: _State) -> bool:
         now = self._now()
         return now >= state.full_until and not (state.opened and now < state.probe_at)

@@ -17,7 +17,7 @@ from serve.dispatch.attempts import Attempt, Attempts
 from serve.dispatch.calls import Calls, Chunks
 from serve.dispatch.circuits import Circuits
 from serve.dispatch.deadlines import Late, left
-from serve.dispatch.rescue import Rescue, Sent, anew, continuing, thoughts_apart
+from serve.dispatch.rescue import Rescue, Sent, continuing, restarted, separate_reasoning
 
 
 class Dispatcher:
@@ -158,7 +158,7 @@ class Dispatch:
                 self._plan.skip()
             else:
                 raise self._plan.verdict()
-        while not self._calls.admits(self._plan.model) and self._plan.another_is_left:
+        while not self._calls.admit(self._plan.model) and self._plan.another_is_left:
             self._plan.skip()
 
     async def _rescued(self, sent: Sent, fault: LLMError) -> Chunks:
@@ -186,8 +186,8 @@ class Dispatch:
                 rescue = sent.rescue(broken, fault.code, mode)
                 self.rescues.append(rescue)
                 if mode == "restarted":
-                    chunks = anew(chunks, sent.text, rescue)
-                return thoughts_apart(chunks) if sent.reasoning else chunks
+                    chunks = restarted(chunks, sent.text, rescue)
+                return separate_reasoning(chunks) if sent.reasoning else chunks
 
     async def _resumed(self, sent: Sent) -> tuple[Chunks, str]:
         """What the next model says after the part that was sent."""

@@ -21,7 +21,7 @@ from deployments.errors import LLMError, ModelUnavailable, Overloaded
 
 logger = logging.getLogger("ray.serve")
 
-# What is left of a replica, or of its node: another one may answer.
+# The replica or its node is gone; another one may answer.
 _GONE = (
     RayActorError,
     WorkerCrashedError,
@@ -35,16 +35,16 @@ _GONE = (
 
 
 def translate(error: BaseException, model: str) -> LLMError:
-    """The error of ours for what came over a deployment's handle.
+    """Our error for an exception that a deployment's handle has raised.
 
-    Ray wraps what a replica raised; its text is the remote traceback, which is not for callers.
+    Ray wraps the replica's exception; its text is the remote traceback, which callers must not see.
     """
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, LLMError):
         return cause
     if isinstance(cause, BackPressureError):
-        return Overloaded(f"model '{model}' has as many requests as it can take", retry_after=1)
+        return Overloaded(f"model '{model}' is at its limit of concurrent requests", retry_after=1)
     if isinstance(cause, _GONE):
-        return ModelUnavailable(f"the replica of model '{model}' went away", retry_after=1)
+        return ModelUnavailable(f"the replica of model '{model}' died", retry_after=1)
     logger.error("model '%s' failed", model, exc_info=error)
     return LLMError(f"model '{model}' failed; the server's log says why")

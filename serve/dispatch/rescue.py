@@ -1,4 +1,4 @@
-"""An answer that broke off after a part of it was sent: how it is gone on with."""
+"""Resuming an answer that broke off after part of it was sent."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -7,25 +7,26 @@ from math import ceil
 
 from deployments.contract import ChatRequest, Chunk, Usage
 
-# Between a part of one answer and the whole of another, in one text; and between their thoughts.
-_PARTED = "\n\n"
-# UTF-8 bytes of a token, about: what a model that broke off wrote it can't report any more.
+# Separates part of one answer from the whole of another, and one model's reasoning from the next's.
+_SEPARATOR = "\n\n"
+# UTF-8 bytes per token, roughly: a model that broke off doesn't report its usage.
 _TOKEN_BYTES = 4
 
 
 @dataclass(slots=True)
 class Rescue:
-    """A model that broke off, and how the next (or the same) went on.
+    """A model that broke off, and how the answer was resumed.
 
     Attributes:
-        model: that broke off.
+        model: the model that broke off.
         error: the code of its error.
-        characters: of the text that the caller had been sent by then, whoever wrote it.
-        reasoning_characters: of the reasoning, likewise.
+        characters: of text that had been sent by then, by all models together.
+        reasoning_characters: of reasoning that had been sent, likewise.
         mode: "continued" or "restarted".
         text_tokens: of that text, estimated.
         reasoning_tokens: of that reasoning, estimated.
-        repeated: whether a restarted answer began with all of that text, so that it was sent once.
+        repeated: whether a restarted answer began with all of that text, which was then not sent
+            again.
     """
 
     model: str
@@ -39,7 +40,7 @@ class Rescue:
 
 
 class Sent:
-    """What the caller has been sent of an answer."""
+    """What the caller has been sent of an answer so far."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -48,7 +49,7 @@ class Sent:
         self._ended = False
 
     def add(self, chunk: Chunk) -> None:
-        """One more chunk goes to the caller."""
+        """Adds a chunk that is sent to the caller."""
         if chunk.text:
             self._pieces.append(chunk.text)
         if chunk.reasoning:
@@ -67,13 +68,13 @@ class Sent:
         return "".join(self._thoughts)
 
     def can_be_resumed(self, request: ChatRequest) -> bool:
-        """Whether another model may go on: never within tool calls or JSON, which would be of two
-        models, nor after the end."""
+        """Whether another model may take over: never in the middle of tool calls or JSON, which two
+        models can't write together, nor after the end."""
         in_json = bool(self._pieces) and request.wants_json
         return not (self._has_calls or self._ended or in_json)
 
     def rescue(self, model: str, error: str, mode: str) -> Rescue:
-        """What to report of a rescue at this point."""
+        """The report of a rescue at this point."""
         return Rescue(
             model,
             error,
@@ -86,7 +87,7 @@ class Sent:
 
 
 def continuing(request: ChatRequest, sent: Sent) -> ChatRequest:
-    """`request` with the part that was sent as the beginning of its answer."""
+    """`request`, with what was sent as the beginning of its answer."""
     messages, begun = list(request.messages), sent.text
     if request.continue_final_message:
         begun = f"{messages.pop()['content']}{begun}"
@@ -96,13 +97,13 @@ def continuing(request: ChatRequest, sent: Sent) -> ChatRequest:
     )
 
 
-async def anew(
+async def restarted(
     chunks: AsyncGenerator[Chunk, None], before: str, rescue: Rescue
 ) -> AsyncGenerator[Chunk, None]:
-    """An answer from its beginning, after a part of another one, `before`.
+    """A whole answer, sent after part of another one, `before`.
 
-    If it begins with all of that part, it goes on from there, and `rescue` notes it; if it says
-    something else, it comes whole, after a blank line.
+    If it begins with all of that part, only its rest is sent, and `rescue.repeated` is set; if not,
+    all of it is sent, after a blank line.
     """
     text, calls, joined = "", False, False
     async with aclosing(chunks):
@@ -119,34 +120,34 @@ async def anew(
 
 
 def _after(before: str, text: str) -> str:
-    return text.removeprefix(before) if text.startswith(before) else _PARTED + text
+    return text.removeprefix(before) if text.startswith(before) else _SEPARATOR + text
 
 
-async def thoughts_apart(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
-    """An answer whose reasoning comes after that of another model: a blank line parts the two."""
-    parted = False
+async def separate_reasoning(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[Chunk, None]:
+    """An answer whose reasoning follows another model's: a blank line separates the two."""
+    separated = False
     async with aclosing(chunks):
         async for chunk in chunks:
-            if chunk.reasoning and not parted:
-                parted, chunk = True, replace(chunk, reasoning=_PARTED + chunk.reasoning)
+            if chunk.reasoning and not separated:
+                separated, chunk = True, replace(chunk, reasoning=_SEPARATOR + chunk.reasoning)
             yield chunk
 
 
-def usage_in_all(usage: Usage | None, rescues: Sequence[Rescue]) -> Usage | None:
-    """The tokens of an answer, whoever wrote it, as if one model had: the caller's prompt once, and
-    all that was sent.
+def total_usage(usage: Usage | None, rescues: Sequence[Rescue]) -> Usage | None:
+    """An answer's tokens as if one model had written all of it: the caller's prompt once, and all
+    that was sent.
 
     Args:
-        usage: what the last model reported. The prompt of one that continued holds the text that
-            had been sent before.
-        rescues: of the answer.
+        usage: what the last model reported. If it continued the answer, its prompt contains the
+            text that had been sent before.
+        rescues: the answer's.
     """
     if usage is None or not rescues:
         return usage
     before, prompt_tokens = rescues[-1], usage.prompt_tokens
     text_tokens = 0 if before.repeated else before.text_tokens
     if before.mode == "continued":
-        # Part of the prompt that was reported, so that the two counts' sum is exact.
+        # That text is part of the reported prompt: what moves to the completion leaves the prompt.
         text_tokens = min(text_tokens, max(prompt_tokens - 1, 0))
         prompt_tokens -= text_tokens
     return replace(

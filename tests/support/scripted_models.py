@@ -1,4 +1,4 @@
-"""Models that answer by script, behind the router's own dispatch and without a cluster."""
+"""Models that answer by script, behind the real dispatcher and core, without a cluster."""
 
 import asyncio
 import time
@@ -27,8 +27,8 @@ END = Chunk(finish_reason="stop", usage=Usage(5, 3))
 Script = Callable[[ChatRequest], AsyncIterator[Chunk]]
 
 
-class Response(DeploymentResponseGenerator):
-    """What a handle gives for a call, without a cluster."""
+class Response(DeploymentResponseGenerator[Any]):
+    """What a deployment's handle returns for a call."""
 
     def __init__(
         self, chunks: AsyncIterator[Chunk], queued_s: float, refused: Exception | None
@@ -56,14 +56,22 @@ class Response(DeploymentResponseGenerator):
 
 
 class Models:
-    """Models that answer by script: one for each time that they are asked, the last one again."""
+    """Models with a script for each call; the last script repeats.
+
+    Attributes:
+        scripts: by the models' names.
+        asked: the name and the request of each call.
+        responses: of each call.
+        queued_s: until a replica accepts a request.
+        refused: what Ray raises instead of accepting one.
+    """
 
     def __init__(self, keys: dict[str, Any] | None = None, /, **scripts: list[Script]) -> None:
         self.scripts = scripts
         self.asked: list[tuple[str, ChatRequest]] = []
         self.responses: list[Response] = []
-        self.queued_s = 0.0  # till a replica takes a request
-        self.refused: Exception | None = None  # or none does
+        self.queued_s = 0.0
+        self.refused: Exception | None = None
         short = {"timeout": 0.4, "first_token_timeout": 0.2}
         configs = {
             name: ModelConfig(name=name, backend="x", **(short | (keys or {}))) for name in scripts
@@ -98,7 +106,7 @@ class Models:
     async def core(
         self, strategy: Strategy | None = None, prices: dict[str, Price] | None = None
     ) -> Core:
-        """A core over the models, with one strategy: theirs in turn unless another one is given."""
+        """A core over the models, with one strategy; sequential routing unless another is given."""
         if strategy is None:
             turns = count()
             strategy = SequentialStrategy(lambda key: asyncio.sleep(0, next(turns)))
@@ -116,22 +124,25 @@ class Models:
 
     @property
     def order(self) -> str:
+        """The names of the models in the order of the calls."""
         return "".join(name for name, _ in self.asked)
 
     async def send(self, request: ChatRequest = REQUEST, seconds: float = 60) -> Dispatch:
-        """A request's answer, begun."""
+        """An answer that has begun."""
         deadline = time.monotonic() + seconds
         dispatch = self.dispatcher.dispatch(request, list(self.scripts), deadline)
         await dispatch.begin()
         return dispatch
 
     async def answer(self, request: ChatRequest = REQUEST) -> tuple[Dispatch, Chunk]:
-        """A request's answer, and the whole of it."""
+        """An answer, and the whole of it."""
         dispatch = await self.send(request)
         return dispatch, merge([chunk async for chunk in dispatch])
 
 
 def says(*pieces: str | Chunk | Exception, pause: float = 0.0) -> Script:
+    """A model that sends these pieces, each after a pause in seconds."""
+
     async def script(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         for piece in pieces:
             await asyncio.sleep(pause)
@@ -143,7 +154,7 @@ def says(*pieces: str | Chunk | Exception, pause: float = 0.0) -> Script:
 
 
 def continues(whole: str) -> Script:
-    """A model that goes on with an answer that has been begun."""
+    """A model that continues an answer up to `whole`."""
 
     async def script(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         begun = request.messages[-1]["content"] if request.continue_final_message else ""
@@ -155,6 +166,8 @@ def continues(whole: str) -> Script:
 
 
 def refuses_a_beginning(whole: str) -> Script:
+    """A model that can't continue an answer."""
+
     async def script(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         if request.continue_final_message:
             raise InvalidRequest("the last message must be the user's")

@@ -1,4 +1,4 @@
-"""Promise: all models are those that stand for themselves; an adapter is chosen by its name."""
+"""Promise: "auto" stands for all models but adapters, and only able models are candidates."""
 
 import pytest
 
@@ -20,23 +20,23 @@ MODELS = {model.name: model for model in (*OWN.served, LiteLLMConfig(name="gpt",
         ("own:sql", None, ["own:sql"]),
     ],
 )
-def test_a_request_allows_what_it_names(
+def test_a_request_may_be_answered_by_the_models_it_names(
     model: str, allowed: list[str] | None, names: list[str]
 ) -> None:
     assert candidates(model, allowed, MODELS) == names
 
 
-def test_who_may_ask_for_adapters_alone_is_told_to_name_one() -> None:
+def test_auto_for_a_caller_of_adapters_alone_asks_for_a_name() -> None:
     with pytest.raises(ModelNotFound, match="name one of: own:sql"):
         candidates(AUTO, None, {"own:sql": MODELS["own:sql"]})
 
 
-def test_an_adapter_that_is_not_configured_is_no_model() -> None:
+def test_an_unknown_adapter_is_not_found() -> None:
     with pytest.raises(ModelNotFound, match="own:none"):
         candidates("own:none", None, MODELS)
 
 
-def test_what_none_of_the_models_can_do_is_named_and_nothing_else() -> None:
+def test_only_what_no_model_supports_is_named() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     tool = {"type": "function", "function": {"name": "f"}}
     request = ChatRequest(model=AUTO, messages=[{"role": "user", "content": [image]}], tools=[tool])

@@ -1,4 +1,4 @@
-"""Promise: a model that keeps failing is left alone, but for one request now and then."""
+"""Promise: a model that keeps failing gets no requests but a probe now and then."""
 
 import pytest
 
@@ -21,7 +21,7 @@ from serve.dispatch.circuits import Circuits
 
 
 class Clock:
-    """A clock that a test winds."""
+    """A clock that a test advances."""
 
     def __init__(self) -> None:
         self.time = 100.0
@@ -43,26 +43,26 @@ def circuits(clock: Clock) -> Circuits:
 
 
 @pytest.mark.parametrize("fault", [ProviderError, ProviderRejected, Unreachable, DeadlineExceeded])
-def test_after_so_many_faults_in_a_row_a_model_is_passed_over(
+def test_after_so_many_consecutive_faults_a_model_is_passed_over(
     circuits: Circuits, fault: type[LLMError]
 ) -> None:
     for _ in range(2):
         circuits.failed("a", fault("x"))
-    assert circuits.fit("ab") == ["a", "b"]
+    assert circuits.usable("ab") == ["a", "b"]
     circuits.failed("a", fault("x"))
-    assert circuits.fit("ab") == ["b"]
+    assert circuits.usable("ab") == ["b"]
     assert circuits.is_open("a")
 
 
-def test_faults_between_answers_open_nothing(circuits: Circuits) -> None:
+def test_faults_between_answers_open_no_circuit(circuits: Circuits) -> None:
     for _ in range(5):
         circuits.failed("a", ProviderError("x"))
         circuits.failed("a", ProviderError("x"))
         circuits.answered("a")
-    assert circuits.fit("a") == ["a"]
+    assert circuits.usable("a") == ["a"]
 
 
-def test_faults_that_lie_far_apart_open_nothing(circuits: Circuits, clock: Clock) -> None:
+def test_faults_far_apart_open_no_circuit(circuits: Circuits, clock: Clock) -> None:
     for _ in range(10):
         circuits.failed("a", ProviderError("x"))
         clock.time += 3600
@@ -73,9 +73,7 @@ def test_faults_that_lie_far_apart_open_nothing(circuits: Circuits, clock: Clock
     assert circuits.is_open("a")
 
 
-def test_a_late_probe_that_breaks_off_opens_the_circuit_again(
-    circuits: Circuits, clock: Clock
-) -> None:
+def test_a_late_probe_that_breaks_off_reopens_the_circuit(circuits: Circuits, clock: Clock) -> None:
     for _ in range(3):
         circuits.failed("a", ProviderError("x"))
     clock.time += 3600
@@ -88,47 +86,45 @@ def test_a_late_probe_that_breaks_off_opens_the_circuit_again(
     "error",
     [InvalidRequest, Untranslatable, ContentFiltered, ModelUnavailable, RateLimited, Overloaded],
 )
-def test_what_is_not_the_models_fault_opens_nothing(
+def test_errors_that_are_not_the_models_fault_open_no_circuit(
     circuits: Circuits, clock: Clock, error: type[LLMError]
 ) -> None:
     for _ in range(100):
         circuits.failed("a", error("x"))
     clock.time += 1
-    assert circuits.fit("a") == ["a"]
+    assert circuits.usable("a") == ["a"]
     assert not circuits.is_open("a")
 
 
-def test_one_request_in_each_period_probes_an_open_circuit(
-    circuits: Circuits, clock: Clock
-) -> None:
+def test_an_open_circuit_admits_one_probe_per_period(circuits: Circuits, clock: Clock) -> None:
     for _ in range(3):
         circuits.failed("a", ProviderError("x"))
     clock.time += 9.9
-    assert circuits.fit("a") == []
+    assert circuits.usable("a") == []
     clock.time += 0.2
-    assert circuits.fit("a") == ["a"]
-    assert circuits.let("a")
-    assert not circuits.let("a"), "two probes at once"
-    assert circuits.fit("a") == []
+    assert circuits.usable("a") == ["a"]
+    assert circuits.admit("a")
+    assert not circuits.admit("a"), "two probes at once"
+    assert circuits.usable("a") == []
     circuits.failed("a", ProviderError("x"))
     clock.time += 9.9
-    assert circuits.fit("a") == []
+    assert circuits.usable("a") == []
     clock.time += 0.2
-    assert circuits.fit("a") == ["a"]
+    assert circuits.usable("a") == ["a"]
 
 
 def test_an_answer_closes_the_circuit(circuits: Circuits, clock: Clock) -> None:
     for _ in range(3):
         circuits.failed("a", ProviderError("x"))
     clock.time += 10
-    assert circuits.let("a")
+    assert circuits.admit("a")
     circuits.answered("a")
-    assert circuits.fit("a") == ["a"]
+    assert circuits.usable("a") == ["a"]
     circuits.failed("a", ProviderError("x"))
-    assert circuits.fit("a") == ["a"], "the old faults count no more"
+    assert circuits.usable("a") == ["a"], "old faults no longer count"
 
 
-def test_a_refusal_of_what_is_asked_is_an_answer(circuits: Circuits, clock: Clock) -> None:
+def test_a_refusal_counts_as_an_answer(circuits: Circuits, clock: Clock) -> None:
     for _ in range(3):
         circuits.failed("a", ProviderError("x"))
     circuits.failed("a", UnsupportedParameter("its replica doesn't ask"))
@@ -144,30 +140,28 @@ def test_a_probe_that_begins_to_answer_closes_the_circuit_until_it_breaks_off(
     for _ in range(3):
         circuits.failed("a", ProviderError("x"))
     circuits.began("a")
-    assert circuits.fit("a") == ["a"]
+    assert circuits.usable("a") == ["a"]
     circuits.failed("a", ProviderError("cut"))
     assert circuits.is_open("a")
 
 
 @pytest.mark.parametrize(("says", "rests"), [(None, 1), (0, 0), (7, 7), (3600, 30)])
-def test_a_full_model_rests_as_long_as_it_says_within_bounds(
+def test_a_full_model_is_passed_over_for_its_retry_after_within_bounds(
     circuits: Circuits, clock: Clock, says: float | None, rests: float
 ) -> None:
     circuits.failed("a", RateLimited("x", retry_after=says))
     if rests:
         clock.time += rests - 0.1
-        assert circuits.fit("ab") == ["b"]
+        assert circuits.usable("ab") == ["b"]
     clock.time += 0.2
-    assert circuits.fit("ab") == ["a", "b"]
+    assert circuits.usable("ab") == ["a", "b"]
 
 
-def test_a_request_that_asks_no_provider_leaves_the_probe_to_the_next(
-    circuits: Circuits, clock: Clock
-) -> None:
+def test_a_probe_that_reached_no_provider_admits_another(circuits: Circuits, clock: Clock) -> None:
     for _ in range(3):
         circuits.failed("a", ProviderError("x"))
     clock.time += 10
-    assert circuits.let("a")
-    assert not circuits.let("a")
+    assert circuits.admit("a")
+    assert not circuits.admit("a")
     circuits.failed("a", Untranslatable("x"))
-    assert circuits.let("a")
+    assert circuits.admit("a")

@@ -1,5 +1,4 @@
-"""Promise: a request ends in one model's answer, in an answer that others went on with, or in the
-error that tells most; never in a part that looks whole."""
+"""Promise: a request ends in an answer or in the most telling error, within its deadline."""
 
 import asyncio
 import gc
@@ -15,15 +14,12 @@ from scripted_models import (
     REQUEST,
     STREAMED,
     Models,
-    continues,
-    refuses_a_beginning,
     says,
 )
 
-from deployments.contract import ChatRequest, Chunk, ToolCallDelta, merge
+from deployments.contract import ChatRequest, Chunk
 from deployments.errors import (
     DeadlineExceeded,
-    InvalidRequest,
     LLMError,
     ModelUnavailable,
     Overloaded,
@@ -41,7 +37,7 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("request_", [REQUEST, STREAMED], ids=["whole", "streamed"])
-async def test_the_first_model_that_answers_is_the_one(request_: ChatRequest) -> None:
+async def test_the_first_model_that_answers_wins(request_: ChatRequest) -> None:
     models = Models(a=[says(UnsupportedParameter("no"))], b=[says("one", END)], c=[says("x")])
     answer, whole = await models.answer(request_)
     assert (answer.model, models.order) == ("b", "ab")
@@ -49,8 +45,8 @@ async def test_the_first_model_that_answers_is_the_one(request_: ChatRequest) ->
     assert models.asked[-1][1].model == "b"
 
 
-async def test_what_no_provider_was_asked_is_no_attempt() -> None:
-    """A replica refuses by itself what its model doesn't do, such as to go on with a part."""
+async def test_a_refusal_without_asking_the_provider_is_no_attempt() -> None:
+    """Replicas themselves refuse what their model can't do, such as continuing an answer."""
 
     async def takes_no_beginning(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         if request.continue_final_message:
@@ -66,42 +62,9 @@ async def test_what_no_provider_was_asked_is_no_attempt() -> None:
     assert (answer.attempts, models.order) == (1, "ab")
 
 
-@pytest.mark.parametrize("request_", [REQUEST, STREAMED], ids=["whole", "streamed"])
-async def test_an_answer_without_an_end_is_broken_off(request_: ChatRequest) -> None:
-    models = Models(a=[says("one ")], b=[continues("one two")])
-    answer, whole = await models.answer(request_)
-    assert (whole.text, whole.finish_reason, answer.model) == ("one two", "stop", "b")
-    models = Models(a=[says("one ")])
-    with pytest.raises(ProviderError, match="broke off"):
-        await models.answer(request_)
-
-
-async def test_the_thoughts_of_two_models_are_parted_and_said_to_be_two() -> None:
-    thinks = [Chunk(reasoning="First I"), Chunk(reasoning=" add.")]
-    models = Models(
-        a=[says(*thinks, ProviderError("cut"))],
-        b=[says(Chunk(reasoning="Let me"), Chunk(reasoning=" see."), "two", END)],
-    )
-    answer, whole = await models.answer(STREAMED)
-    assert (whole.reasoning, whole.text) == ("First I add.\n\nLet me see.", "two")
-    (rescue,) = answer.rescues
-    assert (rescue.mode, rescue.characters, rescue.reasoning_characters) == ("restarted", 0, 12)
-    assert not any(asked.continue_final_message for _, asked in models.asked)
-
-
-async def test_a_model_that_goes_on_with_a_text_thinks_apart_too() -> None:
-    models = Models(
-        a=[says(Chunk(reasoning="Hm."), "one ", ProviderError("cut"))],
-        b=[says("two", Chunk(reasoning="Well."), END)],
-    )
-    answer, whole = await models.answer(STREAMED)
-    assert (whole.reasoning, whole.text) == ("Hm.\n\nWell.", "one two")
-    assert answer.rescues[0].mode == "continued"
-
-
 @pytest.mark.parametrize("effort", [None, "high"])
-async def test_a_model_that_thinks_in_silence_is_not_left(effort: str | None) -> None:
-    """It is silent for longer than its other limits, before its first thought and after it."""
+async def test_a_model_that_reasons_silently_is_not_given_up_on(effort: str | None) -> None:
+    """It is silent for longer than its other limits, before its first reasoning and after it."""
 
     async def reasons(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         await asyncio.sleep(0.7)
@@ -117,104 +80,19 @@ async def test_a_model_that_thinks_in_silence_is_not_left(effort: str | None) ->
         assert (whole.text, answer.attempts, answer.rescues) == ("one", 1, [])
 
 
-async def test_a_model_that_is_told_not_to_think_is_left_as_any_other() -> None:
+async def test_a_model_that_is_told_not_to_reason_gets_no_extra_time() -> None:
     models = Models({"thinking_timeout": 30}, a=[says("late", pause=60)], b=[says("one", END)])
     answer, _ = await models.answer(REQUEST.model_copy(update={"reasoning_effort": "none"}))
     assert answer.model == "b"
 
 
-async def test_a_model_that_has_thought_and_stalls_is_found() -> None:
-    async def stalls(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        yield Chunk(reasoning="Hm.")
-        yield Chunk(text="one ")
-        await asyncio.sleep(60)
-
-    models = Models({"thinking_timeout": 30}, a=[stalls], b=[continues("one two")])
-    answer, whole = await models.answer(STREAMED)
-    assert (whole.text, answer.rescues[0].error) == ("one two", "timeout")
-
-
-async def test_a_part_of_an_answer_is_nothing_to_who_wants_it_whole() -> None:
+async def test_a_partial_answer_is_discarded_where_the_whole_is_wanted() -> None:
     models = Models(a=[says("on", ProviderError("cut"))], b=[says("one", END)])
     answer, whole = await models.answer()
     assert (whole.text, models.order, answer.rescues) == ("one", "aab", [])
 
 
-@pytest.mark.parametrize("request_", [REQUEST, STREAMED], ids=["whole", "streamed"])
-async def test_a_stream_that_just_ends_has_broken_off(request_: ChatRequest) -> None:
-    """Only a finish reason says that an answer is whole."""
-    alone = Models(a=[says("one ")])
-    with pytest.raises(ProviderError, match="broke off"):
-        await alone.answer(request_)
-    assert alone.circuits._states["a"].failures > 0
-    models = Models(a=[says("one ")], b=[continues("one two")])
-    _, whole = await models.answer(request_)
-    assert (whole.text, whole.finish_reason) == ("one two", "stop")
-
-
-async def test_a_stream_that_breaks_off_is_gone_on_with_by_the_next_model() -> None:
-    models = Models(a=[says("one ", "two ", ProviderError("cut"))], b=[continues("one two three")])
-    answer, whole = await models.answer(STREAMED)
-    assert whole == merge([Chunk(text="one two three"), END])
-    assert (answer.model, answer.attempts, models.order) == ("b", 2, "ab")
-    (rescue,) = answer.rescues
-    assert (rescue.model, rescue.error, rescue.characters) == ("a", "provider_error", 8)
-    assert rescue.mode == "continued"
-
-
-async def test_where_it_is_alone_the_same_model_goes_on() -> None:
-    models = Models(a=[says("one ", ProviderError("cut")), continues("one two")])
-    answer, whole = await models.answer(STREAMED)
-    assert (whole.text, answer.rescues[0].mode) == ("one two", "continued")
-
-
-async def test_a_stream_that_breaks_off_twice_is_rescued_twice() -> None:
-    models = Models(
-        a=[says("one ", ProviderError("cut"))],
-        b=[says("two ", ProviderError("cut"))],
-        c=[continues("one two three")],
-    )
-    answer, whole = await models.answer(STREAMED)
-    assert whole.text == "one two three"
-    assert [rescue.model for rescue in answer.rescues] == ["a", "b"]
-
-
-async def test_who_takes_no_beginning_starts_anew() -> None:
-    models = Models(a=[says("one ", ProviderError("cut"))], b=[refuses_a_beginning("one two")])
-    answer, whole = await models.answer(STREAMED)
-    assert (whole.text, answer.rescues[0].mode, models.order) == ("one two", "restarted", "abb")
-
-
-async def test_the_refusal_of_a_beginning_hides_no_fault() -> None:
-    refused = [refuses_a_beginning(""), says(InvalidRequest("wrong in itself"))]
-    models = Models(a=[says("one ", ProviderError("cut"))], b=refused)
-    with pytest.raises(ProviderError, match="cut"):
-        await models.answer(STREAMED)
-
-
-@pytest.mark.parametrize(
-    ("request_", "part"),
-    [
-        (STREAMED, Chunk(tool_calls=(ToolCallDelta(0, "id", "f", '{"a'),))),
-        (STREAMED.model_copy(update={"response_format": {"type": "json_object"}}), Chunk("{")),
-    ],
-    ids=["calls", "JSON"],
-)
-async def test_calls_and_json_are_never_of_two_models(request_: ChatRequest, part: Chunk) -> None:
-    models = Models(a=[says(part, ProviderError("cut"))], b=[continues("x")])
-    with pytest.raises(ProviderError, match="cut"):
-        await models.answer(request_)
-    assert models.order == "a"
-
-
-async def test_before_a_call_has_begun_another_model_may_make_it() -> None:
-    call = Chunk(tool_calls=(ToolCallDelta(0, "id", "f", "{}"),))
-    models = Models(a=[says("Well, ", ProviderError("cut"))], b=[says(call, END)])
-    _, whole = await models.answer(STREAMED)
-    assert [c.arguments for c in whole.tool_calls] == ["{}"]
-
-
-async def test_a_silent_model_is_left_for_the_next_and_not_asked_twice() -> None:
+async def test_after_a_timeout_the_next_model_is_asked() -> None:
     models = Models(a=[says("late", pause=60)], b=[says("one", END)])
     started = time.monotonic()
     answer, _ = await models.answer()
@@ -223,17 +101,7 @@ async def test_a_silent_model_is_left_for_the_next_and_not_asked_twice() -> None
     assert models.responses[0].left
 
 
-async def test_a_stall_is_found_and_rescued() -> None:
-    async def stalls(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        yield Chunk(text="one ")
-        await asyncio.sleep(60)
-
-    models = Models(a=[stalls], b=[continues("one two")])
-    answer, whole = await models.answer(STREAMED)
-    assert (whole.text, answer.rescues[0].error) == ("one two", "timeout")
-
-
-async def test_alone_a_silent_model_is_an_error_in_time() -> None:
+async def test_a_timeout_of_the_only_model_is_an_error() -> None:
     models = Models(a=[says("late", pause=60)])
     with pytest.raises(DeadlineExceeded, match="silent"):
         await models.answer()
@@ -241,7 +109,9 @@ async def test_alone_a_silent_model_is_an_error_in_time() -> None:
 
 
 @pytest.mark.parametrize("request_", [REQUEST, STREAMED], ids=["whole", "streamed"])
-async def test_all_attempts_share_one_deadline_and_nobody_is_blamed(request_: ChatRequest) -> None:
+async def test_all_attempts_share_one_deadline_which_is_no_models_fault(
+    request_: ChatRequest,
+) -> None:
     slow = says("late", pause=60)
     models = Models(a=[slow], b=[slow], c=[slow])
     started = time.monotonic()
@@ -256,7 +126,7 @@ async def test_all_attempts_share_one_deadline_and_nobody_is_blamed(request_: Ch
     assert not models.circuits.is_open("a"), "a caller's own deadline opened the circuit"
 
 
-def test_a_callers_deadline_blames_nobody_where_timers_fire_early() -> None:
+def test_the_deadline_is_no_models_fault_even_if_timers_fire_early() -> None:
     """As uvloop's do, on which Ray Serve runs."""
     models = Models(a=[says("late", pause=60)])
 
@@ -269,10 +139,10 @@ def test_a_callers_deadline_blames_nobody_where_timers_fire_early() -> None:
     assert not models.circuits.is_open("a")
 
 
-async def test_a_wait_for_a_replica_is_overload_and_no_fault_of_the_model() -> None:
+async def test_waiting_too_long_for_a_replica_is_overload_and_no_fault() -> None:
     models = Models(a=[says("one", END)], b=[says("two", END)])
     models.queued_s = 60
-    with pytest.raises(Overloaded, match="took the request"):
+    with pytest.raises(Overloaded, match="accepted the request"):
         await models.send()
     assert models.order == "ab"
     for _ in range(10):
@@ -281,15 +151,15 @@ async def test_a_wait_for_a_replica_is_overload_and_no_fault_of_the_model() -> N
     assert not models.circuits.is_open("a")
 
 
-async def test_a_full_queue_is_told_as_what_it_is() -> None:
+async def test_a_full_queue_is_reported_as_overload() -> None:
     models = Models(a=[says("one", END)])
     models.refused = BackPressureError(num_queued_requests=2, max_queued_requests=2)
-    with pytest.raises(Overloaded, match="as many requests as it can take"):
+    with pytest.raises(Overloaded, match="limit of concurrent requests"):
         await models.send()
     assert models.order == "a"
 
 
-async def test_of_many_requests_at_once_one_probes_a_model_that_kept_failing() -> None:
+async def test_one_of_many_concurrent_requests_probes_an_open_circuit() -> None:
     models = Models(a=[says("late", pause=60)], b=[says("one", END)])
     for _ in range(5):
         models.circuits.failed("a", ProviderError("down"))
@@ -300,7 +170,7 @@ async def test_of_many_requests_at_once_one_probes_a_model_that_kept_failing() -
     assert models.order.count("a") == 1
 
 
-async def test_a_model_whose_circuit_opened_meanwhile_is_passed_over() -> None:
+async def test_a_model_whose_circuit_has_opened_since_is_passed_over() -> None:
     models = Models(a=[says(ProviderError("x"))], b=[says("no", END)], c=[says("one", END)])
     for _ in range(5):
         models.circuits.failed("b", ProviderError("down"))
@@ -309,7 +179,7 @@ async def test_a_model_whose_circuit_opened_meanwhile_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("request_", [REQUEST, STREAMED], ids=["whole", "streamed"])
-async def test_what_goes_wrong_after_the_end_takes_nothing_from_the_answer(
+async def test_an_error_after_the_finish_reason_is_ignored(
     request_: ChatRequest,
 ) -> None:
     models = Models(a=[says("one", END, RayActorError())])
@@ -317,14 +187,14 @@ async def test_what_goes_wrong_after_the_end_takes_nothing_from_the_answer(
     assert (whole.text, answer.attempts, answer.rescues) == ("one", 1, [])
 
 
-async def test_a_wait_that_would_outlast_the_deadline_is_not_made() -> None:
+async def test_a_wait_beyond_the_deadline_fails_at_once() -> None:
     models = Models(a=[says(RateLimited("full", retry_after=0.35))])
     with pytest.raises(RateLimited):
         await models.send(seconds=0.2)
     assert models.order == "a"
 
 
-async def test_with_rate_limit_wait_the_same_model_is_asked_again_though_another_is_left() -> None:
+async def test_with_rate_limit_wait_the_same_model_is_retried_although_another_is_left() -> None:
     limited = [says(RateLimited("full", retry_after=0.05)), says("one", END)]
     models = Models({"rate_limit_wait": 5}, a=limited, b=[says("two", END)])
     started = time.monotonic()
@@ -336,21 +206,21 @@ async def test_with_rate_limit_wait_the_same_model_is_asked_again_though_another
     assert (whole.text, models.order) == ("two", "ab")
 
 
-async def test_a_wait_that_would_outlast_the_deadline_leaves_the_next_model() -> None:
+async def test_instead_of_a_wait_beyond_the_deadline_the_next_model_is_asked() -> None:
     full = says(RateLimited("full", retry_after=30))
     models = Models({"rate_limit_wait": 60}, a=[full], b=[says("one", END)])
     answer = await models.send(seconds=20)
     assert (answer.model, models.order) == ("b", "ab")
 
 
-async def test_the_deadline_ends_a_stream_too() -> None:
+async def test_the_deadline_ends_a_stream() -> None:
     models = Models(a=[says(*"abcdefgh", pause=0.1)])
     answer = await models.send(STREAMED, seconds=0.35)
     with pytest.raises(DeadlineExceeded, match="the time that the request has"):
         [chunk async for chunk in answer]
 
 
-async def test_who_waits_for_a_replica_that_died_gets_503() -> None:
+async def test_waiting_for_a_replica_that_died_ends_in_503() -> None:
     models = Models(a=[says("late", pause=60)])
     gone = ModelState(available=False, status="UNHEALTHY", replicas=0, message="")
     models.availability.states = {"a": gone}
@@ -358,27 +228,27 @@ async def test_who_waits_for_a_replica_that_died_gets_503() -> None:
         await models.answer()
 
 
-async def test_what_a_dead_replica_was_answering_is_asked_of_another() -> None:
+async def test_a_request_whose_replica_died_is_retried() -> None:
     models = Models(a=[says(RayActorError()), says("one", END)])
     _, whole = await models.answer()
     assert whole.text == "one"
 
 
-async def test_who_keeps_failing_opens_its_circuit_and_an_answer_closes_it() -> None:
+async def test_repeated_faults_open_a_circuit_and_an_answer_closes_it() -> None:
     models = Models(a=[says(ProviderError("down"))], b=[says("one", END)])
     for _ in range(3):
         await models.answer()
-    assert models.circuits.fit("ab") == ["b"]
+    assert models.circuits.usable("ab") == ["b"]
     assert models.order == "aab" + "aab" + "ab", "a model whose circuit is open is not asked again"
     models.scripts["a"] = [says("well", END)]
     later = time.monotonic() + 11
     models.circuits._now = lambda: later
     await models.answer()
-    assert models.circuits.fit("ab") == ["a", "b"]
+    assert models.circuits.usable("ab") == ["a", "b"]
 
 
 @pytest.mark.parametrize("read", [0, 1, 2])
-async def test_a_caller_who_leaves_stops_the_model(read: int) -> None:
+async def test_closing_an_answer_stops_the_model(read: int) -> None:
     models = Models(a=[says("one ", "two ", END)])
     answer = await models.send(STREAMED)
     for _ in range(read):
@@ -391,7 +261,7 @@ async def test_a_caller_who_leaves_stops_the_model(read: int) -> None:
         gc.enable()
 
 
-async def test_the_error_of_the_only_model_is_told_as_it_is() -> None:
+async def test_the_only_models_error_is_reported_unchanged() -> None:
     models = Models(a=[says(ProviderError("out of order"))])
     with pytest.raises(LLMError, match="out of order"):
         await models.answer()

@@ -1,11 +1,11 @@
-"""Promise: what follows a broken answer makes one text with it, or is parted from it."""
+"""Promise: what resumes an answer continues its text, or is separated from it."""
 
 from collections.abc import AsyncGenerator
 
 import pytest
 
 from deployments.contract import ChatRequest, Chunk, ToolCallDelta, Usage, merge
-from serve.dispatch.rescue import Sent, anew, continuing, usage_in_all
+from serve.dispatch.rescue import Sent, continuing, restarted, total_usage
 
 REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "Count."}], max_tokens=9)
 JSON = REQUEST.model_copy(update={"response_format": {"type": "json_object"}})
@@ -26,19 +26,19 @@ async def written(*chunks: Chunk) -> AsyncGenerator[Chunk, None]:
 
 async def after(before: str, *chunks: Chunk) -> Chunk:
     rescue = sent(Chunk(text=before)).rescue("a", "x", "restarted")
-    return merge([chunk async for chunk in anew(written(*chunks), before, rescue)])
+    return merge([chunk async for chunk in restarted(written(*chunks), before, rescue)])
 
 
-def test_the_part_that_was_sent_is_given_as_the_beginning() -> None:
+def test_what_was_sent_becomes_the_beginning_of_the_answer() -> None:
     request = continuing(REQUEST, sent(Chunk(text="one "), Chunk(text="two")))
     assert request.messages[-1] == {"role": "assistant", "content": "one two"}
     assert request.messages[:-1] == REQUEST.messages
     assert request.continue_final_message
-    # It is a request that every backend takes, or refuses by name.
+    # It is still a valid request.
     ChatRequest.model_validate(request.model_dump(exclude_none=True))
 
 
-def test_a_beginning_of_the_callers_own_is_gone_on_with_as_one() -> None:
+def test_the_callers_own_beginning_and_what_was_sent_become_one() -> None:
     begun = {"role": "assistant", "content": "one "}
     own = REQUEST.model_copy(
         update={"messages": [*REQUEST.messages, begun], "continue_final_message": True}
@@ -47,11 +47,11 @@ def test_a_beginning_of_the_callers_own_is_gone_on_with_as_one() -> None:
     assert [message["content"] for message in request.messages] == ["Count.", "one two"]
 
 
-async def test_calls_of_a_new_answer_come_at_once_and_as_they_are() -> None:
+async def test_tool_calls_of_a_restarted_answer_pass_unchanged() -> None:
     call = Chunk(tool_calls=(ToolCallDelta(0, "id", "f", "{}"),))
     chunks = [Chunk(reasoning="hm"), call, END]
     rescue = sent(Chunk(text="Well, ")).rescue("a", "x", "restarted")
-    assert [chunk async for chunk in anew(written(*chunks), "Well, ", rescue)] == chunks
+    assert [chunk async for chunk in restarted(written(*chunks), "Well, ", rescue)] == chunks
 
 
 @pytest.mark.parametrize(
@@ -67,51 +67,53 @@ async def test_calls_of_a_new_answer_come_at_once_and_as_they_are() -> None:
     ],
     ids=["text", "reasoning", "calls", "ended", "JSON", "before JSON", "nothing"],
 )
-def test_only_text_is_gone_on_with(parts: list[Chunk], request_: ChatRequest, can: bool) -> None:
+def test_only_text_and_reasoning_can_be_resumed(
+    parts: list[Chunk], request_: ChatRequest, can: bool
+) -> None:
     assert sent(*parts).can_be_resumed(request_) is can
 
 
 @pytest.mark.parametrize("before", ["", "o", "one ", "one two", "one two three"])
-async def test_what_both_answers_say_is_not_said_twice(before: str) -> None:
+async def test_text_that_was_sent_already_is_not_sent_again(before: str) -> None:
     whole = await after(before, Chunk(text="on"), Chunk(text="e two"), Chunk(text=" three"), END)
     assert before + whole.text == "one two three"
     assert (whole.finish_reason, whole.usage) == (END.finish_reason, END.usage)
 
 
 @pytest.mark.parametrize("before", ["other", "one tww", "one two three four"])
-async def test_another_answer_comes_whole_after_a_blank_line(before: str) -> None:
+async def test_a_different_answer_is_sent_whole_after_a_blank_line(before: str) -> None:
     whole = await after(before, Chunk(text="one"), Chunk(text=" two three"), END)
     assert whole.text == "\n\none two three"
     assert (whole.finish_reason, whole.usage) == (END.finish_reason, END.usage)
 
 
-def test_the_usage_of_a_continued_answer_counts_its_prompt_once_and_all_that_was_sent() -> None:
+def test_the_usage_of_a_continued_answer_counts_the_prompt_once_and_all_that_was_sent() -> None:
     rescue = sent(Chunk(text="word " * 40), Chunk(reasoning="Hm! ")).rescue("a", "x", "continued")
-    in_all = usage_in_all(Usage(100, 20, cached_tokens=90, reasoning_tokens=2), [rescue])
+    in_all = total_usage(Usage(100, 20, cached_tokens=90, reasoning_tokens=2), [rescue])
     assert in_all == Usage(50, 71, cached_tokens=50, reasoning_tokens=3)
-    # What is guessed is only how the sum is divided, and never more than there is.
-    assert usage_in_all(
+    # Only how the sum is divided is estimated, and never more than there is.
+    assert total_usage(
         Usage(11, 20), [sent(Chunk(text="x" * 99)).rescue("a", "x", "continued")]
     ) == (Usage(1, 30))
 
 
-def test_the_usage_of_a_restarted_answer_is_the_last_models_and_what_was_sent_before() -> None:
+def test_the_usage_of_a_restarted_answer_adds_what_was_sent_before() -> None:
     first = sent(Chunk(text="word " * 4)).rescue("a", "x", "continued")
     second = sent(Chunk(text="word " * 40)).rescue("b", "x", "restarted")
-    assert usage_in_all(Usage(100, 20), [first, second]) == Usage(100, 70)
+    assert total_usage(Usage(100, 20), [first, second]) == Usage(100, 70)
 
 
 @pytest.mark.parametrize(("before", "tokens"), [("The answer is ", 6), ("I say ", 8)])
-async def test_the_usage_of_a_restarted_answer_counts_once_what_was_sent_once(
+async def test_the_usage_of_a_restarted_answer_counts_repeated_text_once(
     before: str, tokens: int
 ) -> None:
     rescue = sent(Chunk(text=before)).rescue("a", "x", "restarted")
-    answer = anew(written(Chunk(text="The answer is forty-two."), END), before, rescue)
+    answer = restarted(written(Chunk(text="The answer is forty-two."), END), before, rescue)
     async for _ in answer:
         pass
-    assert usage_in_all(Usage(10, 6), [rescue]) == Usage(10, tokens)
+    assert total_usage(Usage(10, 6), [rescue]) == Usage(10, tokens)
 
 
-def test_the_usage_of_one_model_is_its_own() -> None:
-    assert usage_in_all(Usage(100, 20), []) == Usage(100, 20)
-    assert usage_in_all(None, [sent().rescue("a", "x", "restarted")]) is None
+def test_the_usage_of_a_single_model_is_unchanged() -> None:
+    assert total_usage(Usage(100, 20), []) == Usage(100, 20)
+    assert total_usage(None, [sent().rescue("a", "x", "restarted")]) is None

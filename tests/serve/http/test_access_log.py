@@ -76,7 +76,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Any:
     logging.getLogger("ray.serve").removeHandler(caplog.handler)
 
 
-async def test_an_answer_is_told_with_its_model_cost_and_quality(lines: Any) -> None:
+async def test_an_answer_is_logged_with_its_model_cost_and_quality(lines: Any) -> None:
     async with client() as http:
         await http.get("/answer")
         await http.get("/health/ready")
@@ -96,7 +96,7 @@ async def test_an_answer_is_told_with_its_model_cost_and_quality(lines: Any) -> 
     }
 
 
-async def test_an_error_is_told_by_its_code_and_field(lines: Any) -> None:
+async def test_an_error_is_logged_by_its_code_and_field(lines: Any) -> None:
     async with client() as http:
         await http.post("/refuse", content="messages[0].content")
         await http.post("/refuse", content="\x1b[31m" + SECRET)
@@ -108,7 +108,7 @@ async def test_an_error_is_told_by_its_code_and_field(lines: Any) -> None:
     assert (unforeseen["status"], unforeseen["error"]) == (500, "internal_error")
 
 
-async def test_an_answer_that_was_not_sent_to_its_end_is_told_as_such(lines: Any) -> None:
+async def test_a_response_that_was_cut_off_is_logged_as_such(lines: Any) -> None:
     async with client() as http:
         await http.get("/stream")
         await http.get("/answer/" + SECRET)
@@ -117,7 +117,7 @@ async def test_an_answer_that_was_not_sent_to_its_end_is_told_as_such(lines: Any
     assert unknown["path"] == "…"
 
 
-async def test_the_lines_go_to_a_socket_too_and_nobody_waits_for_its_reader(
+async def test_lines_also_go_to_a_socket_without_waiting_for_its_reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = str(tmp_path / "access")

@@ -14,7 +14,7 @@ from serve.routing.decider import Decider
 from serve.routing.prices import Price
 
 
-def test_names_are_as_few_in_one_list_as_in_many() -> None:
+def test_a_batch_has_limits() -> None:
     names = [f"m{n}" for n in range(MOST_NAMES)]
     for models in (names, [names]):
         Batch(queries=["q"], models=models)
@@ -27,18 +27,18 @@ def test_names_are_as_few_in_one_list_as_in_many() -> None:
 
 
 @pytest.mark.parametrize("models", [["a", "b"], None])
-def test_one_list_is_for_all_queries(models: list[str] | None) -> None:
+def test_one_list_of_models_applies_to_all_queries(models: list[str] | None) -> None:
     assert Batch(queries=["p", "q"], models=models).candidates(["a", "b"]) == [("a", "b")] * 2
 
 
-def test_a_capacity_is_of_a_model_that_the_caller_may_ask_for() -> None:
+def test_capacities_are_for_the_callers_models_only() -> None:
     batch = Batch(queries=["q"], capacities={"hidden": 1})
     check_capacity_names(batch, ["hidden", "other"])
     with pytest.raises(InvalidRequest, match="no model 'hidden'"):
         check_capacity_names(batch, ["other"])
 
 
-def test_nothing_of_past_queries_is_shown_unless_the_server_shows_them() -> None:
+def test_past_queries_are_hidden_unless_the_server_shows_them() -> None:
     asked, one = np.eye(4, dtype=np.float32)[:1], np.ones((1, 1), np.float32)
     past = SnapshotEvidence(Snapshot(["a secret question"], asked, one, one, one))
     question = Batch(queries=["a secret question"]).question([("m",)], 0.5)

@@ -27,14 +27,12 @@ def test_an_error_crosses_processes_whole(error: type[LLMError]) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.2, "1"), (2.0, "2"), (2.1, "3")])
-def test_retry_after_is_told_in_whole_seconds_and_never_too_few(
-    seconds: float, header: str
-) -> None:
+def test_retry_after_is_in_whole_seconds_rounded_up(seconds: float, header: str) -> None:
     assert error_headers(RateLimited("later", retry_after=seconds)) == {"retry-after": header}
     assert error_headers(RateLimited("later")) == {}
 
 
-def test_what_a_replica_raised_is_the_answer_not_its_traceback() -> None:
+def test_a_replicas_own_error_is_unwrapped_from_its_traceback() -> None:
     raised = RateLimited("later", retry_after=3)
     wrapped = RayTaskError("chat", "Traceback …", raised).as_instanceof_cause()
     came = translate(wrapped, "m")
@@ -50,12 +48,12 @@ def test_what_a_replica_raised_is_the_answer_not_its_traceback() -> None:
         (RayActorError(), ModelUnavailable),
     ],
 )
-def test_what_serve_raises_is_told_in_our_terms(error: Exception, ours: type[LLMError]) -> None:
+def test_ray_serves_errors_become_ours(error: Exception, ours: type[LLMError]) -> None:
     came = translate(error, "m")
     assert type(came) is ours
     assert "'m'" in came.message
 
 
-def test_what_nobody_foresaw_is_not_quoted() -> None:
+def test_an_unexpected_error_is_not_quoted() -> None:
     assert "secret" not in translate(RuntimeError("secret"), "m").message
     assert from_status(404, "GET /x: Not Found").code == "not_found"

@@ -38,10 +38,10 @@ def test_it_counts_as_the_decoder_does(window: int, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("text", [b"", b'"', b"\\", b'"\\', b'["a', b'{"a":"\\"', b"\xff"])
-def test_what_is_no_json_does_no_harm(text: bytes) -> None:
+def test_invalid_json_does_no_harm(text: bytes) -> None:
     assert not holds_more_values(text, 10)
 
 
 @pytest.mark.parametrize("text", [b"[" * 2**20, b'""' * 2**20, b"{}," * 2**20, b"," * 2**20])
-def test_broken_json_of_very_many_values_is_known_as_such(text: bytes) -> None:
+def test_broken_json_with_too_many_values_is_detected(text: bytes) -> None:
     assert holds_more_values(text, 1000)

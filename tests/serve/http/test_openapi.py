@@ -30,7 +30,7 @@ def test_it_is_valid() -> None:
     assert [f"{fault.json_path}: {fault.message}" for fault in faults] == []
 
 
-def test_all_but_health_is_told_to_ask_for_a_key() -> None:
+def test_all_but_health_declares_that_it_takes_a_key() -> None:
     assert DOCUMENT["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
     asks = {
         path: operation.get("security")
@@ -41,14 +41,14 @@ def test_all_but_health_is_told_to_ask_for_a_key() -> None:
 
 
 @pytest.mark.parametrize("path", READ)
-def test_its_examples_are_taken(path: str) -> None:
+def test_its_examples_are_valid_requests(path: str) -> None:
     content = DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"]
     assert content["examples"]
     for example in content["examples"].values():
         READ[path](json.dumps(example["value"]).encode())
 
 
-def test_every_error_is_told_with_its_status_and_code() -> None:
+def test_every_error_is_documented_with_its_status_and_code() -> None:
     told = {
         (int(status), line.split("`")[1])
         for operation in OPERATIONS
@@ -64,7 +64,7 @@ def test_every_error_is_told_with_its_status_and_code() -> None:
     }
 
 
-def test_every_reference_in_it_leads_somewhere() -> None:
+def test_every_reference_resolves() -> None:
     def references(part: Any) -> Iterator[str]:
         if isinstance(part, dict):
             if isinstance(reference := part.get("$ref"), str):

@@ -14,7 +14,7 @@ def client(prefix: str = "") -> httpx.AsyncClient:
 
 
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/embeddings", "/v1", "/", "/none"])
-async def test_an_unknown_path_is_answered_with_those_that_there_are(path: str) -> None:
+async def test_an_unknown_path_lists_the_known_ones(path: str) -> None:
     async with client() as http:
         reply = await http.post(path, json={})
     assert reply.status_code == 404
@@ -39,7 +39,7 @@ async def test_an_unknown_path_is_answered_with_those_that_there_are(path: str) 
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "/llms"])
-async def test_a_wrong_base_url_is_answered_with_the_right_one(prefix: str, path: str) -> None:
+async def test_a_wrong_base_url_is_told_the_right_one(prefix: str, path: str) -> None:
     async with client(prefix) as http:
         reply = await http.get(path)
     assert reply.status_code == 404
@@ -47,7 +47,7 @@ async def test_a_wrong_base_url_is_answered_with_the_right_one(prefix: str, path
     assert f"base URL to http://localhost:8000{prefix}/v1" in reply.json()["error"]["message"]
 
 
-async def test_a_path_of_very_many_parts_is_just_not_found() -> None:
+async def test_a_path_with_very_many_parts_is_simply_not_found() -> None:
     async with client() as http:
         assert (await http.get("/a" * 5000 + "/feedback")).status_code == 404
 
@@ -63,9 +63,7 @@ async def test_a_path_of_very_many_parts_is_just_not_found() -> None:
         ("POST", "/docs", "GET, HEAD"),
     ],
 )
-async def test_a_wrong_method_is_answered_with_the_right_one(
-    method: str, path: str, allowed: str
-) -> None:
+async def test_a_wrong_method_is_told_the_right_one(method: str, path: str, allowed: str) -> None:
     async with client() as http:
         reply = await http.request(method, path)
     assert reply.status_code == 405
@@ -76,7 +74,7 @@ async def test_a_wrong_method_is_answered_with_the_right_one(
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/docs/docs.js"])
-async def test_head_answers_as_get_does_without_the_body(path: str) -> None:
+async def test_head_is_get_without_the_body(path: str) -> None:
     async with client() as http:
         whole, head = await http.get(path), await http.head(path)
     assert whole.status_code == head.status_code == 200

@@ -49,7 +49,7 @@ def test_an_empty_answer_is_empty_text() -> None:
     assert reply["choices"][0]["message"]["content"] == ""
 
 
-async def test_merging_changes_no_stream() -> None:
+async def test_merging_is_associative() -> None:
     assert merge([merge(CALL[:2]), merge(CALL[2:])]) == merge(CALL)
 
 
@@ -76,7 +76,7 @@ async def test_the_end_of_a_stream_says_what_a_whole_answer_says_in_headers() ->
     assert json.loads(end)["router"] == {"model": "m", "attempts": 1, "cost": 1.0}
 
 
-async def test_the_end_of_a_stream_says_who_broke_off() -> None:
+async def test_the_end_of_a_stream_reports_the_models_that_broke_off() -> None:
     breaks_off = says(Chunk(reasoning="r" * 20), "t" * 40, ProviderError("cut"))
     goes_on = says(Chunk(text="end", finish_reason="stop", usage=Usage(30, 7)))
     *_, end, usage, _ = await events_of(Models(a=[breaks_off], b=[goes_on]), usage=True)
@@ -100,19 +100,19 @@ async def test_the_end_of_a_stream_says_who_broke_off() -> None:
     assert (in_all["prompt_tokens"], in_all["completion_tokens"]) == (20, 22)
 
 
-async def test_a_cut_stream_ends_in_its_error_and_is_not_done() -> None:
+async def test_a_stream_that_breaks_off_ends_with_its_error_and_without_done() -> None:
     body, error = await sent(Chunk(text="a"), ProviderError("cut"))
     assert json.loads(body)["choices"][0]["finish_reason"] is None
     assert json.loads(error)["error"]["code"] == "provider_error"
 
 
-async def test_what_nobody_foresaw_ends_a_stream_with_an_error_too() -> None:
+async def test_an_unexpected_error_ends_a_stream_with_an_error_too() -> None:
     body, error = await sent(Chunk(text="a"), Chunk(text="\ud800"))
     assert json.loads(body)["choices"][0]["delta"]["content"] == "a"
     assert json.loads(error)["error"]["code"] == "internal_error"
 
 
-async def test_a_tool_call_names_itself_in_its_first_piece_only() -> None:
+async def test_only_the_first_piece_of_a_tool_call_has_its_name() -> None:
     deltas = [json.loads(e)["choices"][0]["delta"] for e in (await sent(*CALL))[:3]]
     first, _, later = (delta["tool_calls"][0] for delta in deltas)
     assert (first["id"], first["type"], first["function"]["name"]) == ("c1", "function", "f")

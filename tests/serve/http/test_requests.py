@@ -108,18 +108,18 @@ def test_a_wrong_body_names_its_field(wrong: bytes, param: str | None) -> None:
         ({"tools": [TOOL, TOOL]}, "two tools have one name"),
     ],
 )
-def test_a_contradiction_is_told(fields: dict[str, Any], says: str) -> None:
+def test_a_contradiction_is_reported(fields: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
         parse(body(**fields))
 
 
-def test_an_unknown_parameter_is_refused_not_dropped() -> None:
+def test_an_unknown_parameter_is_rejected_rather_than_dropped() -> None:
     with pytest.raises(UnsupportedParameter) as refusal:
         parse(body(temprature=1))
     assert refusal.value.param == "temprature"
 
 
-def test_an_answer_can_be_sent_back_as_it_came() -> None:
+def test_an_answer_can_be_sent_back_unchanged() -> None:
     """Clients append the whole message object of the last answer, null fields and all."""
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     answer = {"role": "assistant", "content": None, "refusal": None, "audio": None}
@@ -128,12 +128,12 @@ def test_an_answer_can_be_sent_back_as_it_came() -> None:
     assert chat.messages[1] == {"role": "assistant", "content": None, "tool_calls": [call]}
 
 
-def test_a_null_is_a_field_left_out() -> None:
+def test_null_means_left_out() -> None:
     fields = {"stop": None, "stream": None, "models": None, "router": None, "tools": None}
     assert parse(body(**fields)).chat.parameters() == {}
 
 
-def test_what_was_asked_is_what_a_backend_gets() -> None:
+def test_a_backend_gets_what_was_asked() -> None:
     parsed = parse(body(temperature=0, max_tokens=3, stop="x", user="u", models=["a"]))
     assert parsed.wishes.models == ["a"]
     assert parsed.chat.parameters() == {
@@ -164,7 +164,7 @@ def test_what_was_asked_is_what_a_backend_gets() -> None:
         {"prompt_cache_retention": "24h"},
     ],
 )
-def test_what_asks_for_nothing_is_no_parameter(fields: dict[str, Any]) -> None:
+def test_a_field_without_effect_is_no_parameter(fields: dict[str, Any]) -> None:
     assert parse(body(**fields)).chat.parameters() == {}
 
 
@@ -189,7 +189,7 @@ NEUTRAL = {
 
 
 @pytest.mark.parametrize("name", set(NEUTRAL) - {"tools"})
-def test_a_value_that_asks_for_nothing_is_sent_where_it_can_be_and_passes_elsewhere(
+def test_a_neutral_value_is_sent_where_supported_and_dropped_elsewhere(
     name: str,
 ) -> None:
     chat = parse(body(**{"tools": [TOOL], name: NEUTRAL[name]})).chat
@@ -198,7 +198,7 @@ def test_a_value_that_asks_for_nothing_is_sent_where_it_can_be_and_passes_elsewh
     assert chat.within({"tools", name}, lost={name: "this"}).parameters() == {"tools": [TOOL]}
 
 
-def test_what_asks_for_something_is_refused_where_it_is_not_supported() -> None:
+def test_a_parameter_with_effect_is_rejected_where_unsupported() -> None:
     chat = parse(body(top_k=1, frequency_penalty=0.1, presence_penalty=0, user="u")).chat
     with pytest.raises(UnsupportedParameter) as refusal:
         chat.within(frozenset())
@@ -209,11 +209,11 @@ def test_what_asks_for_something_is_refused_where_it_is_not_supported() -> None:
     assert refusal.value.lacking == ("top_k", "frequency_penalty")
 
 
-def test_all_tokens_are_asked_for_in_one_way() -> None:
+def test_top_k_0_and_minus_1_mean_the_same() -> None:
     assert parse(body(top_k=0)).chat.top_k == parse(body(top_k=-1)).chat.top_k == -1
 
 
-def test_the_result_of_a_tool_may_name_it() -> None:
+def test_a_tool_result_may_name_its_tool() -> None:
     """As agents send it; providers get the name by the call alone."""
     result = {"role": "tool", "tool_call_id": "1", "content": "42", "name": "f"}
     chat = parse(body(messages=[USER, result])).chat
@@ -225,7 +225,7 @@ HOSTS += ["extra_body", "extra_query", "custom_llm_provider", "headers", "organi
 
 
 @pytest.mark.parametrize("field", HOSTS)
-def test_a_request_chooses_no_host_and_no_key(field: str) -> None:
+def test_a_request_cannot_choose_a_host_or_a_key(field: str) -> None:
     """Nowhere in it: LiteLLM would take such a field for its own."""
     evil = {field: "http://evil.example"}
     part = {"type": "text", "text": "hi"}
@@ -253,7 +253,7 @@ def test_a_request_chooses_no_host_and_no_key(field: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "gs://b/o", "s3://b/o", "ftp://h", "x.png"])
-def test_an_image_is_no_file_of_ours(url: str) -> None:
+def test_an_image_cannot_be_a_file_of_the_servers(url: str) -> None:
     image = {"type": "image_url", "image_url": {"url": url}}
     with pytest.raises(InvalidRequest, match="data:, https: or http:"):
         parse(body(messages=[{"role": "user", "content": [image]}]))
@@ -289,7 +289,7 @@ def test_everything_has_a_limit(fields: dict[str, Any], param: str) -> None:
     assert refusal.value.param == param
 
 
-def test_a_schema_is_not_endlessly_deep() -> None:
+def test_a_schema_has_a_limit_of_levels() -> None:
     def deep(levels: int) -> dict[str, Any]:
         return {"items": deep(levels - 1)} if levels else {"type": "string"}
 
@@ -300,7 +300,7 @@ def test_a_schema_is_not_endlessly_deep() -> None:
         parse(body(tools=[{"type": "function", "function": {"name": "f", "parameters": deep(64)}}]))
 
 
-def test_an_error_does_not_repeat_what_is_long() -> None:
+def test_an_error_does_not_repeat_long_input() -> None:
     long = "x" * 100_000
     for wrong in (
         body(**{long: 1}),
@@ -339,7 +339,7 @@ def _each_within_each(names: int) -> dict[str, Any]:
     [{"allOf": [{}] * 5000}, _doubling(22), _each_within_each(9)],
     ids=["many parts", "doubling", "each within each"],
 )
-def test_a_schema_that_is_small_and_means_much_is_refused(schema: dict[str, Any]) -> None:
+def test_a_small_schema_that_expands_too_far_is_rejected(schema: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match="5000 parts"):
         parse(schema_body(schema))
 
@@ -351,7 +351,7 @@ def test_a_schema_may_refer_to_itself() -> None:
 
 
 @pytest.mark.parametrize("where", ["pattern", "patternProperties"])
-def test_a_pattern_that_python_cannot_count_is_no_schema(where: str) -> None:
+def test_a_pattern_that_python_cannot_compile_is_rejected(where: str) -> None:
     pattern = "a{99999999999999999999}"
     value = pattern if where == "pattern" else {pattern: {}}
     with pytest.raises(InvalidRequest, match="no JSON schema"):
@@ -368,7 +368,7 @@ def test_a_pattern_that_python_cannot_count_is_no_schema(where: str) -> None:
         '"unknown": [%s]',
     ],
 )
-def test_a_body_of_very_many_values_is_refused_before_it_is_decoded(
+def test_a_body_with_too_many_values_is_rejected_before_it_is_decoded(
     field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def decode(*_: Any, **__: Any) -> None:
@@ -384,7 +384,7 @@ def test_a_body_of_very_many_values_is_refused_before_it_is_decoded(
         parse_as(Batch, b'{"queries": ["a"], "models": [%s]}' % many.encode())
 
 
-def test_a_long_text_is_not_many_values() -> None:
+def test_a_long_text_is_one_value() -> None:
     code = '{"a": [1, 2, "\\n"]},' * 100_000
     assert parse(body(messages=[{"role": "user", "content": code}]))
     assert parse(body(messages=[{"role": "user", "content": code[:4000]}] * 4096))
@@ -427,7 +427,7 @@ MANY, DEEP = {"a": [1] * 20_000}, json.loads('{"a":' * 65 + "1" + "}" * 65)
     ],
     ids=["chat_template_kwargs", "parameters", "schema", "cache_control"],
 )
-def test_what_a_caller_may_shape_is_bounded(
+def test_free_form_fields_are_bounded(
     field: Callable[[Any], dict[str, Any]], place: str, value: Any
 ) -> None:
     with pytest.raises(InvalidRequest, match=r"20000 values|64 levels deep") as refusal:
