@@ -182,8 +182,8 @@ class Core:
         """
         if self._smart is None:
             raise InvalidRequest(
-                "this server has no smart routing; its configuration needs `llms.router.strategy: "
-                "smart` or `llms.store`",
+                "this server has no smart routing; its configuration needs `llms.store`, or "
+                "`llms.router.strategy: smart`",
                 param="router.strategy",
             )
         return self._smart
@@ -243,7 +243,8 @@ class Core:
         strategy = self._strategies[wishes.strategy or self.settings.strategy]
         if wishes.wants_quality and strategy.name != "smart":
             raise InvalidRequest(
-                f"{strategy.name} routing knows no quality; add `strategy: smart`", param="router"
+                f"{strategy.name} routing does not predict quality; add `strategy: smart`",
+                param="router",
             )
         return strategy
 
@@ -325,5 +326,5 @@ class Core:
 
 def _none_running(names: Sequence[str]) -> ModelUnavailable:
     return ModelUnavailable(
-        f"no replica is running of: {', '.join(names)}; /health/ready says why", retry_after=1
+        f"no replica is running for: {', '.join(names)}; see /health/ready", retry_after=1
     )

@@ -47,4 +47,4 @@ def translate(error: BaseException, model: str) -> LLMError:
     if isinstance(cause, _GONE):
         return ModelUnavailable(f"the replica of model '{model}' died", retry_after=1)
     logger.error("model '%s' failed", model, exc_info=error)
-    return LLMError(f"model '{model}' failed; the server's log says why")
+    return LLMError(f"model '{model}' failed unexpectedly; see the server's log")

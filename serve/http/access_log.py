@@ -1,6 +1,6 @@
-"""The access log: a line of JSON in Ray Serve's log for each request. No text of a prompt, no key.
+"""The access log: one line of JSON in Ray Serve's log for each request, without prompts and keys.
 
-`ops.run` shows these lines; it gets them by a socket, whatever becomes of Ray Serve's log.
+`ops.run` shows these lines. It receives them over a socket, wherever Ray Serve's log goes.
 """
 
 import json
@@ -21,29 +21,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger("ray.serve")
 
-# Names the Unix datagram socket that gets each line, too.
+# The environment variable with the path of a Unix datagram socket that receives each line, too.
 SOCKET = "LLM_ROUTER_ACCESS_SOCKET"
 
 _LONGEST_ERROR = 2**14  # bytes of a body
-# What callers choose themselves is shown if it looks like a path or the name of a field.
+# What a caller has written is only logged if it looks like a path or a field's name.
 _HARMLESS = re.compile(r"[\w./:\[\]-]{1,100}", re.ASCII)
 
 
 @dataclass(slots=True)
 class Access:
-    """What is known of a request when it is over.
+    """What is known of a request once it has ended.
 
     Attributes:
         method, path: of HTTP.
-        status: of HTTP; 0 if the caller left before there was one.
-        seconds: until the last byte of the answer.
-        whole: whether the answer was sent to its end.
-        asked: the model, or "auto", where an answer of one was asked for.
-        model: that answered.
+        status: of HTTP; 0 if the client disconnected before there was one.
+        seconds: until the last byte of the response.
+        whole: whether all of the response was sent.
+        asked: the model that the request named, or "auto".
+        model: the model that answered.
         attempts: how often a model was asked.
         cost: USD, if known.
-        quality: what was predicted of `model`, where something was.
-        wanted: the quality that was wanted, if one was.
+        quality: predicted for `model`, if anything was.
+        wanted: the quality that was asked for, if one was.
         error, param: OpenAI's `error.code` and `error.param`, if it failed.
     """
 
@@ -63,15 +63,15 @@ class Access:
 
 
 class AccessLog:
-    """A middleware that writes the line, however a request ends. Health checks get none.
+    """An ASGI middleware that writes the line, however a request ends. Health checks get none.
 
     Args:
-        app: what lies behind; it finds the request's `Access` by `access_of`.
+        app: the application; it finds the request's `Access` with `access_of`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._tell = _listener(os.environ.get(SOCKET))
+        self._send_line = _sender(os.environ.get(SOCKET))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
@@ -84,25 +84,25 @@ class AccessLog:
         began = time.monotonic()
         try:
             await self._app({**scope, "state": state}, receive, _watched(send, access))
-        except Exception:  # what lies before us answers it; here it is only noted
+        except Exception:  # the outer middleware responds to it
             access.status, access.error = 500, "internal_error"
             raise
         finally:
             access.seconds = round(time.monotonic() - began, 4)
             line = json.dumps({k: v for k, v in asdict(access).items() if v is not None})
-            # As Ray Serve marks its own, so that `enable_access_log: false` is for this one, too.
+            # Marked as Ray Serve's own, so that `enable_access_log: false` turns this one off, too.
             logger.info("access %s", line, extra={"serve_access_log": True})
-            self._tell(line)
+            self._send_line(line)
 
 
 def access_of(request: HTTPConnection) -> Access:
-    """What is noted of a request; what nobody logs can be written to all the same."""
+    """What is known of a request. Where there is no access log it is discarded."""
     access: Access | None = getattr(request.state, "access", None)
     return access or Access(request.scope["method"], "")
 
 
 def _watched(send: Send, access: Access) -> Send:
-    """`send`, which notes on the way what an answer says of itself."""
+    """`send`, which records what the response's headers say."""
     body = bytearray()
 
     async def watched(message: Message) -> None:
@@ -123,7 +123,7 @@ def _watched(send: Send, access: Access) -> Send:
 
 
 def _note_error(access: Access, body: bytes) -> None:
-    """Every error's body is OpenAI's JSON, whoever answers it."""
+    """Every error's body is OpenAI's JSON, whatever part of the server made it."""
     with suppress(ValueError, KeyError, TypeError):
         error = from_json(body)["error"]
         access.error = str(error["code"])
@@ -138,15 +138,15 @@ def _number(kind: Callable[[str], Any], text: str | None) -> Any:
     return None if text is None else kind(text)
 
 
-def _listener(path: str | None) -> Callable[[str], None]:
-    """Sends lines to a socket, if there is one. Who doesn't read fast enough misses some."""
+def _sender(path: str | None) -> Callable[[str], None]:
+    """Sends lines to a socket, if there is one; lines that don't fit its buffer are dropped."""
     if not path:
         return lambda line: None
     to = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     to.setblocking(False)
 
-    def tell(line: str) -> None:
+    def send(line: str) -> None:
         with suppress(OSError):
             to.sendto(line.encode(), path)
 
-    return tell
+    return send

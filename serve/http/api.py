@@ -1,4 +1,4 @@
-"""The HTTP API: its endpoints, its pages, and what is answered when an endpoint fails."""
+"""The HTTP API: its endpoints, the page /docs, and the responses when an endpoint fails."""
 
 import logging
 
@@ -43,4 +43,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return error_response(LLMError("the server failed; its log says why"))
+    return error_response(LLMError("internal error; see the server's log"))

@@ -1,4 +1,4 @@
-"""`/docs`: Swagger UI and a page around it, which load nothing from elsewhere."""
+"""`/docs`: Swagger UI in a page that loads nothing from other hosts."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ _FILES = ("docs.css", "docs.js", "swagger-ui.css", "swagger-ui-bundle.js")
 PATHS = frozenset({"/docs", *(f"/docs/{file}" for file in _FILES)})
 
 _HEADERS = {
-    # Keys are typed into the page, so nothing of elsewhere may run or be reached in it.
+    # Keys are typed into the page, so it may neither run nor reach anything from other hosts.
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; "
         "img-src 'self' data:; connect-src 'self'; "
@@ -23,8 +23,8 @@ _HEADERS = {
 
 
 def add_docs(api: FastAPI) -> None:
-    """Adds the page and its files, whose paths are `PATHS`. It fetches `/openapi.json` itself, with
-    the key that its reader types in where one is asked for."""
+    """Adds the page and its files at `PATHS`. The page fetches `/openapi.json` itself, with the key
+    that the user enters where one is required."""
     for path in PATHS:
         api.add_route(path, _file, include_in_schema=False)
 

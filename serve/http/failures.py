@@ -27,14 +27,14 @@ def error_json(error: LLMError) -> dict[str, Any]:
 
 
 def error_headers(error: LLMError) -> dict[str, str]:
-    """`Retry-After`, in whole seconds, where the error knows it."""
+    """`Retry-After` in whole seconds, if the error has one."""
     if error.retry_after is None:
         return {}
     return {"retry-after": str(max(1, ceil(error.retry_after)))}
 
 
 def from_status(status: int, detail: str) -> LLMError:
-    """The error for a path or method that the server doesn't have."""
+    """The error for an HTTP status that Starlette has raised, such as an unknown path's."""
     error = LLMError(detail or HTTPStatus(status).phrase)
     error.status = status
     error.type = "invalid_request_error" if status < 500 else "server_error"
@@ -43,6 +43,6 @@ def from_status(status: int, detail: str) -> LLMError:
 
 
 def error_response(error: LLMError, headers: Mapping[str, str] | None = None) -> Response:
-    """The whole HTTP response for an error."""
+    """The HTTP response for an error."""
     headers = {**error_headers(error), **(headers or {})}
     return json_response(error_json(error), status=error.status, headers=headers)

@@ -1,4 +1,4 @@
-"""HEAD for every path that has GET: the same answer without its body."""
+"""HEAD for every path that has GET: the same response without its body."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 

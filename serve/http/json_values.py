@@ -1,17 +1,17 @@
-"""How many values a JSON text holds, counted before it is decoded."""
+"""Counting the values of a JSON text before it is decoded."""
 
-# Bytes looked at in one go; other threads, such as the event loop's, run in between.
+# Bytes scanned at once; other threads, such as the event loop's, can run in between.
 _WINDOW = 2**16
 
 
 def holds_more_values(body: bytes, most: int) -> bool:
-    """Whether a JSON text holds more than `most` values, nested ones included.
+    """Whether a JSON text has more than `most` values, nested ones included.
 
-    Decoding takes some hundred times as long for a small value as for the bytes of a long string,
-    and stops every other thread; this stops none, and ends as soon as there are too many. An empty
-    array or object counts as two values, and what isn't JSON gets any answer.
+    Decoding many small values takes some hundred times as long as decoding one long string of the
+    same size, and blocks all other threads. This blocks none, and stops as soon as there are too
+    many. An empty array or object counts as two values; for invalid JSON the result means nothing.
     """
-    # Each value but the first follows a comma or an opening bracket outside of strings.
+    # Each value but the first follows a comma or an opening bracket outside strings.
     values, quotes, inside, dangling = 1, 0, b"", b""
     for start in range(0, len(body), _WINDOW):
         window = dangling + body[start : start + _WINDOW]
@@ -22,7 +22,7 @@ def holds_more_values(body: bytes, most: int) -> bool:
         values += sum(map(outside.count, (b",", b"[", b"{")))
         quotes += len(pieces) - 1 - len(inside)
         inside = b'"' * (quotes % 2)
-        # A value brings two strings at most: its key and itself.
+        # A value has at most two strings: its key and itself.
         if values > most or quotes > 4 * most:
             return True
     return False

@@ -1,4 +1,4 @@
-"""From chunks to what OpenAI's clients read: one completion, or a stream of events.
+"""From an answer to what OpenAI's clients read: a completion, or a stream of events.
 
 Source: https://platform.openai.com/docs/api-reference/chat/object and …/chat-streaming
 """
@@ -25,7 +25,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 def completion(answer: Chunk, *, id: str, model: str) -> dict[str, Any]:
-    """A `chat.completion` object for a whole answer."""
+    """The `chat.completion` object for a whole answer."""
     message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None}
     if not answer.tool_calls:
         message["content"] = answer.text
@@ -47,7 +47,7 @@ def completion(answer: Chunk, *, id: str, model: str) -> dict[str, Any]:
 
 
 class EventStream(StreamingResponse):
-    """The response for a streamed answer, which stops the model however the response ends."""
+    """The response for a streamed answer. However it ends, the model is stopped."""
 
     media_type = "text/event-stream"
 
@@ -76,13 +76,13 @@ async def events(
     """The server-sent events of a streamed answer.
 
     An error in mid-stream is the last event, and no `[DONE]` follows: a cut answer must not look
-    finished. The event with the finish reason has our `router` beside OpenAI's fields: what a whole
-    answer says in headers, and which models broke off before.
+    finished. The event with the finish reason has a `router` field beside OpenAI's: what the
+    headers of a whole answer say, and which models broke off.
 
     Args:
         answer: the answer.
-        include_usage: whether an event with the usage ends it.
-        access: where to note how it ended.
+        include_usage: whether to end with an event that has the usage.
+        access: records how the stream ended.
     """
     head = _head("chat.completion.chunk", answer.id, answer.model)
     role: dict[str, Any] = {"role": "assistant", "content": ""}
@@ -104,10 +104,10 @@ async def events(
     except LLMError as error:
         access.error = error.code
         yield _event(error_json(error))
-    except Exception:  # the status has been sent: only an event can say that it failed
+    except Exception:  # the status has been sent: only an event can still report it
         access.error = LLMError.code
         logger.exception("the stream of model '%s' failed", answer.model)
-        yield _event(error_json(LLMError("the server failed; its log says why")))
+        yield _event(error_json(LLMError("internal error; see the server's log")))
 
 
 def _router(answer: Answer) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _router(answer: Answer) -> dict[str, Any]:
 
 
 def _share(model: str, usage: Usage | None, cost: float | None) -> dict[str, Any]:
-    """What one model reported of its part; one that broke off reports nothing."""
+    """One model's share of the usage; null for one that broke off, which reports none."""
     return {
         "model": model,
         "prompt_tokens": usage and usage.prompt_tokens,
@@ -173,7 +173,7 @@ def _tool_call(call: ToolCallDelta) -> dict[str, Any]:
 
 
 def _tool_call_delta(call: ToolCallDelta) -> dict[str, Any]:
-    """A tool call's first piece brings its id, type and name; those after it, arguments alone."""
+    """The first piece of a tool call has its id, type and name; later ones only arguments."""
     if call.id or call.name:
         return {"index": call.index, **_tool_call(call)}
     return {"index": call.index, "function": {"arguments": call.arguments}}
@@ -186,7 +186,7 @@ def _usage(usage: Usage | None) -> dict[str, Any] | None:
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        # OpenAI has no field for what was written to the cache; this is LiteLLM's.
+        # OpenAI has no field for tokens written to the cache; this one is LiteLLM's.
         "prompt_tokens_details": {
             "cached_tokens": usage.cached_tokens,
             "cache_creation_tokens": usage.cache_written_tokens,

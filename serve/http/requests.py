@@ -1,4 +1,4 @@
-"""From the bytes of a body to a request and the caller's wishes for its routing."""
+"""From the bytes of a body to a request."""
 
 import uuid
 from typing import Annotated, Any, TypeVar
@@ -14,15 +14,15 @@ from serve.request import Request, RoutingWishes
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# Checking a schema takes a second for each few thousand properties, and grammars of it are deep.
+# Checking a schema takes a second per few thousand properties, and grammars made of it are deep.
 _MAX_SCHEMA_CHARACTERS = 2**18
 _MAX_SCHEMA_DEPTH, _MAX_SCHEMA_PARTS = 64, 5000
-# To explain what is wrong takes longer for each field that is.
+# Explaining an error takes longer the more fields are wrong.
 _MAX_FIELDS, _MAX_EXPLAINED = 100, 100
-# More than 4,096 messages or queries need. Decoding so many takes some tens of milliseconds, in
+# More than 4,096 messages or queries need. Decoding this many takes tens of milliseconds, during
 # which no other thread runs.
 _MAX_VALUES = 100_000
-# Of a key that a caller made up, and of what is said of it.
+# Characters of a caller's own key, or of an error about it, that are quoted.
 _QUOTED = 200
 
 
@@ -47,7 +47,7 @@ def parse(body: bytes) -> Request:
         InvalidRequest: with the field at fault in `param`.
     """
     fields = _fields(body)
-    # To OpenAI's clients a null is a field left out.
+    # OpenAI's clients send null for fields that are left out.
     fields = {key: value for key, value in fields.items() if value is not None}
     wishes: dict[str, Any] = {k: fields.pop(k) for k in ("models", "router") if k in fields}
     try:
@@ -60,7 +60,7 @@ def parse(body: bytes) -> Request:
 
 
 def parse_as(model: type[Model], body: bytes) -> Model:
-    """Reads a body that is one object of ours.
+    """Reads a body that is one of our own objects.
 
     Raises:
         InvalidRequest: with the field at fault in `param`.
@@ -75,13 +75,13 @@ def parse_as(model: type[Model], body: bytes) -> Model:
 def _fields(body: bytes) -> dict[str, Any]:
     if holds_more_values(body, _MAX_VALUES):
         raise RequestTooLarge(
-            f"the body holds more than {_MAX_VALUES:,} values, counting each item of an array and "
+            f"the body has more than {_MAX_VALUES:,} values, counting each item of an array and "
             "each field of an object"
         )
     try:
         fields = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from None
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
     if not isinstance(fields, dict):
         raise InvalidRequest("the body must be a JSON object")
     if len(fields) > _MAX_FIELDS:
@@ -90,7 +90,7 @@ def _fields(body: bytes) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError, fields: dict[str, Any]) -> InvalidRequest:
-    # A union complains for each of its members; the one that got furthest is the one meant.
+    # A union reports an error for each of its members; the one that got furthest is the one meant.
     faults = error.errors(include_url=False)[:_MAX_EXPLAINED]
     fault = max(faults, key=lambda fault: len(_keys(fault["loc"], fields)))
     missing = [fault["loc"][-1]] if fault["type"] == "missing" else []
@@ -108,10 +108,10 @@ def _explain(error: ValidationError, fields: dict[str, Any]) -> InvalidRequest:
 
 
 def _keys(loc: tuple[str | int, ...], value: Any) -> list[str | int]:
-    """The parts of a fault's place that are keys of the caller's; the others name our types.
+    """Those parts of an error's location that are the caller's keys; the others name our types.
 
-    A type may be called as a key is, such as the part "text" with its key `text`: then the reading
-    is right that leads to the last part.
+    A type and a key may have the same name, such as the part "text" with its key `text`: the right
+    reading is the one that leads to the last part.
     """
     if not loc:
         return []
@@ -126,7 +126,7 @@ def _keys(loc: tuple[str | int, ...], value: Any) -> list[str | int]:
 
 
 def _check_schemas(request: ChatRequest) -> None:
-    """Refuses a JSON schema that is none, before any model sees it."""
+    """Rejects invalid JSON schemas, before any model sees them."""
     schemas = {
         f"tools.{index}.function.parameters": tool["function"].get("parameters")
         for index, tool in enumerate(request.tools or ())
@@ -139,12 +139,13 @@ def _check_schemas(request: ChatRequest) -> None:
         size += len(str(schema))
         if size > _MAX_SCHEMA_CHARACTERS:
             raise InvalidRequest(
-                f"the request's schemas are over {_MAX_SCHEMA_CHARACTERS} characters", param=path
+                f"the request's schemas have over {_MAX_SCHEMA_CHARACTERS} characters together",
+                param=path,
             )
         count += parts(schema, _MAX_SCHEMA_PARTS, _MAX_SCHEMA_DEPTH)
         if count > _MAX_SCHEMA_PARTS:
             raise InvalidRequest(
-                f"the request's schemas are over {_MAX_SCHEMA_PARTS} parts, or "
+                f"the request's schemas have over {_MAX_SCHEMA_PARTS} parts, or are over "
                 f"{_MAX_SCHEMA_DEPTH} levels deep, with each `$ref` written out",
                 param=path,
             )

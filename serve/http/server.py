@@ -11,7 +11,7 @@ from serve.http.bodies import Bodies
 
 
 class Server:
-    """The core, and what the endpoints tell of the models."""
+    """The core, and what the endpoints report of the models."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Server:
         self.bodies = Bodies(config)
 
     def attach(self, api: FastAPI) -> None:
-        """Makes `server_of` find it in the API's endpoints."""
+        """Lets the API's endpoints find it with `server_of`."""
         api.state.server = self
 
 

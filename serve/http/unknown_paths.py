@@ -1,4 +1,4 @@
-"""What is said of a path or a method that the server doesn't have: what there is instead."""
+"""Errors for unknown paths and methods, which say what there is instead."""
 
 import re
 from collections.abc import Iterable
@@ -11,23 +11,23 @@ from deployments.errors import LLMError
 from serve.http.failures import from_status
 
 _PREFIX = "/v1"
-# Places in a path where an endpoint's own may begin; a caller's path may have thousands.
+# Positions in a path at which an endpoint's path may begin; a client's path may have thousands.
 _MOST_PLACES = 16
 _QUOTED = 200  # characters
 
 
 def explain(request: Request, error: HTTPException) -> tuple[LLMError, dict[str, str]]:
-    """The error and its headers for what no endpoint takes.
+    """The error and its headers for a request that no endpoint matches.
 
-    Where the endpoint is there under another path, the client's base URL is wrong, and the message
-    says what it should be.
+    If the path ends like an endpoint's, the client's base URL is wrong, and the message says what
+    it should be.
     """
     asked = f"{request.method} {request.url.path[:_QUOTED]}"
     headers, said = dict(error.headers or {}), error.detail
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         methods = headers["Allow"].split(", ")
         headers["Allow"] = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
-        said = f"this path takes {headers['Allow']}"
+        said = f"method not allowed; use {headers['Allow']}"
     elif error.status_code == HTTPStatus.NOT_FOUND:
         paths = request.app.openapi()["paths"]
         said = _nothing_there(request, paths)
@@ -37,13 +37,15 @@ def explain(request: Request, error: HTTPException) -> tuple[LLMError, dict[str,
 def _nothing_there(request: Request, paths: dict[str, dict[str, object]]) -> str:
     url, root = request.url, request.scope.get("root_path", "")
     if _is_misplaced(url.path.removeprefix(root), paths):
-        return f"there is no such path; set the client's base URL to {url.scheme}://{url.netloc}{root}{_PREFIX}"
+        return (
+            f"no such path; set the client's base URL to {url.scheme}://{url.netloc}{root}{_PREFIX}"
+        )
     served = [f"{method.upper()} {path}" for path, methods in paths.items() for method in methods]
-    return f"there is no such path; this server has {', '.join(served)}"
+    return f"no such path; this server has {', '.join(served)}"
 
 
 def _is_misplaced(path: str, paths: Iterable[str]) -> bool:
-    """Whether a path ends as an endpoint's does, after another beginning: "/chat/completions" or
+    """Whether a path ends like an endpoint's but begins differently, such as "/chat/completions" or
     "/v1/v1/chat/completions"."""
     places = [match.start() for match in re.finditer("/", path)][:_MOST_PLACES]
     ends = [path[place:] for place in places]

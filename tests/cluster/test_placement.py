@@ -179,7 +179,7 @@ def test_models_that_fit_answer_beside_those_that_do_not(cluster: Cluster) -> No
         cluster.chat("too-large")
     assert refused.value.status_code == 503
     assert refused.value.code == "model_unavailable"
-    assert "too-large; /health/ready says why" in refused.value.message
+    assert "too-large; see /health/ready" in refused.value.message
 
 
 def test_an_engine_of_eight_gpus_is_placed_over_two_nodes_of_four(placed: dict[str, Any]) -> None:

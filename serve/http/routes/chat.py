@@ -20,16 +20,16 @@ router = APIRouter()
 
 @router.post("/v1/chat/completions", **openapi.CHAT)
 async def chat_completions(request: Request) -> Response:
-    """OpenAI's chat completions; `model` is a name, or "auto" for all.
+    """OpenAI's chat completions; `model` is a name, or "auto" for all models.
 
-    Which models may answer a request for "auto" is chosen with `models: [names]`.
+    With "auto", `models: [names]` limits which of them may answer.
     """
     server, access = server_of(request), access_of(request)
     deadline = deadline_of(request, server.config.request_timeout)
     async with within(deadline):
         parsed = await server.bodies.read(request, parse)
     chat = parsed.chat
-    if chat.model == AUTO or chat.model in server.core.models:  # or else the caller made it up
+    if chat.model == AUTO or chat.model in server.core.models:  # else the caller made it up
         access.asked = chat.model
     answer = await server.core.answer(parsed, caller_of(request) or ANYONE, deadline)
     access.quality, access.wanted = answer.quality, answer.wanted

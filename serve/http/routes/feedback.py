@@ -20,8 +20,8 @@ async def feedback(request: Request) -> Response:
     given = await server.bodies.read(request, partial(parse_as, Feedback))
     if not await server.core.smart.feedback(given.id, given.score):
         raise UnknownAnswer(
-            f"no answer '{given.id}' is known: it is older than is kept, had no text to learn "
-            "from, or never was",
+            f"no answer '{given.id}' is known: it never existed, had no text to learn from, or is "
+            "older than the store keeps",
             param="id",
         )
     return json_response({"object": "feedback", "id": given.id, "score": given.score})

@@ -24,14 +24,14 @@ async def health(request: Request) -> Response:
 
 @router.get("/health/live", **openapi.LIVE)
 async def live() -> Response:
-    """This router replica runs."""
+    """200 while this router replica runs."""
     return json_response({"status": "live"})
 
 
 @router.get("/health/ready", **openapi.READY)
 async def ready(request: Request) -> Response:
-    """200 while any model can answer; which can't, and why, is in the body, for those who have
-    a key where one is asked for."""
+    """200 while any model can answer. The body says which can't, and why; where keys are required,
+    only to callers with one."""
     server, caller = server_of(request), caller_of(request)
     status = server.readiness.status
     health: dict[str, Any] = {"status": status}

@@ -1,4 +1,4 @@
-"""`POST /v1/route`: a batch of queries is routed, and no model is called."""
+"""`POST /v1/route`: routes a batch of queries without calling a model."""
 
 import asyncio
 from functools import partial
@@ -19,7 +19,7 @@ router = APIRouter()
 
 @router.post("/v1/route", **openapi.ROUTE)
 async def route(request: Request) -> Response:
-    """Decides for a batch of queries without calling a model, and says why."""
+    """Routes a batch of queries without calling a model, and says why."""
     server, caller = server_of(request), caller_of(request) or ANYONE
     core = server.core
     batch = await server.bodies.read(request, partial(parse_as, Batch))
