@@ -1,13 +1,11 @@
 """The configuration of the application: its models and its router, checked before it starts."""
 
-import os
 import re
 from collections.abc import Collection, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import quote
 
 import yaml
 from pydantic import (
@@ -41,7 +39,6 @@ Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s@]+)$")]
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_HOST = re.compile(r"[^:/]+://(?:[^/?@]*@)?([^/?]*)")  # of a URL, with its port
 
 
 class ConfigError(ValueError):
@@ -128,46 +125,21 @@ class StoreConfig(_Section):
     @field_validator("url")
     @classmethod
     def _a_url_without_secrets(cls, url: str | None) -> str | None:
-        # No message may repeat the value: a password may stand in it.
-        if url is None or _REFERENCE.fullmatch(url):
-            return url
-        from deployments.store.sql.urls import parsed, secrets
+        if url is not None:
+            from deployments.store.sql.urls import check_configured
 
-        if set(secrets(parsed(_REFERENCE.sub("REFERENCE", url)))) - {"REFERENCE"}:
-            raise ValueError(
-                "a password, or a parameter that may hold one, is not written into the config; put "
-                "it, or the whole URL, into an environment variable and write its name: "
-                "postgresql://user:${PASSWORD}@host/name or ${STORE_URL}"
-            )
+            check_configured(url)
         return url
 
     def resolved_url(self) -> str:
-        """The URL with each "${NAME}" taken from the environment; the default one where none is
-        given. A variable that is a part of the URL is percent-encoded; one that is the whole URL,
-        or its host (with its port), is taken as it is.
+        """The URL with its references resolved; the default one where none is given.
 
         Raises:
-            ValueError: a variable is not set.
+            ValueError: an environment variable is not set.
         """
-        from deployments.store.sql.urls import default_url
+        from deployments.store.sql.urls import default_url, resolved
 
-        if self.url is None:
-            return default_url()
-        host = _HOST.match(self.url)
-        start, end = host.span(1) if host else (0, 0)
-        whole = _REFERENCE.fullmatch(self.url)
-
-        def value(match: re.Match[str]) -> str:
-            name = match.group(1)
-            if name not in os.environ:
-                raise ValueError(
-                    f"the store's URL needs the environment variable {name}, which is not set "
-                    "where its actor runs"
-                )
-            as_it_is = whole or start <= match.start() < end
-            return os.environ[name] if as_it_is else quote(os.environ[name], safe="")
-
-        return _REFERENCE.sub(value, self.url)
+        return default_url() if self.url is None else resolved(self.url)
 
 
 # A router waits for models, so it takes many requests at once.
@@ -442,20 +414,11 @@ def _with_folders(args: dict[str, Any], base: Path) -> dict[str, Any]:
             store["history"] = [resolved(path) for path in store["history"]]
         elif "history" in store:
             store["history"] = resolved(store["history"])
-        store["url"] = _file_beside(base, store.get("url"))
+        if isinstance(store.get("url"), str):
+            from deployments.store.sql.urls import beside
+
+            store["url"] = beside(base, store["url"])
     return {**args, "llms": llms}
-
-
-def _file_beside(base: Path, url: Any) -> Any:
-    """A SQLite URL with its file's whole path; any other value as it is."""
-    sqlite = (
-        re.fullmatch(r"(sqlite(?:\+pysqlite)?:///)([^/:$].*)", url)
-        if isinstance(url, str)
-        else None
-    )
-    if sqlite is None or sqlite[2].startswith("file:"):
-        return url
-    return f"{sqlite[1]}{(base / Path(sqlite[2]).expanduser()).resolve()}"
 
 
 def _without_tag(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:

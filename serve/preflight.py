@@ -193,15 +193,12 @@ def _faults_of_model_here(model: ModelConfig, at: str) -> Iterator[str]:
 
 def _faults_of_store_here(store: StoreConfig) -> Iterator[str]:
     try:
-        url = store.resolved_url() if store.url else ""
+        missing = _missing_driver(store)
     except ValueError as error:
         yield f"llms.store.url: {error}"
     else:
-        if url.startswith("postgres") and find_spec("psycopg") is None:
-            yield (
-                "llms.store.url: PostgreSQL needs its driver: "
-                "pip install 'llm-cores-on-ray-serve[postgresql]'"
-            )
+        if missing:
+            yield f"llms.store.url: {missing}"
     for history in map(Path, store.history):
         if not history.is_file():
             yield f"llms.store.history: there is no file {history}"
@@ -209,6 +206,14 @@ def _faults_of_store_here(store: StoreConfig) -> Iterator[str]:
             yield f"llms.store.history: {history}: a history is one of {', '.join(FORMATS)}"
     if missing := Encoder(store.embedding_model).missing:
         yield f"llms.store.embedding_model: {missing}"
+
+
+def _missing_driver(store: StoreConfig) -> str | None:
+    if store.url is None:
+        return None
+    from deployments.store.sql.urls import missing_driver
+
+    return missing_driver(store.resolved_url())
 
 
 def _faults_of_keys_here(server: ServerConfig, config: AppConfig | None) -> Iterator[str]:

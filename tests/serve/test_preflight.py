@@ -122,12 +122,16 @@ def test_callers_keys_and_their_file_are_read(
 
 def test_libraries_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     # As in an installation without extras.
-    for module in ("serve.preflight", "deployments.embedding.encoder"):
+    for module in (
+        "serve.preflight",
+        "deployments.embedding.encoder",
+        "deployments.store.sql.dialects.postgresql",
+    ):
         monkeypatch.setattr(f"{module}.find_spec", lambda name: None)
     monkeypatch.setenv("SET", "postgresql://h/d")
     store = {"url": "${SET}", "embedding_model": "org/other"}
     faults = all_faults({"name": "e", "backend": "vllm", **priced()}, store=store)
-    expected = ("backend: a vllm model without `hostname`", "its driver", "needs sentence-")
+    expected = ("backend: a vllm model without `hostname`", "needs psycopg", "needs sentence-")
     for fault, says in zip(faults, expected, strict=True):
         assert says in fault
         assert "pip install" in fault

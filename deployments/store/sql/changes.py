@@ -1,7 +1,7 @@
 """One transaction that changes past queries: what it adds up, and its statements."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from deployments.store.observations import AnswerRecord, Observation, stored_text
 from deployments.store.retention import Retention, excess
+from deployments.store.sql.dialects.dialect import Dialect, Insert
 from deployments.store.sql.reading import chunks
 from deployments.store.sql.schema import answers, outcomes, queries
 
@@ -78,7 +79,7 @@ class Change:
 
     Args:
         connection: in a transaction that writes.
-        insert: the dialect's own, which has `on_conflict_do_update`.
+        dialect: of the database.
         header: what the database says of itself; its counts are kept up here.
         writer: the Database object that it is of.
 
@@ -89,12 +90,12 @@ class Change:
     def __init__(
         self,
         connection: Connection,
-        insert: Callable[..., Any],
+        dialect: Dialect,
         header: dict[str, Any],
         writer: int,
     ) -> None:
         self._connection = connection
-        self._insert = insert
+        self._insert = dialect.insert
         self._header = header
         self._now = time.time()
         revision = header["revision"]
@@ -287,7 +288,7 @@ class Change:
             known += self._connection.scalar(found) or 0
         return known
 
-    def _adding(self, insert: Any) -> Any:
+    def _adding(self, insert: Insert) -> Insert:
         """The insert of outcomes, which adds its sums to those that are there."""
         after = {name: outcomes.c[name] + insert.excluded[name] for name in _SUMS}
         # What is adopted may be older than what is there.

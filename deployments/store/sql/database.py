@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from deployments.store.errors import NoStore
@@ -85,14 +84,13 @@ class Database:
         self._own_deletions = 0
         self._connections = Connections(url, create=embedding_model is not None)
         self.url = self._connections.shown  # without the password
-        self._insert = (sqlite if self._connections.dialect == "sqlite" else postgresql).insert
         self._writer = secrets.randbits(63)
         try:
             with self._connections.writing() as connection:
                 header = opened(connection, self.url, embedding_model, dimensions)
         except DBAPIError as error:  # such as of a role that may not make or change tables
             self._connections.close()
-            raise self._connections.unopened(error) from None
+            raise self._connections.not_opened(error) from None
         except Exception:  # whatever it is, no connection may stay behind
             self._connections.close()
             raise
@@ -305,7 +303,7 @@ class Database:
         Raises:
             TypeError, ValueError: JSON can't hold it.
         """
-        insert = self._insert(state)
+        insert = self._connections.dialect.insert(state)
         replace = insert.on_conflict_do_update(
             index_elements=["name"], set_={"value": insert.excluded.value}
         )
@@ -377,7 +375,7 @@ class Database:
     def stats(self) -> dict[str, Any]:
         """What is in it, for people to read; see `stats_of`."""
         with self._reading() as connection:
-            stats = stats_of(connection)
+            stats = stats_of(connection, self._connections.dialect)
         about = {"url": self.url, "embedding_model": self.embedding_model}
         return about | {"dimensions": self.dimensions} | stats
 
@@ -397,7 +395,7 @@ class Database:
         with self._connections.writing() as connection:
             header = self._check(read_header(connection))
             header["revision"] += 1
-            change = Change(connection, self._insert, header, self._writer)
+            change = Change(connection, self._connections.dialect, header, self._writer)
             yield change
             header["deletions"] += bool(change.deleted)
             write_header(connection, header)

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, func, select, text
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from deployments.store.observations import Outcome
+from deployments.store.sql.dialects.dialect import Dialect
 from deployments.store.sql.schema import answers, metadata, outcomes, queries
 
 _Item = TypeVar("_Item")
@@ -51,7 +52,7 @@ def _outcome(quality: float, scored: Any, tokens: float, counted: Any, given: An
     )
 
 
-def stats_of(connection: Connection) -> dict[str, Any]:
+def stats_of(connection: Connection, dialect: Dialect) -> dict[str, Any]:
     """What the tables hold.
 
     Returns:
@@ -71,7 +72,7 @@ def stats_of(connection: Connection) -> dict[str, Any]:
     )
     return {
         **counts,
-        "bytes": _size(connection),
+        "bytes": dialect.size(connection, metadata.tables),
         "models": _models(connection),
         "sources": {source: int(given) for source, given in sources},
     }
@@ -105,11 +106,3 @@ def _models(connection: Connection) -> dict[str, dict[str, Any]]:
         }
         for model, seen, given, scored, quality, counted, tokens, timed, seconds in rows
     }
-
-
-def _size(connection: Connection) -> int:
-    if connection.dialect.name == "sqlite":
-        query = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
-        return int(connection.scalar(text(query)) or 0)
-    size = text("SELECT pg_total_relation_size(to_regclass(:name))")
-    return sum(int(connection.scalar(size, {"name": name}) or 0) for name in metadata.tables)
