@@ -1,6 +1,6 @@
-"""Says whether a configuration would work on this machine: `python -m ops.check my.yaml`.
+"""Checks whether a configuration would work on this machine: `python -m ops.check my.yaml`.
 
-All is checked that can be at no cost, the providers' answers included; nothing is started.
+Checks all that costs nothing, including whether providers respond; starts no model.
 """
 
 import argparse
@@ -24,19 +24,21 @@ from serve.config import ConfigError
 from serve.preflight import inspect
 from serve.routing.prices import price_of
 
-_ANSWER_S = 60.0
-_AT_ONCE = 8
-_COLUMNS = ("model", "USD per 1M tokens", "runs", "took", "found")
+_CHAT_TIMEOUT_S = 60.0
+_MAX_CONCURRENT_CHATS = 8
+_COLUMNS = ("model", "USD per 1M tokens, in / out", "needs", "time", "result")
 
 Models = Mapping[int, ModelConfig]
 
 
 def main() -> None:
-    """Prints a table of the models and a list of the faults; exits with 1 if there are any."""
+    """Prints a table of the models and a list of the problems; exits with 1 if there are any."""
     parser = argparse.ArgumentParser(prog="python -m ops.check", description=__doc__)
     parser.add_argument("config", help="a YAML file with `llms:`")
     parser.add_argument(
-        "--ask", action="store_true", help="ask each hosted model for one token, which is paid for"
+        "--ask",
+        action="store_true",
+        help="also request one token of each hosted model, which the provider bills",
     )
     args = parser.parse_args()
     try:
@@ -45,14 +47,14 @@ def main() -> None:
         sys.exit(str(error))
     findings = asyncio.run(_findings(found.models, args.ask))
     rows = [
-        (model.name, _price(model), _place(model), _took(findings[index]), findings[index].says)
+        (model.name, _price(model), _needs(model), _seconds(findings[index]), findings[index].says)
         for index, model in found.models.items()
     ]
     print(*_table([_COLUMNS, *rows]), sep="\n")
-    faults = [
+    problems = [
         *found.faults,
         *found.faults_here,
-        *_lacks(found.models),
+        *_shortages(found.models),
         *(
             f"llms.models.{index}: {found.models[index].name}: {finding.says}"
             for index, finding in sorted(findings.items())
@@ -60,40 +62,40 @@ def main() -> None:
         ),
     ]
     print()
-    print(*(faults or ["no faults"]), sep="\n")
-    sys.exit(1 if faults else 0)
+    print(*(problems or ["no problems found"]), sep="\n")
+    sys.exit(1 if problems else 0)
 
 
-async def _findings(models: Models, ask: bool) -> dict[int, Finding]:
-    """What can be found out about each model, without starting it."""
+async def _findings(models: Models, chat: bool) -> dict[int, Finding]:
+    """What can be found out about each model without starting it."""
     findings: dict[int, Finding] = {}
     listings: dict[int, tuple[Listing, str]] = {}
     for index, model in models.items():
-        known = _listing(model)
-        if isinstance(known, Finding):
-            findings[index] = known
+        listing = _listing(model)
+        if isinstance(listing, Finding):
+            findings[index] = listing
         else:
-            listings[index] = known
+            listings[index] = listing
     findings |= await probe(listings)
-    if ask:
-        turn = asyncio.Semaphore(_AT_ONCE)
+    if chat:
+        limit = asyncio.Semaphore(_MAX_CONCURRENT_CHATS)
         hosted = {i: m for i, m in models.items() if isinstance(m, HostedConfig)}
-        # Closed together at the end, since LiteLLM's connections are shared.
+        # Closed together at the end, since the models share LiteLLM's connections.
         async with AsyncExitStack() as stack:
-            asked = (_asked(model, turn, stack) for model in hosted.values())
-            answers = await asyncio.gather(*asked)
-        findings |= dict(zip(hosted, answers, strict=True))
+            chats = (_chat(model, limit, stack) for model in hosted.values())
+            results = await asyncio.gather(*chats)
+        findings |= dict(zip(hosted, results, strict=True))
     return findings
 
 
 def _listing(model: ModelConfig) -> tuple[Listing, str] | Finding:
-    """Where a model is listed, and by which name; or why that can't be asked."""
+    """Where a model is listed and under which name; or why that can't be looked up."""
     if not isinstance(model, HostedConfig):
         return Finding(None, "")
     try:
         listing = listing_of(model)
-    except ValueError:  # it is among the faults of the configuration
-        return Finding(None, "not probed: its key is not set")
+    except ValueError:  # reported as a problem of the configuration
+        return Finding(None, "not probed: the API key is not set")
     if listing is None:
         return Finding(None, f"not probed: no free request is known for {model.backend}")
     name = model.provider_model
@@ -102,27 +104,28 @@ def _listing(model: ModelConfig) -> tuple[Listing, str] | Finding:
     return listing, name
 
 
-async def _asked(model: HostedConfig, turn: asyncio.Semaphore, stack: AsyncExitStack) -> Finding:
-    """One token of a model, asked for as the server asks."""
+async def _chat(model: HostedConfig, limit: asyncio.Semaphore, stack: AsyncExitStack) -> Finding:
+    """Requests one token of a model, through the backend that the server uses."""
     request = ChatRequest.model_validate(
         {"model": model.name, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
     )
-    async with turn:
+    async with limit:
         began = time.monotonic()
         try:
             backend = load(model)
-        except Exception as error:  # noqa: BLE001 - whatever would end the replica at its start
+        except Exception as error:  # noqa: BLE001 - anything that would fail the replica's start
             return Finding(False, f"can't start: {error}")
         stack.push_async_callback(backend.aclose)
         try:
-            async with asyncio.timeout(_ANSWER_S), aclosing(backend.chat(request)) as chunks:
+            async with asyncio.timeout(_CHAT_TIMEOUT_S), aclosing(backend.chat(request)) as chunks:
                 async for _ in chunks:
                     pass
         except TimeoutError:
-            return Finding(False, f"no answer within {_ANSWER_S:g} s", time.monotonic() - began)
+            says = f"no response within {_CHAT_TIMEOUT_S:g} s"
+            return Finding(False, says, time.monotonic() - began)
         except LLMError as error:
             return Finding(False, str(error), time.monotonic() - began)
-        return Finding(True, "answers", time.monotonic() - began)
+        return Finding(True, "answered", time.monotonic() - began)
 
 
 def _price(model: ModelConfig) -> str:
@@ -130,21 +133,21 @@ def _price(model: ModelConfig) -> str:
         price = price_of(model.model_dump())
     except ValueError:
         return "none"
-    source = "LiteLLM's list" if model.cost_per_input_token is None else "the configuration"
-    return f"{price.input * 1e6:g} / {price.output * 1e6:g}, {source}"
+    source = "LiteLLM's price list" if model.cost_per_input_token is None else "configured"
+    return f"{price.input * 1e6:g} / {price.output * 1e6:g} ({source})"
 
 
-def _place(model: ModelConfig) -> str:
-    cpus, gpus = _needs(model)
-    what = "transformers"
+def _needs(model: ModelConfig) -> str:
+    cpus, gpus = _cpus_and_gpus(model)
+    runs = "transformers"
     if isinstance(model, HostedConfig):
-        what = f"calls {model.hostname or model.backend}"
+        runs = f"calls {model.hostname or model.backend}"
     elif isinstance(model, EngineConfig):
-        what = "vLLM engine"
-    return f"CPU {cpus:g}" + (f", GPU {gpus:g}" if gpus else "") + f": {what}"
+        runs = "vLLM engine"
+    return f"CPU {cpus:g}" + (f", GPU {gpus:g}" if gpus else "") + f": {runs}"
 
 
-def _needs(model: ModelConfig) -> tuple[float, float]:
+def _cpus_and_gpus(model: ModelConfig) -> tuple[float, float]:
     """CPUs and GPUs of the replicas that a model starts with."""
     options, gpus = model.ray_actor_options, 0.0
     cpus = options["num_cpus"]
@@ -158,16 +161,16 @@ def _needs(model: ModelConfig) -> tuple[float, float]:
     return replicas * cpus, replicas * gpus
 
 
-def _lacks(models: Models) -> list[str]:
-    """What the models need together that this machine doesn't have."""
-    needs = [_needs(model) for model in models.values()]
+def _shortages(models: Models) -> list[str]:
+    """What all models together need and this machine lacks."""
+    needs = [_cpus_and_gpus(model) for model in models.values()]
     cpus, gpus = sum(needed for needed, _ in needs), sum(needed for _, needed in needs)
-    faults = []
+    problems = []
     if cpus > (have := get_num_cpus()):
-        faults.append(f"the models need CPU {cpus:g} together, and this machine has {have:g}")
+        problems.append(f"the models need CPU {cpus:g} in total, but this machine has {have:g}")
     if gpus and gpus > (have := _gpus()):
-        faults.append(f"the models need GPU {gpus:g} together, and this machine has {have:g}")
-    return faults
+        problems.append(f"the models need GPU {gpus:g} in total, but this machine has {have:g}")
+    return problems
 
 
 def _gpus() -> int:
@@ -176,7 +179,7 @@ def _gpus() -> int:
     return torch.cuda.device_count()
 
 
-def _took(finding: Finding) -> str:
+def _seconds(finding: Finding) -> str:
     return "" if finding.seconds is None else f"{finding.seconds:.2f} s"
 
 

@@ -1,4 +1,4 @@
-"""Asks providers for their free lists of models: do they answer, take the key, know the model?
+"""Asks providers for their free lists of models: do they respond, accept the key, know the model?
 
 Sources: https://platform.openai.com/docs/api-reference/models/list,
 https://docs.claude.com/en/api/models-list, https://ai.google.dev/api/models,
@@ -22,13 +22,13 @@ from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.causes import system_reason
 from deployments.config import HostedConfig
 
-PATIENCE_S = 10.0
-_LONGEST = 16 * 2**20  # bytes of a list
-_AT_ONCE = 16
+TIMEOUT_S = 10.0
+_MAX_LIST_BYTES = 16 * 2**20
+_MAX_CONCURRENT = 16
 
-# Of OpenAI's format, beside those that LiteLLM counts among them; and where they are, unless
-# LiteLLM knows.
-_OPENAI_LIKE = {
+# Providers that speak OpenAI's format, beside those that LiteLLM knows as such, with their URL
+# unless LiteLLM knows it.
+_OPENAI_COMPATIBLE = {
     "openai": "https://api.openai.com/v1",
     "openrouter": "https://openrouter.ai/api/v1",
     "mistral": None,
@@ -40,29 +40,29 @@ _OPENAI_LIKE = {
 
 @dataclass(frozen=True)
 class Listing:
-    """Where the models that a provider serves are listed.
+    """Where a provider lists its models.
 
     Attributes:
-        url: without a secret.
+        url: contains no secret.
         headers: with the key, if there is one.
-        keyed: whether there is one.
-        named: whether the operator named the server.
+        has_key: whether there is one.
+        configured: whether the operator named the server, rather than a default applying.
     """
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
-    keyed: bool
-    named: bool
+    has_key: bool
+    configured: bool
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a probe found.
+    """The result of a probe.
 
     Attributes:
         works: None if that can't be known.
-        says: for the operator; without a secret.
-        seconds: how long the answer took; None if nothing was asked.
+        says: a line for the operator; contains no secret.
+        seconds: how long the response took; None if no request was sent.
     """
 
     works: bool | None
@@ -71,7 +71,7 @@ class Finding:
 
 
 def listing_of(config: HostedConfig) -> Listing | None:
-    """The list for a model; None if its provider is not known to have one that is free.
+    """The listing for a model; None if its provider is not known to have a free one.
 
     Raises:
         ValueError: the model's key is not set.
@@ -80,9 +80,9 @@ def listing_of(config: HostedConfig) -> Listing | None:
     if isinstance(config, EndpointConfig):
         return _openai(config.base_url, key, True)
     assert isinstance(config, LiteLLMConfig)  # the only other kind
-    # As LiteLLM finds what isn't configured: a key must reach no other server than its own.
-    base = config.hostname or _set("BASE_URL", config) or _set("API_BASE", config)
-    key = key or _set("API_KEY", config)
+    # As LiteLLM resolves what isn't configured: a key must never reach another provider's server.
+    base = config.hostname or _setting("BASE_URL", config) or _setting("API_BASE", config)
+    key = key or _setting("API_KEY", config)
     if config.provider == "anthropic":
         return _anthropic(base, key)
     if config.provider == "gemini":
@@ -94,23 +94,23 @@ def listing_of(config: HostedConfig) -> Listing | None:
     # isort: split
     import litellm
 
-    if config.provider not in {*_OPENAI_LIKE, *litellm.openai_compatible_providers}:
+    if config.provider not in {*_OPENAI_COMPATIBLE, *litellm.openai_compatible_providers}:
         return None
-    _, _, key, known = litellm.get_llm_provider(config.litellm_model, api_base=base, api_key=key)
-    named = base is not None
-    base = base or known or _OPENAI_LIKE.get(config.provider)
-    return _openai(base, key, named) if base else None
+    _, _, key, default = litellm.get_llm_provider(config.litellm_model, api_base=base, api_key=key)
+    configured = base is not None
+    base = base or default or _OPENAI_COMPATIBLE.get(config.provider)
+    return _openai(base, key, configured) if base else None
 
 
-def _set(what: str, config: LiteLLMConfig) -> str | None:
+def _setting(name: str, config: LiteLLMConfig) -> str | None:
     """A setting of a provider, from the environment."""
     provider = config.provider.removesuffix("_chat").upper()
-    return os.environ.get(f"{provider}_{what}")
+    return os.environ.get(f"{provider}_{name}")
 
 
-def _openai(base: str, key: str | None, named: bool) -> Listing:
+def _openai(base: str, key: str | None, configured: bool) -> Listing:
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    return Listing(f"{base.rstrip('/')}/models", headers, bool(key), named)
+    return Listing(f"{base.rstrip('/')}/models", headers, bool(key), configured)
 
 
 def _anthropic(base: str | None, key: str | None) -> Listing:
@@ -133,33 +133,33 @@ def _ollama(base: str | None, key: str | None) -> Listing:
 
 
 async def probe(models: Mapping[int, tuple[Listing, str]]) -> dict[int, Finding]:
-    """What providers say of models, all asked at once, for each list once.
+    """Looks up models concurrently, requesting each list once.
 
     Args:
-        models: for each model, by any number, its list and its name there.
+        models: by any number, each model's listing and its name there.
     """
-    turn = asyncio.Semaphore(_AT_ONCE)
-    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+    limit = asyncio.Semaphore(_MAX_CONCURRENT)
+    async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
 
-        async def asked(listing: Listing) -> "_Listed | Finding":
-            async with turn:
-                return await _asked(client, listing)
+        async def fetch(listing: Listing) -> "_Listed | Finding":
+            async with limit:
+                return await _fetch(client, listing)
 
-        async def found(listing: Listing, name: str) -> Finding:
-            answer = listed[_same(listing)]
-            if isinstance(answer, Finding):
-                return answer
-            async with turn:
-                return await _of_model(client, listing, answer, name)
+        async def find(listing: Listing, name: str) -> Finding:
+            listed = fetched[_identity(listing)]
+            if isinstance(listed, Finding):
+                return listed
+            async with limit:
+                return await _find(client, listing, listed, name)
 
-        listings = {_same(listing): listing for listing, _ in models.values()}
-        answers = await asyncio.gather(*map(asked, listings.values()))
-        listed = dict(zip(listings, answers, strict=True))
-        findings = await asyncio.gather(*(found(*model) for model in models.values()))
+        listings = {_identity(listing): listing for listing, _ in models.values()}
+        results = await asyncio.gather(*map(fetch, listings.values()))
+        fetched = dict(zip(listings, results, strict=True))
+        findings = await asyncio.gather(*(find(*model) for model in models.values()))
     return dict(zip(models, findings, strict=True))
 
 
-def _same(listing: Listing) -> tuple[str, tuple[tuple[str, str], ...]]:
+def _identity(listing: Listing) -> tuple[str, tuple[tuple[str, str], ...]]:
     return listing.url, tuple(listing.headers.items())
 
 
@@ -170,38 +170,38 @@ class _Listed:
     note: str
 
 
-async def _asked(client: httpx.AsyncClient, listing: Listing) -> _Listed | Finding:
+async def _fetch(client: httpx.AsyncClient, listing: Listing) -> _Listed | Finding:
     began = time.monotonic()
 
-    def took() -> float:
+    def elapsed() -> float:
         return time.monotonic() - began
 
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             status, body = await _get(client, listing.url, listing.headers)
-            if refused := _refusal(status, listing):
-                return Finding(*refused, took())
-            seconds = took()
+            if failure := _failure(status, listing):
+                return Finding(*failure, elapsed())
+            seconds = elapsed()
     except (TimeoutError, httpx.TimeoutException):
-        return Finding(False, f"no answer within {PATIENCE_S:g} s", took())
+        return Finding(False, f"no response within {TIMEOUT_S:g} s", elapsed())
     except httpx.ConnectError as error:
-        return Finding(False, f"can't be reached: {(system_reason(error) or error)}", took())
+        return Finding(False, f"can't be reached: {system_reason(error) or error}", elapsed())
     except httpx.HTTPError as error:
-        return Finding(False, f"broke off: {type(error).__name__}", took())
+        return Finding(False, f"connection lost: {type(error).__name__}", elapsed())
     except (httpx.InvalidURL, UnicodeError):
-        return Finding(False, "can't be asked: its hostname or its key is malformed")
+        return Finding(False, "no request could be sent: malformed hostname or API key")
     names = _names(body)
     if names is None:
-        return Finding(False, "answers with something other than a list of models", seconds)
-    is_open = listing.keyed and await _is_open(client, listing)
-    note = "; the list is open, so this says nothing of the key" if is_open else ""
+        return Finding(False, "did not return a list of models", seconds)
+    is_public = listing.has_key and await _is_public(client, listing)
+    note = "; the list is public, so the API key was not verified" if is_public else ""
     return _Listed(names, seconds, note)
 
 
-async def _is_open(client: httpx.AsyncClient, listing: Listing) -> bool:
-    """Whether the list is shown without a key."""
+async def _is_public(client: httpx.AsyncClient, listing: Listing) -> bool:
+    """Whether the list is returned without a key."""
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             status, _ = await _get(client, listing.url, {})
     except (TimeoutError, httpx.HTTPError):
         return False
@@ -215,29 +215,30 @@ async def _get(
         body = b""
         async for piece in response.aiter_bytes():
             body += piece
-            if len(body) > _LONGEST:
+            if len(body) > _MAX_LIST_BYTES:
                 break
         return response.status_code, body
 
 
-def _refusal(status: int, listing: Listing) -> tuple[bool | None, str] | None:
-    """What a status other than 200 means, without the provider's words: they may quote the key."""
+def _failure(status: int, listing: Listing) -> tuple[bool | None, str] | None:
+    """What a status other than 200 means. The provider's words are left out: they may quote the
+    key."""
     if status == 200:
         return None
     if status in (401, 403):
-        return False, f"{status}: " + (
-            "the key is refused" if listing.keyed else "it wants a key: give `api_key`"
-        )
+        rejected = "the API key was rejected"
+        missing = "an API key is required: set `api_key`"
+        return False, f"{status}: {rejected if listing.has_key else missing}"
     if status in (404, 405):
-        if not listing.named:
-            return None, f"not probed: {_shown(listing.url)} is not there"
-        hint = "" if "/v1" in listing.url else "; does the hostname lack /v1?"
-        return False, f"{status}: no list of models at {_shown(listing.url)}{hint}"
-    return False, f"answers with status {status}"
+        if not listing.configured:
+            return None, f"not probed: no list of models at {_without_secrets(listing.url)}"
+        hint = "" if "/v1" in listing.url else "; is /v1 missing from the hostname?"
+        return False, f"{status}: no list of models at {_without_secrets(listing.url)}{hint}"
+    return False, f"responded with status {status}"
 
 
-def _shown(url: str) -> str:
-    # One from the environment may hold a password.
+def _without_secrets(url: str) -> str:
+    # A URL from the environment may hold a password.
     return str(httpx.URL(url).copy_with(username="", password="", query=None))
 
 
@@ -254,24 +255,22 @@ def _names(body: bytes) -> set[str] | None:
         return None
 
 
-async def _of_model(
-    client: httpx.AsyncClient, listing: Listing, listed: _Listed, name: str
-) -> Finding:
+async def _find(client: httpx.AsyncClient, listing: Listing, listed: _Listed, name: str) -> Finding:
     count = f"{len(listed.names)} model" + ("s" if len(listed.names) != 1 else "")
     if {name, f"{name}:latest"} & set(listed.names):
-        return Finding(True, f"lists it, of {count}{listed.note}", listed.seconds)
+        return Finding(True, f"found in its list of {count}{listed.note}", listed.seconds)
     if await _is_known(client, listing, name):
-        return Finding(True, f"knows it, though not among the {count} listed", listed.seconds)
+        return Finding(True, f"found, although not in its list of {count}", listed.seconds)
     near = get_close_matches(name, listed.names, 1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    return Finding(False, f"does not list '{name}', of {count}{hint}", listed.seconds)
+    return Finding(False, f"'{name}' is not in its list of {count}{hint}", listed.seconds)
 
 
 async def _is_known(client: httpx.AsyncClient, listing: Listing, name: str) -> bool:
     """Whether the provider knows a name that it doesn't list, as Anthropic does with aliases."""
     url = f"{listing.url.partition('?')[0]}/{quote(name)}"
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             status, body = await _get(client, url, listing.headers)
         return status == 200 and bool({"id", "name"} & set(json.loads(body)))
     except (TimeoutError, httpx.HTTPError, ValueError, TypeError):

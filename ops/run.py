@@ -1,14 +1,12 @@
-"""Serves the application on a Ray of this machine's own: what `make run` starts, until Ctrl-C."""
+"""Serves the application on this machine until Ctrl-C: the program behind `make run`."""
 
 import argparse
-import os
 import signal
 import sys
-from pathlib import Path
 
-from ops.local.console import open_console
+from ops.local.console import log_file, open_console
 from ops.local.request_lines import requests_shown
-from ops.local.serving import HERE, interrupt_on_signals, serving
+from ops.local.serving import LOOPBACK, interrupt_on_signals, serving
 from serve.access.exposure import is_loopback
 from serve.config import DEFAULT_CONFIG, ConfigError, ServerConfig
 from serve.preflight import checked_here
@@ -16,10 +14,12 @@ from serve.preflight import checked_here
 
 def main() -> None:
     """`python -m ops.run [--config FILE] [--host HOST] [--port PORT]`."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m ops.run", description=__doc__)
     parser.add_argument("--config", default=str(DEFAULT_CONFIG), help="a YAML file with `llms:`")
-    parser.add_argument("--host", default=HERE, help="where it listens; 0.0.0.0 is everywhere")
-    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument(
+        "--host", default=LOOPBACK, help="the address to listen on; 0.0.0.0 means all interfaces"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="default: %(default)s")
     args = parser.parse_args()
     config = {"config": args.config}
     try:
@@ -41,24 +41,18 @@ def main() -> None:
         pass
 
 
-def log_file(port: int) -> Path:
-    """Where Ray's lines go: a file of this user's, for each port."""
-    state_home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state_home) / "llm-cores-on-ray-serve" / f"ray-{port}.log"
-
-
-def _ready(url: str, server: ServerConfig, here_alone: bool) -> str:
-    who = "No key is asked for" if not server.asks_for_keys else "A key is asked for"
-    whence = "and this machine alone can call" if here_alone else "and others can call"
-    key = " -H 'authorization: Bearer KEY'" if server.asks_for_keys else ""
+def _ready(url: str, server: ServerConfig, loopback: bool) -> str:
+    key = "An API key is required" if server.asks_for_keys else "No API key is required"
+    reach = "only this machine can connect" if loopback else "other machines can connect"
+    header = " -H 'authorization: Bearer KEY'" if server.asks_for_keys else ""
     return f"""
 Ready: {url}
-{who}, {whence}. (README, Security.)
+{key}; {reach}. (See SECURITY.md.)
 
-curl {url}/v1/chat/completions{key} -H 'content-type: application/json' \\
+curl {url}/v1/chat/completions{header} -H 'content-type: application/json' \\
   -d '{{"model": "auto", "messages": [{{"role": "user", "content": "What is 7 plus 5?"}}]}}'
 
-Ctrl-C ends it."""
+Ctrl-C stops the server."""
 
 
 if __name__ == "__main__":

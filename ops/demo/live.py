@@ -21,9 +21,8 @@ from typing import Any
 import httpx
 
 from ops.demo.questions import Question, read_questions
-from ops.local.console import open_console
+from ops.local.console import log_file, open_console
 from ops.local.serving import serving
-from ops.run import log_file
 from serve.config import DEFAULT_CONFIG, ConfigError
 from serve.preflight import checked_here
 

@@ -1,4 +1,4 @@
-"""The application on a Ray of its own on this machine, from its start to its end."""
+"""Starts the application on a Ray of its own, and stops it again."""
 
 import logging
 import signal
@@ -17,72 +17,74 @@ from ops.local.console import Console
 from ops.local.startup import APPLICATION, wait_until_ready
 from serve.config import ConfigError, load_config
 
-HERE = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 
-# How long running answers may go on once the end was asked for.
+# How long running requests may take to finish once the server is told to stop.
 _DRAIN_S = 10
-_LONGEST_LINE = 100
+_MAX_LINE_CHARACTERS = 100
 
 
 @contextmanager
-def serving(config: dict[str, Any], console: Console, port: int, host: str = HERE) -> Iterator[str]:
-    """Serves the application until the block ends; gives its URL once each model answers or can't.
+def serving(
+    config: dict[str, Any], console: Console, port: int, host: str = LOOPBACK
+) -> Iterator[str]:
+    """Serves the application until the block ends; yields its URL once all models have started.
 
-    SIGINT and SIGTERM both end it with a KeyboardInterrupt. Running answers then have some seconds
-    to finish, unless a second signal comes. It must be called in the main thread.
+    SIGINT and SIGTERM end the block with a KeyboardInterrupt. Running requests then have some
+    seconds to finish, unless a second signal comes. Call it in the main thread only.
 
     Args:
-        config: as `serve.app.build` takes it.
-        console: told of each step.
-        port: to listen on.
+        config: as for `serve.app.build`.
+        console: where each step is printed.
+        port: the port to listen on.
         host: the address to listen on.
 
     Raises:
-        SystemExit: it did not start; the message says why.
+        SystemExit: the application did not start; the message says why.
     """
     try:
         console.line("starting Ray")
         if console.log is not None:
-            console.line(f"  its log is {console.log}; VERBOSE=1 shows it here")
+            console.line(f"  log: {console.log} (VERBOSE=1 prints it here instead)")
         ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
-        # Ray puts its own handler for SIGTERM over ours, which aborts the process.
+        # Ray replaces the handler for SIGTERM with one that aborts the process.
         interrupt_on_signals()
-        # Not before: what places an engine asks Ray, which would start by itself, otherwise.
-        app = _built(config)
+        # Only after `ray.init`: placing an engine asks Ray, which would otherwise start by itself.
+        app = _build(config)
         names = ", ".join(model.name for model in load_config(config).llms.models)
-        console.line(f"starting models: {shorten(names, _LONGEST_LINE, placeholder=' …')}")
+        console.line(f"starting models: {shorten(names, _MAX_LINE_CHARACTERS, placeholder=' …')}")
         rayserve.start(http_options={"host": host, "port": port})
         rayserve.run_many(
             [rayserve.RunTarget(app, name=APPLICATION)], wait_for_applications_running=False
         )
-        url = f"http://{_reached_at(host)}:{port}"
+        url = f"http://{_client_host(host)}:{port}"
         wait_until_ready(url, console)
         try:
             yield url
         finally:
             _drain(console)
     finally:
-        # What stops half-way would leave processes.
+        # An interrupted shutdown would leave processes behind.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         ray.shutdown()
 
 
 def interrupt_on_signals() -> None:
-    """Makes SIGTERM do what Ctrl-C does, and Ctrl-C work where it was ignored: a script starts what
-    it puts in the background with `&` that way."""
+    """Makes SIGTERM and Ctrl-C raise KeyboardInterrupt, also where SIGINT is ignored: a script's
+    background processes (`&`) are started that way."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
 
 
 def _drain(console: Console) -> None:
-    """Takes no more requests, and waits for the running ones as long as they may take.
+    """Stops accepting requests, and waits a limited time for the running ones.
 
-    Not by `rayserve.shutdown`, which kills Ray Serve's proxy, and so every stream, at once.
+    `rayserve.shutdown` won't do: it kills Ray Serve's proxy, and with it every stream, at once.
     """
     try:
         console.line(
-            f"stopping: running answers have {_DRAIN_S} s to finish; another Ctrl-C ends them"
+            f"stopping: running requests have {_DRAIN_S} s to finish; Ctrl-C again stops them now"
         )
         end = time.monotonic() + _DRAIN_S
         rayserve.delete(APPLICATION, _blocking=False)
@@ -92,8 +94,8 @@ def _drain(console: Console) -> None:
         console.line("stopping now")
 
 
-def _built(config: dict[str, Any]) -> Application:
-    from serve.app import build  # late: a wrong configuration need not wait for its imports
+def _build(config: dict[str, Any]) -> Application:
+    from serve.app import build  # late, so that a wrong configuration is reported at once
 
     try:
         return build(config)
@@ -101,8 +103,8 @@ def _built(config: dict[str, Any]) -> Application:
         sys.exit(str(error))
 
 
-def _reached_at(host: str) -> str:
-    """By what name this machine reaches what listens on `host`."""
+def _client_host(host: str) -> str:
+    """The host by which this machine reaches a server that listens on `host`."""
     if host in ("0.0.0.0", "::", "127.0.0.1", "::1"):
         return "localhost"
     return f"[{host}]" if ":" in host else host

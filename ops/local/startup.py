@@ -1,4 +1,4 @@
-"""Waits until each model answers or is known to be unable to, and shows meanwhile how far it is."""
+"""Waits until every model has started or failed to, and shows the progress meanwhile."""
 
 import sys
 import time
@@ -18,19 +18,19 @@ APPLICATION = "default"
 
 ROUTER = "Router"
 _PERIOD_S = 0.5
-# A large model may take long to come and to load; Ray gives an engine an hour.
+# A large model may take long to download and load; Ray gives an engine an hour.
 _STARTUP_S = 3600
-# A Ray of one machine doesn't grow: what finds no room on it for so long never will.
+# Ray on a single machine doesn't grow: a replica that finds no room for so long never will.
 _ROOM_S = 15
-# How much later than Ray Serve the router may know how a model is: it looks for providers for 10 s.
+# The router looks for providers for 10 s, so it may know later than Ray Serve how a model is.
 _SETTLING_S = 12
 _FAILED = ("UNHEALTHY", "DEPLOY_FAILED")
-# To whom the server asks for a key, it says only that there are some.
-_UNNAMED = {"some models": "/health/ready says which and why, to callers with a key"}
+# Where keys are required, callers without one are told that models are unavailable, not which.
+_UNNAMED = {"some models": "/health/ready says which and why, to requests with an API key"}
 
 
 def wait_until_ready(url: str, console: Console) -> None:
-    """Waits until each model answers or is known to be unable to, and names the latter.
+    """Waits until every model has started or failed to; prints those that failed.
 
     Raises:
         SystemExit: no model runs, or the store can't start; the message says why.
@@ -38,90 +38,92 @@ def wait_until_ready(url: str, console: Console) -> None:
     startup = Startup(url)
     began = settled = time.monotonic()
     while True:
-        startup.look()
+        startup.refresh()
         now = time.monotonic()
         if startup.failed:
-            _give_up("the start failed", startup.lost, console)
+            _give_up("startup failed", startup.unavailable, console)
         if startup.store["status"] == "failed":
-            reasons = {"store": startup.store.get("message") or "the log says why"}
-            _give_up("the store did not start", reasons, console)
+            reasons = {"store": startup.store.get("message") or "see the log"}
+            _give_up("the store failed to start", reasons, console)
         if not startup.settled:
             settled = now
-        elif startup.health["status"] == "ready" and not startup.lost:
+        elif startup.health["status"] == "ready" and not startup.unavailable:
             return
         elif now - settled > _SETTLING_S:
             break
         if now - began > _STARTUP_S:
-            _give_up(f"not ready after {_STARTUP_S} s", startup.lost, console)
+            _give_up(f"not ready after {_STARTUP_S} s", startup.unavailable, console)
         startup.show(console)
         time.sleep(_PERIOD_S)
-    if not startup.runs_a_model:
-        _give_up("the start failed: no model can answer", startup.lost, console)
-    models_lost = startup.health["status"] != "ready"
-    console.line("these can't answer:" if models_lost else "these are not there:")
-    for line in _lines(startup.lost or _UNNAMED):
+    if not startup.has_running_model:
+        _give_up("startup failed: no model is available", startup.unavailable, console)
+    all_models = startup.health["status"] == "ready"
+    console.line("these did not start:" if all_models else "these models are unavailable:")
+    for line in _lines(startup.unavailable or _UNNAMED):
         console.line(console.red(line))
 
 
 class Startup:
-    """How far the application is, at the last look.
+    """How far the application has started, as of the last `refresh`.
 
     Attributes:
-        deployments: what Ray Serve says of each.
-        lost: of the deployments and models that can't answer, why.
-        starting: the deployments of which it is not yet known whether they can.
-        health: what the router says; empty while it says nothing.
-        store: how the store is.
+        deployments: Ray Serve's status of each deployment.
+        unavailable: the deployments and models that can't answer, with the reason.
+        starting: the deployments that may still start.
+        health: what the router reports; empty while it doesn't respond.
+        store: the status of the store.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._had_room = time.monotonic()
         self.deployments: Mapping[str, DeploymentStatusOverview] = {}
-        self.lost: dict[str, str] = {}
+        self.unavailable: dict[str, str] = {}
         self.starting: list[str] = []
         self.health: dict[str, Any] = {}
         self.store: dict[str, Any] = {}
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Asks Ray Serve, and the router once it runs."""
         self.deployments = rayserve.status().applications[APPLICATION].deployments
         failed = {name: d.message for name, d in self.deployments.items() if d.status in _FAILED}
         without_room = self._without_room()
-        self.lost = messages(failed) | without_room
+        self.unavailable = messages(failed) | without_room
         self.starting = [
             name
             for name, deployment in self.deployments.items()
             if deployment.status != "HEALTHY" and name not in {*failed, *without_room}
         ]
-        self.health = {} if ROUTER in self.starting else ask_health(self._url)
+        self.health = {} if ROUTER in self.starting else fetch_health(self._url)
         self.store = self.health.get("store", {"status": "ready"})
         for name, model in self.health.get("models", {}).items():
             if not model["available"]:
-                self.lost.setdefault(name, model["message"] or "not available")
+                self.unavailable.setdefault(name, model["message"] or "not available")
 
     @property
     def failed(self) -> bool:
-        """Whether the router, without which nothing answers, will not come."""
+        """Whether the router, which everything needs, can't start."""
         router = self.deployments.get(ROUTER)
-        return router is not None and router.status != "UNHEALTHY" and ROUTER in self.lost
+        return router is not None and router.status != "UNHEALTHY" and ROUTER in self.unavailable
 
     @property
-    def runs_a_model(self) -> bool:
-        """Whether a model is there, if only to answer once its provider can be reached."""
+    def has_running_model(self) -> bool:
+        """Whether a model's deployment runs, even if its provider can't be reached now."""
         models = self.deployments.keys() - {ROUTER, EMBEDDER}
         return any(self.deployments[name].status == "HEALTHY" for name in models)
 
     @property
     def settled(self) -> bool:
-        """Whether each part runs or is known not to."""
+        """Whether every deployment has started or failed to, and the store is ready."""
         return bool(self.health) and not self.starting and self.store["status"] == "ready"
 
     def show(self, console: Console) -> None:
-        """Shows what it waits for."""
+        """Shows what is still starting."""
         if self.starting:
             total = len(self.deployments)
-            console.progress("processes and weights", total - len(self.starting), total)
+            console.progress(
+                "starting processes, loading weights", total - len(self.starting), total
+            )
         elif self.store["status"] != "ready":
             stage = self.store.get("message") or self.store["status"]
             console.progress(f"store: {stage}", *self.store.get("rows", ()))
@@ -134,20 +136,20 @@ class Startup:
         return missing if now - self._had_room > _ROOM_S else {}
 
 
-def ask_health(url: str) -> dict[str, Any]:
-    """What the server says of itself; nothing while it says nothing."""
+def fetch_health(url: str) -> dict[str, Any]:
+    """The server's health; empty while it doesn't respond."""
     try:
-        # Never by a proxy that the environment names for the world outside.
+        # Not through a proxy that the environment names for outside hosts.
         response = httpx.get(f"{url}/health/ready", timeout=5, trust_env=False)
         health: dict[str, Any] = response.json()
     except (httpx.HTTPError, ValueError):
         return {}
-    return health if "status" in health else {}  # an error is no answer to it
+    return health if "status" in health else {}  # without it, it is an error
 
 
 def _give_up(what: str, reasons: Mapping[str, str], console: Console) -> NoReturn:
-    more = [f"more is in {console.log}"] if console.log is not None else []
-    sys.exit("\n".join([what, *_lines(reasons), *more]))
+    log = [f"full log: {console.log}"] if console.log is not None else []
+    sys.exit("\n".join([what, *_lines(reasons), *log]))
 
 
 def _lines(reasons: Mapping[str, str]) -> list[str]:

@@ -22,7 +22,7 @@ from serve_fixtures import Server, free_port, in_repository
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from ops.local.startup import ask_health
+from ops.local.startup import fetch_health
 
 
 def ignore_ctrl_c() -> None:
@@ -69,10 +69,10 @@ def running() -> Iterator[tuple[subprocess.Popen[str], str]]:
     program = start("--port", str(free_port()))
     try:
         output = wait_until_ready(program)
-        assert "No key is asked for, and this machine alone can call." in output
+        assert "No API key is required; only this machine can connect." in output
         # A line for each step, and none of Ray's.
         steps = [line for line in output.partition("Ready")[0].splitlines() if line]
-        assert [line.split()[0] for line in steps[:3]] == ["starting", "its", "starting"]
+        assert [line.split()[0] for line in steps[:3]] == ["starting", "log:", "starting"]
         assert all(line.startswith("  ") for line in steps[3:]), output
         yield program, output
     finally:
@@ -102,16 +102,16 @@ def test_it_answers_and_ends(running: tuple[subprocess.Popen[str], str]) -> None
     assert program.stdout
     lines = [program.stdout.readline() for _ in range(2)]
     assert lines[0].startswith("auto → demo-"), lines
-    assert " of .96 wanted" in lines[0]
+    assert " (required .96)" in lines[0]
     assert lines[1].startswith("auto ✗ 400 unsupported_parameter presence_penalty  ")
     os.killpg(program.pid, signal.SIGINT)
     rest = program.stdout.read()
     assert program.wait(timeout=60) == 0, rest
-    assert rest == "stopping: running answers have 10 s to finish; another Ctrl-C ends them\n"
+    assert rest == "stopping: running requests have 10 s to finish; Ctrl-C again stops them now\n"
     assert_all_end(children)
 
     # What a caller did wrong is no error in Ray's log.
-    log = Path(output[output.index("its log is ") :].split()[3].rstrip(";")).read_text()
+    log = Path(output[output.index("log: ") :].split()[1]).read_text()
     assert "unsupported_parameter: presence_penalty" in log
     assert "Traceback" not in log
 
@@ -218,8 +218,8 @@ def test_a_proxy_of_the_environment_is_not_asked_how_this_server_is(
     with HTTPServer(("127.0.0.1", 0), Health) as server:
         url = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.handle_request, daemon=True).start()
-        assert ask_health(url) == {"status": "ready"}
-    assert ask_health(url) == {}
+        assert fetch_health(url) == {"status": "ready"}
+    assert fetch_health(url) == {}
 
 
 def test_a_model_that_cannot_start_is_told_and_ends_it(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_models_that_this_machine_has_no_room_for_are_told_and_end_it(tmp_path: 
     program = start("--port", str(free_port()), "--config", str(config))
     output, _ = program.communicate(timeout=240)
     assert program.returncode == 1
-    _, _, end = output.partition("the start failed")
+    _, _, end = output.partition("startup failed")
     assert "engine: waits for room for a replica, which needs CPU 1" in end
     assert "torch: waits for room for a replica, which needs CPU 0.5" in end
     assert end.count("GPU 64, of which the cluster has ") == 2

@@ -1,4 +1,4 @@
-"""The engine benchmark's reading of streams and its ratios."""
+"""Promise: the engine benchmark reads streams and computes ratios correctly."""
 
 import json
 
@@ -20,7 +20,7 @@ END = (
 )
 
 
-def test_tokens_count_at_the_arrival_that_completes_their_event() -> None:
+def test_tokens_count_when_their_event_is_complete() -> None:
     rest = event("b" * (TOKENS - 3))
     arrivals = [
         (1.0, event("")),
@@ -43,18 +43,18 @@ def test_tokens_count_at_the_arrival_that_completes_their_event() -> None:
     ],
     ids=["too few tokens", "no usage", "an error"],
 )
-def test_an_answer_that_is_not_what_was_asked_for_is_refused(arrived: bytes) -> None:
+def test_an_incomplete_answer_is_refused(arrived: bytes) -> None:
     with pytest.raises(ValueError, match=r"letters|no answer"):
         read([(1.0, arrived)])
 
 
-def test_a_ratio_is_of_medians_and_lies_within_its_bounds() -> None:
+def test_a_ratio_is_of_medians_and_lies_within_its_interval() -> None:
     found = ratio([3.0, 100.0, 2.0], [1.0, 2.0, 50.0])
     assert found.value == 1.5
     assert found.low <= found.value <= found.high
     assert found.low < found.high
 
 
-def test_rounds_are_drawn_in_pairs_so_that_a_noisy_machine_does_not_widen_the_bounds() -> None:
+def test_rounds_are_resampled_in_pairs_so_that_noise_does_not_widen_the_interval() -> None:
     found = ratio([2.0, 20.0, 200.0], [1.0, 10.0, 100.0])
     assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)

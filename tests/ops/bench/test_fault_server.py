@@ -1,4 +1,4 @@
-"""The fault server breaks as it says, or the tests that rest on it would show nothing."""
+"""Promise: the fault server fails exactly as it says; other tests rest on it."""
 
 import time
 from collections.abc import Iterator
@@ -18,13 +18,15 @@ def provider() -> Iterator[FaultServer]:
         yield provider
 
 
-def post(provider: FaultServer, model: str, *more: dict, **fields: object) -> httpx.Response:
+def post(
+    provider: FaultServer, model: str, *more: dict[str, str], **fields: object
+) -> httpx.Response:
     body = {"model": model, "messages": [QUESTION, *more], **fields}
     return httpx.post(f"{provider.url}{PATH}", json=body, timeout=1)
 
 
 def last(provider: FaultServer) -> str:
-    """The outcome of the last attempt, once it is over."""
+    """The outcome of the last attempt, once it has ended."""
     deadline = time.monotonic() + 5
     while (attempt := provider.attempts[-1]).ended is None:
         assert time.monotonic() < deadline
@@ -32,7 +34,7 @@ def last(provider: FaultServer) -> str:
     return attempt.outcome
 
 
-def test_a_reset_is_one_and_the_next_attempt_is_answered(provider: FaultServer) -> None:
+def test_reset_once_resets_the_connection_then_answers(provider: FaultServer) -> None:
     with pytest.raises(httpx.ReadError):
         post(provider, "reset-once")
     assert last(provider) == "reset"
@@ -50,23 +52,25 @@ def test_a_cut_stream_has_its_first_tokens_and_no_end(provider: FaultServer) -> 
     assert last(provider) == "cut"
 
 
-def test_who_leaves_is_noticed(provider: FaultServer) -> None:
+def test_a_client_that_disconnects_is_noticed(provider: FaultServer) -> None:
     for model in ("silent", "stalled=4"):
         with pytest.raises(httpx.ReadTimeout):
             post(provider, model)
         assert last(provider) == "left"
 
 
-def test_an_answer_goes_on_where_it_was_begun_or_not_at_all(provider: FaultServer) -> None:
-    begun = {"role": "assistant", "content": TEXT[:-7]}
-    going_on = {"continue_final_message": True, "add_generation_prompt": False}
-    assert '"completion_tokens": 1,' in post(provider, "healthy", begun, **going_on).text
-    assert post(provider, "healthy", begun, continue_final_message=True).status_code == 400
-    assert post(provider, "no-prefill", begun, **going_on).status_code == 400
+def test_an_answer_is_continued_from_a_prefill_or_the_request_refused(
+    provider: FaultServer,
+) -> None:
+    prefill = {"role": "assistant", "content": TEXT[:-7]}
+    resume = {"continue_final_message": True, "add_generation_prompt": False}
+    assert '"completion_tokens": 1,' in post(provider, "healthy", prefill, **resume).text
+    assert post(provider, "healthy", prefill, continue_final_message=True).status_code == 400
+    assert post(provider, "no-prefill", prefill, **resume).status_code == 400
     assert OTHER_TEXT.split()[-1] in post(provider, "no-prefill").text
 
 
-def test_a_name_stands_for_the_fault_that_is_given_to_it(provider: FaultServer) -> None:
+def test_a_model_plays_the_fault_it_is_assigned(provider: FaultServer) -> None:
     assert post(provider, "mine").status_code == 404
     provider.plays["mine"] = "rate-limited=2"
     assert post(provider, "mine").headers["retry-after"] == "2"

@@ -1,4 +1,4 @@
-"""Promise: the terminal shows what `make run` says, and a file all else; bars are for terminals."""
+"""Promise: the terminal shows `make run`'s own lines, a file all else; bars need a terminal."""
 
 import io
 import os
@@ -10,11 +10,11 @@ from serve_fixtures import in_repository
 
 from ops.local.console import Console
 
-# Writes in every way that Ray does: by Python, by the descriptors, and from another process.
+# Writes in every way that Ray does: from Python, to the descriptors, and from another process.
 NOISY = """
 import os, subprocess, sys
 from pathlib import Path
-from ops.local.console import bound, open_console
+from ops.local.console import open_console, rotate
 log = Path(sys.argv[1])
 with open_console(log) as console:
     print("noise 1")
@@ -24,9 +24,9 @@ with open_console(log) as console:
     console.line("a step")
     if console.log:
         sys.stdout.flush()
-        bound(log, 1)
+        rotate(log, 1)
         print("noise 5", flush=True)
-    raise SystemExit("why it ended")
+    raise SystemExit("the reason")
 """
 
 
@@ -41,19 +41,19 @@ def run(log: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_noise_goes_into_the_file_and_the_reason_of_the_end_to_the_terminal(
+def test_noise_goes_to_the_file_and_the_reason_for_the_exit_to_the_terminal(
     tmp_path: Path,
 ) -> None:
     log = tmp_path / "state" / "ray.log"
     ended = run(log)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "a step\n", "why it ended\n")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "a step\n", "the reason\n")
     before = log.with_suffix(".old.log").read_text()
     assert sorted(before.split("\n")) == ["", "noise 1", "noise 2", "noise 3", "noise 4"]
     assert log.read_text() == "noise 5\n"
     assert log.stat().st_mode & 0o777 == 0o600
 
 
-def test_verbose_shows_all_of_it(tmp_path: Path) -> None:
+def test_verbose_prints_everything(tmp_path: Path) -> None:
     ended = run(tmp_path / "ray.log", VERBOSE="1")
     assert ended.stdout.count("noise") == 2
     assert ended.stderr.count("noise") == 2
@@ -65,9 +65,9 @@ def test_without_a_terminal_a_stage_is_one_line() -> None:
     stream = io.StringIO()
     console = Console(stream, Path("ray.log"))
     for done in range(3):
-        console.progress("store: taking in h.jsonl", done, 3)
+        console.progress("store: importing h.jsonl", done, 3)
     console.line(console.red("Ready"))
-    assert stream.getvalue() == "  store: taking in h.jsonl\nReady\n"
+    assert stream.getvalue() == "  store: importing h.jsonl\nReady\n"
 
 
 def test_at_a_terminal_a_stage_is_a_bar() -> None:

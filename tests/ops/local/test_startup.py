@@ -1,4 +1,4 @@
-"""Promise: `make run` is ready once each model answers or is known not to, and names the latter."""
+"""Promise: `make run` is ready once every model has started or failed, and names the failed."""
 
 import io
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ GONE = "ConnectError: nothing listens there"
 
 
 class Server:
-    """What Ray Serve and the router would say."""
+    """What Ray Serve and the router would report."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.deployments = dict.fromkeys(("Router", "a", "b"), ("HEALTHY", ""))
@@ -24,7 +24,7 @@ class Server:
         self.keys = False
         monkeypatch.setattr(startup.rayserve, "status", self.status)
         monkeypatch.setattr(startup, "shortages", lambda application: self.shortages)
-        monkeypatch.setattr(startup, "ask_health", self.health)
+        monkeypatch.setattr(startup, "fetch_health", self.health)
         for name in ("_PERIOD_S", "_ROOM_S", "_SETTLING_S"):
             monkeypatch.setattr(startup, name, 0.001)
 
@@ -50,71 +50,71 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     return Server(monkeypatch)
 
 
-def waited() -> str:
-    """What is shown till it is ready."""
+def output() -> str:
+    """What is printed before it is ready."""
     stream = io.StringIO()
     wait_until_ready("http://localhost", Console(stream))
     return stream.getvalue()
 
 
-def test_when_all_answer_nobody_is_named(server: Server) -> None:
-    assert waited() == ""
+def test_nothing_is_printed_when_every_model_started(server: Server) -> None:
+    assert output() == ""
 
 
 def test_a_model_whose_provider_cannot_be_reached_is_named(server: Server) -> None:
     server.lose("b", GONE)
-    assert waited() == f"these can't answer:\n  b: {GONE}\n"
+    assert output() == f"these models are unavailable:\n  b: {GONE}\n"
 
 
-def test_a_model_that_does_not_start_or_has_no_room_is_named(server: Server) -> None:
+def test_a_model_that_fails_or_finds_no_room_is_named(server: Server) -> None:
     server.deployments |= {"a": ("UPDATING", ""), "b": ("DEPLOY_FAILED", "ValueError: no folder")}
     server.deployments |= {"c": ("HEALTHY", "")}
     server.models |= {"c": server.models["a"]}
     server.shortages = {"a": "waits for room"}
     server.lose("a", "")
     server.lose("b", "")
-    shown = waited()
+    shown = output()
     assert "b: ValueError: no folder" in shown
     assert "a: waits for room" in shown
 
 
-def test_callers_without_a_key_hear_where_it_is_said(server: Server) -> None:
+def test_without_a_key_the_message_says_where_to_look(server: Server) -> None:
     server.keys = True
     server.lose("b", GONE)
-    assert "/health/ready says which" in waited()
+    assert "/health/ready says which" in output()
 
 
-def test_providers_that_are_all_away_may_come_back(server: Server) -> None:
+def test_unreachable_providers_do_not_end_it(server: Server) -> None:
     server.lose("a", GONE)
     server.lose("b", GONE)
-    assert waited() == f"these can't answer:\n  a: {GONE}\n  b: {GONE}\n"
+    assert output() == f"these models are unavailable:\n  a: {GONE}\n  b: {GONE}\n"
 
 
-def test_without_any_model_it_ends(server: Server) -> None:
+def test_it_exits_when_no_model_starts(server: Server) -> None:
     for name in ("a", "b"):
         server.deployments[name] = ("DEPLOY_FAILED", "ValueError: no key")
         server.lose(name, "")
     with pytest.raises(SystemExit) as end:
-        waited()
+        output()
     reason = "ValueError: no key"
-    assert str(end.value) == f"the start failed: no model can answer\n  a: {reason}\n  b: {reason}"
+    assert str(end.value) == f"startup failed: no model is available\n  a: {reason}\n  b: {reason}"
 
 
-def test_without_its_store_it_ends(server: Server) -> None:
+def test_it_exits_when_the_store_fails(server: Server) -> None:
     server.more = {"store": {"status": "failed", "message": "no such host"}}
     with pytest.raises(SystemExit, match="no such host"):
-        waited()
+        output()
 
 
-def test_without_its_router_it_ends(server: Server) -> None:
+def test_it_exits_when_the_router_fails(server: Server) -> None:
     server.deployments["Router"] = ("DEPLOY_FAILED", "ValueError: no such setting")
     with pytest.raises(SystemExit, match="no such setting"):
-        waited()
+        output()
 
 
-def test_what_it_waits_for_is_shown(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_shown(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     server.deployments["a"] = ("UPDATING", "")
-    loading = {"status": "loading", "message": "taking in h.jsonl", "rows": [1, 3]}
+    loading = {"status": "loading", "message": "importing h.jsonl", "rows": [1, 3]}
 
     def later(seconds: float) -> None:
         if server.deployments["a"][0] == "UPDATING":
@@ -124,10 +124,10 @@ def test_what_it_waits_for_is_shown(server: Server, monkeypatch: pytest.MonkeyPa
             server.more = {"store": {"status": "ready"}}
 
     monkeypatch.setattr(startup.time, "sleep", later)
-    assert waited() == "  processes and weights\n  store: taking in h.jsonl\n"
+    assert output() == "  starting processes, loading weights\n  store: importing h.jsonl\n"
 
 
-def test_a_part_without_room_is_named_also_where_all_models_answer(server: Server) -> None:
+def test_a_deployment_without_room_is_named_even_if_all_models_answer(server: Server) -> None:
     server.deployments["Embedder"] = ("UPDATING", "")
     server.shortages = {"Embedder": "waits for room"}
-    assert "Embedder: waits for room" in waited()
+    assert "Embedder: waits for room" in output()
