@@ -1,4 +1,4 @@
-# make run | test | lint | audit | demo-eval | bench-routing | bench-store | bench-engine | bench-faults | bench-overload:
+# make run | test-quick | test | lint | audit | demo-eval | bench-routing | bench-store | bench-engine | bench-faults | bench-overload:
 # each makes what it needs; a second run starts at once.
 
 PORT ?= 8000
@@ -6,11 +6,15 @@ BIN := .venv/bin
 INSTALL := pip install --quiet --disable-pip-version-check
 PIP := $(BIN)/$(INSTALL) --constraint ops/constraints.txt
 
-.PHONY: run test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults bench-overload \
+.PHONY: run test-quick test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults bench-overload \
 	format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
+
+# Whatever starts no Ray, engine, database or server: within a minute on two cores
+test-quick: .venv/.tested
+	$(BIN)/python -m pytest -q -n logical --dist loadgroup -m "not slow" $(ARGS)
 
 test: .venv/.tested .venv-plain/.installed
 	$(BIN)/python -m pytest $(ARGS)

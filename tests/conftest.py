@@ -1,17 +1,93 @@
-"""Fixtures that several test files share: each real part is started once."""
+"""Shared fixtures, and which tests are slow: those that start something real."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
+import ray
 from hypothesis import settings
+
+# Small matrices are multiplied several times faster by one thread than by a few that contend for
+# the machine's cores. Set before numpy is imported; what the tests start inherits it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = [
     *("vllm_fixtures", "serve_fixtures", "engine_fixtures", "postgres_fixtures", "plain_fixtures"),
 ]
 
+TESTS = Path(__file__).parent
+# Fixtures that start something real. Those that depend on them (`server`, `engines`, …) need no
+# entry. A test or parameter that starts one in another way says so by the marker `uses`.
+REAL_PARTS = {"ray_cluster", "vllm_server", "postgresql", "plain", "engine"}
+# Rooms whose tests start servers, clusters and engines without such a fixture.
+BACKENDS = TESTS / "deployments" / "backends"
+SLOW_ROOMS = (TESTS / "server", TESTS / "cluster", BACKENDS / "huggingface", BACKENDS / "vllm")
+QUICK = "not slow"  # as `make test-quick` says it
+
+_CURRENT = pytest.StashKey[pytest.Item]()
 
 # `make fuzz`
 settings.register_profile("fuzz", max_examples=5000, deadline=None)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Spares `make test-quick` the imports of the rooms that it leaves out."""
+    return (config.option.markexpr == QUICK and collection_path in SLOW_ROOMS) or None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the slow tests, so that `-m "not slow"` is right by construction, and groups the tests
+    for `pytest -n`, so that each real part is started once."""
+    for item in items:
+        parts = _parts(item)
+        if parts or any(room in item.path.parents for room in SLOW_ROOMS):
+            item.add_marker("slow")
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    # The longest group begins first, the quick tests fill the gap at the end.
+    items.sort(key=lambda item: (_group(item) != "cluster", not _slow(item)))
+
+
+def _parts(item: pytest.Item) -> set[str]:
+    declared = {part for mark in item.iter_markers("uses") for part in mark.args}
+    return REAL_PARTS & {*declared, *getattr(item, "fixturenames", ())}
+
+
+def _group(item: pytest.Item) -> str:
+    """The cluster's tests and those of vLLM's server use one another's parts; of the others, each
+    file is a group."""
+    parts = _parts(item)
+    if parts & {"ray_cluster", "vllm_server"}:
+        return "cluster"
+    return "-".join(sorted(parts)) or str(item.path.relative_to(TESTS))
+
+
+def _slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.session.stash[_CURRENT] = item
+
+
+def pytest_fixture_setup(fixturedef: "pytest.FixtureDef[Any]", request: Any) -> None:
+    """Fails a test that starts a real part without having been marked as slow for it."""
+    item = request.session.stash[_CURRENT]
+    if fixturedef.argname in REAL_PARTS - _parts(item):
+        pytest.fail(f"{fixturedef.argname} is started at run time: add the marker `uses`")
+
+
+@pytest.fixture(autouse=True)
+def _only_slow_tests_start_ray(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **options: Any) -> NoReturn:
+        pytest.fail("this test starts Ray: let it use `ray_cluster`, or move it to tests/cluster")
+
+    if not _slow(request.node):
+        monkeypatch.setattr(ray, "init", refuse)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,13 +9,12 @@ from typing import Any
 import jsonschema
 import pytest
 import pytest_asyncio
-from backends_under_test import BACKENDS
+from backends_under_test import BACKENDS, every_kind
 from engine_fixtures import NAME
 from vllm_fixtures import CONTEXT
 
 from deployments.contract import Backend, ChatRequest, Chunk, ToolCallDelta, merge
 from deployments.errors import ContextLengthExceeded, InvalidRequest, UnsupportedParameter
-from deployments.registry import KINDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -40,7 +39,7 @@ TIME = {
 }
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=KINDS)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=every_kind())
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
     """A backend of each row, one after the other."""
     assert request.param in BACKENDS, (

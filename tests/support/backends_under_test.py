@@ -1,6 +1,7 @@
 """For each row of the registry, a backend that the contract tests can run on this machine."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from engine_fixtures import NAME, Engines
@@ -11,7 +12,7 @@ from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.config import ModelConfig
 from deployments.contract import Backend
-from deployments.registry import load
+from deployments.registry import KINDS, load
 
 
 def _litellm(request: pytest.FixtureRequest) -> Backend:
@@ -70,3 +71,18 @@ BACKENDS: Mapping[str, Callable[[pytest.FixtureRequest], Backend]] = {
     "huggingface": _huggingface,
     "engine": _engine,
 }
+
+_REAL_PARTS = {
+    "litellm": "vllm_server",
+    "endpoint": "vllm_server",
+    "huggingface": "engine",
+    "engine": "ray_cluster",
+}
+
+
+def every_kind() -> list[Any]:
+    """The registry's rows as parameters of a fixture, each with the real part that it needs."""
+    return [
+        pytest.param(kind, marks=pytest.mark.uses(_REAL_PARTS.get(kind, "engine")))
+        for kind in KINDS
+    ]

@@ -9,12 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-import torch
 from ray import serve as rayserve
-from safetensors.torch import save_file
 from serve_fixtures import METRICS_PORT, Server
-from tiny_models import reciting_model
-from transformers import AutoConfig
 from vllm_fixtures import CONTEXT, MODEL
 
 from deployments.contract import ChatRequest, Chunk
@@ -97,9 +93,11 @@ class HandleBackend:
 @pytest.fixture(scope="session")
 def engines(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Engines:
     """The engines behind one router."""
+    from tiny_models import random_adapter, reciting_model  # imports torch
+
     adapters = {
-        "other": str(random_adapter(tmp_path_factory.mktemp("other"), spread=0.5)),
-        "same": str(random_adapter(tmp_path_factory.mktemp("same"), spread=0.0)),
+        "other": str(random_adapter(MODEL, tmp_path_factory.mktemp("other"), spread=0.5)),
+        "same": str(random_adapter(MODEL, tmp_path_factory.mktemp("same"), spread=0.0)),
     }
     reciting = reciting_model(
         tmp_path_factory.mktemp("reciting"), RECITED, marks=["<think>", "</think>"], tools=[TOOL]
@@ -134,29 +132,3 @@ def engine(
         "engine": {**ENGINE, **arguments},
         "adapters": adapters or {},
     }
-
-
-def random_adapter(folder: Path, *, spread: float) -> Path:
-    """Saves a LoRA adapter for the model of vllm_fixtures, in PEFT's format: of random weights, as
-    far from zero as `spread` says; with 0 it changes nothing."""
-    config = AutoConfig.from_pretrained(MODEL)
-    width, rank = config.hidden_size, 8
-    torch.manual_seed(0)
-    weights = {}
-    for layer in range(config.num_hidden_layers):
-        at = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
-        weights[f"{at}.lora_A.weight"] = torch.randn(rank, width) * spread
-        weights[f"{at}.lora_B.weight"] = torch.randn(width, rank) * spread
-    save_file(weights, folder / "adapter_model.safetensors")
-    described = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": str(MODEL),
-        "r": rank,
-        "lora_alpha": rank,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "target_modules": ["q_proj"],
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(described))
-    return folder

@@ -97,7 +97,7 @@ def postgresql() -> Iterator[PostgreSQL]:
     server.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.uses("postgresql"))])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty store, of every kind in turn."""
     if request.param == "sqlite":

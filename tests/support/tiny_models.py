@@ -1,11 +1,19 @@
 """Chat models of some thousand parameters, made in seconds: random ones, and ones that recite."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 CONTEXT = 2048
 _SPREAD = 0.3  # of the random weights: wide, so that contexts and choices differ clearly
@@ -121,4 +129,30 @@ def _llama(tokenizer: PreTrainedTokenizerFast, *, width: int) -> LlamaForCausalL
 def _save(folder: Path, tokenizer: PreTrainedTokenizerFast, model: LlamaForCausalLM) -> Path:
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
+    return folder
+
+
+def random_adapter(model: Path, folder: Path, *, spread: float) -> Path:
+    """Saves a LoRA adapter for a model, in PEFT's format: random weights, as far from zero as
+    `spread` says; with 0 it changes nothing."""
+    config = AutoConfig.from_pretrained(model)
+    width, rank = config.hidden_size, 8
+    torch.manual_seed(0)
+    weights = {}
+    for layer in range(config.num_hidden_layers):
+        at = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        weights[f"{at}.lora_A.weight"] = torch.randn(rank, width) * spread
+        weights[f"{at}.lora_B.weight"] = torch.randn(width, rank) * spread
+    save_file(weights, folder / "adapter_model.safetensors")
+    described = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(model),
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": ["q_proj"],
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(described))
     return folder

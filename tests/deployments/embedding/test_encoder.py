@@ -69,6 +69,7 @@ def test_a_model_that_is_nowhere_is_told(tmp_path):
         _ = Encoder(str(tmp_path / "nowhere")).dimensions
 
 
+@pytest.mark.slow  # two processes that load the model
 def test_the_model_is_made_once_and_nothing_is_reported_to_anyone(tmp_path):
     code = "from deployments.embedding.encoder import Encoder; print(Encoder()(['a']).sum())"
     environment = {

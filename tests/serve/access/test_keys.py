@@ -50,6 +50,7 @@ def test_a_key_is_known_by_its_variable_or_its_hash(monkeypatch: pytest.MonkeyPa
         "Bearer \udcff",
         "Bearer ü",
     ],
+    ids=range(11),  # the key is another one in each process of `pytest -n`
 )
 def test_anything_else_is_nobody(authorization: str | None) -> None:
     assert keys(known()).caller(authorization) is None

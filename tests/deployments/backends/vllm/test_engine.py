@@ -41,6 +41,7 @@ def text(engines: Engines, body: dict[str, Any]) -> str:
 
 
 @pytest.mark.timeout(900)  # the first to ask for both engines
+@pytest.mark.usefixtures("vllm_server", "engines")
 async def test_the_same_text_comes_from_transformers_a_vllm_server_and_this_engine(
     request: pytest.FixtureRequest,
 ) -> None:
