@@ -1,7 +1,8 @@
 """The configuration of one model: AIOS's keys and ours, checked before anything starts."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -147,6 +148,27 @@ class ModelConfig(BaseModel):
         """What a replica asks of its node; little, since most models are served elsewhere."""
         return {"num_cpus": 0.1}
 
+    @property
+    def resources(self) -> tuple[float, float]:
+        """CPUs and GPUs of one replica, with all that belongs to it."""
+        return self.ray_actor_options["num_cpus"], self.ray_actor_options.get("num_gpus", 0)
+
+    @property
+    def what_runs(self) -> str:
+        """What runs in a replica, in a few words for the operator."""
+        return self.backend
+
+    def faults(self) -> Iterator[str]:
+        """What keeps the model from running wherever this code is installed; each fault begins with
+        its key."""
+        yield from ()
+
+    def faults_here(self) -> Iterator[str]:
+        """What keeps it from running on this machine, such as a folder that is missing."""
+        folder = Path(self.provider_model)
+        if folder.is_absolute() and not folder.is_dir():
+            yield f"model: there is no folder {folder}"
+
 
 class HostedConfig(ModelConfig):
     """A model served elsewhere, that a replica calls over the network."""
@@ -172,6 +194,16 @@ class HostedConfig(ModelConfig):
         if not named:
             raise ValueError("write the server's URL as http://host:port, the port 1 to 65535")
         return hostname
+
+    @property
+    def what_runs(self) -> str:
+        return f"calls {self.hostname or self.backend}"
+
+    def faults_here(self) -> Iterator[str]:
+        try:
+            self.resolve_api_key()
+        except ValueError as error:
+            yield f"api_key: {error}"
 
     def resolve_api_key(self) -> str | None:
         """The key itself, read from the replica's environment; None where none is configured.

@@ -7,7 +7,7 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.deployment import Application
 
 from deployments.config import ModelConfig
-from deployments.registry import KINDS, kind_of, named
+from deployments.registry import named, row_of
 from deployments.replica import Replica
 
 # Seconds that a replica which is to go has for the answers that it is writing.
@@ -41,7 +41,7 @@ def deploy(config: ModelConfig, deployment_name: str) -> Application:
             "target_ongoing_requests": max(1, config.max_ongoing_requests // 2),
             **config.autoscaling.model_dump(exclude_unset=True),
         }
-    if own := KINDS[kind_of(config)].deployment:
+    if own := row_of(config).deployment:
         return _deploy_by(own, config, options)
     options["ray_actor_options"] = config.ray_actor_options
     if not config.ray_actor_options.get("num_gpus"):
@@ -54,15 +54,7 @@ def _deploy_by(path: str, config: ModelConfig, options: dict[str, Any]) -> Appli
     try:
         deployment = named(path)
     except ImportError as error:
-        raise ValueError(f"{missing_engine(config.backend)} ({error})") from error
+        missing = next(config.faults(), f"backend: {config.backend} needs a missing library")
+        raise ValueError(f"{missing} ({error})") from error
     application: Application = deployment(config, options)
     return application
-
-
-def missing_engine(backend: str) -> str:
-    """What to say where the library of a `backend` that runs on this cluster is not installed."""
-    return (
-        f"backend: a {backend} model without `hostname` runs on this cluster, which needs the "
-        f"engine: pip install 'llm-cores-on-ray-serve[{backend}]'; or give the `hostname` of a "
-        "server"
-    )

@@ -1,71 +1,144 @@
-"""The backends there are: for each, its config and the class that answers."""
+"""The backends there are, one row each: the only list of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from deployments.backends.huggingface.config import HuggingFaceConfig
-from deployments.backends.litellm.config import LiteLLMConfig
-from deployments.backends.openai_endpoint.config import EndpointConfig
-from deployments.backends.vllm.config import EngineConfig
-from deployments.config import ModelConfig
+from deployments.backends.litellm.catalogue import ALIASES, providers
 from deployments.contract import Backend
+
+if TYPE_CHECKING:
+    from deployments.config import ModelConfig
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One row of the registry.
+    """One row. Each part is "module:name", imported where it is first needed: a config where the
+    configuration is read, a backend inside the replica only.
 
-    `backend` is "module:Class", imported inside the replica only. A kind whose replicas are not
-    ours has `deployment` instead: "module:function", which makes it of a config and options.
+    Attributes:
+        names: values of the key `backend` that mean this kind.
+        config: the class of its models' configuration.
+        backend: the class that answers; its only argument is the config.
+        deployment: in place of `backend`, for replicas that are not ours: the function that makes a
+            deployment of a config and options.
+        elsewhere: whether its models are on a server that `hostname` names, which tells it from
+            another kind with the same name.
+        listed: the function that knows public prices and context windows of its models, if any.
     """
 
-    config: type[ModelConfig]
+    names: tuple[str, ...]
+    config: str
     backend: str = ""
     deployment: str = ""
+    elsewhere: bool = False
+    listed: str = ""
 
 
-_BACKENDS = "deployments.backends"
+_ROOMS = "deployments.backends"
+_OTHERS = "litellm"
 
 KINDS: Mapping[str, Kind] = {
-    "litellm": Kind(LiteLLMConfig, f"{_BACKENDS}.litellm.backend:LiteLLMBackend"),
-    "endpoint": Kind(EndpointConfig, f"{_BACKENDS}.openai_endpoint.backend:OpenAIBackend"),
-    "huggingface": Kind(HuggingFaceConfig, f"{_BACKENDS}.huggingface.backend:HuggingFaceBackend"),
-    "engine": Kind(EngineConfig, deployment=f"{_BACKENDS}.vllm.replica:deploy_engine"),
+    "endpoint": Kind(
+        names=("vllm", "sglang"),
+        config=f"{_ROOMS}.openai_endpoint.config:EndpointConfig",
+        backend=f"{_ROOMS}.openai_endpoint.backend:OpenAIBackend",
+        elsewhere=True,
+    ),
+    "engine": Kind(
+        names=("vllm",),
+        config=f"{_ROOMS}.vllm.config:EngineConfig",
+        deployment=f"{_ROOMS}.vllm.replica:deploy_engine",
+    ),
+    "huggingface": Kind(
+        names=("huggingface", "hflocal"),
+        config=f"{_ROOMS}.huggingface.config:HuggingFaceConfig",
+        backend=f"{_ROOMS}.huggingface.backend:HuggingFaceBackend",
+    ),
+    # Every other name is a provider's.
+    _OTHERS: Kind(
+        names=(),
+        config=f"{_ROOMS}.litellm.config:LiteLLMConfig",
+        backend=f"{_ROOMS}.litellm.backend:LiteLLMBackend",
+        listed=f"{_ROOMS}.litellm.catalogue:listed",
+    ),
 }
 
-# The values of the key `backend` that are not a provider of LiteLLM's.
-_OWN = {
-    "vllm": "endpoint",
-    "sglang": "endpoint",
-    "huggingface": "huggingface",
-    "hflocal": "huggingface",
-}
 
-
-def kind_of(raw: Any) -> str:
-    """The row for a model's config, raw or parsed; every other name is a provider of LiteLLM's."""
+def kind_of(model: Any) -> str:
+    """The row for a model's config, parsed or as it is written."""
 
     def field(name: str) -> Any:
-        return raw.get(name) if isinstance(raw, dict) else getattr(raw, name, None)
+        return model.get(name) if isinstance(model, Mapping) else getattr(model, name, None)
 
-    if field("backend") == "vllm" and field("hostname") is None:
-        return "engine"
-    return _OWN.get(str(field("backend")), "litellm")
+    kinds = [name for name, kind in KINDS.items() if field("backend") in kind.names]
+    if len(kinds) > 1:
+        elsewhere = field("hostname") is not None
+        kinds = [name for name in kinds if KINDS[name].elsewhere == elsewhere]
+    return kinds[0] if kinds else _OTHERS
 
 
-def load(config: ModelConfig) -> Backend:
-    """Makes the backend for a config: wakes its libraries, so call it inside the replica."""
-    backend: Backend = named(KINDS[kind_of(config)].backend)(config)
+def row_of(model: Any) -> Kind:
+    """The row itself."""
+    return KINDS[kind_of(model)]
+
+
+def parse(model: Any) -> "ModelConfig":
+    """The config of one model, from what is written.
+
+    Raises:
+        ValidationError: it is wrong.
+    """
+    config: ModelConfig = named(row_of(model).config).model_validate(model)
+    return config
+
+
+def load(config: "ModelConfig") -> Backend:
+    """Makes the backend for a config: imports its libraries, so call it inside the replica."""
+    backend: Backend = named(row_of(config).backend)(config)
     return backend
+
+
+def listed(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """LiteLLM's public entry for a model: prices and context window. Empty where there is none, as
+    for models that people run themselves.
+
+    Args:
+        model: its config as it is written; `name` is enough.
+    """
+    path = row_of(model).listed
+    if not path:
+        return {}
+    entry: Mapping[str, Any] = named(path)(
+        model.get("backend"), str(model.get("model") or model.get("name"))
+    )
+    return entry
+
+
+def unknown_backend(backend: str) -> str | None:
+    """What to say of a value of the key `backend` that means nothing; None where it means something
+    or that can't be known here."""
+    own = {name for kind in KINDS.values() for name in kind.names}
+    known = {*own, *ALIASES, *providers()}
+    if backend in known or not providers():
+        return None
+    near = get_close_matches(backend.lower(), sorted(known), 1)
+    hint = (
+        f"did you mean '{near[0]}'?"
+        if near
+        else f"it is one of {', '.join(sorted(own))} or a provider in "
+        "https://docs.litellm.ai/docs/providers"
+    )
+    return f"unknown backend '{backend}'; {hint}"
 
 
 def named(path: str) -> Any:
     """What "module:name" means; imports the module.
 
     Raises:
-        ImportError: a library that it needs is not there.
+        ImportError: a library that it needs is not installed.
     """
     module, name = path.split(":")
     return getattr(import_module(module), name)

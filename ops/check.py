@@ -12,9 +12,6 @@ from contextlib import AsyncExitStack, aclosing
 
 from ray._private.utils import get_num_cpus
 
-from deployments.backends.huggingface.config import HuggingFaceConfig
-from deployments.backends.litellm.config import LiteLLMConfig
-from deployments.backends.vllm.config import EngineConfig
 from deployments.config import HostedConfig, ModelConfig
 from deployments.contract import ChatRequest
 from deployments.errors import LLMError
@@ -98,10 +95,7 @@ def _listing(model: ModelConfig) -> tuple[Listing, str] | Finding:
         return Finding(None, "not probed: the API key is not set")
     if listing is None:
         return Finding(None, f"not probed: no free request is known for {model.backend}")
-    name = model.provider_model
-    if isinstance(model, LiteLLMConfig):
-        name = model.litellm_model.removeprefix(f"{model.provider}/")
-    return listing, name
+    return listing, model.provider_model
 
 
 async def _chat(model: HostedConfig, limit: asyncio.Semaphore, stack: AsyncExitStack) -> Finding:
@@ -139,24 +133,12 @@ def _price(model: ModelConfig) -> str:
 
 def _needs(model: ModelConfig) -> str:
     cpus, gpus = _cpus_and_gpus(model)
-    runs = "transformers"
-    if isinstance(model, HostedConfig):
-        runs = f"calls {model.hostname or model.backend}"
-    elif isinstance(model, EngineConfig):
-        runs = "vLLM engine"
-    return f"CPU {cpus:g}" + (f", GPU {gpus:g}" if gpus else "") + f": {runs}"
+    return f"CPU {cpus:g}" + (f", GPU {gpus:g}" if gpus else "") + f": {model.what_runs}"
 
 
 def _cpus_and_gpus(model: ModelConfig) -> tuple[float, float]:
     """CPUs and GPUs of the replicas that a model starts with."""
-    options, gpus = model.ray_actor_options, 0.0
-    cpus = options["num_cpus"]
-    if isinstance(model, HuggingFaceConfig):
-        gpus = model.num_gpus
-    elif isinstance(model, EngineConfig):
-        workers = model.tensor_parallel_size * model.pipeline_parallel_size
-        gpus = workers if model.gpus is None else model.gpus
-        cpus = model.cpus
+    cpus, gpus = model.resources
     replicas = 1 if model.autoscaling is None else model.autoscaling.min_replicas
     return replicas * cpus, replicas * gpus
 

@@ -79,7 +79,8 @@ def listing_of(config: HostedConfig) -> Listing | None:
     key = config.resolve_api_key()
     if isinstance(config, EndpointConfig):
         return _openai(config.base_url, key, True)
-    assert isinstance(config, LiteLLMConfig)  # the only other kind
+    if not isinstance(config, LiteLLMConfig):
+        return None
     # As LiteLLM resolves what isn't configured: a key must never reach another provider's server.
     base = config.hostname or _setting("BASE_URL", config) or _setting("API_BASE", config)
     key = key or _setting("API_KEY", config)
@@ -89,10 +90,7 @@ def listing_of(config: HostedConfig) -> Listing | None:
         return _gemini(base, key or os.environ.get("GOOGLE_API_KEY"))
     if config.provider in ("ollama", "ollama_chat"):
         return _ollama(base, key)
-    from deployments.backends.litellm import backend as litellm_backend  # noqa: F401 - it sets what LiteLLM reads at its import
-
-    # isort: split
-    import litellm
+    import litellm  # here, since it takes seconds
 
     if config.provider not in {*_OPENAI_COMPATIBLE, *litellm.openai_compatible_providers}:
         return None

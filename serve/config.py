@@ -2,18 +2,15 @@
 
 import re
 from collections.abc import Collection, Sequence
-from functools import reduce
-from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
-    Tag,
+    PlainValidator,
     TypeAdapter,
     ValidationError,
     field_validator,
@@ -22,15 +19,10 @@ from pydantic import (
 
 from deployments.config import Autoscaling, ModelConfig
 from deployments.embedding.encoder import DEFAULT_MODEL
-from deployments.registry import KINDS, kind_of
+from deployments.registry import parse
 from serve.smart.queries import QueryChoice
 
-if TYPE_CHECKING:
-    AnyModel = ModelConfig
-else:
-    _rows = tuple(Annotated[kind.config, Tag(name)] for name, kind in KINDS.items())
-    AnyModel = Annotated[reduce(or_, _rows), Discriminator(kind_of)]
-
+AnyModel = Annotated[ModelConfig, PlainValidator(parse)]
 
 DEFAULT_CONFIG = Path(__file__).parent.parent / "ops" / "demo" / "llms.yaml"
 
@@ -421,11 +413,6 @@ def _with_folders(args: dict[str, Any], base: Path) -> dict[str, Any]:
     return {**args, "llms": llms}
 
 
-def _without_tag(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """The place of a fault less the name of the model's kind, which is no key of the user's."""
-    return loc[:3] + loc[4:] if loc[:2] == ("llms", "models") and loc[3:4] else loc
-
-
 _KEYS = "must hold keys, indented below it: `key: value`"
 _LIST = "must be a list: `[a, b]`, or a line that begins with `- ` for each item"
 # What Pydantic says in terms of Python, by its name for the fault.
@@ -447,7 +434,7 @@ def faults_of(error: ValidationError) -> list[str]:
     secret written in the wrong place."""
     lines = []
     for fault in error.errors(include_url=False, include_input=False):
-        path = ".".join(str(part) for part in _without_tag(fault["loc"]))
+        path = ".".join(str(part) for part in fault["loc"])
         reason = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
         reason = _REASONS.get(fault["type"], reason)
         # A fault of several keys together says itself where it is.

@@ -5,20 +5,14 @@ import logging
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from deployments.backends.huggingface.config import HuggingFaceConfig
-from deployments.backends.litellm.catalogue import providers, unknown_provider
-from deployments.backends.litellm.config import LiteLLMConfig
-from deployments.backends.litellm.provider_libraries import check_libraries
-from deployments.backends.vllm.config import EngineConfig
-from deployments.config import HostedConfig, ModelConfig
-from deployments.deploy import missing_engine
+from deployments.config import ModelConfig
 from deployments.embedding.encoder import Encoder
+from deployments.registry import unknown_backend
 from deployments.store.files.history import FORMATS
 from serve.access.exposure import check_exposure
 from serve.access.keys import Keys, resolve
@@ -91,7 +85,7 @@ def inspect(args: dict[str, Any]) -> Inspection:
     for index, model in models.items():
         at = f"llms.models.{index}"
         faults += _faults_of_model(model, at, smart)
-        here += _faults_of_model_here(model, at)
+        here += (f"{at}.{fault}" for fault in model.faults_here())
     if store:
         here += _faults_of_store_here(store)
     if server:
@@ -163,32 +157,14 @@ def _sound(kind: TypeAdapter[T], raw: Any) -> T | None:
 
 
 def _faults_of_model(model: ModelConfig, at: str, smart: bool) -> Iterator[str]:
-    if isinstance(model, LiteLLMConfig) and (known := providers()) and model.provider not in known:
-        yield f"{at}.backend: {unknown_provider(model.backend, known)}"
+    if unknown := unknown_backend(model.backend):
+        yield f"{at}.backend: {unknown}"
     elif smart:
         try:
             price_of(model.model_dump())
         except ValueError as error:
             yield f"{at}: {error}"
-    if isinstance(model, EngineConfig) and find_spec("vllm") is None:
-        yield f"{at}.{missing_engine(model.backend)}"
-
-
-def _faults_of_model_here(model: ModelConfig, at: str) -> Iterator[str]:
-    if isinstance(model, HostedConfig):
-        try:
-            model.resolve_api_key()
-        except ValueError as error:
-            yield f"{at}.api_key: {error}"
-        if isinstance(model, LiteLLMConfig):
-            try:
-                check_libraries(model)
-            except ValueError as error:
-                yield f"{at}.backend: {error}"
-    elif isinstance(model, HuggingFaceConfig | EngineConfig):
-        folder = Path(model.provider_model)
-        if folder.is_absolute() and not folder.is_dir():
-            yield f"{at}.model: there is no folder {folder}"
+    yield from (f"{at}.{fault}" for fault in model.faults())
 
 
 def _faults_of_store_here(store: StoreConfig) -> Iterator[str]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from deployments.backends.litellm.catalogue import listed
 from deployments.contract import Usage
+from deployments.registry import listed
 from serve.routing.arrays import Floats
 
 # How LiteLLM's list calls the tiers that a provider says it has served.
@@ -123,8 +123,7 @@ def costs(prices: Sequence[Price], input_tokens: Floats, output_tokens: Floats) 
 
 def _listed(config: Mapping[str, Any]) -> Price | None:
     """LiteLLM's price; None where it has none."""
-    model = config.get("model") or config.get("name")
-    entry = _by_range(listed(config.get("backend"), str(model)))
+    entry = _by_range(listed(config))
     price = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
     # The list has 0 for models of unknown price; what is free must be said in the config.
     if None in price or not any(price):

@@ -8,7 +8,7 @@ import os
 import socket
 from typing import Any
 
-from deployments.backends.litellm.backend import LiteLLMBackend, litellm  # which is set up there
+from deployments.backends.litellm.backend import LiteLLMBackend
 from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.contract import ChatRequest
 from deployments.errors import LLMError, ProviderRejected
@@ -37,6 +37,8 @@ REQUESTS: list[dict[str, Any]] = [
 
 
 async def main() -> None:
+    import litellm  # which deployments.backends.litellm has set up
+
     for provider in sorted({str(getattr(p, "value", p)) for p in litellm.provider_list} - LEFT_OUT):
         for model in MODELS.get(provider, ["m"]):
             config = {"name": provider, "backend": provider, "model": model, "timeout": 5}

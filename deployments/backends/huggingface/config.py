@@ -47,5 +47,9 @@ class HuggingFaceConfig(ModelConfig):
         return 1 if on_gpu else 0
 
     @property
+    def what_runs(self) -> str:
+        return "transformers"
+
+    @property
     def ray_actor_options(self) -> dict[str, Any]:
         return {"num_cpus": self.cpus, "num_gpus": self.num_gpus}

@@ -7,8 +7,7 @@ Source: https://docs.litellm.ai/docs/provider_registration/add_model_pricing
 import ast
 import json
 import os
-from collections.abc import Collection, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +18,8 @@ _ENUM = "types/utils.py"
 _MORE = "llms/openai_like/providers.json"
 _MODELS = "model_prices_and_context_window_backup.json"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-# Prices are also listed for models that people run themselves, where they mean nothing.
-_OWN_SERVERS = {"vllm", "sglang", "huggingface", "hflocal"}
+# Names of ours for providers.
+ALIASES: Mapping[str, str] = {"google": "gemini"}
 
 
 @cache
@@ -63,14 +62,12 @@ def listed(backend: str | None, model: str) -> Mapping[str, Any]:
     """The list's entry for a model; empty where it has none.
 
     Args:
-        backend: a provider's name at LiteLLM, or `google`. None looks for the model's name alone.
+        backend: a provider's name at LiteLLM, or an alias. None looks for the model's name alone.
         model: the provider's name for the model, with or without the provider's prefix.
     """
-    if backend in _OWN_SERVERS:
-        return _NOTHING
-    provider = "gemini" if backend == "google" else backend
-    if provider is None:
+    if backend is None:
         return models().get(model) or _NOTHING
+    provider = ALIASES.get(backend, backend)
     name = model.removeprefix(f"{backend}/").removeprefix(f"{provider}/")
     if entry := models().get(f"{provider}/{name}"):
         return entry
@@ -86,15 +83,6 @@ def thinks_unasked(backend: str, model: str) -> bool:
         return False
     # Claude thinks only when asked to, but for the models that always do.
     return "claude" not in model or bool(entry.get("thinking_always_on"))
-
-
-def unknown_provider(backend: str, known: Collection[str]) -> str:
-    """What to say of a `backend` that is not among the providers `known`."""
-    near = get_close_matches(
-        backend.lower(), [*known, "google", "vllm", "sglang", "huggingface"], 1
-    )
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"LiteLLM knows no provider '{backend}'{hint}"
 
 
 def _folder() -> Path:

@@ -1,14 +1,16 @@
 """The configuration of a model of any provider that LiteLLM knows."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import ValidationInfo, field_validator
 
-from deployments.backends.litellm.catalogue import thinks_unasked
+from deployments.backends.litellm.catalogue import ALIASES, thinks_unasked
+from deployments.backends.litellm.provider_libraries import missing_library
 from deployments.config import THINKING_S, Capability, HostedConfig
 
 # LiteLLM's `ollama` writes tools and messages into one prompt; `ollama_chat` is Ollama's chat API.
-_LITELLM_NAMES = {"google": "gemini", "ollama": "ollama_chat"}
+_CHAT_APIS = {"ollama": "ollama_chat"}
 
 
 class LiteLLMConfig(HostedConfig):
@@ -33,16 +35,35 @@ class LiteLLMConfig(HostedConfig):
     @property
     def provider(self) -> str:
         """The provider's name at LiteLLM."""
-        return _LITELLM_NAMES.get(self.backend, self.backend)
+        name = ALIASES.get(self.backend, self.backend)
+        return _CHAT_APIS.get(name, name)
+
+    @property
+    def provider_model(self) -> str:
+        name = super().provider_model
+        prefixes = (f"{prefix}/" for prefix in (self.backend, self.provider))
+        return name.removeprefix(next(filter(name.startswith, prefixes), ""))
 
     @property
     def litellm_model(self) -> str:
-        """`provider/model` as LiteLLM wants it, its prefix not doubled."""
-        prefixes = [f"{name}/" for name in (self.backend, self.provider)]
-        name = self.provider_model
-        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
-        return f"{self.provider}/{name.removeprefix(prefix)}"
+        """`provider/model` as LiteLLM wants it."""
+        return f"{self.provider}/{self.provider_model}"
 
     @property
     def identity(self) -> str:
         return self.litellm_model
+
+    @property
+    def missing_library(self) -> str | None:
+        """What to say of a library that the model's provider needs and that is not installed."""
+        return missing_library(
+            self.provider,
+            self.provider_model,
+            hostname=self.hostname,
+            has_key=self.api_key is not None,
+        )
+
+    def faults_here(self) -> Iterator[str]:
+        yield from super().faults_here()
+        if missing := self.missing_library:
+            yield f"backend: '{self.backend}' {missing}"

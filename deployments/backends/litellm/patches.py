@@ -1,4 +1,7 @@
-"""Settings and corrections of LiteLLM's own code, made once for the process."""
+"""Corrections of LiteLLM's own code, made once for the process, and whatever internals we use.
+
+Each has its reason. `patch` fails if this version of LiteLLM has no such part.
+"""
 
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -6,34 +9,65 @@ from typing import Any
 
 import litellm
 from litellm.litellm_core_utils import url_utils
+from litellm.litellm_core_utils.exception_mapping_utils import ExceptionCheckers
 from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
 from litellm.llms.openai.openai import OpenAIChatCompletion
+from litellm.llms.openai_like.json_loader import JSONProviderRegistry
 from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import VertexGeminiConfig
 from litellm.types.utils import GenericStreamingChunk, ModelResponseStream
 
 from deployments.internals import replace, require
 
 # What to call when a request has been written and is about to be sent.
-leaving: ContextVar[Callable[[], None] | None] = ContextVar("leaving", default=None)
+before_sending: ContextVar[Callable[[], None] | None] = ContextVar("before_sending", default=None)
 
 
 def patch() -> None:
-    """Makes them.
+    """Corrects LiteLLM.
 
     Raises:
         RuntimeError: this version of LiteLLM has nothing to correct where we expect it.
     """
+    # It prints a banner for models that it doesn't know.
     replace(litellm, "suppress_debug_info", True)
-    # What a provider doesn't support is an error, never left out silently.
+    # A parameter that a provider doesn't support is an error, never dropped silently.
     replace(litellm, "drop_params", False)
     replace(litellm, "user_url_validation", True)
     replace(url_utils, "validate_url", _fetch_nothing)
-    replace(OpenAIChatCompletion, "_get_openai_client", _once)
+    replace(OpenAIChatCompletion, "_get_openai_client", _client_without_retries)
     require(BaseModelResponseIterator, "_string_to_dict_parser", "chunk_parser")
     replace(BaseModelResponseIterator, "_handle_string_chunk", _read_line)
     replace(VertexGeminiConfig, "_check_finish_reason", staticmethod(_gemini_finish_reason))
-    replace(Logging, "pre_call", _about_to_send)
+    replace(Logging, "pre_call", _pre_call_with_hook)
+    require(ExceptionCheckers, "is_error_str_context_window_exceeded")
+    require(JSONProviderRegistry, "list_providers")
+
+
+def providers() -> set[str]:
+    """The names of all providers that LiteLLM can call."""
+    built_in = {str(getattr(name, "value", name)) for name in litellm.provider_list}
+    return built_in | set(JSONProviderRegistry.list_providers())
+
+
+def says_too_long(reason: str) -> bool:
+    """Whether a provider's words are among those that LiteLLM knows for a prompt that is too long.
+    It doesn't look there for all providers."""
+    return bool(ExceptionCheckers.is_error_str_context_window_exceeded(reason))
+
+
+def check_stream(stream: Any) -> None:
+    """Checks one of LiteLLM's streams, whose attributes exist only once it is made.
+
+    Raises:
+        RuntimeError: it lacks what `has_finish_reason` reads.
+    """
+    require(stream, "received_finish_reason", "intermittent_finish_reason")
+
+
+def has_finish_reason(stream: Any) -> bool:
+    """Whether the provider gave one. LiteLLM makes up a "stop" for a stream that broke off."""
+    return bool(stream.received_finish_reason or stream.intermittent_finish_reason)
 
 
 def _fetch_nothing(url: str) -> tuple[str, str]:
@@ -42,13 +76,13 @@ def _fetch_nothing(url: str) -> tuple[str, str]:
     raise url_utils.SSRFError("nothing is fetched here")
 
 
-_client = OpenAIChatCompletion._get_openai_client
+_get_openai_client = OpenAIChatCompletion._get_openai_client
 
 
-def _once(handler: OpenAIChatCompletion, *args: Any, **kwargs: Any) -> Any:
+def _client_without_retries(handler: OpenAIChatCompletion, *args: Any, **kwargs: Any) -> Any:
     """Makes a client that asks once. For some providers LiteLLM drops our `max_retries: 0`, and the
-    client asks three times, as late as `Retry-After` says."""
-    return _client(handler, *args, **kwargs | {"max_retries": 0})
+    client asks three times, waiting as long as `Retry-After` says."""
+    return _get_openai_client(handler, *args, **kwargs | {"max_retries": 0})
 
 
 def _read_line(
@@ -64,21 +98,21 @@ def _read_line(
     )
 
 
-_finish_reason = VertexGeminiConfig._check_finish_reason
+_check_finish_reason = VertexGeminiConfig._check_finish_reason
 
 
 def _gemini_finish_reason(message: object, finish_reason: str | None) -> str | None:
     """Replaces the mapping of Gemini's finish reasons, which maps a missing one to "stop"."""
-    return None if finish_reason is None else _finish_reason(message, finish_reason)
+    return None if finish_reason is None else _check_finish_reason(message, finish_reason)
 
 
 _pre_call = Logging.pre_call
 
 
-def _about_to_send(logging: Logging, *args: Any, **kwargs: Any) -> Any:
-    """Adds `leaving` to what is called before each request. LiteLLM's own `logger_fn` is not called
-    where it answers a chat completion by the Responses API."""
-    said = _pre_call(logging, *args, **kwargs)
-    if call := leaving.get():
-        call()
-    return said
+def _pre_call_with_hook(logging: Logging, *args: Any, **kwargs: Any) -> Any:
+    """Adds `before_sending` to what LiteLLM calls before each request. Its own `logger_fn` is not
+    called where it answers a chat completion through the Responses API."""
+    result = _pre_call(logging, *args, **kwargs)
+    if hook := before_sending.get():
+        hook()
+    return result

@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
-
-from deployments.backends.litellm.config import LiteLLMConfig
 
 # A module, and what pip installs to bring it.
 _Library = tuple[str, str]
@@ -15,58 +14,72 @@ _GOOGLE_AUTH = ("google.auth", "llm-cores-on-ray-serve[vertex-ai]")
 _VERTEX_SDK = ("vertexai", "llm-cores-on-ray-serve[vertex-ai]")
 
 
-def check_libraries(config: LiteLLMConfig) -> None:
-    """Checks that the libraries of the model's provider are installed.
+@dataclass(frozen=True)
+class _Model:
+    name: str
+    hostname: str | None
+    has_key: bool
 
-    Raises:
-        ValueError: one is missing; the message has the model and the command that installs it.
+
+def missing_library(
+    provider: str, model: str, *, hostname: str | None, has_key: bool
+) -> str | None:
+    """What to say of a library that a provider's model needs and that is not installed; None where
+    nothing is missing.
+
+    Args:
+        provider: its name at LiteLLM.
+        model: the provider's name for the model.
+        hostname: the configured one.
+        has_key: whether a key is configured.
     """
-    needed = _NEEDED.get(config.provider)
-    library = needed(config) if needed else None
-    if library and not _is_installed(library[0]):
-        module, requirement = library
-        raise ValueError(
-            f"model '{config.name}': backend '{config.backend}' needs the Python module "
-            f"'{module}', which is not installed; run: pip install '{requirement}'"
-        )
+    needed = _NEEDED.get(provider)
+    library = needed(_Model(model, hostname, has_key)) if needed else None
+    if library is None or _is_installed(library[0]):
+        return None
+    module, requirement = library
+    return (
+        f"needs the Python module '{module}', which is not installed; "
+        f"run: pip install '{requirement}'"
+    )
 
 
-def _azure(config: LiteLLMConfig) -> _Library | None:
+def _azure(model: _Model) -> _Library | None:
     """Signing in to Entra ID instead of sending a key."""
     if _is_set("AZURE_CLIENT_ID", "AZURE_USERNAME", "AZURE_PASSWORD"):
         return _AZURE_IDENTITY
-    if config.api_key or _is_set("AZURE_API_KEY") or _is_set("AZURE_OPENAI_API_KEY"):
+    if model.has_key or _is_set("AZURE_API_KEY") or _is_set("AZURE_OPENAI_API_KEY"):
         return None
     principal = _is_set("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET")
     return _AZURE_IDENTITY if principal else None
 
 
-def _databricks(config: LiteLLMConfig) -> _Library | None:
+def _databricks(model: _Model) -> _Library | None:
     """Databricks' own search for the workspace and for credentials."""
-    workspace = config.hostname or _is_set("DATABRICKS_API_BASE")
-    key = config.api_key or _is_set("DATABRICKS_API_KEY")
+    workspace = model.hostname or _is_set("DATABRICKS_API_BASE")
+    key = model.has_key or _is_set("DATABRICKS_API_KEY")
     secret = _is_set("DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET")
     return None if workspace and (key or secret) else _DATABRICKS_SDK
 
 
-def _vertex_ai(config: LiteLLMConfig) -> _Library:
+def _vertex_ai(model: _Model) -> _Library:
     """Gemini and partners' models are called over HTTP, all others by Google's SDK."""
-    from deployments.backends.litellm import backend as litellm_backend  # noqa: F401 - it sets what LiteLLM reads at its import
+    # LiteLLM takes seconds to import, so only where such a model is configured.
+    from deployments.backends.litellm import patches  # noqa: F401 - sets LiteLLM up before its import
 
     # isort: split
     from litellm.llms.vertex_ai.common_utils import VertexAIModelRoute, get_vertex_ai_model_route
 
-    model = config.litellm_model.removeprefix(f"{config.provider}/")
     over_http = {
         VertexAIModelRoute.GEMINI,
         VertexAIModelRoute.PARTNER_MODELS,
         VertexAIModelRoute.AGENT_ENGINE,
     }
-    route = get_vertex_ai_model_route(model, {"api_base": config.hostname})
+    route = get_vertex_ai_model_route(model.name, {"api_base": model.hostname})
     return _GOOGLE_AUTH if route in over_http else _VERTEX_SDK
 
 
-_NEEDED: Mapping[str, Callable[[LiteLLMConfig], _Library | None]] = {
+_NEEDED: Mapping[str, Callable[[_Model], _Library | None]] = {
     "azure": _azure,
     "azure_ai": _azure,
     "azure_text": _azure,

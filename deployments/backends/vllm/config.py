@@ -1,6 +1,7 @@
 """The configuration of a vLLM engine on this cluster, and of its LoRA adapters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -120,6 +121,23 @@ class EngineConfig(ModelConfig):
     def ray_actor_options(self) -> dict[str, Any]:
         # Without GPUs the CPUs are the engine's, in the placement group.
         return {"num_cpus": 0 if self.gpus == 0 else self.cpus}
+
+    @property
+    def resources(self) -> tuple[float, float]:
+        workers = self.tensor_parallel_size * self.pipeline_parallel_size
+        return self.cpus, workers if self.gpus is None else self.gpus
+
+    @property
+    def what_runs(self) -> str:
+        return "vLLM engine"
+
+    def faults(self) -> Iterator[str]:
+        if find_spec("vllm") is None:
+            yield (
+                "backend: a vllm model without `hostname` runs on this cluster, which needs the "
+                "engine: pip install 'llm-cores-on-ray-serve[vllm]'; or give the `hostname` of a "
+                "server"
+            )
 
     @property
     def served(self) -> Sequence[ModelConfig]:

@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 
-from deployments.backends.litellm.backend import _reason
+from deployments.backends.litellm.errors import reason_of
 from deployments.backends.provider_errors import by_status, explain, translated
 from deployments.errors import (
     ContentFiltered,
@@ -49,7 +49,7 @@ def test_a_traceback_is_no_reason() -> None:
     error = ValueError(
         'litellm.APIConnectionError: it broke\nTraceback (most recent call last):\n  File "x.py"'
     )
-    assert _reason(error) == "it broke"
+    assert reason_of(error) == "it broke"
 
 
 def test_no_more_than_three_statuses_are_the_callers_fault() -> None:

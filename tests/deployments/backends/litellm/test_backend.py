@@ -35,8 +35,9 @@ from fake_providers import (
 from litellm import exceptions
 from vllm_fixtures import VLLMServer
 
-from deployments.backends.litellm.backend import ERRORS, LiteLLMBackend
+from deployments.backends.litellm.backend import LiteLLMBackend
 from deployments.backends.litellm.config import LiteLLMConfig
+from deployments.backends.litellm.errors import ERRORS
 from deployments.contract import ChatRequest, Chunk, Usage, merge
 from deployments.errors import (
     ContextLengthExceeded,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fake_providers import refusing, serving
 
-from deployments.backends.litellm import backend as litellm_backend
+from deployments.backends.litellm import config as litellm_config
 from deployments.backends.litellm.backend import LiteLLMBackend
 from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.contract import ChatRequest
@@ -71,7 +71,7 @@ async def test_a_missing_library_is_told_at_the_start(
     assert f"'{module}'" in str(error.value)
     assert f"pip install 'llm-cores-on-ray-serve{extra}'" in str(error.value)
     # It is what LiteLLM would fail for the want of; that never is the caller's fault.
-    monkeypatch.setattr(litellm_backend, "check_libraries", lambda config: None)
+    monkeypatch.setattr(litellm_config, "missing_library", lambda *model, **more: None)
     with pytest.raises(ProviderRejected, match="No module named"):
         await ask(LiteLLMBackend(given))
 
