@@ -8,6 +8,7 @@ from scripted_models import END, STREAMED, Models, continues, says
 
 from deployments.contract import ChatRequest
 from deployments.errors import DeadlineExceeded, LLMError, ProviderError
+from deployments.messages import UserMessage
 from serve.access.keys import ANYONE, Caller
 from serve.core import Core
 from serve.request import Request
@@ -16,11 +17,11 @@ from serve.routing.strategy import Asked, Ranking
 
 
 async def lines(core: Core, line: str, caller: Caller = ANYONE) -> AsyncGenerator[str, None]:
-    """A front end of its own: a line is `MODEL QUESTION`, or `MODEL! QUESTION` for a stream. The
-    reply is lines of text; `.` ends it, or `! CODE` where something went wrong."""
+    """A second front end. A request is a line: `MODEL QUESTION`, or `MODEL! QUESTION` to stream.
+    The reply is the text in lines, then `. MODEL ATTEMPTS COST`, or `! CODE` for an error."""
     model, _, question = line.partition(" ")
-    messages = [{"role": "user", "content": question}]
-    chat = ChatRequest(model=model.removesuffix("!"), messages=messages, stream=model[-1] == "!")
+    message = UserMessage(role="user", content=question)
+    chat = ChatRequest(model=model.removesuffix("!"), messages=[message], stream=model[-1] == "!")
     try:
         answer = await core.answer(Request(chat), caller, time.monotonic() + 10)
         if chat.stream:
@@ -37,14 +38,14 @@ async def said(core: Core, line: str, caller: Caller = ANYONE) -> list[str]:
     return [line async for line in lines(core, line, caller)]
 
 
-async def test_a_front_end_of_another_kind_is_answered_whole_and_streamed() -> None:
+async def test_another_front_end_is_answered_whole_and_streamed() -> None:
     models = Models(small=[says("one ", "two", END)])
     core = await models.core(prices={"small": Price(1, 10)})
     assert await said(core, "small Count.") == ["one two", ". small 1 35"]
     assert await said(core, "auto! Count.") == ["one ", "two", "", ". small 1 35"]
 
 
-async def test_it_is_told_of_errors_before_an_answer_and_within_it() -> None:
+async def test_it_gets_errors_before_and_within_an_answer() -> None:
     models = Models({"retries": 0}, a=[says("one ", ProviderError("cut"))])
     core = await models.core()
     assert await said(core, "b Count.") == ["! model_not_found"]
@@ -52,7 +53,7 @@ async def test_it_is_told_of_errors_before_an_answer_and_within_it() -> None:
     assert await said(core, "a! Count.") == ["one ", "! provider_error"]
 
 
-async def test_a_caller_is_answered_by_its_own_models_alone() -> None:
+async def test_only_the_callers_models_answer() -> None:
     models = Models(a=[says("one", END)], b=[says("two", END)])
     core = await models.core()
     caller = Caller("someone", models=frozenset({"b"}))
@@ -73,7 +74,7 @@ async def test_what_is_known_of_an_answer_follows_a_rescue() -> None:
 
 
 class AsksBoth:
-    """A strategy that asks every model, and ranks those that say more first."""
+    """A strategy that asks every model, and ranks longer answers first."""
 
     name = "probing"
 
@@ -114,7 +115,7 @@ class AsksWithoutEnd:
             await asked.probe("a", asked.chat)
 
 
-async def test_probes_are_few() -> None:
+async def test_the_number_of_probes_is_bounded() -> None:
     models = Models(a=[says("one", END)])
     core = await models.core(AsksWithoutEnd())
     with pytest.raises(ValueError, match="at most 8 probes"):

@@ -8,7 +8,7 @@ from deployments.contract import ChatRequest
 from deployments.errors import ModelNotFound, UnsupportedParameter
 from serve.dispatch.candidates import AUTO, able, candidates, needs
 
-OWN = EngineConfig(name="own", backend="vllm", adapters={"sql": "x"})
+OWN = EngineConfig.model_validate({"name": "own", "backend": "vllm", "adapters": {"sql": "x"}})
 MODELS = {model.name: model for model in (*OWN.served, LiteLLMConfig(name="gpt", backend="openai"))}
 
 
@@ -39,7 +39,9 @@ def test_an_unknown_adapter_is_not_found() -> None:
 def test_only_what_no_model_supports_is_named() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     tool = {"type": "function", "function": {"name": "f"}}
-    request = ChatRequest(model=AUTO, messages=[{"role": "user", "content": [image]}], tools=[tool])
+    messages = [{"role": "user", "content": [image]}]
+    fields = {"model": AUTO, "messages": messages, "tools": [tool]}
+    request = ChatRequest.model_validate(fields)
     without = {
         name: LiteLLMConfig(name=name, backend="openai", capabilities=frozenset({"tools"}))
         for name in ("a", "b")

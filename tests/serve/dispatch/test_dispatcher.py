@@ -127,7 +127,7 @@ async def test_all_attempts_share_one_deadline_which_is_no_models_fault(
 
 
 def test_the_deadline_is_no_models_fault_even_if_timers_fire_early() -> None:
-    """As uvloop's do, on which Ray Serve runs."""
+    """As those of uvloop do, which Ray Serve uses."""
     models = Models(a=[says("late", pause=60)])
 
     async def run() -> None:
@@ -252,7 +252,7 @@ async def test_closing_an_answer_stops_the_model(read: int) -> None:
     answer = await models.send(STREAMED)
     for _ in range(read):
         await anext(answer)
-    gc.disable()  # a collection would end what nobody refers to
+    gc.disable()  # a collection would close what nothing refers to
     try:
         await answer.aclose()
         assert models.responses[0].left

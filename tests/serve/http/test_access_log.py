@@ -1,4 +1,4 @@
-"""Promise: each request leaves one line that says who answered, at what cost, and no more."""
+"""Promise: each request is logged in one line: what answered, at what cost, and no prompts."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ async def refuse(request: Request) -> Response:
 async def stream(request: Request) -> Response:
     async def parts() -> Any:
         yield SECRET
-        raise ConnectionError("the caller left")
+        raise ConnectionError("the client disconnected")
 
     return StreamingResponse(parts())
 
@@ -63,7 +63,7 @@ def client() -> httpx.AsyncClient:
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Any:
-    """What has been logged, parsed; the whole of it never holds what was asked or answered."""
+    """The lines logged, parsed; the log never has the text of a prompt or an answer."""
     caplog.set_level(logging.INFO, "ray.serve")
     logging.getLogger("ray.serve").addHandler(caplog.handler)
 
@@ -123,9 +123,9 @@ async def test_lines_also_go_to_a_socket_without_waiting_for_its_reader(
     path = str(tmp_path / "access")
     monkeypatch.setenv(SOCKET, path)
     async with client() as http:
-        await http.get("/answer")  # there is no socket yet
+        await http.get("/answer")  # the socket isn't there yet
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
             told.bind(path)
-            for _ in range(2000):  # more than it holds
+            for _ in range(2000):  # more than its buffer holds
                 await http.get("/answer")
             assert json.loads(told.recv(2**14))["model"] == "m"

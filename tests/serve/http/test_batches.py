@@ -1,4 +1,4 @@
-"""Promise: a batch is no larger than it says, and knows of no model that its caller doesn't."""
+"""Promise: a batch is bounded, and shows its caller nothing of other callers."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Promise: whether a JSON text holds too many values is known from its bytes."""
+"""Promise: too many values in a JSON text are noticed before it is decoded."""
 
 import json
 from typing import Any

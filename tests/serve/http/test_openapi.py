@@ -1,7 +1,7 @@
-"""Promise: /openapi.json tells the truth. (test_fuzz.py holds the running application to it.)"""
+"""Promise: /openapi.json is valid and complete. (test_fuzz.py holds the server to it.)"""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ DOCUMENT = create_api().openapi()
 OPERATIONS: list[dict[str, Any]] = [
     operation for path in DOCUMENT["paths"].values() for operation in path.values()
 ]
-READ = {
+READ: dict[str, Callable[[bytes], object]] = {
     "/v1/chat/completions": parse,
     "/v1/route": lambda body: parse_as(Batch, body),
     "/v1/feedback": lambda body: parse_as(Feedback, body),

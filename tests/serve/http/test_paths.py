@@ -1,4 +1,4 @@
-"""Promise: a client that asks at a wrong path or by a wrong method is told the right one."""
+"""Promise: a client that uses a wrong path or method is told the right one."""
 
 import httpx
 import pytest
@@ -8,7 +8,7 @@ from serve.http.head import HeadAsGet
 
 
 def client(prefix: str = "") -> httpx.AsyncClient:
-    """A client of the application's endpoints, as far as they need no running router."""
+    """A client of those endpoints that need no running router."""
     transport = httpx.ASGITransport(HeadAsGet(create_api()), root_path=prefix)
     return httpx.AsyncClient(transport=transport, base_url=f"http://localhost:8000{prefix}")
 

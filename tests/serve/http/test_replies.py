@@ -1,4 +1,4 @@
-"""Promise: chunks become what OpenAI's clients read, and a cut answer never looks finished."""
+"""Promise: answers become what OpenAI's clients read, and a cut answer never looks finished."""
 
 import json
 import time
@@ -23,7 +23,7 @@ CALL = (
 
 
 async def sent(*pieces: Chunk | Exception, usage: bool = False) -> list[str]:
-    """The events of a streamed answer of one model."""
+    """The events of one model's streamed answer."""
     return await events_of(Models({"retries": 0}, m=[says(*pieces)]), usage=usage)
 
 

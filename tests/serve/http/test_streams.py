@@ -1,4 +1,4 @@
-"""Promise: a stream whose client leaves stops its model, wherever the response is by then."""
+"""Promise: when a client disconnects from a stream, the model stops generating."""
 
 import asyncio
 import gc
@@ -18,12 +18,12 @@ SCOPE = {"type": "http", "asgi": {"spec_version": "2.4"}}
 
 @pytest.mark.parametrize("blocked", ["http.response.start", "http.response.body"])
 async def test_a_response_that_is_cancelled_stops_the_model(blocked: str) -> None:
-    """While it waits for the client to read, or before it begins."""
+    """Either before it begins, or while it waits for the client to read."""
     models = Models(a=[says("one ", "two ", END)])
     core = await models.core()
     answer = await core.answer(Request(STREAMED), ANYONE, time.monotonic() + 60)
     reply = events(answer, include_usage=False, access=Access("POST", "/"))
-    gc.disable()  # a collection would end what nothing refers to
+    gc.disable()  # a collection would close what nothing refers to
     try:
         sending = asyncio.create_task(EventStream(reply, answer)(SCOPE, _never, _block_at(blocked)))
         await asyncio.sleep(0.01)
