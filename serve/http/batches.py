@@ -132,22 +132,22 @@ def _neighbours(routes: Routes, row: int, past: Mapping[int, str]) -> list[dict[
 
 def _reason(question: BatchQuestion, routes: Routes, row: int) -> str:
     """Why a query got its model, in one line."""
-    start = "cold start, qualities are guessed from prices: " if routes.cold else ""
+    start = "cold start, quality is estimated from prices: " if routes.cold else ""
     if routes.allowed[row].sum() == 1:
         return start + "the only candidate"
     wanted = question.requirement
     if question.floor:
         if routes.prediction.quality[row, routes.assignment.choice[row]] >= wanted:
             return f"{start}the cheapest with a quality of at least {wanted:g}"
-        return f"{start}none reaches {wanted:g}; the best"
+        return f"{start}the best; none reaches {wanted:g}"
     multiplier = routes.assignment.multiplier
     if question.capacities is not None:
         start += "within the capacities, "
     if multiplier == 0:
-        return f"{start}the cheapest; all cheapest ones together hold {wanted:g}"
+        return f"{start}the cheapest; cheapest choices reach {wanted:g} on average"
     if math.isinf(multiplier):
-        return f"{start}the best; all best ones together fall short of {wanted:g}"
-    return f"{start}the least of cost less {multiplier:.3g} USD for each unit of quality"
+        return f"{start}the best; even the best choices miss {wanted:g} on average"
+    return f"{start}the lowest cost minus {multiplier:.3g} USD per unit of quality"
 
 
 def _finite(value: float) -> float | None:

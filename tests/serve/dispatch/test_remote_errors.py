@@ -1,4 +1,4 @@
-"""Promise: whatever a deployment's handle raises becomes one of our errors, without its internals."""
+"""Promise: whatever a handle raises becomes one of our errors, without its internals."""
 
 import pytest
 from ray.exceptions import RayActorError, RayTaskError
