@@ -82,7 +82,7 @@ class Models:
         self.circuits = Circuits(configs)
         handles: Any = {name: self._handle(name) for name in scripts}
         self.dispatcher = Dispatcher(configs, handles, self.availability, self.circuits)
-        self._configs, self._handles = configs, handles
+        self.configs, self.handles = configs, handles
 
     def _handle(self, name: str) -> Any:
         models = self
@@ -111,8 +111,8 @@ class Models:
             turns = count()
             strategy = SequentialStrategy(lambda key: asyncio.sleep(0, next(turns)))
         core = Core(
-            self._configs,
-            self._handles,
+            self.configs,
+            self.handles,
             self.availability,
             self.circuits,
             windows={},

@@ -20,7 +20,7 @@ async function show(key) {
   } else if (form.hidden) {
     message.textContent = content.error.message;
   } else if (key) {
-    message.textContent = "The server doesn't know this key.";
+    message.textContent = "The server does not know this key.";
   }
 }
 
