@@ -17,7 +17,7 @@ from serve.dispatch.attempts import Attempt, Attempts
 from serve.dispatch.calls import Calls, Chunks
 from serve.dispatch.circuits import Circuits
 from serve.dispatch.deadlines import Late, left
-from serve.dispatch.rescue import Rescue, Sent, continuing, restarted, separate_reasoning
+from serve.dispatch.rescue import Mode, Rescue, Sent, continuing, restarted, separate_reasoning
 
 
 class Dispatcher:
@@ -189,7 +189,7 @@ class Dispatch:
                     chunks = restarted(chunks, sent.text, rescue)
                 return separate_reasoning(chunks) if sent.reasoning else chunks
 
-    async def _resumed(self, sent: Sent) -> tuple[Chunks, str]:
+    async def _resumed(self, sent: Sent) -> tuple[Chunks, Mode]:
         """What the next model says after the part that was sent."""
         if sent.text:
             try:

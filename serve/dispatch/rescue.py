@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import Literal
 
 from deployments.contract import ChatRequest, Chunk, Usage
 
@@ -11,6 +12,8 @@ from deployments.contract import ChatRequest, Chunk, Usage
 _SEPARATOR = "\n\n"
 # UTF-8 bytes per token, roughly: a model that broke off doesn't report its usage.
 _TOKEN_BYTES = 4
+
+Mode = Literal["continued", "restarted"]
 
 
 @dataclass(slots=True)
@@ -22,7 +25,7 @@ class Rescue:
         error: the code of its error.
         characters: of text that had been sent by then, by all models together.
         reasoning_characters: of reasoning that had been sent, likewise.
-        mode: "continued" or "restarted".
+        mode: whether another answer continued it or restarted from the beginning.
         text_tokens: of that text, estimated.
         reasoning_tokens: of that reasoning, estimated.
         repeated: whether a restarted answer began with all of that text, which was then not sent
@@ -33,7 +36,7 @@ class Rescue:
     error: str
     characters: int
     reasoning_characters: int
-    mode: str
+    mode: Mode
     text_tokens: int
     reasoning_tokens: int
     repeated: bool = False
@@ -73,7 +76,7 @@ class Sent:
         in_json = bool(self._pieces) and request.wants_json
         return not (self._has_calls or self._ended or in_json)
 
-    def rescue(self, model: str, error: str, mode: str) -> Rescue:
+    def rescue(self, model: str, error: str, mode: Mode) -> Rescue:
         """The report of a rescue at this point."""
         return Rescue(
             model,

@@ -4,13 +4,14 @@ import time
 from collections.abc import AsyncGenerator
 
 import pytest
-from scripted_models import END, STREAMED, Models, continues, says
+from scripted_models import END, REQUEST, STREAMED, Models, continues, says
 
-from deployments.contract import ChatRequest
+from deployments.contract import ChatRequest, Chunk
 from deployments.errors import DeadlineExceeded, LLMError, ProviderError
 from deployments.messages import UserMessage
 from serve.access.keys import ANYONE, Caller
 from serve.core import Core
+from serve.http.replies import completion
 from serve.request import Request
 from serve.routing.prices import Price
 from serve.routing.strategy import Asked, Ranking
@@ -71,6 +72,19 @@ async def test_what_is_known_of_an_answer_follows_a_rescue() -> None:
     assert [rescue.model for rescue in answer.rescues] == ["a"]
     assert answer.cost == 16
     assert answer.total_usage is not None
+
+
+async def test_opaque_fields_pass_from_the_front_end_to_the_model_and_back() -> None:
+    piece = Chunk(reasoning="Hm.", extra=(("signature", "s"),))
+    models = Models(a=[says(piece, "one", Chunk(extra=(("raw", b"1"),)), END)])
+    core = await models.core()
+    for chat in (REQUEST, STREAMED):
+        request = Request(chat.with_extra(blocks=[{"signature": "r"}]))
+        answer = await core.answer(request, ANYONE, time.monotonic() + 10)
+        whole = await answer.whole()
+        assert models.asked[-1][1].extra == {"blocks": [{"signature": "r"}]}
+        assert whole.extra == (("signature", "s"), ("raw", b"1"))
+        assert "signature" not in str(completion(whole, id=answer.id, model=answer.model))
 
 
 class AsksBoth:
