@@ -22,8 +22,8 @@ from deployments.store.errors import (
 from deployments.store.evidence import Snapshot
 from deployments.store.memory.rows import Rows
 from deployments.store.observations import AnswerRecord, Observation, Scored
+from deployments.store.sql.chunks import chunks
 from deployments.store.sql.database import Database
-from deployments.store.sql.reading import chunks
 
 logger = logging.getLogger("ray.serve")
 
@@ -78,7 +78,7 @@ class EmbeddingStore:
     def load(self, progress: Callable[[int], None] = lambda loaded: None) -> None:
         """Reads all rows of the database into memory; `progress` gets how many there are so far."""
         self.database.adopt()
-        revision, deletions = self.database.revision(), self.database.foreign_deletions()
+        revision, deletions = self.database.revision(), self.database.deletions_by_others()
         self.loaded = 0  # it may be a second try
         for batch in self.database.rows():
             self.rows.put(batch)
@@ -121,8 +121,8 @@ class EmbeddingStore:
         Raises:
             DatabaseUnavailable: the database can't be reached; the next look takes in the rest.
         """
-        revision, deletions = self.database.revision(), self.database.foreign_deletions()
-        ids = self.database.foreign(self._synced)
+        revision, deletions = self.database.revision(), self.database.deletions_by_others()
+        ids = self.database.changed_by_others(self._synced)
         if deletions != self._deletions:
             self._forget_deleted()
         self._synced, self._deletions = revision, deletions
@@ -141,7 +141,7 @@ class EmbeddingStore:
             # Only now: what is unread is read by the next write's refresh, too.
             self._unread.update(due)
             self._unadopted.difference_update(due)
-            self.database.keep_to_bounds()
+            self.database.enforce_bounds()
         self.refresh()
 
     def refresh(self, ids: Iterable[int] = ()) -> None:

@@ -199,9 +199,9 @@ class Keeper:
         if self._taken_in.get(file) == version:
             return
         name, digest = f"imported:{file.stem}", hashlib.sha256(file.read_bytes()).hexdigest()
-        if store.database.state(name) != digest:
+        if store.database.state.get(name) != digest:
             self._take_in(store, file, loop)
-            store.database.set_state(name, digest)
+            store.database.state.set(name, digest)
         self._taken_in[file] = version
 
     def _take_in(self, store: EmbeddingStore, file: Path, loop: asyncio.AbstractEventLoop) -> None:
@@ -256,13 +256,13 @@ class Keeper:
     def _saved_policies(self, store: EmbeddingStore) -> dict[str, Any]:
         """This server's own policies; where it has none yet, the latest of another server with the
         same prices, which are a better beginning than none."""
-        kept = store.database.states(_POLICIES)
+        kept = store.database.state.with_prefix(_POLICIES)
         # Before servers had names, a state was the policies alone.
         saved = {
             name: state if "policies" in state else {"at": 0.0, "policies": state}
             for name, state in sorted(kept.items(), key=lambda item: item[1].get("at", 0.0))
         }
-        store.database.drop_states(list(saved)[:-_MOST_SERVERS])
+        store.database.state.delete(list(saved)[:-_MOST_SERVERS])
         own = saved.get(f"{self._policies_name}:{self._server}")
         others = [state for name, state in saved.items() if name.startswith(self._policies_name)]
         found = own or (others[-1] if others else {"policies": {}})
@@ -273,7 +273,7 @@ class Keeper:
         if policies != self._saved:
             name = f"{self._policies_name}:{self._server}"
             state = {"at": time.time(), "policies": policies}
-            await asyncio.to_thread(store.database.set_state, name, state)
+            await asyncio.to_thread(store.database.state.set, name, state)
             self._saved = policies
 
     def _fit_if_due(self) -> None:

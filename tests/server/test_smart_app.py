@@ -260,7 +260,7 @@ def test_what_a_server_learns_is_kept_under_its_own_name_and_its_models_own(
     ask(smart, HARD)  # so that there is a policy
     database = Database(f"sqlite:///{folder}/store.db")
     deadline = time.monotonic() + 20
-    while not (kept := database.states("policies:")):
+    while not (kept := database.state.with_prefix("policies:")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     models = database.stats()["models"]

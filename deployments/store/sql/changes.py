@@ -1,8 +1,7 @@
-"""One transaction that changes past queries: what it adds up, and its statements."""
+"""The statements of one transaction that changes past queries."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
@@ -19,72 +18,34 @@ from sqlalchemy import (
     update,
 )
 
-from deployments.store.observations import AnswerRecord, Observation, stored_text
+from deployments.store.observations import AnswerRecord, stored_text
 from deployments.store.retention import Retention, excess
+from deployments.store.sql.chunks import chunks
 from deployments.store.sql.dialects.dialect import Dialect, Insert
-from deployments.store.sql.reading import chunks
 from deployments.store.sql.schema import answers, outcomes, queries
-
-CHUNK = 500  # values in one statement; SQLite takes some 32,000
-_SUMS = ("quality_sum", "scored", "tokens_sum", "counted", "seconds_sum", "timed", "answers")
+from deployments.store.sql.sums import SUMS, Place, Sums
 
 _KEY = ("query_id", "model", "source", "identity")
-_AHEAD = 1000  # queries that one write deletes beyond those that it adds
+_AHEAD = 1000  # rows that one write may delete beyond the number that it adds
 _is_scored = exists().where(outcomes.c.query_id == queries.c.id, outcomes.c.scored > 0)
-
-# Number of the query, model, source, identity: the key of `outcomes`.
-Place = tuple[int, str, str, str]
-
-
-@dataclass(slots=True)
-class Sums:
-    """What is to be added to one row of `outcomes`, or to take its place."""
-
-    replace: bool = False
-    quality_sum: float = 0.0
-    scored: int = 0
-    tokens_sum: float = 0.0
-    counted: int = 0
-    seconds_sum: float = 0.0
-    timed: int = 0
-    answers: int = 0
-
-    def add(self, seen: Observation) -> None:
-        """Counts an observation in."""
-        count = int(seen.count)
-        self.answers += count
-        if seen.quality is not None:
-            self.quality_sum += float(seen.quality) * count
-            self.scored += count
-        if seen.output_tokens is not None:
-            self.tokens_sum += float(seen.output_tokens) * count
-            self.counted += count
-        if seen.seconds is not None:
-            self.seconds_sum += float(seen.seconds) * count
-            self.timed += count
-
-    def rescore(self, replaced: float | None, score: float) -> None:
-        """Counts a score in, instead of the one that the answer had before."""
-        self.quality_sum += float(score) - (replaced or 0.0)
-        self.scored += replaced is None
 
 
 def plain(value: float | None) -> float | None:
-    """Without NumPy's type, of which SQLite would keep the bytes."""
+    """The number as a Python float: SQLite would store a NumPy float as bytes."""
     return None if value is None else float(value)
 
 
 class Change:
-    """Statements of one transaction; every query that it touches is marked with its revision.
+    """The statements of one transaction. Each query that it touches gets the new revision.
 
     Args:
         connection: in a transaction that writes.
         dialect: of the database.
-        header: what the database says of itself; its counts are kept up here.
-        writer: the Database object that it is of.
+        header: of the database; its counts are updated here.
+        writer: number of the `Database` object that makes the change.
 
     Attributes:
-        deleted: numbers of the queries that were deleted.
+        deleted: numbers of the queries deleted so far.
     """
 
     def __init__(
@@ -104,7 +65,7 @@ class Change:
         self.deleted: list[int] = []
 
     def put_queries(self, rows: Sequence[Mapping[str, Any]]) -> dict[bytes, int]:
-        """Adds queries, or marks those that are there; the number of each by its key."""
+        """Adds queries, touches those that exist, and gives the number of each by its key."""
         insert = self._insert(queries)
         new = insert.excluded
         known = new.input_tokens.is_not(None)
@@ -117,14 +78,14 @@ class Change:
             },
         ).returning(queries.c.key, queries.c.id)
         marked = [{**row, **self._marks} for row in rows]
-        new_queries = len(rows) - self._known([row["key"] for row in rows])
+        new_queries = len(rows) - self._count_existing([row["key"] for row in rows])
         self._new_queries += new_queries
         self._header["queries"] += new_queries
         return {bytes(key): id for key, id in self._connection.execute(upsert, marked)}
 
     def put_outcomes(self, sums: Mapping[Place, Sums]) -> None:
-        """Adds sums to what is there, or puts them in its place, whichever model was behind the
-        name when that was said."""
+        """Adds sums to outcomes. Where a sum replaces, what its source said before of this model
+        on this query is deleted first, whichever model the name stood for then."""
         replaced = [place for place, total in sums.items() if total.replace]
         if replaced:
             gone = delete(outcomes)
@@ -135,14 +96,14 @@ class Change:
             self._connection.execute(gone, keys)
         rows = [
             dict(zip(_KEY, place, strict=True), updated_at=self._now)
-            | {name: getattr(total, name) for name in _SUMS}
+            | {name: getattr(total, name) for name in SUMS}
             for place, total in sums.items()
         ]
         if rows:
             self._connection.execute(self._adding(self._insert(outcomes)), rows)
 
     def adopt(self, identities: Mapping[str, str], which: ColumnElement[bool]) -> None:
-        """Says of outcomes of which it isn't said that these models were behind their names."""
+        """Attributes outcomes without an identity to the models that have their names now."""
         unsaid = (outcomes.c.identity == "") & which
         names = list(self._connection.scalars(select(outcomes.c.model).where(unsaid).distinct()))
         for model in identities.keys() & names:
@@ -156,7 +117,7 @@ class Change:
             self._connection.execute(delete(outcomes).where(mine))
 
     def adopt_answers(self, identities: Mapping[str, str]) -> None:
-        """The same of all answers that feedback may come for."""
+        """The same for all answers awaiting feedback."""
         unsaid = answers.c.identity == ""
         names = list(self._connection.scalars(select(answers.c.model).where(unsaid).distinct()))
         for model in identities.keys() & names:
@@ -164,7 +125,7 @@ class Change:
             self._connection.execute(mine.values(identity=identities[model]))
 
     def put_answers(self, given: Iterable[tuple[int, AnswerRecord, float | None]]) -> None:
-        """Keeps new answers, each with the number of its query and its score."""
+        """Adds answers, each with the number of its query and its score."""
         rows = [
             {
                 "id": answer.id,
@@ -185,19 +146,19 @@ class Change:
             self._header["answers"] += len(rows)
 
     def put_scores(self, scores: Mapping[str, float | None]) -> None:
-        """Sets the scores of answers that are there, by id."""
+        """Sets the scores of answers, by id."""
         rescored = update(answers).where(answers.c.id == bindparam("answer"))
         rows = [{"answer": id, "score": plain(score)} for id, score in scores.items()]
         if rows:
             self._connection.execute(rescored, rows)
 
     def answers(self, ids: Iterable[str]) -> dict[str, tuple[int, AnswerRecord, float | None]]:
-        """The number of its query, the answer and its score, for each id that is known."""
+        """For each known id, the number of its query, the answer, and its score."""
         names = ("id", "model", "predicted", "policy", "cost", "identity")
         columns = [answers.c[name] for name in names]
         found: dict[str, tuple[int, AnswerRecord, float | None]] = {}
-        # No text that a database can't hold is an id: feedback brings whatever a caller wrote.
-        for part in chunks(sorted(id for id in ids if id == stored_text(id)), CHUNK):
+        # Feedback brings whatever a caller wrote; a text that no database can hold is not an id.
+        for part in chunks(sorted(id for id in ids if id == stored_text(id))):
             wanted = select(answers.c.query_id, answers.c.score, *columns)
             for query_id, score, *answer in self._connection.execute(
                 wanted.where(answers.c.id.in_(part))
@@ -205,30 +166,30 @@ class Change:
                 found[answer[0]] = (query_id, AnswerRecord(*answer), score)
         return found
 
-    def known(self, ids: Iterable[int]) -> set[int]:
-        """Those of the queries that are there."""
+    def existing(self, ids: Iterable[int]) -> set[int]:
+        """The numbers among `ids` whose queries exist."""
         found: set[int] = set()
-        for part in chunks(sorted(ids), CHUNK):
+        for part in chunks(sorted(ids)):
             found.update(
                 self._connection.scalars(select(queries.c.id).where(queries.c.id.in_(part)))
             )
         return found
 
     def touch(self, ids: Iterable[int]) -> None:
-        """Marks queries as changed."""
-        for part in chunks(sorted(ids), CHUNK):
+        """Gives queries the new revision."""
+        for part in chunks(sorted(ids)):
             touched = update(queries).where(queries.c.id.in_(part)).values(**self._marks)
             self._connection.execute(touched)
 
     def mark_scored(self, ids: Iterable[int]) -> None:
-        """Notes which of the queries have a score, after their outcomes have changed."""
-        for part in chunks(sorted(ids), CHUNK):
+        """Updates which of the queries have a score; call it after changing their outcomes."""
+        for part in chunks(sorted(ids)):
             wrong = queries.c.id.in_(part) & (queries.c.scored != _is_scored)
             self._connection.execute(update(queries).where(wrong).values(scored=_is_scored))
 
-    def keep_to(self, retention: Retention) -> int:
-        """Deletes queries and answers beyond the bounds: at the least as many as were added, and
-        not many more, so that no transaction takes long. Says how many."""
+    def enforce(self, retention: Retention) -> int:
+        """Deletes queries and answers beyond the bounds, and returns how many: at least as many as
+        were added, but not many more, so that no transaction takes long."""
         gone, over = 0, excess(self._header["queries"], retention.most_queries)
         if over:
             gone += self._evict(min(over, self._new_queries + _AHEAD), retention.unscored)
@@ -238,29 +199,34 @@ class Change:
         return gone
 
     def delete_queries(self, which: ColumnElement[bool], most: int) -> int:
-        """Deletes some of the queries, the longest untouched first, and says how many."""
+        """Deletes at most `most` of the queries, least recently touched first; returns how
+        many."""
         order = (queries.c.revision, queries.c.id)
         found = select(queries.c.id).where(which).order_by(*order).limit(most)
         ids = list(self._connection.scalars(found))
-        for part in chunks(ids, CHUNK):
+        for part in chunks(ids):
             self._connection.execute(delete(queries).where(queries.c.id.in_(part)))
         self._header["queries"] -= len(ids)
         self.deleted += ids
         return len(ids)
 
     def delete_answers(self, which: ColumnElement[bool], most: int) -> int:
-        """Deletes some of the answers, the oldest first, and says how many."""
+        """Deletes at most `most` of the answers, oldest first; returns how many."""
         oldest = select(answers.c.id).where(which).order_by(answers.c.at).limit(most)
         gone = self._connection.execute(delete(answers).where(answers.c.id.in_(oldest)))
         self._header["answers"] -= gone.rowcount
         return gone.rowcount
 
     def forget(self, which: ColumnElement[bool], after: int, most: int) -> list[int]:
-        """Deletes outcomes of the first `most` queries that have such, and queries of which nothing
-        else is known. Their numbers, in order; `after` is where to begin."""
+        """Deletes matching outcomes of the next `most` queries after number `after`, and those
+        queries that then have no outcome left.
+
+        Returns:
+            The numbers of the queries that had matching outcomes, in order.
+        """
         some = select(outcomes.c.query_id).where(which, outcomes.c.query_id > after).distinct()
         ids = list(self._connection.scalars(some.order_by(outcomes.c.query_id).limit(most)))
-        for part in chunks(ids, CHUNK):
+        for part in chunks(ids):
             self._connection.execute(delete(outcomes).where(outcomes.c.query_id.in_(part), which))
             empty = ~exists().where(outcomes.c.query_id == queries.c.id)
             self.delete_queries(queries.c.id.in_(part) & empty, len(part))
@@ -269,29 +235,30 @@ class Change:
         return ids
 
     def count(self) -> None:
-        """Counts anew what there is: programs of an earlier version didn't keep count."""
+        """Recounts the rows: earlier versions of this program did not update the header."""
         for table in (queries, answers):
             counted = self._connection.scalar(select(func.count()).select_from(table))
             self._header[table.name] = counted or 0
 
     def _evict(self, number: int, unscored: int) -> int:
-        """Deletes so many queries: without a score, except `unscored` of them, then with one."""
+        """Deletes this many queries: first those without a score, but for `unscored` of them, then
+        those with one."""
         some = select(queries.c.id).where(~queries.c.scored).limit(number + unscored)
         found = self._connection.scalar(select(func.count()).select_from(some.subquery())) or 0
         gone = self.delete_queries(~queries.c.scored, min(number, max(0, found - unscored)))
         return gone + self.delete_queries(queries.c.scored, number - gone)
 
-    def _known(self, keys: Sequence[bytes]) -> int:
+    def _count_existing(self, keys: Sequence[bytes]) -> int:
         known = 0
-        for part in chunks(keys, CHUNK):
+        for part in chunks(keys):
             found = select(func.count()).select_from(queries).where(queries.c.key.in_(part))
             known += self._connection.scalar(found) or 0
         return known
 
     def _adding(self, insert: Insert) -> Insert:
-        """The insert of outcomes, which adds its sums to those that are there."""
-        after = {name: outcomes.c[name] + insert.excluded[name] for name in _SUMS}
-        # What is adopted may be older than what is there.
+        """An insert of outcomes that adds its sums to those of existing rows."""
+        after = {name: outcomes.c[name] + insert.excluded[name] for name in SUMS}
+        # An adopted outcome may be older than the row that it joins.
         old, new = outcomes.c.updated_at, insert.excluded.updated_at
         after["updated_at"] = case((new > old, new), else_=old)
         return insert.on_conflict_do_update(index_elements=list(_KEY), set_=after)

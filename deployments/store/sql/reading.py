@@ -1,30 +1,51 @@
-"""Reading the store's tables: outcomes of all sources together, and figures for people."""
+"""Reading the store's tables: past queries with their outcomes, and statistics."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from deployments.store.observations import Outcome
+from deployments.store.observations import Outcome, StoredRow
 from deployments.store.sql.dialects.dialect import Dialect
 from deployments.store.sql.schema import answers, metadata, outcomes, queries
+from deployments.store.sql.vectors import decoded
 
-_Item = TypeVar("_Item")
 
+def rows_of(
+    connection: Connection,
+    which_queries: ColumnElement[bool],
+    which_outcomes: ColumnElement[bool],
+    identities: Mapping[str, str],
+    dimensions: int,
+) -> list[StoredRow]:
+    """Queries by number, with what is known of each model on them.
 
-def chunks(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
-    """The items in order, at most `size` at a time."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+    Args:
+        connection: to the database.
+        which_queries: a condition on `queries`.
+        which_outcomes: the same on `outcomes`.
+        identities: as in `outcomes_of`.
+        dimensions: of the embeddings.
+    """
+    names = ("id", "text", "input_tokens", "revision", "embedding")
+    columns = [queries.c[name] for name in names]
+    # Before the outcomes: these may be newer than the revision that is read here, never older.
+    stored = connection.execute(select(*columns).where(which_queries).order_by(queries.c.id)).all()
+    known = outcomes_of(connection, which_outcomes, identities)
+    vectors = decoded([embedding for *_, embedding in stored], dimensions)
+    return [
+        StoredRow(id, text, vector, known.get(id, {}), tokens, revision)
+        for (id, text, tokens, revision, _), vector in zip(stored, vectors, strict=True)
+    ]
 
 
 def outcomes_of(
     connection: Connection, which: ColumnElement[bool], identities: Mapping[str, str]
 ) -> dict[int, dict[str, Outcome]]:
-    """What each model did on each query, by the query's number; all sources together.
+    """What each model did on each query, by the query's number, over all sources.
 
-    `identities` are the models that are behind the names now: of these names, what other models did
-    under them is left out.
+    `identities` says which model each name stands for now; what other models did under these names
+    is left out.
     """
     place = (outcomes.c.query_id, outcomes.c.model, outcomes.c.identity)
     names = ("quality_sum", "scored", "tokens_sum", "counted", "answers")
@@ -56,10 +77,10 @@ def stats_of(connection: Connection, dialect: Dialect) -> dict[str, Any]:
     """What the tables hold.
 
     Returns:
-        `queries`, `outcomes` (of a model on a query, from one source), `answers` that feedback may
-        come for, `bytes` on the disk, `models` (of each its `queries`, `answers`, `scored` ones,
-        means `quality`, `output_tokens`, `seconds`, where None is not known, and answers of each of
-        its `identities`) and `sources` (answers from each).
+        `queries`, `outcomes` (of one model on one query from one source), `answers` awaiting
+        feedback, `bytes` on the disk, `models` (for each its `queries`, `answers`, `scored`
+        answers, the means `quality`, `output_tokens` and `seconds`, None where unknown, and the
+        answers of each of its `identities`) and `sources` (the answers from each).
     """
     counts = {
         table.name: connection.scalar(select(func.count()).select_from(table)) or 0

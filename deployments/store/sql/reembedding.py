@@ -12,7 +12,8 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from deployments.store.evidence import Floats32
 from deployments.store.sql.connections import Connections
-from deployments.store.sql.schema import opened, queries, read_header, reembedded, write_header
+from deployments.store.sql.header import opened, read_header, write_header
+from deployments.store.sql.schema import queries, reembedded
 from deployments.store.sql.vectors import encoded
 
 _BATCH = 256  # queries

@@ -1,13 +1,9 @@
-"""The tables of the store's database, and what it says of itself."""
-
-import json
-from typing import Any
+"""The tables of the store's database."""
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Connection,
     Float,
     ForeignKey,
     Index,
@@ -18,18 +14,11 @@ from sqlalchemy import (
     Table,
     Text,
     false,
-    inspect,
-    select,
 )
-
-from deployments.store.errors import EmbeddingModelChanged, NoStore
-from deployments.store.sql import migrating
-
-HEADER = "store"  # name of the row of `state` in which the database tells of itself
 
 metadata = MetaData()
 
-# SQLite counts up by itself only in a column of its own INTEGER.
+# SQLite numbers rows by itself only in a column declared INTEGER.
 _ID = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -43,19 +32,23 @@ queries = Table(
     metadata,
     Column("id", _ID, primary_key=True, autoincrement=True),
     Column("key", LargeBinary(32), nullable=False, unique=True),
-    Column("characters", Float),  # of the whole prompt, as are input_tokens
+    Column("characters", Float),  # of the whole prompt, like input_tokens
     Column("input_tokens", Float),
     Column("updated_at", Float, nullable=False, index=True),  # unix seconds
-    Column("revision", BigInteger, nullable=False, index=True),  # number of the last transaction
-    Column("writer", BigInteger, nullable=False),  # the Database object that it was of
+    Column(
+        "revision", BigInteger, nullable=False, index=True
+    ),  # of the last transaction
+    Column("writer", BigInteger, nullable=False),  # number of the Database object that did
     Column("embedding", LargeBinary, nullable=False),  # float16, little endian
     Column("text", Text, nullable=False),
-    Column("scored", Boolean, nullable=False, server_default=false()),  # any of its outcomes
-    Index("ix_queries_scored_revision", "scored", "revision"),  # the order in which they go
-    sqlite_autoincrement=True,  # the number of a deleted query isn't given again
+    Column(
+        "scored", Boolean, nullable=False, server_default=false()
+    ),  # any of its outcomes
+    Index("ix_queries_scored_revision", "scored", "revision"),  # the order of deletion
+    sqlite_autoincrement=True,  # numbers of deleted queries are not reused
 )
 
-# `identity` is which model was behind the name, as of `ModelConfig.identity`; "" is not said.
+# `identity` is the model that the name stood for (`ModelConfig.identity`); "" where unknown.
 outcomes = Table(
     "outcomes",
     metadata,
@@ -74,7 +67,7 @@ outcomes = Table(
     sqlite_with_rowid=False,
 )
 
-# Without a reference to the query: what it says of its policy counts also when the query is gone.
+# No reference to the query: feedback still counts for the policy when the query has been deleted.
 answers = Table(
     "answers",
     metadata,
@@ -90,7 +83,7 @@ answers = Table(
     sqlite_with_rowid=False,
 )
 
-# Small things kept between runs, as JSON.
+# Small values kept between runs, in JSON, and the header.
 state = Table(
     "state",
     metadata,
@@ -98,73 +91,10 @@ state = Table(
     Column("value", Text, nullable=False),
 )
 
-# Embeddings of another model in the making, until they take the place of those in `queries`.
+# New embeddings while re-embedding, until they replace those in `queries`.
 reembedded = Table(
     "reembedded",
     metadata,
     _query_id(),
     Column("embedding", LargeBinary, nullable=False),
 )
-
-
-def opened(
-    connection: Connection, shown: str, model: str | None, dimensions: int | None
-) -> dict[str, Any]:
-    """The header of a database, whose tables are made if it is empty, and brought up to date if it
-    is of an older version.
-
-    Returns:
-        `embedding_model`, `dimensions`, `revision` (number of the last transaction that changed or
-        deleted a query), `deletions` (transactions that deleted any), `queries` and `answers` (how
-        many there are).
-
-    Raises:
-        EmbeddingModelChanged: its embeddings are of another model.
-        NoStore: it is empty, and no model is given.
-        ValueError: it is of a newer version or of something else.
-    """
-    tables = inspect(connection)
-    header = read_header(connection) if tables.has_table(state.name) else None
-    if header is None:
-        if tables.has_table(queries.name):
-            raise ValueError(f"{shown} holds something else; give the store a database of its own")
-        if model is None or dimensions is None:
-            raise NoStore(f"there is no store at {shown}")
-        metadata.create_all(connection)
-        migrating.stamp(connection)
-        header = {
-            "schema": 2,  # for programs that don't know Alembic's table: they refuse the database
-            "embedding_model": model,
-            "dimensions": dimensions,
-            **dict.fromkeys(("revision", "deletions", "queries", "answers"), 0),
-        }
-        connection.execute(state.insert().values(name=HEADER, value=json.dumps(header)))
-    else:
-        check(header, shown, model, dimensions)
-        migrating.upgrade(connection, shown)
-        header = dict(read_header(connection) or {})
-    return header
-
-
-def check(header: dict[str, Any], shown: str, model: str | None, dimensions: int | None) -> None:
-    """Raises EmbeddingModelChanged where the embeddings are not of this model; None is any."""
-    same_model = model in (None, header["embedding_model"])
-    if not same_model or dimensions not in (None, header["dimensions"]):
-        raise EmbeddingModelChanged(
-            f"{shown} holds embeddings of '{header['embedding_model']}' ({header['dimensions']} "
-            f"dimensions), not of '{model}' ({dimensions}): re-embed with `python -m ops.store "
-            f"reembed --store URL --model {model}`, or give another URL"
-        )
-
-
-def read_header(connection: Connection) -> dict[str, Any] | None:
-    """What the database says of itself; None where it is not a store yet."""
-    value = connection.scalar(select(state.c.value).where(state.c.name == HEADER))
-    return None if value is None else dict(json.loads(value))
-
-
-def write_header(connection: Connection, header: dict[str, Any]) -> None:
-    """Replaces what the database says of itself."""
-    connection.execute(
-        state.update().where(state.c.name == HEADER).values(value=json.dumps(header))
-    )

@@ -181,9 +181,9 @@ async def test_servers_with_one_store_do_not_overwrite_each_others_policies(
 async def test_policies_of_before_servers_had_names_are_taken_over(tmp_path: Path) -> None:
     saved = await decided(tmp_path, "first", "easy one")
     database = Database(f"sqlite:///{tmp_path}/store.db")
-    ((name, state),) = database.states("policies:").items()
-    database.drop_states([name])
-    database.set_state(name.removesuffix(":first"), state["policies"])
+    ((name, state),) = database.state.with_prefix("policies:").items()
+    database.state.delete([name])
+    database.state.set(name.removesuffix(":first"), state["policies"])
     database.close()
     again, _ = started(tmp_path, server="second")
     await ready(again)
@@ -199,7 +199,7 @@ async def test_a_store_keeps_the_policies_of_so_many_servers(
     keeper, _ = started(tmp_path, server="fourth")
     await ready(keeper)
     assert keeper.store is not None
-    servers = [name.split(":")[-1] for name in keeper.store.database.states("policies:")]
+    servers = [name.split(":")[-1] for name in keeper.store.database.state.with_prefix("policies:")]
     assert sorted(servers) == ["second", "third"]
 
 
@@ -227,7 +227,7 @@ async def test_a_look_that_fails_is_not_the_last(
     keeper, _ = started(tmp_path, history(tmp_path))
     await ready(keeper)
     assert keeper.store is not None
-    decider, save = keeper.decider, keeper.store.database.set_state
+    decider, save = keeper.decider, keeper.store.database.state.set
     failed = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -235,10 +235,10 @@ async def test_a_look_that_fails_is_not_the_last(
         loop.call_soon_threadsafe(failed.set)
         raise ConnectionError("the database is away")
 
-    monkeypatch.setattr(keeper.store.database, "set_state", fail)
+    monkeypatch.setattr(keeper.store.database.state, "set", fail)
     choice(keeper, "easy one", floor=False)
     await asyncio.wait_for(failed.wait(), 30)
-    monkeypatch.setattr(keeper.store.database, "set_state", save)
+    monkeypatch.setattr(keeper.store.database.state, "set", save)
     await until(lambda: keeper._saved == keeper.decider.policies() != {})
     assert keeper.decider is decider
     assert keeper.status == "ready"

@@ -211,7 +211,7 @@ def test_an_import_that_is_repeated_replaces_also_what_is_of_a_model_by_now(stor
 
 def test_an_empty_database(database):
     assert list(database.rows()) == database.read([1]) == database.write([]) == []
-    assert database.score([]) == database.foreign(0) == database.retain() == []
+    assert database.score([]) == database.changed_by_others(0) == database.retain() == []
     assert database.count() == 0
     assert database.tokens_per_character() is None
     assert database.stats()["models"] == {}
@@ -267,16 +267,16 @@ def test_a_long_query_is_cut_and_known_by_what_is_left(memory):
 
 
 def test_state_is_kept_between_runs(database, store_url):
-    assert database.state("policies") is None
+    assert database.state.get("policies") is None
     for value in ({"0.7": 1.5, "ü": [None, True]}, [1]):
-        database.set_state("policies", value)
+        database.state.set("policies", value)
         again = Database(store_url, "encoder", D)
-        assert again.state("policies") == value
+        assert again.state.get("policies") == value
         again.close()
     with pytest.raises(ValueError, match="JSON"):
-        database.set_state("policies", math.nan)
+        database.state.set("policies", math.nan)
     with pytest.raises(ValueError, match="own"):
-        database.set_state("store", {})
+        database.state.set("store", {})
 
 
 def test_the_longest_untouched_go_first(database):
@@ -368,7 +368,7 @@ def test_what_is_far_beyond_the_bound_goes_in_pieces(database, monkeypatch):
     database.retention = Retention(most_queries=100)
     database.write([seen("one more")])
     assert [len(ids) for ids in pieces] == [51]
-    database.keep_to_bounds()
+    database.enforce_bounds()
     assert database.count() == len(database.ids()) == 100
     assert max(map(len, pieces)) == 51
 
@@ -404,10 +404,10 @@ def test_what_others_delete_is_told_apart_from_what_one_deletes_oneself(database
     other = Database(store_url, "encoder", D)
     database.write([seen("a"), seen("b")])
     retained(database, 1)
-    assert database.foreign_deletions() == 0
-    assert other.foreign_deletions() == 1
+    assert database.deletions_by_others() == 0
+    assert other.deletions_by_others() == 1
     retained(other, 0)
-    assert database.foreign_deletions() == 1
+    assert database.deletions_by_others() == 1
     other.close()
 
 
@@ -424,14 +424,14 @@ def test_what_others_wrote_is_found_and_nothing_twice_or_never(database, store_u
     other = Database(store_url, "encoder", D)
     mine, shared = database.write([seen("mine"), seen("shared")])
     since = database.revision()
-    assert other.foreign(0) == [mine, shared]
+    assert other.changed_by_others(0) == [mine, shared]
     theirs, _ = other.write([seen("theirs"), seen("shared")])
-    assert sorted(database.foreign(since)) == sorted([theirs, shared])
-    assert database.foreign(database.revision()) == []
+    assert sorted(database.changed_by_others(since)) == sorted([theirs, shared])
+    assert database.changed_by_others(database.revision()) == []
     other.write([answered("x", "mine")])
     since = database.revision()
     other.score([("x", 1.0)])
-    assert database.foreign(since) == [mine]
+    assert database.changed_by_others(since) == [mine]
     other.close()
 
 

@@ -114,7 +114,7 @@ def test_a_store_of_the_first_version_opens_with_all_that_it_holds(old_url: str)
     database = Database(old_url, "encoder", D)
     rows = {row.query: row.outcomes["small"] for batch in database.rows() for row in batch}
     assert rows == {"scored": Outcome(0.75, 10, 2), "unscored": Outcome(None, 7, 1)}
-    assert database.state("policies:0123") == {"p": {"requirement": 0.7}}
+    assert database.state.get("policies:0123") == {"p": {"requirement": 0.7}}
     assert database.count() == database.stats()["queries"] == 2
     assert database.score([("waiting", 1.0), ("rated", 1.0)]) == [
         (2, Scored("small", 0.7, "p", None)),

@@ -1,0 +1,87 @@
+"""What a transaction records: observations of answers, and the scores that feedback brings."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from deployments.store.observations import AnswerRecord, Observation, Scored
+from deployments.store.sql.changes import Change, plain
+from deployments.store.sql.sums import Place, Sums
+from deployments.store.sql.vectors import encoded
+
+Item = tuple[Observation, AnswerRecord | None]
+
+
+def query_rows(
+    keys: Sequence[bytes], items: Sequence[Item], dimensions: int
+) -> list[dict[str, Any]]:
+    """A row of `queries` for each different key, in order of first mention.
+
+    Args:
+        keys: of each item's query.
+        items: observations, each with the answer that it was made of, if feedback may come for it.
+        dimensions: of the embeddings.
+
+    Raises:
+        ValueError: an embedding does not have these dimensions, or is not of length 1.
+    """
+    rows: dict[bytes, dict[str, Any]] = {}
+    for key, (observation, _) in zip(keys, items, strict=True):
+        row = rows.setdefault(key, {"key": key, "text": observation.query})
+        row.setdefault("embedding", observation.embedding)
+        if observation.input_tokens is not None or "input_tokens" not in row:
+            row["input_tokens"] = plain(observation.input_tokens)
+            row["characters"] = plain(observation.characters)
+    vectors = encoded([row["embedding"] for row in rows.values()], dimensions)
+    for row, vector in zip(rows.values(), vectors, strict=True):
+        row["embedding"] = vector
+    return list(rows.values())
+
+
+def record(change: Change, query_ids: Sequence[int], items: Sequence[Item]) -> None:
+    """Adds observations to the outcomes of their queries, whose numbers are given for each."""
+    known = change.answers({answer.id for _, answer in items if answer}).keys()
+    new: dict[str, tuple[int, AnswerRecord, float | None]] = {}
+    sums: dict[Place, Sums] = {}
+    for query_id, (seen, answer) in zip(query_ids, items, strict=True):
+        if answer is not None:
+            if answer.id in known or answer.id in new:
+                continue
+            new[answer.id] = (query_id, answer, seen.quality)
+        place = (query_id, seen.model, seen.source, seen.identity)
+        if seen.replace or place not in sums:
+            sums[place] = Sums(seen.replace)
+        sums[place].add(seen)
+    change.put_outcomes(sums)
+    change.put_answers(new.values())
+    change.mark_scored(set(query_ids))
+
+
+def rescore(
+    change: Change, scores: Sequence[tuple[str, float]], again: bool
+) -> list[tuple[int | None, Scored] | None]:
+    """Sets the scores of answers, and corrects the outcomes of their queries.
+
+    The arguments but `change`, and what is returned, are those of `Database.score`.
+    """
+    known = change.answers({id for id, _ in scores})
+    existing = change.existing({query_id for query_id, _, _ in known.values()})
+    results: list[tuple[int | None, Scored] | None] = []
+    sums: dict[Place, Sums] = {}
+    for id, score in scores:
+        if id not in known:
+            results.append(None)
+            continue
+        query_id, answer, replaced = known[id]
+        before = None if again and replaced == score else replaced
+        scored = Scored(answer.model, answer.predicted, answer.policy, before)
+        results.append((query_id if query_id in existing else None, scored))
+        if query_id in existing:
+            place = (query_id, answer.model, "answers", answer.identity)
+            sums.setdefault(place, Sums()).rescore(replaced, score)
+        known[id] = (query_id, answer, score)
+    change.put_outcomes(sums)
+    change.put_scores({id: score for id, (_, _, score) in known.items()})
+    changed = {query_id for query_id, *_ in sums}
+    change.touch(changed)
+    change.mark_scored(changed)
+    return results

@@ -1,0 +1,44 @@
+"""Totals of what was observed, as the table `outcomes` keeps them."""
+
+from dataclasses import dataclass
+
+from deployments.store.observations import Observation
+
+# A row of `outcomes`: the query's number, the model, the source, the model's identity.
+Place = tuple[int, str, str, str]
+
+
+@dataclass(slots=True)
+class Sums:
+    """What to add to one row of `outcomes`; `replace` drops what the row held before."""
+
+    replace: bool = False
+    quality_sum: float = 0.0
+    scored: int = 0
+    tokens_sum: float = 0.0
+    counted: int = 0
+    seconds_sum: float = 0.0
+    timed: int = 0
+    answers: int = 0
+
+    def add(self, seen: Observation) -> None:
+        """Adds an observation."""
+        count = int(seen.count)
+        self.answers += count
+        if seen.quality is not None:
+            self.quality_sum += float(seen.quality) * count
+            self.scored += count
+        if seen.output_tokens is not None:
+            self.tokens_sum += float(seen.output_tokens) * count
+            self.counted += count
+        if seen.seconds is not None:
+            self.seconds_sum += float(seen.seconds) * count
+            self.timed += count
+
+    def rescore(self, replaced: float | None, score: float) -> None:
+        """Adds a score in place of the one that the answer had before, if any."""
+        self.quality_sum += float(score) - (replaced or 0.0)
+        self.scored += replaced is None
+
+
+SUMS = ("quality_sum", "scored", "tokens_sum", "counted", "seconds_sum", "timed", "answers")
