@@ -34,6 +34,7 @@ _FIT_PAUSE_S = 30.0  # between two fits
 _FITTED_ROWS = 20_000
 _AGAIN_S, _LONGEST_AGAIN_S = 2.0, 60.0  # after a start that failed
 _EMBEDDING_S = 120.0  # for a piece of a history
+_EMBEDDER_S = 120.0  # for the embedder to start; its model may have to be made first
 _PROGRESS_ROWS = 100_000
 _POLICIES = "policies:"
 _MOST_SERVERS = 50  # whose policies are kept in a store
@@ -71,6 +72,7 @@ class Keeper:
         self.decider: Decider
         self.store: EmbeddingStore | None = None
         self.status, self.message = "waiting", ""
+        self._loaded = False
         self.rows: tuple[int, ...] = ()
         self._prices: dict[str, Price] = {}
         self._server = ""
@@ -103,7 +105,7 @@ class Keeper:
             self.decider = self._new_decider(None)
             self._life = asyncio.create_task(self._live())
         else:
-            loaded = self.store if self.status == "ready" else None
+            loaded = self.store if self._loaded else None
             decider = self._new_decider(loaded)
             decider.adopt(self.decider.fitted, self._tokens_per_character)
             self.decider = decider
@@ -168,8 +170,23 @@ class Keeper:
         decider = self._new_decider(store)  # whose settings may have changed meanwhile
         decider.restore(self._saved)
         decider.adopt(fitted, self._tokens_per_character)
-        self.decider, self.status = decider, "ready"
+        self.decider, self._loaded = decider, True
+        await self._wait_for_embedder()
+        self.status = "ready"
         logger.info("the store is ready: %s scored queries", len(store.rows))
+
+    async def _wait_for_embedder(self) -> None:
+        """Waits until queries can be embedded: before that, no answer teaches anything."""
+        self.message = "waiting for the embedding model"
+        try:
+            async with asyncio.timeout(_EMBEDDER_S):
+                await self._embed([])
+        except Exception as error:  # noqa: BLE001 - whatever it is, what is known is of use
+            logger.warning(
+                "the embedding model does not respond; nothing is learned until it does: %s",
+                str(error) or type(error).__name__,
+            )
+        self.message = ""
 
     def _load(self, store: EmbeddingStore) -> None:
         total = store.database.count()

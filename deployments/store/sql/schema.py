@@ -35,15 +35,11 @@ queries = Table(
     Column("characters", Float),  # of the whole prompt, like input_tokens
     Column("input_tokens", Float),
     Column("updated_at", Float, nullable=False, index=True),  # unix seconds
-    Column(
-        "revision", BigInteger, nullable=False, index=True
-    ),  # of the last transaction
+    Column("revision", BigInteger, nullable=False, index=True),  # of the last transaction
     Column("writer", BigInteger, nullable=False),  # number of the Database object that did
     Column("embedding", LargeBinary, nullable=False),  # float16, little endian
     Column("text", Text, nullable=False),
-    Column(
-        "scored", Boolean, nullable=False, server_default=false()
-    ),  # any of its outcomes
+    Column("scored", Boolean, nullable=False, server_default=false()),  # any of its outcomes
     Index("ix_queries_scored_revision", "scored", "revision"),  # the order of deletion
     sqlite_autoincrement=True,  # numbers of deleted queries are not reused
 )

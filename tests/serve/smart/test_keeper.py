@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,10 +42,16 @@ def vector(text: str) -> Floats32:
 class Embedder:
     def __init__(self) -> None:
         self.texts = 0
+        self.up = asyncio.Event()
+        self.up.set()
+        self.error: Exception | None = None
 
     async def __call__(self, texts: Sequence[str]) -> Floats32:
+        await self.up.wait()
+        if self.error is not None:
+            raise self.error
         self.texts += len(texts)
-        return np.stack([vector(text) for text in texts])
+        return np.array([vector(text) for text in texts], np.float32).reshape(len(texts), D)
 
 
 def history(folder: Path, rows: int = 120) -> Path:
@@ -117,6 +124,33 @@ async def test_a_history_that_is_bad_or_missing_keeps_the_rest_in_use(tmp_path: 
     keeper, _ = started(tmp_path, bad, tmp_path / "missing.json", history(tmp_path))
     await ready(keeper)
     assert choice(keeper, "easy one") == "small"
+
+
+async def test_the_store_is_ready_once_queries_can_be_embedded(tmp_path: Path) -> None:
+    keeper, embedder = started(tmp_path, history(tmp_path))
+    await ready(keeper)
+    keeper = Keeper(list(PRICES), {}, opener(tmp_path), [])
+    embedder.up.clear()
+    keeper.configure(PRICES, 16, "here", embedder)
+    await until(lambda: keeper.message == "waiting for the embedding model")
+    assert keeper.status == "loading"
+    assert choice(keeper, "easy one") == "small"  # what it knows is used meanwhile
+    keeper.configure({**PRICES, "large": Price(1e-6, 4e-6)}, 16, "here", embedder)
+    assert not keeper.decider.cold  # new settings keep what is loaded
+    embedder.up.set()
+    await ready(keeper)
+    assert keeper.message == ""
+
+
+async def test_an_embedder_that_fails_keeps_no_store_from_use(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
+    keeper, embedder = started(tmp_path)
+    embedder.error = OSError("no room for it")
+    await ready(keeper)
+    assert "the embedding model does not respond" in caplog.text
+    assert "no room for it" in caplog.text
 
 
 async def test_a_store_that_can_not_be_opened_is_tried_again(tmp_path: Path) -> None:
