@@ -2,10 +2,8 @@
 
 from ipaddress import ip_address
 
-from ray.serve._private.constants import RAY_SERVE_ENABLE_HA_PROXY
-from ray.serve.context import _get_global_client
-
 from serve.config import ConfigError, ServerConfig
+from serve.ray_internals import HAPROXY_MODE, http_options
 
 
 def check_exposure(config: ServerConfig, host: str | None) -> None:
@@ -40,8 +38,7 @@ def listening_host() -> str | None:
 
     In HAProxy mode each replica listens, too, and all of them everywhere.
     """
-    if RAY_SERVE_ENABLE_HA_PROXY:
+    if HAPROXY_MODE:
         return "0.0.0.0"
-    client = _get_global_client()
-    host: str | None = client.http_config.host if client else None
-    return host
+    http = http_options()
+    return http.host if http else None

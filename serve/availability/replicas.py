@@ -13,11 +13,10 @@ from textwrap import shorten
 from typing import Any
 
 from ray import serve as rayserve
-from ray.serve._private.common import DeploymentStatus, ReplicaState
-from ray.serve.context import _get_global_client
 
 from deployments.config import ModelConfig
 from serve.availability.shortages import shortages
+from serve.ray_internals import DeploymentStatus, ReplicaState, application_details
 
 logger = logging.getLogger("ray.serve")
 
@@ -140,10 +139,7 @@ class Availability:
 
     def _read(self, name: str) -> dict[str, ModelState]:
         """How each model is; nothing where the controller doesn't know the application yet."""
-        # What `rayserve.status()` reads; but to check its form that takes thirty times as long, too
-        # long for every second of every router.
-        client = _get_global_client()
-        details = client and client.get_serve_details()["applications"].get(name)
+        details = application_details(name)
         if not details:
             return {}
         self.deployed = details.get("last_deployed_time_s", self.deployed)

@@ -17,17 +17,13 @@ from deployments.errors import (
     Overloaded,
     ProviderError,
 )
-from deployments.internals import require
 from serve.availability.replicas import Availability
 from serve.dispatch.circuits import Circuits
 from serve.dispatch.deadlines import late, left
 from serve.dispatch.remote_errors import translate
+from serve.ray_internals import replica_assigned
 
 Chunks = AsyncGenerator[Chunk, None]
-
-# Iterating over a response begins with it. To wait for a replica and for its first chunk with
-# different patience, we call it ourselves; Ray has no public name for it.
-require(DeploymentResponseGenerator, "_fetch_future_result_async")
 
 # A replica notices by itself when its backend goes silent. The router waits this many times the
 # model's `timeout`, in case the replica hangs.
@@ -140,7 +136,7 @@ class Calls:
         remaining = left(deadline)
         try:
             async with self._availability.patience(name, min(patience, remaining)):
-                await response._fetch_future_result_async()
+                await replica_assigned(response)
         except TimeoutError:
             if self._availability.is_lost(name):
                 raise _NoReplica(

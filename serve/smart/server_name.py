@@ -4,7 +4,8 @@ from typing import Any
 
 import ray
 from ray import serve as rayserve
-from ray.serve.context import _get_global_client
+
+from serve.ray_internals import http_options
 
 _HEAD = "node:__internal_head__"  # a resource that Ray gives to one node of a cluster
 
@@ -14,6 +15,6 @@ def server_name() -> str:
     the router. Asks Ray, so it blocks for a moment."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     heads = [node["NodeManagerHostname"] for node in nodes if _HEAD in node["Resources"]]
-    client = _get_global_client()
-    port = client.http_config.port if client else 0
+    http = http_options()
+    port = http.port if http else 0
     return f"{heads[0] if heads else ''}:{port}/{rayserve.get_replica_context().app_name}"

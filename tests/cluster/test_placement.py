@@ -149,10 +149,10 @@ def placed(cluster: Cluster, messages: dict[str, str]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("model", "missing"),
     [
-        ("large", "GPU 8, of which the cluster has 6 and 4 free"),
-        ("too-large", "GPU 16, of which the cluster has 6 and 4 free"),
-        ("exotic", "accelerator_type:A100 0.001, of which the cluster has 0 and 0 free"),
-        ("torch", "GPU 7, of which the cluster has 6 and 4 free"),
+        ("large", "GPU 8 (the cluster has 6, 4 of it free)"),
+        ("too-large", "GPU 16 (the cluster has 6, 4 of it free)"),
+        ("exotic", "accelerator_type:A100 0.001 (the cluster has 0, 0 of it free)"),
+        ("torch", "GPU 7 (the cluster has 6, 4 of it free)"),
     ],
 )
 def test_readiness_says_what_a_model_lacks_within_a_minute(

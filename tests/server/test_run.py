@@ -244,9 +244,9 @@ def test_models_that_this_machine_has_no_room_for_are_told_and_end_it(tmp_path: 
     output, _ = program.communicate(timeout=240)
     assert program.returncode == 1
     _, _, end = output.partition("startup failed")
-    assert "engine: waits for room for a replica, which needs CPU 1" in end
-    assert "torch: waits for room for a replica, which needs CPU 0.5" in end
-    assert end.count("GPU 64, of which the cluster has ") == 2
+    assert "engine: waiting for room for a replica, which needs CPU 1" in end
+    assert "torch: waiting for room for a replica, which needs CPU 0.5" in end
+    assert end.count("GPU 64 (the cluster has ") == 2
 
 
 def test_serve_run_serves_a_serve_config(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from unittest.mock import Mock
 import pytest
 import ray
 from ray import serve as rayserve
-from ray.core.generated.autoscaler_pb2 import ClusterResourceState
 
 from deployments.config import ModelConfig
 from serve.availability import shortages as shortages_module
@@ -45,9 +44,9 @@ def test_a_shortage_counts_all_bundles_beside_what_there_is() -> None:
     bundles = [{"GPU": 1.0, "CPU": 1.0}, {"GPU": 1.0}]
     total, free = {"GPU": 1.0, "CPU": 8.0}, {"CPU": 7.5}
     assert shortage(bundles, total, free) == (
-        "waits for room for a replica, which needs CPU 1, of which the cluster has 8 and 7.5 free; "
-        "GPU 2, of which the cluster has 1 and 0 free "
-        "(bundles: 2; on one node, of the largest: CPU 1, GPU 1)"
+        "waiting for room for a replica, which needs CPU 1 (the cluster has 8, 7.5 of it free), "
+        "GPU 2 (the cluster has 1, 0 of it free), "
+        "in 2 bundles, of which the largest needs on one node: CPU 1, GPU 1"
     )
 
 
@@ -64,7 +63,7 @@ def test_of_an_engine_that_lost_a_node_what_was_lost_is_missing(
     theirs = {**group, "name": "SERVE_REPLICA::theirs#m#abc"}
     groups = dict(enumerate([group, {**group, "state": "CREATED"}, others, theirs]))
     monkeypatch.setattr(shortages_module, "placement_group_table", lambda: groups)
-    monkeypatch.setattr(shortages_module, "_get_global_client", lambda: None)
+    monkeypatch.setattr(shortages_module, "application_details", lambda _: None)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"GPU": 1.0})
     monkeypatch.setattr(ray, "available_resources", dict)
     assert shortages("ours") == {"m": shortage([{"GPU": 1.0}], {"GPU": 1.0}, {})}
@@ -90,19 +89,15 @@ def test_of_plain_replicas_those_wait_for_room_whose_resources_are_asked_for_in_
         "initializes": details(1 / 3, placed),
         "an engine": details(1 / 3, starting, placement_group_bundles=[{"GPU": 1}]),
     }
-    client = Mock()
-    client.get_serve_details.return_value = {"applications": {"ours": {"deployments": deployments}}}
-    state = ClusterResourceState()
-    state.pending_resource_requests.add().request.resources_bundle["CPU"] = 0.3333
-    monkeypatch.setattr(shortages_module, "_get_global_client", lambda: client)
-    monkeypatch.setattr(shortages_module, "global_worker", Mock())
-    monkeypatch.setattr(shortages_module, "get_cluster_resource_state", lambda _: state)
+    applications = {"ours": {"deployments": deployments}}
+    monkeypatch.setattr(shortages_module, "application_details", applications.get)
+    monkeypatch.setattr(shortages_module, "unmet_demands", lambda: [{"CPU": 0.3333}])
     monkeypatch.setattr(shortages_module, "placement_group_table", dict)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 0.2})
     assert shortages("ours") == {
-        "waits": "waits for room for a replica, which needs CPU 0.3333, of which the cluster has 2 "
-        "and 0.2 free (all on one node)"
+        "waits": "waiting for room for a replica, which needs CPU 0.3333 "
+        "(the cluster has 2, 0.2 of it free), all on one node"
     }
     assert shortages("theirs") == {}
 
