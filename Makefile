@@ -71,7 +71,7 @@ bench-chaos: .venv/.tested
 
 # What make test tries with 100 examples each, with 5,000; some ten minutes
 fuzz: .venv/.tested
-	$(BIN)/python -m pytest tests/server/test_fuzz.py --hypothesis-profile fuzz --timeout 1800 $(ARGS)
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile fuzz --timeout 1800 $(ARGS)
 
 format: .venv/.tested
 	$(BIN)/ruff check --fix .

@@ -21,9 +21,14 @@ TESTS = Path(__file__).parent
 # Fixtures that start something real. Those that depend on them (`server`, `engines`, …) need no
 # entry. A test or parameter that starts one in another way says so by the marker `uses`.
 REAL_PARTS = {"ray_cluster", "vllm_server", "postgresql", "plain", "engine"}
-# Rooms whose tests start servers, clusters and engines without such a fixture.
-BACKENDS = TESTS / "deployments" / "backends"
-SLOW_ROOMS = (TESTS / "server", TESTS / "cluster", BACKENDS / "huggingface", BACKENDS / "vllm")
+# Rooms whose tests start servers, clusters and engines without such a fixture, or take long.
+SLOW_ROOMS = [
+    TESTS / room
+    for room in (
+        *("server", "cluster", "fuzz"),
+        *("deployments/backends/huggingface", "deployments/backends/vllm"),
+    )
+]
 QUICK = "not slow"  # as `make test-quick` says it
 
 _CURRENT = pytest.StashKey[pytest.Item]()

@@ -1,4 +1,4 @@
-"""Promise: /openapi.json is valid and complete. (test_fuzz.py holds the server to it.)"""
+"""Promise: /openapi.json is valid and complete. (tests/fuzz holds the running server to it.)"""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,0 +1,93 @@
+"""Promise: the running application answers any request as its own description says, never by 5xx.
+
+`make fuzz` tries all of this room for longer (the profile "fuzz" of conftest.py).
+"""
+
+import copy
+import json
+import re
+from collections.abc import Iterator
+from math import inf
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import settings
+from ray import serve as rayserve
+from serve_fixtures import Server, free_port, huggingface, unavailable
+
+from serve.app import build
+from serve.http.api import create_api
+
+
+@pytest.fixture(scope="module")
+def smart(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Smart routing, one model that answers and one that can't be reached."""
+    price = {"cost_per_input_token": 1e-8, "cost_per_output_token": 1e-8}
+    down = f"http://127.0.0.1:{free_port()}"
+    llms = {
+        "models": [
+            huggingface("demo-small", "demo-small", **price),
+            {"name": "down", "backend": "vllm", "hostname": down, **price, "prior_quality": 0},
+        ],
+        "store": {"url": f"sqlite:///{tmp_path_factory.mktemp('store')}/store.db"},
+    }
+    rayserve.run(build({"llms": llms}), name="fuzz", route_prefix="/fuzz")
+    server = Server(f"{ray_cluster}/fuzz")
+    server.wait_for(
+        lambda health: unavailable(health) == {"down"} and health["store"]["status"] == "ready",
+        patience_s=120,
+    )
+    yield server
+    rayserve.delete("fuzz")
+
+
+checks = {
+    "negative_data_rejection": {"expected-statuses": ["4xx"]},
+    # What is valid may be refused all the same: no schema says which fields go together.
+    "positive_data_acceptance": {"enabled": False},
+}
+
+
+def without_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """The description of a server that has no keys, as the one here: it asks nobody for one."""
+    document = copy.deepcopy(document)
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation.pop("security", None)
+    return document
+
+
+described = schemathesis.openapi.from_dict(
+    without_keys(create_api().openapi()),
+    # Each takes a request, so they are fewer.
+    config=schemathesis.Config.from_dict(
+        {"checks": checks, "generation": {"max-examples": settings().max_examples // 5}}
+    ),
+)
+
+
+@described.parametrize()
+def test_any_request_gets_what_the_description_says(case: schemathesis.Case, smart: Server) -> None:
+    """Whatever is sent, valid or not: no 5xx, and status, headers and body as /openapi.json says;
+    what it calls invalid is refused."""
+    reach(case)
+    reply = case.call_and_validate(base_url=smart.url, timeout=30)
+    if reply.headers["content-type"][0].startswith("text/event-stream"):
+        *_, last, nothing = reply.text.split("\n\n")
+        assert nothing == ""
+        assert last == "data: [DONE]" or "error" in json.loads(last.removeprefix("data: "))
+
+
+def reach(case: schemathesis.Case) -> None:
+    """Sends what would end at a model's name to the model that answers, asks it for little, and
+    leaves time: of a very short one Ray's proxy tells the end itself."""
+    seconds = str(case.headers.get("x-request-timeout-seconds", ""))
+    if re.fullmatch(r"0?\.\d+|.*e-\d+|0+", seconds):
+        del case.headers["x-request-timeout-seconds"]
+    if not isinstance(body := case.body, dict) or "messages" not in body:
+        return
+    if isinstance(name := body.get("model"), str) and 1 <= len(name) <= 200:
+        body["model"] = "demo-small"
+    if isinstance(limit := body.get("max_tokens", inf), int | float) and limit > 8:
+        body["max_tokens"] = 8
