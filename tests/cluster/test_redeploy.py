@@ -1,6 +1,8 @@
 """Promise: a new configuration and fewer replicas cost no request, whole or streamed."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -8,16 +10,16 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from ray import serve as rayserve
-from serve_fixtures import Server
+from serve_fixtures import Server, free_port, in_repository
 
 from ops.bench.caller import Reply, ask
-from ops.bench.fault_server import TEXT, TOKENS, FaultServer, serving
+from ops.bench.fault_server import TEXT, TOKENS
 from serve.app import build
 
 APP = "redeploy"
 STREAM_S = 2.0
 # Requests per second that keep two replicas busy, and one.
-HEAVY, LIGHT = 10, 2
+HEAVY, LIGHT = 8, 2
 AUTOSCALING = {
     "min_replicas": 1,
     "max_replicas": 2,
@@ -33,13 +35,37 @@ pytestmark = pytest.mark.filterwarnings("ignore:The `metrics_interval_s` field")
 
 
 @pytest.fixture(scope="module")
-def provider() -> Iterator[FaultServer]:
-    with serving() as provider:
-        yield provider
+def provider() -> Iterator[str]:
+    """The provider's URL. It is a process of its own, which accepts connections at once whatever
+    the callers' threads in this process do."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ops.bench.fault_server", "--port", str(port)],
+        cwd=in_repository("."),
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        wait_until_listening(url)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_listening(url: str, patience_s: float = 60) -> None:
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            httpx.get(url)
+            return
+        except httpx.TransportError:
+            assert time.monotonic() < deadline, "the provider did not start"
+            time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
-def url(ray_cluster: str, provider: FaultServer) -> Iterator[str]:
+def url(ray_cluster: str, provider: str) -> Iterator[str]:
     deploy(provider, context_window=1000)
     server = Server(f"{ray_cluster}/{APP}")
     server.wait_until("ready")
@@ -47,12 +73,12 @@ def url(ray_cluster: str, provider: FaultServer) -> Iterator[str]:
     rayserve.delete(APP)
 
 
-def deploy(provider: FaultServer, context_window: int) -> None:
+def deploy(provider: str, context_window: int) -> None:
     model = {
         "name": "steady",
         "backend": "vllm",
         "model": f"paced={STREAM_S / TOKENS}",
-        "hostname": provider.url,
+        "hostname": provider,
         "context_window": context_window,
         "autoscaling": AUTOSCALING,
     }
@@ -61,7 +87,7 @@ def deploy(provider: FaultServer, context_window: int) -> None:
 
 
 def wait_for_replicas(*numbers: int, patience_s: float = 60) -> None:
-    """Waits till each deployment has one of these numbers of replicas, which run and no others."""
+    """Waits until each deployment has one of these numbers of replicas, all running."""
     deadline = time.monotonic() + patience_s
     while any(states not in [{"RUNNING": n} for n in numbers] for states in replicas()):
         assert time.monotonic() < deadline, replicas()
@@ -69,13 +95,13 @@ def wait_for_replicas(*numbers: int, patience_s: float = 60) -> None:
 
 
 def replicas() -> list[dict[str, int]]:
-    """How many replicas are in which state, of each deployment."""
+    """The number of replicas in each state, for each deployment."""
     deployments = rayserve.status().applications[APP].deployments
     return [deployment.replica_states for deployment in deployments.values()]
 
 
 class Traffic:
-    """Steady requests, every other one streamed, as long as the block lasts; then `replies`."""
+    """Steady requests, every other one streamed, while the block lasts; `replies` after it."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -103,7 +129,7 @@ class Traffic:
             self.replies = await asyncio.gather(*asking, return_exceptions=True)
 
     def assert_all_answered(self) -> None:
-        """Each whole, and each stream to its end."""
+        """Every answer is whole, and every stream came to its end."""
         failed = [
             reply
             for reply in self.replies
@@ -121,9 +147,9 @@ def test_fewer_replicas_of_a_model_and_of_the_router_cost_no_request(url: str) -
     traffic.assert_all_answered()
 
 
-def test_a_new_configuration_under_load_costs_no_request(url: str, provider: FaultServer) -> None:
+def test_a_new_configuration_under_load_costs_no_request(url: str, provider: str) -> None:
     with Traffic(url) as traffic:
-        time.sleep(STREAM_S / 2)  # so that streams are under way
+        time.sleep(STREAM_S / 2)  # so that streams are in flight
         deploy(provider, context_window=2000)
         wait_for_replicas(1, 2)
     traffic.assert_all_answered()

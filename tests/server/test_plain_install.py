@@ -267,20 +267,22 @@ def test_a_store_in_postgresql_says_what_it_needs(plain: PlainInstall) -> None:
 # --- Ray Serve's own command ---
 
 
-def test_serve_run_serves_it_too(plain: PlainInstall) -> None:
-    """The embedded default, with nothing but what the package brings."""
+def test_serve_run_serves_a_serve_config(plain: PlainInstall) -> None:
+    """`serve run ops/demo.yaml`, on a free port."""
     port = free_port()
+    demo = yaml.safe_load(in_repository("ops/demo.yaml").read_text())
+    demo["http_options"]["port"] = port
+    (application,) = demo["applications"]
+    application["args"]["config"] = str(in_repository(application["args"]["config"]))
     file = plain.home / "serve.yaml"
-    http = {"host": "127.0.0.1", "port": port}
-    file.write_text(
-        yaml.safe_dump(
-            {
-                "http_options": http,
-                "applications": [{"name": "llms", "import_path": "serve.app:app"}],
-            }
-        )
-    )
-    # A Ray of its own, not one of other tests.
+    file.write_text(yaml.safe_dump(demo))
+    # In a Ray of its own, not in the other tests'.
     with plain.serving("serve", "run", str(file), port=port, RAY_ADDRESS="local") as server:
         answer = ask(server.client(), "demo-large")
         assert answer.choices[0].message.content == "42"
+
+
+def test_the_embedded_default_is_an_application_of_its_own(plain: PlainInstall) -> None:
+    """`serve run serve.app:app`."""
+    code = "from serve.app import app; print(type(app).__name__)"
+    assert plain.python("-c", code).stdout == "Application\n"

@@ -18,7 +18,7 @@ import fake_providers
 import httpx
 import psutil
 import pytest
-from serve_fixtures import Server, free_port, in_repository
+from serve_fixtures import free_port, in_repository
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -26,7 +26,7 @@ from ops.local.startup import fetch_health
 
 
 def ignore_ctrl_c() -> None:
-    """As a shell does with what a script starts by `&`."""
+    """As a shell does for what a script starts with `&`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -44,7 +44,7 @@ def start(*args: str) -> subprocess.Popen[str]:
 
 
 def wait_until_ready(program: subprocess.Popen[str]) -> str:
-    """What it says until it is ready."""
+    """What it prints until it is ready."""
     assert program.stdout
     output = ""
     for line in program.stdout:
@@ -110,14 +110,14 @@ def test_it_answers_and_ends(running: tuple[subprocess.Popen[str], str]) -> None
     assert rest == "stopping: running requests have 10 s to finish; Ctrl-C again stops them now\n"
     assert_all_end(children)
 
-    # What a caller did wrong is no error in Ray's log.
+    # A caller's mistake is no error in Ray's log.
     log = Path(output[output.index("log: ") :].split()[1]).read_text()
     assert "unsupported_parameter: presence_penalty" in log
     assert "Traceback" not in log
 
 
 def words(request: Request, body: dict[str, Any]) -> Response:
-    """A provider that says a word each tenth of a second, as many as the prompt asks for."""
+    """A provider that streams a word every tenth of a second, as many as the prompt asks for."""
 
     def event(**more: object) -> str:
         return f"data: {json.dumps({'id': 'x', 'object': 'chat.completion.chunk', **more})}\n\n"
@@ -137,7 +137,7 @@ def words(request: Request, body: dict[str, Any]) -> Response:
 
 
 class Stream(threading.Thread):
-    """A streamed answer of so many words, read beside the test; `lines` is what came."""
+    """A streamed answer of `count` words, read in a thread; `lines` holds what has come."""
 
     def __init__(self, url: str, count: int) -> None:
         super().__init__(daemon=True)
@@ -157,7 +157,7 @@ class Stream(threading.Thread):
             pass
 
 
-def test_sigterm_lets_answers_finish_and_a_second_one_does_not(tmp_path: Path) -> None:
+def test_sigterm_lets_answers_finish_and_a_second_one_ends_them(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with fake_providers.serving(words) as provider:
         models = [
@@ -170,7 +170,7 @@ def test_sigterm_lets_answers_finish_and_a_second_one_does_not(tmp_path: Path) -
         program = start("--port", str(port), "--config", str(config))
         try:
             output = wait_until_ready(program)
-            # One that can't answer is named, and the other one serves.
+            # The model that failed is named, and the other one serves.
             assert "broken: ValueError: model 'broken'" in output.partition("Ready")[0]
             children = psutil.Process(program.pid).children(recursive=True)
             url = f"http://localhost:{port}/v1/chat/completions"
@@ -200,7 +200,7 @@ def test_sigterm_lets_answers_finish_and_a_second_one_does_not(tmp_path: Path) -
 
 
 class Health(BaseHTTPRequestHandler):
-    """Says that it is ready."""
+    """Reports that it is ready."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -208,7 +208,7 @@ class Health(BaseHTTPRequestHandler):
         self.wfile.write(b'{"status": "ready"}')
 
 
-def test_a_proxy_of_the_environment_is_not_asked_how_this_server_is(
+def test_the_health_of_this_server_is_not_asked_for_through_a_proxy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -222,62 +222,27 @@ def test_a_proxy_of_the_environment_is_not_asked_how_this_server_is(
     assert fetch_health(url) == {}
 
 
-def test_a_model_that_cannot_start_is_told_and_ends_it(tmp_path: Path) -> None:
+def test_models_that_cannot_start_are_named_with_the_reason_and_end_it(tmp_path: Path) -> None:
+    """One has no weights, and for two this machine has no room."""
     (tmp_path / "none").mkdir()
-    config = tmp_path / "wrong.yaml"
-    config.write_text("llms: {models: [{name: m, backend: huggingface, model: ./none}]}")
-    program = start("--port", str(free_port()), "--config", str(config))
-    output, _ = program.communicate(timeout=240)
-    assert program.returncode == 1
-    assert "m: ValueError: model 'm'" in output
-
-
-def test_models_that_this_machine_has_no_room_for_are_told_and_end_it(tmp_path: Path) -> None:
     models = [
+        {"name": "m", "backend": "huggingface", "model": "./none"},
         {"name": "engine", "backend": "vllm", "model": "nobody/none", "gpus": 64},
         {"name": "torch", "backend": "huggingface", "model": "./none", "gpus": 64},
     ]
-    (tmp_path / "none").mkdir()
-    config = tmp_path / "large.yaml"
+    config = tmp_path / "wrong.yaml"
     config.write_text(json.dumps({"llms": {"models": models}}))
     program = start("--port", str(free_port()), "--config", str(config))
     output, _ = program.communicate(timeout=240)
     assert program.returncode == 1
     _, _, end = output.partition("startup failed")
+    assert "m: ValueError: model 'm'" in end
     assert "engine: waiting for room for a replica, which needs CPU 1" in end
     assert "torch: waiting for room for a replica, which needs CPU 0.5" in end
     assert end.count("GPU 64 (the cluster has ") == 2
 
 
-def test_serve_run_serves_a_serve_config(tmp_path: Path) -> None:
-    """Ray Serve's own command, as the README has it, on a free port."""
-    port = free_port()
-    config = in_repository("ops/demo.yaml").read_text().replace("8000", str(port))
-    file = tmp_path / "serve.yaml"
-    file.write_text(config)
-    program = subprocess.Popen(
-        [Path(sys.executable).with_name("serve"), "run", str(file)],
-        cwd=in_repository("."),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        # A Ray of its own, not the one of the other tests.
-        env={**os.environ, "RAY_ADDRESS": "local"},
-    )
-    try:
-        server = Server(f"http://127.0.0.1:{port}")
-        server.wait_until("ready", patience_s=240)
-        answer = server.client().chat.completions.create(
-            model="demo-large", messages=[{"role": "user", "content": "What is 7 plus 5?"}]
-        )
-        assert answer.choices[0].message.content == "12"
-    finally:
-        os.killpg(program.pid, signal.SIGINT)
-        program.communicate(timeout=120)
-
-
-def test_a_port_in_use_and_a_wrong_config_are_told_at_once() -> None:
+def test_a_port_in_use_and_a_wrong_config_end_it_at_once() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -292,7 +257,7 @@ def test_a_port_in_use_and_a_wrong_config_are_told_at_once() -> None:
     assert "Traceback" not in output
 
 
-def test_without_keys_it_does_not_listen_for_others() -> None:
+def test_without_keys_it_listens_for_this_machine_alone() -> None:
     program = start("--port", str(free_port()), "--host", "0.0.0.0")
     output, _ = program.communicate(timeout=60)
     assert program.returncode == 1
@@ -300,8 +265,8 @@ def test_without_keys_it_does_not_listen_for_others() -> None:
     assert "Traceback" not in output
 
 
-def test_nor_does_it_by_ray_serves_own_commands(tmp_path: Path) -> None:
-    """A Serve config file says by itself where to listen."""
+def test_without_keys_ray_serves_own_commands_do_not_either(tmp_path: Path) -> None:
+    """A Serve config file names the address to listen on."""
     application = {
         "name": "llms",
         "import_path": "serve.app:build",
