@@ -3,7 +3,8 @@
 A front end parses its own API's request, asks `Core.answer`, and writes its own API's reply.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.config import ModelConfig
 from deployments.contract import Chunk, Usage, merge
 from deployments.errors import InvalidRequest, ModelUnavailable
+from deployments.store.evidence import Floats32
 from serve.access.keys import Caller
 from serve.availability.replicas import Availability
 from serve.availability.waking import Waker
@@ -22,12 +24,13 @@ from serve.dispatch.deadlines import within
 from serve.dispatch.dispatcher import Dispatch, Dispatcher
 from serve.dispatch.probes import Probes
 from serve.dispatch.rescue import Rescue, total_usage
-from serve.request import Request, RouterOptions
+from serve.request import Request
 from serve.routing.prices import Price
-from serve.routing.strategy import Asked, Ranking, Strategy
+from serve.routing.strategy import Question, Ranking, Strategy
 from serve.smart.learning import Lesson, cost
 from serve.smart.queries import prompt_characters, query_of
 from serve.smart.service import Smart
+from serve.strategies import STRATEGIES, Context, Kind, Strategies
 
 Chunks = AsyncGenerator[Chunk, None] | Dispatch
 
@@ -134,8 +137,8 @@ class Core:
         availability: which of them have running replicas.
         circuits: which of them keep failing.
         windows: their context windows, as far as known.
-        strategies: by their names.
         smart: smart routing, where it is configured.
+        kinds: the strategies there are, by their names.
     """
 
     def __init__(
@@ -145,8 +148,8 @@ class Core:
         availability: Availability,
         circuits: Circuits,
         windows: Mapping[str, int],
-        strategies: Mapping[str, Strategy],
         smart: Smart | None,
+        kinds: Mapping[str, Kind] = STRATEGIES,
     ) -> None:
         self.models = models
         self.prices: Mapping[str, Price] = {}
@@ -154,18 +157,21 @@ class Core:
         self._circuits = circuits
         self._dispatcher = Dispatcher(models, handles, availability, circuits, windows)
         self._waker = Waker(handles)
-        self._strategies = strategies
         self._smart = smart
+        context = Context(lambda: self.prices, self._dispatcher.in_flight, smart)
+        self._strategies = Strategies(models, context, kinds)
 
     async def configure(self, settings: RouterConfig, prices: dict[str, Price]) -> None:
         """Takes new settings, and the prices of all models that have one.
 
         Raises:
-            ValueError: the settings name a strategy that isn't there.
+            ValueError: the server lacks something that the strategy needs.
         """
-        if settings.strategy not in self._strategies:
-            raise ValueError("user_config.router.strategy: smart routing needs `llms.store`")
         self.settings, self.prices = settings, prices
+        try:
+            self._strategies.check(settings.strategy)
+        except InvalidRequest as error:
+            raise ValueError(f"user_config.router.strategy: {error}") from None
         if self._smart is not None:
             await self._smart.configure(settings, prices)
 
@@ -202,25 +208,28 @@ class Core:
         Raises:
             LLMError: the request can't be answered.
         """
+        wishes = request.wishes.router
         async with within(deadline):
-            strategy = self._strategy(request.wishes.router)
-            asked, others = await self._asked(request, caller.allowed(self.models))
-            probes = Probes(self._dispatcher, asked.available, deadline)
-            asked = replace(asked, probe=probes.ask)
-            ranking, ranked = await self._rank(strategy, asked, others)
+            name = wishes.strategy or self.settings.strategy
+            strategy = self._strategies.choose(name, wishes.given)
+            question, others = await self._question(request, caller.allowed(self.models))
+            embedding = self._embedding(question.query)
+            probes = Probes(self._dispatcher, question.available, deadline)
+            question = replace(question, probe=probes.ask)
+            ranking, ranked = await self._rank(strategy, question, others)
         if not ranked:
-            raise _none_running(asked.candidates)
+            raise _none_running(question.candidates)
         dispatch = self._dispatcher.dispatch(request.chat, ranked, deadline)
         await dispatch.begin()
         return Answer(
             request.id,
-            strategy.name,
+            name,
             ranking,
-            self._wanted(asked),
+            question.requirement,
             self.prices,
             dispatch,
             probes,
-            self._followed(request.id, asked, ranking, dispatch),
+            self._followed(request.id, question, ranking, dispatch, embedding),
         )
 
     async def running(self, names: Sequence[str], caller: Caller) -> list[str]:
@@ -236,27 +245,13 @@ class Core:
             raise _none_running(known)
         return self._circuits.usable(running) or running
 
-    def _strategy(self, wishes: RouterOptions) -> Strategy:
-        """The strategy that a request asks for, else the server's."""
-        if wishes.strategy == "smart":
-            _ = self.smart
-        strategy = self._strategies[wishes.strategy or self.settings.strategy]
-        if wishes.wants_quality and strategy.name != "smart":
-            raise InvalidRequest(
-                f"{strategy.name} routing does not predict quality; add `strategy: smart`",
-                param="router",
-            )
-        return strategy
+    def strategy_for_batch(self, name: str | None, options: Collection[str]) -> Strategy:
+        """The strategy that decides a batch; see `Strategies.choose_for_batch`."""
+        return self._strategies.choose_for_batch(name, self.settings.strategy, options)
 
-    def _wanted(self, asked: Asked) -> float:
-        """The quality that smart routing holds a request to."""
-        if asked.requirement is None:
-            return self.settings.performance_requirement
-        return asked.requirement
-
-    async def _asked(
+    async def _question(
         self, request: Request, models: Mapping[str, ModelConfig]
-    ) -> tuple[Asked, list[str]]:
+    ) -> tuple[Question, list[str]]:
         """What strategies are told: the query, and the models that may, can and are ready to answer
         it; and the configured fallbacks, which are asked after those."""
         chat, wishes = request.chat, request.wishes
@@ -270,23 +265,25 @@ class Core:
             others = self._circuits.usable(self._availability.running(configured))
         # A model that keeps failing is asked all the same where there is no other.
         available = self._circuits.usable(running) or ([] if others else running)
-        asked = Asked(capable, available, chat=chat)
-        if self._smart is None:
-            return asked, others
-        query = query_of(chat, self.settings.query)
-        asked = replace(
-            asked,
-            query=query,
+        wanted = wishes.router.performance_requirement
+        question = Question(
+            candidates=capable,
+            available=available,
+            query=query_of(chat, self.settings.query),
             characters=prompt_characters(chat),
-            embedding=self._smart.embedding(query),
-            requirement=wishes.router.performance_requirement,
-            floor=wishes.router.floor,
             has_images="images" in needed,
+            requirement=self.settings.performance_requirement if wanted is None else wanted,
+            floor=wishes.router.floor,
+            chat=chat,
         )
-        return asked, others
+        return question, others
+
+    def _embedding(self, query: str) -> "asyncio.Task[Floats32 | None] | None":
+        """A query's embedding on its way, where there is a store to learn the answer."""
+        return self._smart.embedding(query) if self._smart is not None and query else None
 
     async def _rank(
-        self, strategy: Strategy, asked: Asked, others: list[str]
+        self, strategy: Strategy, question: Question, others: list[str]
     ) -> tuple[Ranking, list[str]]:
         """The strategy's ranking, and all models in the order in which they are asked: the ranked
         ones, then `others`, and last those that are scaled to zero.
@@ -294,34 +291,41 @@ class Core:
         If the strategy would choose a model that is scaled to zero, that one is woken for later
         requests.
         """
-        if not asked.available:
+        if not question.available:
             return Ranking([]), others
         sleeps = self._availability.sleeps
-        asleep = [name for name in asked.available if sleeps(name)]
-        if all(map(sleeps, [*asked.available, *others])):
+        asleep = [name for name in question.available if sleeps(name)]
+        if all(map(sleeps, [*question.available, *others])):
             asleep = []  # no other model could answer meanwhile
-        ranking = await strategy.rank(replace(asked, asleep=asleep))
+        ranking = await strategy.rank(replace(question, asleep=asleep))
         first = ranking.models[0]
         if first in asleep:
             self._waker.wake(first)
-            if awake := [name for name in asked.available if name not in asleep]:
-                ranking = await strategy.rank(replace(asked, available=awake))
-        names = dict.fromkeys([*ranking.models, *others, *asked.available])
+            if awake := [name for name in question.available if name not in asleep]:
+                ranking = await strategy.rank(replace(question, available=awake))
+        names = dict.fromkeys([*ranking.models, *others, *question.available])
         return ranking, sorted(names, key=sleeps)
 
-    def _followed(self, id: str, asked: Asked, ranking: Ranking, dispatch: Dispatch) -> Chunks:
+    def _followed(
+        self,
+        id: str,
+        question: Question,
+        ranking: Ranking,
+        dispatch: Dispatch,
+        embedding: "asyncio.Task[Floats32 | None] | None",
+    ) -> Chunks:
         """The answer's chunks; what they teach goes to the store, if there is one."""
-        if self._smart is None or asked.embedding is None or not asked.query:
+        if self._smart is None or embedding is None:
             return dispatch
         lesson = Lesson(
             id,
-            asked.query,
-            None if asked.has_images else asked.characters,
+            question.query,
+            None if question.has_images else question.characters,
             ranking.quality.get(dispatch.model),
             ranking.policy,
             self.prices.get(dispatch.model),
         )
-        return self._smart.learner.follow(dispatch, lesson, asked.embedding)
+        return self._smart.learner.follow(dispatch, lesson, embedding)
 
 
 def _none_running(names: Sequence[str]) -> ModelUnavailable:

@@ -7,6 +7,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.contract import ChatRequest
+from serve.strategies import StrategyName
 
 ModelName = Annotated[str, Field(max_length=200)]
 
@@ -20,7 +21,7 @@ class RouterOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    strategy: Literal["sequential", "smart"] | None = None
+    strategy: StrategyName | None = None
     performance_requirement: Annotated[float, Field(ge=0, le=1)] | None = None
     mode: Literal["mean", "floor"] = "mean"
 
@@ -30,9 +31,13 @@ class RouterOptions(BaseModel):
         return self.mode == "floor"
 
     @property
-    def wants_quality(self) -> bool:
-        """Whether anything is said that smart routing alone understands."""
-        return self.floor or self.performance_requirement is not None
+    def given(self) -> set[str]:
+        """The options besides `strategy` that are not at their default."""
+        return {
+            name
+            for name, field in type(self).model_fields.items()
+            if name != "strategy" and getattr(self, name) != field.default
+        }
 
 
 class RoutingWishes(BaseModel):

@@ -39,7 +39,11 @@ class _NoReplica(ModelUnavailable):
 
 
 class Calls:
-    """Calls the models' deployments by their handles, and records how each call went."""
+    """Calls the models' deployments by their handles, and records how each call went.
+
+    Attributes:
+        in_flight: how many calls of each model have begun and not ended.
+    """
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Calls:
         availability: Availability,
         circuits: Circuits,
     ) -> None:
+        self.in_flight = dict.fromkeys(models, 0)
         self._models = models
         self._availability = availability
         self._circuits = circuits
@@ -94,6 +99,7 @@ class Calls:
         asleep = self._availability.states[name].replicas == 0 and not another_is_left
         response = self._handles[name].remote(request.model_copy(update={"model": name}))
         assert isinstance(response, DeploymentResponseGenerator)  # the handle streams
+        self.in_flight[name] += 1
         answering = ended = False
         try:
             await self._accepted(name, response, _WAKING_S if asleep else first, deadline)
@@ -115,6 +121,7 @@ class Calls:
             if not ended:
                 raise translate(error, name) from error
         finally:
+            self.in_flight[name] -= 1
             # Also when the client has disconnected: the model must stop generating.
             with suppress(Exception):  # it raises the call's own error again
                 response.cancel()  # type: ignore[no-untyped-call]

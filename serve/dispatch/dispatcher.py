@@ -21,7 +21,11 @@ from serve.dispatch.rescue import Mode, Rescue, Sent, continuing, restarted, sep
 
 
 class Dispatcher:
-    """Makes a `Dispatch` of each request."""
+    """Makes a `Dispatch` of each request.
+
+    Attributes:
+        in_flight: how many requests each model is answering now.
+    """
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class Dispatcher:
         self._circuits = circuits
         self._windows = windows
         self._calls = Calls(models, handles, availability, circuits)
+        self.in_flight: Mapping[str, int] = self._calls.in_flight
 
     def dispatch(self, request: ChatRequest, ranked: Sequence[str], deadline: float) -> "Dispatch":
         """The dispatch of a request, not begun yet.

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from deployments.errors import InvalidRequest
 from deployments.free_form import at_most
 from serve.request import RouterOptions
-from serve.routing.decider import BatchQuestion, Routes
+from serve.routing.decider import Routes
+from serve.routing.strategy import BatchQuestion, Ranking
 
 MOST_QUERIES, MOST_NAMES, MOST_CAPACITIES = 4096, 100, 1000
 
@@ -43,11 +44,14 @@ class Batch(BaseModel):
             raise ValueError(f"{n} queries, but {len(self.input_tokens)} input_tokens")
         if self.models and not isinstance(self.models[0], str) and len(self.models) != n:
             raise ValueError(f"{n} queries, but {len(self.models)} lists of models")
-        if self.router.strategy == "sequential":
-            raise ValueError("/v1/route is of smart routing; leave router.strategy out")
         if self.capacities is not None and self.router.floor:
             raise ValueError("capacities go with mode 'mean' only")
         return self
+
+    @property
+    def options(self) -> set[str]:
+        """The options that only some strategies understand."""
+        return self.router.given | ({"capacities"} if self.capacities is not None else set())
 
     def candidates(self, everyone: Sequence[str]) -> list[tuple[str, ...]]:
         """The names allowed for each query."""
@@ -82,12 +86,16 @@ def check_capacity_names(batch: Batch, models: Collection[str]) -> None:
         raise InvalidRequest(f"there is no model '{min(unknown)}'", param="capacities")
 
 
-def reply(question: BatchQuestion, routes: Routes) -> dict[str, Any]:
+def reply(question: BatchQuestion, routes: Routes | list[Ranking]) -> dict[str, Any]:
     """The reply: the batch as a whole, then every query's choice and what it was chosen from.
+
+    A strategy that predicts nothing says only the choice, why, and the candidates, best first.
 
     Past queries are shown only if the server is configured to: a similarity of 1 alone would
     reveal that somebody has asked this very question.
     """
+    if isinstance(routes, list):
+        return {"object": "list", "data": [_ranked(row, r) for row, r in enumerate(routes)]}
     assignment, prediction = routes.assignment, routes.prediction
     data = []
     for row, allowed in enumerate(routes.allowed):
@@ -122,6 +130,16 @@ def reply(question: BatchQuestion, routes: Routes) -> dict[str, Any]:
         "gap": _finite(assignment.gap),
         "cold_start": routes.cold,
         "data": data,
+    }
+
+
+def _ranked(row: int, ranking: Ranking) -> dict[str, Any]:
+    candidates = [{"model": model} for model in ranking.models]
+    return {
+        "index": row,
+        "model": ranking.models[0],
+        "reason": ranking.reason,
+        "candidates": candidates,
     }
 
 

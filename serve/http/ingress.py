@@ -25,9 +25,6 @@ from serve.http.access_log import AccessLog
 from serve.http.api import create_api
 from serve.http.server import Server
 from serve.routing.prices import Price
-from serve.routing.sequential import SequentialStrategy
-from serve.routing.strategy import Strategy
-from serve.sequence import SharedTurns
 from serve.smart.service import Smart
 
 
@@ -47,11 +44,8 @@ class Router:
         circuits = Circuits(models)
         windows = ContextWindows(models, handles, availability)
         readiness = Readiness(models, handles, availability, circuits)
-        strategies: dict[str, Strategy] = {"sequential": SequentialStrategy(SharedTurns().next)}
         smart = Smart(models, embedder) if embedder is not None else None
-        if smart is not None:
-            strategies["smart"] = smart.strategy
-        core = Core(models, handles, availability, circuits, windows.known, strategies, smart)
+        core = Core(models, handles, availability, circuits, windows.known, smart)
         self._keys = Keys(config.server, models)
         self._server = Server(config.server, core, availability, readiness, windows)
         self._configured_router, self._configured_prices = config.llms.router, prices

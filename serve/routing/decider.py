@@ -21,6 +21,7 @@ from serve.routing.optimise.floor import above_floor
 from serve.routing.optimise.online import Policy
 from serve.routing.optimise.problem import Assignment
 from serve.routing.prices import Price
+from serve.routing.strategy import BatchQuestion, Question, Ranking
 
 # Callers choose requirements and candidates, so the number kept is bounded; the longest unused
 # goes first.
@@ -29,72 +30,6 @@ MAX_POLICIES = 200
 
 class Impossible(ValueError):
     """A batch that can't be decided as it was asked for; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Which model shall answer this request?
-
-    Attributes:
-        query: the text that stands for the request; "" where it has none.
-        embedding: (d,) of the query; None where it has no text.
-        characters: of the whole prompt.
-        candidates: the models that may and can answer.
-        available: those of them that run and take requests; one at the least.
-        requirement: mean quality to hold, or the floor of this request, 0 to 1.
-        floor: whether `requirement` is for this request alone.
-        asleep: those of `available` that won't answer this request. A decision for one of them
-            moves no policy: another one follows.
-    """
-
-    query: str
-    embedding: Floats32 | None
-    characters: int
-    candidates: tuple[str, ...]
-    available: tuple[str, ...]
-    requirement: float
-    floor: bool = False
-    asleep: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class BatchQuestion:
-    """Which model should answer each of these n queries?
-
-    Attributes:
-        queries: texts.
-        candidates: for each query, the available models that may answer it.
-        requirement: mean quality to hold, or each query's floor, 0 to 1.
-        floor: which of the two.
-        input_tokens: lengths of the prompts; estimated from the queries' characters if None.
-        capacities: the most queries that a model may get, for models with a limit; not with
-            `floor`.
-    """
-
-    queries: Sequence[str]
-    candidates: Sequence[Sequence[str]]
-    requirement: float
-    floor: bool = False
-    input_tokens: Sequence[float] | None = None
-    capacities: Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The available models, best first, and why.
-
-    Attributes:
-        ranked: names.
-        quality, cost: what was predicted of each, 0 to 1 and USD.
-        policy: the name of the policy that decided; None where a floor did.
-        reason: for people, one line.
-    """
-
-    ranked: list[str]
-    quality: dict[str, float]
-    cost: dict[str, float]
-    policy: str | None
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +109,18 @@ class Decider:
         self._outdated.discard(name)
         self._keep(name, replace(known, optimism=policy.optimism) if known else policy)
 
-    def decide(self, question: Question) -> Decision:
+    def decide(self, question: Question, embedding: Floats32 | None) -> Ranking:
         """Ranks the available models for one request.
+
+        Args:
+            question: the request.
+            embedding: (d,) of its query; None if it has no text.
 
         Raises:
             ValueError: a name is unknown, or no model is available.
         """
         allowed = self._allowed([question.available])[0]
-        prediction = self._predict_one(question)
+        prediction = self._predict_one(question.query, embedding)
         quality = prediction.quality[0]
         tokens = question.characters / self._forecaster.characters_per_token
         cost = self._forecaster.costs([tokens], prediction)[0]
@@ -196,12 +135,12 @@ class Decider:
             if self.models[order[0]] not in question.asleep:
                 self._keep(name, policy)
         ranked = [self.models[column] for column in order]
-        return Decision(
+        return Ranking(
             ranked,
+            self._reason(question, order, prediction, cost),
             {model: float(quality[self._column[model]]) for model in ranked},
             {model: float(cost[self._column[model]]) for model in ranked},
             name,
-            self._reason(question, order, prediction, cost),
         )
 
     def correct(self, scored: Scored, score: float) -> None:
@@ -293,10 +232,10 @@ class Decider:
             if set(json.loads(name)[1]) <= self._column.keys():
                 self._keep(name, Policy.from_dict(state))
 
-    def _predict_one(self, question: Question) -> Prediction:
-        if question.embedding is None:
+    def _predict_one(self, query: str, embedding: Floats32 | None) -> Prediction:
+        if embedding is None:
             return self._forecaster.expect()
-        return self._forecaster.predict([question.query], question.embedding[None])
+        return self._forecaster.predict([query], embedding[None])
 
     def _by_floor(
         self, quality: Floats, cost: Floats, allowed: Booleans, floor: float

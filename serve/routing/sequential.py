@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from serve.routing.strategy import Asked, Ranking
+from serve.routing.strategy import Question, Ranking
 
 # Callers choose their candidates, so the number of sets kept is bounded; the least recently used
 # goes first.
@@ -44,14 +44,12 @@ def rotate(candidates: Sequence[str], turn: int) -> list[str]:
 class SequentialStrategy:
     """Ranks candidates by turn; `next_turn` counts the earlier requests for a key."""
 
-    name = "sequential"
-
     def __init__(self, next_turn: Callable[[str], Awaitable[int]]) -> None:
         self._next_turn = next_turn
 
-    async def rank(self, asked: Asked) -> Ranking:
+    async def rank(self, question: Question) -> Ranking:
         """The available models, beginning with the one whose turn it is."""
-        available = list(asked.available)
+        available = list(question.available)
         if len(available) == 1:
             return Ranking(available)
         return Ranking(rotate(available, await self._next_turn(turn_key(available))))

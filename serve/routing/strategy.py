@@ -1,73 +1,121 @@
-"""The one promise of every routing strategy: a request in, its candidates in order out."""
+"""What every routing strategy promises: given a request and its candidates, the order to ask in."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from deployments.contract import ChatRequest, Chunk
-from deployments.store.evidence import Floats32
+
+if TYPE_CHECKING:
+    from serve.routing.decider import Routes
 
 Probe = Callable[[str, ChatRequest], Awaitable[Chunk]]
 """Asks an available model before any is ranked, and gives its whole answer: a few times for each
 request, within its deadline. Its attempts and cost count as the request's. Raises LLMError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a strategy may know of a request.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Which model should answer this request?
 
     Attributes:
         candidates: the models that may and can answer it.
-        available: those of them that run and take requests; one at the least.
-        query: the text that stands for the conversation; "" where it has none.
+        available: those of them that run and take requests; at least one.
+        query: the text that stands for the conversation; "" if it has none.
         characters: of the whole prompt.
-        embedding: gives that of the query, or None where it can't be had.
-        requirement: the quality that the request wants; the server's where None.
-        floor: whether that is for this request alone, and not in the mean.
-        has_images: whether the prompt is more than its characters.
-        asleep: those of `available` that are woken instead of asked if they are ranked first.
-        chat: the request itself, where one is to be answered.
-        probe: asks a model before it is ranked, where one is to be answered.
+        has_images: whether the prompt has images, which `characters` leaves out.
+        requirement: mean quality to hold, or the least quality for this request, 0 to 1.
+        floor: whether `requirement` is for this request alone.
+        asleep: those of `available` that are scaled to zero; one that is ranked first is started
+            for later requests, and the others are ranked again for this one.
+        chat: the request itself; None if nothing is to be answered, as in a batch.
+        probe: asks a model before any is ranked; None likewise.
     """
 
     candidates: Sequence[str]
     available: Sequence[str]
     query: str = ""
     characters: int = 0
-    embedding: Awaitable[Floats32 | None] | None = None
-    requirement: float | None = None
-    floor: bool = False
     has_images: bool = False
+    requirement: float = 0.0
+    floor: bool = False
     asleep: Sequence[str] = ()
     chat: ChatRequest | None = None
     probe: Probe | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class BatchQuestion:
+    """Which model should answer each of these n queries?
+
+    Attributes:
+        queries: texts.
+        candidates: for each query, the available models that may answer it.
+        requirement: mean quality to hold, or the least quality for each query, 0 to 1.
+        floor: whether `requirement` is for each query alone.
+        input_tokens: lengths of the prompts; estimated from the queries' characters if None.
+        capacities: the most queries that a model may get, for models with a limit; not with
+            `floor`.
+    """
+
+    queries: Sequence[str]
+    candidates: Sequence[Sequence[str]]
+    requirement: float
+    floor: bool = False
+    input_tokens: Sequence[float] | None = None
+    capacities: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ranking:
-    """The available models, best first.
+    """The available models, best first, and why.
 
     Attributes:
         models: names.
-        reason: one line for people; "" where there was nothing to weigh.
-        quality: what was predicted of each model, where something was.
-        policy: the name of the policy that decided, where one did.
+        reason: for people, one line; "" if there was nothing to weigh.
+        quality, cost: what was predicted of each, 0 to 1 and USD; empty without predictions.
+        policy: the name of the policy that decided; None if none did.
     """
 
     models: list[str]
     reason: str = ""
     quality: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
     policy: str | None = None
 
 
 class Strategy(Protocol):
-    """Decides who is asked first. What it needs (counters, stores) it gets when it is made."""
+    """Decides which model is asked first. What it needs (counters, stores, prices) is given to it
+    when it is made."""
 
-    @property
-    def name(self) -> str:
-        """What configs, requests and answers call it."""
-        ...
-
-    async def rank(self, asked: Asked) -> Ranking:
+    async def rank(self, question: Question) -> Ranking:
         """The available models, best first."""
         ...
+
+
+@runtime_checkable
+class BatchStrategy(Protocol):
+    """A strategy that can weigh the queries of a batch against each other."""
+
+    async def route(self, question: BatchQuestion) -> "Routes":
+        """Decides a whole batch."""
+        ...
+
+
+async def decide_batch(strategy: Strategy, question: BatchQuestion) -> "Routes | list[Ranking]":
+    """Decides a batch; query by query, unless the strategy can decide it as a whole."""
+    if isinstance(strategy, BatchStrategy):
+        return await strategy.route(question)
+    return [
+        await strategy.rank(
+            Question(
+                candidates=candidates,
+                available=candidates,
+                query=query,
+                characters=len(query),
+                requirement=question.requirement,
+                floor=question.floor,
+            )
+        )
+        for query, candidates in zip(question.queries, question.candidates, strict=True)
+    ]

@@ -17,8 +17,9 @@ from deployments.embedding.cache import CachedEmbedder
 from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Observation
 from serve.config import StoreConfig
-from serve.routing.decider import BatchQuestion, Decision, Question, Routes
+from serve.routing.decider import Routes
 from serve.routing.prices import Price
+from serve.routing.strategy import BatchQuestion, Question, Ranking
 
 _SHOWN = 500  # characters of a past query
 _NAMED = 5  # past queries for each query of a batch
@@ -97,12 +98,12 @@ class DeciderActor:
         embed = CachedEmbedder(embedder.remote, size=0)
         self._keeper.configure(prices, n_similar, server, embed)
 
-    async def decide(self, question: Question) -> Decision:
+    async def decide(self, question: Question, embedding: Floats32 | None) -> Ranking:
         """See `Decider.decide`."""
         decider = self._keeper.decider
         if not decider.ready_for(question):
             await self._prepared(question)
-        return decider.decide(question)
+        return decider.decide(question, embedding)
 
     async def route(
         self, question: BatchQuestion, embeddings: Floats32, show_queries: bool

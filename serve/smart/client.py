@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import Any
 
 from ray.actor import ActorHandle
@@ -10,8 +11,9 @@ from ray.serve.handle import DeploymentHandle
 from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Observation
 from serve.actors import ActorAway, ActorClient
-from serve.routing.decider import BatchQuestion, Decision, Impossible, Question, Routes
+from serve.routing.decider import Impossible, Routes
 from serve.routing.prices import Price
+from serve.routing.strategy import BatchQuestion, Question, Ranking
 
 logger = logging.getLogger("ray.serve")
 
@@ -43,12 +45,14 @@ class SharedDecider:
         except ActorAway as error:
             logger.warning("smart routing starts without its store: %s", error)
 
-    async def decide(self, question: Question) -> Decision:
+    async def decide(self, question: Question, embedding: Floats32 | None) -> Ranking:
         """See `Decider.decide`."""
-        decision: Decision = await self._actor.call(
-            "decide", question, timeout_s=_DECISION_TIMEOUT_S
+        # The prompt may be long, and only this process can probe.
+        question = replace(question, chat=None, probe=None)
+        ranking: Ranking = await self._actor.call(
+            "decide", question, embedding, timeout_s=_DECISION_TIMEOUT_S
         )
-        return decision
+        return ranking
 
     async def route(
         self, question: BatchQuestion, embeddings: Floats32, *, show_queries: bool

@@ -19,12 +19,12 @@ from deployments.store.evidence import Floats32
 from deployments.store.observations import MAX_QUERY_CHARACTERS
 from serve.actors import ActorAway
 from serve.config import RouterConfig
-from serve.routing.decider import BatchQuestion, Impossible, Routes
+from serve.routing.decider import Impossible, Routes
 from serve.routing.prices import Price
+from serve.routing.strategy import BatchQuestion, Question, Ranking
 from serve.smart.client import SharedDecider
 from serve.smart.learning import Learner
 from serve.smart.server_name import server_name
-from serve.smart.strategy import SmartStrategy
 
 logger = logging.getLogger("ray.serve")
 
@@ -42,8 +42,7 @@ class Smart:
         self._embedder = CachedEmbedder(embedder.remote)
         self._not_before = 0.0
         self._decider = SharedDecider(embedder)
-        priors = {name: model.prior_quality for name, model in models.items()}
-        self.strategy = SmartStrategy(self._decider, priors)
+        self.priors = {name: model.prior_quality for name, model in models.items()}
         identities = {name: model.identity for name, model in models.items()}
         self.learner = Learner(self._decider, identities)
         self._status: dict[str, Any] = {}
@@ -53,13 +52,20 @@ class Smart:
     async def configure(self, router: RouterConfig, prices: dict[str, Price]) -> None:
         """Takes new settings; `prices` are of all models."""
         self._router = router
-        self.strategy.configure(prices, router.performance_requirement)
         server = await asyncio.to_thread(server_name)
         await self._decider.configure(prices, router.n_similar, server)
 
     def embedding(self, query: str) -> "asyncio.Task[Floats32 | None]":
         """The embedding of a query on its way; None if there is no text, or no embedder now."""
         return asyncio.create_task(self._embedding(query))
+
+    async def decide(self, question: Question) -> Ranking:
+        """Ranks the available models for one request.
+
+        Raises:
+            ActorAway: the decider can't answer.
+        """
+        return await self._decider.decide(question, await self._embedding(question.query))
 
     async def feedback(self, id: str, score: float) -> bool:
         """Stores what an answer was worth; False if no answer of this id is known.
@@ -111,8 +117,9 @@ class Smart:
             async with asyncio.timeout(_PATIENCE_S):
                 embeddings = await self._embedder([query])
         except (TimeoutError, RayError, RayServeException) as error:
-            logger.warning("queries go without their embeddings for %g s: %s", _PAUSE_S, error)
-            self._not_before = time.monotonic() + _PAUSE_S
+            if time.monotonic() >= self._not_before:
+                logger.warning("queries go without embeddings for %g s: %s", _PAUSE_S, error)
+                self._not_before = time.monotonic() + _PAUSE_S
             return None
         embedding: Floats32 = embeddings[0]
         return embedding

@@ -1,69 +1,73 @@
-"""Smart routing's strategy: the shared decider's order, and what is done without it."""
+"""Smart routing's strategy: what the shared decider says, or prices alone without it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import numpy as np
 from ray.serve.metrics import Counter
 
 from serve.actors import ActorAway
-from serve.routing.decider import Question
+from serve.routing.decider import Routes
 from serve.routing.forecast.predictor import price_prior
 from serve.routing.optimise.floor import above_floor
 from serve.routing.prices import Price
-from serve.routing.strategy import Asked, Ranking
-from serve.smart.client import SharedDecider
+from serve.routing.strategy import BatchQuestion, Question, Ranking
 
 logger = logging.getLogger("ray.serve")
 
 
+class Forecasts(Protocol):
+    """What the strategy needs of `serve.smart.service.Smart`."""
+
+    @property
+    def priors(self) -> Mapping[str, float | None]: ...
+
+    async def decide(self, question: Question) -> Ranking: ...
+
+    async def route(self, question: BatchQuestion) -> Routes: ...
+
+
 class SmartStrategy:
-    """Asks the shared decider; while that is away, prices alone decide, and a metric says so."""
+    """Asks the shared decider. While that is away prices alone decide, and a metric says so.
 
-    name = "smart"
+    Args:
+        forecasts: the way to the decider.
+        prices: gives the current price of each model.
+    """
 
-    def __init__(self, decider: SharedDecider, priors: Mapping[str, float | None]) -> None:
-        self._decider, self._priors = decider, priors
-        self._prices: dict[str, Price] = {}
-        self._requirement = 0.0
+    def __init__(self, forecasts: Forecasts, prices: Callable[[], Mapping[str, Price]]) -> None:
+        self._forecasts, self._prices = forecasts, prices
         self._without = Counter(
             "llm_router_smart_fallbacks",
-            description="Smart decisions by price alone, the shared decider being away.",
+            description="Smart decisions made by price alone, without the shared decider.",
         )
 
-    def configure(self, prices: dict[str, Price], requirement: float) -> None:
-        """Takes new prices and the mean quality that requests want where they don't say."""
-        self._prices, self._requirement = prices, requirement
-
-    async def rank(self, asked: Asked) -> Ranking:
+    async def rank(self, question: Question) -> Ranking:
         """The available models, best first."""
-        if len(asked.available) == 1:
-            return Ranking(list(asked.available))
-        requirement = self._requirement if asked.requirement is None else asked.requirement
-        question = Question(
-            asked.query,
-            await asked.embedding if asked.embedding is not None else None,
-            asked.characters,
-            tuple(asked.candidates),
-            tuple(asked.available),
-            requirement,
-            asked.floor,
-            tuple(asked.asleep),
-        )
+        if len(question.available) == 1:
+            return Ranking(list(question.available))
         try:
-            decision = await self._decider.decide(question)
+            return await self._forecasts.decide(question)
         except ActorAway as error:
             self._without.inc()
-            logger.warning("smart routing decides by price: %s", error)
-            return by_price(question, self._prices, self._priors)
-        return Ranking(decision.ranked, decision.reason, decision.quality, decision.policy)
+            logger.warning("smart routing decides by price alone: %s", error)
+            return by_price(question, self._prices(), self._forecasts.priors)
+
+    async def route(self, question: BatchQuestion) -> Routes:
+        """Optimises a whole batch.
+
+        Raises:
+            LLMError: see `Smart.route`.
+        """
+        return await self._forecasts.route(question)
 
 
 def by_price(
     question: Question, prices: Mapping[str, Price], priors: Mapping[str, float | None]
 ) -> Ranking:
-    """The available models as a floor would rank them, their qualities guessed as they are before
-    any answer is scored: by the priors that are configured, else by prices."""
+    """The available models, ranked as for a floor. Their qualities are guessed as they are before
+    any answer is scored: by the configured priors, else by prices."""
     guesses = dict(zip(prices, price_prior(list(prices.values())), strict=True))
     guesses |= {model: prior for model, prior in priors.items() if prior is not None}
     models = list(question.available)

@@ -14,7 +14,7 @@ from serve.core import Core
 from serve.http.replies import completion
 from serve.request import Request
 from serve.routing.prices import Price
-from serve.routing.strategy import Asked, Ranking
+from serve.routing.strategy import Question, Ranking
 
 
 async def lines(core: Core, line: str, caller: Caller = ANYONE) -> AsyncGenerator[str, None]:
@@ -90,12 +90,10 @@ async def test_opaque_fields_pass_from_the_front_end_to_the_model_and_back() -> 
 class AsksBoth:
     """A strategy that asks every model, and ranks longer answers first."""
 
-    name = "probing"
-
-    async def rank(self, asked: Asked) -> Ranking:
-        assert asked.chat is not None
-        assert asked.probe is not None
-        said = {name: (await asked.probe(name, asked.chat)).text for name in asked.available}
+    async def rank(self, question: Question) -> Ranking:
+        assert question.chat is not None
+        assert question.probe is not None
+        said = {n: (await question.probe(n, question.chat)).text for n in question.available}
         return Ranking(sorted(said, key=lambda name: -len(said[name])), "it says more")
 
 
@@ -120,13 +118,11 @@ async def test_a_probe_has_the_requests_deadline_and_opens_circuits() -> None:
 
 
 class AsksWithoutEnd:
-    name = "curious"
-
-    async def rank(self, asked: Asked) -> Ranking:
-        assert asked.chat is not None
-        assert asked.probe is not None
+    async def rank(self, question: Question) -> Ranking:
+        assert question.chat is not None
+        assert question.probe is not None
         while True:
-            await asked.probe("a", asked.chat)
+            await question.probe("a", question.chat)
 
 
 async def test_the_number_of_probes_is_bounded() -> None:

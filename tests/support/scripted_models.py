@@ -19,6 +19,7 @@ from serve.dispatch.dispatcher import Dispatch, Dispatcher
 from serve.routing.prices import Price
 from serve.routing.sequential import SequentialStrategy
 from serve.routing.strategy import Strategy
+from serve.strategies import Kind
 
 REQUEST = ChatRequest(model="auto", messages=[{"role": "user", "content": "Count."}])
 STREAMED = REQUEST.model_copy(update={"stream": True})
@@ -116,8 +117,8 @@ class Models:
             self.availability,
             self.circuits,
             windows={},
-            strategies={"sequential": strategy},
             smart=None,
+            kinds={"sequential": Kind(lambda context: strategy)},
         )
         await core.configure(RouterConfig(strategy="sequential"), prices or {})
         return core

@@ -15,7 +15,7 @@ from deployments.store.sql.database import Database
 from ops.bench.store.rows import AIOS_SIMILAR, NEW, PRICES, Rows
 from ops.bench.store.timing import INSERTING_S, Figures
 from serve.config import StoreConfig
-from serve.routing.decider import Question
+from serve.routing.strategy import Question
 
 _WRITTEN = 2_000  # rows of one transaction
 _START_S = 3600.0
@@ -72,7 +72,7 @@ class Actor:
 
     def __call__(self, number: int) -> Any:
         """Decides for a new query."""
-        return self._call("decide", self._question(number))
+        return self._call("decide", *self._question(number))
 
     def learning(self) -> Figures:
         """Answers that are kept durably each second, while decisions are asked for."""
@@ -112,7 +112,7 @@ class Actor:
 
         async def decide() -> None:
             while (now := time.perf_counter()) < ends:
-                await self._actor.decide.remote(self._question(len(times) % NEW))
+                await self._actor.decide.remote(*self._question(len(times) % NEW))
                 times.append(time.perf_counter() - now)
 
         await asyncio.gather(decide(), *(learn(number) for number in range(32)))
@@ -121,9 +121,17 @@ class Actor:
             "decision_while_learning_ms": 1e3 * float(np.median(times)),
         }
 
-    def _question(self, number: int) -> Question:
+    def _question(self, number: int) -> tuple[Question, Floats32]:
+        """A new query and its embedding."""
         everyone = tuple(PRICES)
-        return Question(f"new query {number}", self._rows.new[number], 160, everyone, everyone, 0.7)
+        question = Question(
+            candidates=everyone,
+            available=everyone,
+            query=f"new query {number}",
+            characters=160,
+            requirement=0.7,
+        )
+        return question, self._rows.new[number]
 
     def _call(self, method: str, *args: Any) -> Any:
         import ray

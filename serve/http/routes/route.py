@@ -13,6 +13,7 @@ from serve.http.batches import Batch, check_capacity_names, reply
 from serve.http.json_response import json_response
 from serve.http.requests import parse_as
 from serve.http.server import server_of
+from serve.routing.strategy import decide_batch
 
 router = APIRouter()
 
@@ -23,7 +24,8 @@ async def route(request: Request) -> Response:
     server, caller = server_of(request), caller_of(request) or ANYONE
     core = server.core
     batch = await server.bodies.read(request, partial(parse_as, Batch))
-    smart, models = core.smart, caller.allowed(core.models)
+    strategy = core.strategy_for_batch(batch.router.strategy, batch.options)
+    models = caller.allowed(core.models)
     check_capacity_names(batch, models)
     everyone = [] if batch.models is not None else candidates(AUTO, None, models)
     wanted = batch.candidates(everyone)
@@ -31,5 +33,5 @@ async def route(request: Request) -> Response:
     question = batch.question(
         [running[names] for names in wanted], core.settings.performance_requirement
     )
-    routes = await smart.route(question)
+    routes = await decide_batch(strategy, question)
     return json_response(await asyncio.to_thread(reply, question, routes))

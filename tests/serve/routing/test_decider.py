@@ -9,8 +9,9 @@ import pytest
 from deployments.store.evidence import Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
 from deployments.store.observations import Scored
-from serve.routing.decider import MAX_POLICIES, BatchQuestion, Decider, Question
+from serve.routing.decider import MAX_POLICIES, Decider
 from serve.routing.prices import Price
+from serve.routing.strategy import BatchQuestion, Question, Ranking
 
 PRICES = {"small": Price(1e-7, 4e-7), "middle": Price(5e-7, 2e-6), "large": Price(3e-6, 1.2e-5)}
 MODELS = tuple(PRICES)
@@ -47,10 +48,13 @@ def warm(**more: object) -> Decider:
     return decider
 
 
+def decide(decider: Decider, question: Question) -> Ranking:
+    return decider.decide(question, {"easy": EASY, "hard": HARD}.get(question.query))
+
+
 def question(hard: bool = False, **more: object) -> Question:
     fields = {
         "query": "hard" if hard else "easy",
-        "embedding": HARD if hard else EASY,
         "characters": 400,
         "candidates": MODELS,
         "available": MODELS,
@@ -74,12 +78,12 @@ def batch(
 def test_easy_goes_to_the_cheap_model_and_hard_to_the_dear_one() -> None:
     decider = warm()
     easy, hard = zip(
-        *[(decider.decide(question()), decider.decide(question(hard=True))) for _ in range(50)],
+        *[(decide(decider, question()), decide(decider, question(hard=True))) for _ in range(50)],
         strict=True,
     )
-    assert [decision.ranked[0] for decision in easy].count("small") > 40
-    assert [decision.ranked[0] for decision in hard].count("large") > 40
-    assert sorted(easy[0].ranked) == sorted(MODELS)
+    assert [decision.models[0] for decision in easy].count("small") > 40
+    assert [decision.models[0] for decision in hard].count("large") > 40
+    assert sorted(easy[0].models) == sorted(MODELS)
     assert easy[0].cost["small"] < easy[0].cost["large"]
 
 
@@ -88,8 +92,8 @@ def test_the_running_mean_holds_the_requirement_at_less_than_the_best_models_cos
     random = np.random.default_rng(1)
     quality, cost, best = [], 0.0, 0.0
     for hard in random.random(600) < 0.5:
-        decision = decider.decide(question(hard=bool(hard), requirement=0.9))
-        chosen = decision.ranked[0]
+        decision = decide(decider, question(hard=bool(hard), requirement=0.9))
+        chosen = decision.models[0]
         quality.append(decision.quality[chosen])
         cost, best = cost + decision.cost[chosen], best + decision.cost["large"]
     assert np.mean(quality) == pytest.approx(0.9, abs=0.03)
@@ -99,30 +103,30 @@ def test_the_running_mean_holds_the_requirement_at_less_than_the_best_models_cos
 def test_callers_with_other_requirements_or_candidates_do_not_disturb_each_other() -> None:
     decider, alone = warm(), warm()
     for _ in range(200):
-        decider.decide(question(requirement=0.1))
-        decider.decide(question(requirement=0.99))
-        decider.decide(question(candidates=("small", "middle"), available=("small", "middle")))
-        assert decider.decide(question(hard=True)) == alone.decide(question(hard=True))
+        decide(decider, question(requirement=0.1))
+        decide(decider, question(requirement=0.99))
+        decide(decider, question(candidates=("small", "middle"), available=("small", "middle")))
+        assert decide(decider, question(hard=True)) == decide(alone, question(hard=True))
 
 
 def test_a_floor_is_for_one_request_and_moves_no_policy() -> None:
     decider = warm()
-    assert decider.decide(question(requirement=0.8, floor=True)).ranked[0] == "small"
-    assert decider.decide(question(hard=True, requirement=0.8, floor=True)).ranked[0] == "large"
-    beyond = decider.decide(question(requirement=1.0, floor=True))
-    assert beyond.ranked[0] == max(beyond.quality, key=beyond.quality.__getitem__)
+    assert decide(decider, question(requirement=0.8, floor=True)).models[0] == "small"
+    assert decide(decider, question(hard=True, requirement=0.8, floor=True)).models[0] == "large"
+    beyond = decide(decider, question(requirement=1.0, floor=True))
+    assert beyond.models[0] == max(beyond.quality, key=beyond.quality.__getitem__)
     assert beyond.policy is None
     assert decider.policies() == {}
 
 
 def test_a_model_that_is_not_available_is_never_ranked() -> None:
-    decision = warm().decide(question(hard=True, available=("small", "middle")))
-    assert sorted(decision.ranked) == ["middle", "small"]
+    decision = decide(warm(), question(hard=True, available=("small", "middle")))
+    assert sorted(decision.models) == ["middle", "small"]
 
 
 def test_a_cold_start_decides_by_price_and_says_so() -> None:
     decider = Decider(nothing(), PRICES)
-    decision = decider.decide(question(requirement=0.6))
+    decision = decide(decider, question(requirement=0.6))
     assert decider.cold
     assert "cold start" in decision.reason
     assert decision.quality["small"] < decision.quality["middle"] < decision.quality["large"]
@@ -142,9 +146,9 @@ def test_a_cold_start_holds_the_requirement_from_the_first_request_on(
 ) -> None:
     both = tuple(TWO)
     asked = question(candidates=both, available=both, requirement=requirement, floor=floor)
-    decision = Decider(nothing(2), TWO).decide(asked)
+    decision = decide(Decider(nothing(2), TWO), asked)
     assert decision.quality == pytest.approx({"cheap": 0.58, "dear": 0.72}, abs=0.01)
-    assert decision.ranked[0] == first
+    assert decision.models[0] == first
 
 
 def test_a_cold_start_goes_on_to_hold_it() -> None:
@@ -153,7 +157,7 @@ def test_a_cold_start_goes_on_to_hold_it() -> None:
 
     def choices(requirement: float) -> list[str]:
         asked = question(candidates=both, available=both, requirement=requirement)
-        return [decider.decide(asked).ranked[0] for _ in range(40)]
+        return [decide(decider, asked).models[0] for _ in range(40)]
 
     assert choices(0.96) == ["dear"] * 40  # more than there is: always the best
     assert choices(0.5) == ["cheap"] * 40
@@ -162,24 +166,24 @@ def test_a_cold_start_goes_on_to_hold_it() -> None:
 
 def test_a_configured_prior_counts_more_than_the_price() -> None:
     decider = Decider(nothing(), PRICES, priors={"small": 0.9})
-    quality = decider.decide(question()).quality
+    quality = decide(decider, question()).quality
     assert quality["small"] > quality["large"]
 
 
 def test_a_request_without_text_is_decided_by_the_models_means() -> None:
     decider = warm()
-    blind = decider.decide(question(query="", embedding=None))
+    blind = decide(decider, question(query=""))
     assert blind.quality["small"] == pytest.approx(0.5, abs=0.1)
     assert blind.quality["large"] == pytest.approx(0.95, abs=0.05)
 
 
 def test_bad_scores_make_quality_dearer_for_later_requests() -> None:
     scored, unscored = warm(), warm()
-    first, _ = scored.decide(question()), unscored.decide(question())
+    first, _ = decide(scored, question()), decide(unscored, question())
     for _ in range(100):
         scored.correct(Scored("small", first.quality["small"], first.policy, None), 0.0)
-        scored.decide(question())
-        unscored.decide(question())
+        decide(scored, question())
+        decide(unscored, question())
     policy, other = (d.policies()[str(first.policy)] for d in (scored, unscored))
     assert policy["multiplier"] > 1.2 * other["multiplier"]
 
@@ -187,17 +191,17 @@ def test_bad_scores_make_quality_dearer_for_later_requests() -> None:
 def test_policies_survive_a_restart() -> None:
     decider = warm()
     for _ in range(20):
-        decider.decide(question(hard=True))
+        decide(decider, question(hard=True))
     kept = json.loads(json.dumps(decider.policies()))
     again = warm()
     again.restore(kept)
     assert again.policies() == decider.policies()
-    assert again.decide(question()) == decider.decide(question())
+    assert decide(again, question()) == decide(decider, question())
 
 
 def test_policies_over_models_that_are_gone_are_forgotten() -> None:
     decider = warm()
-    decider.decide(question())
+    decide(decider, question())
     other = Decider(nothing(), {"small": PRICES["small"]})
     other.restore(decider.policies())
     assert other.policies() == {}
@@ -206,12 +210,13 @@ def test_policies_over_models_that_are_gone_are_forgotten() -> None:
 def test_the_number_of_policies_is_bounded() -> None:
     decider = Decider(nothing(), PRICES)
     for number in range(MAX_POLICIES + 20):
-        decider.decide(
+        decide(
+            decider,
             question(
                 requirement=(number % 1000) / 1000,
                 candidates=MODELS[: 2 + number // 1000],
                 available=MODELS[:2],
-            )
+            ),
         )
     assert len(decider.policies()) == MAX_POLICIES
 
@@ -220,16 +225,16 @@ def test_a_predictor_goes_on_under_new_prices() -> None:
     snapshot, before = known(), warm()
     after = Decider(SnapshotEvidence(snapshot), {**PRICES, "small": Price(1e-5, 4e-5)})
     after.adopt(before.fitted)
-    assert after.decide(question(requirement=0.8, floor=True)).ranked[0] == "middle"
+    assert decide(after, question(requirement=0.8, floor=True)).models[0] == "middle"
 
 
 def test_a_policy_keeps_its_multiplier_when_a_predictor_is_fitted_anew() -> None:
     decider = warm()
     for _ in range(50):
-        name = str(decider.decide(question(hard=True)).policy)
+        name = str(decide(decider, question(hard=True)).policy)
     before = decider.policies()[name]["multiplier"]
     decider.adopt(decider.refit(known(300)))
-    decider.decide(question(hard=True))
+    decide(decider, question(hard=True))
     assert decider.policies()[name]["multiplier"] == pytest.approx(before, rel=0.2)
 
 
@@ -237,7 +242,7 @@ def test_where_nothing_costs_anything_the_best_answers() -> None:
     snapshot = known()
     decider = Decider(SnapshotEvidence(snapshot), dict.fromkeys(PRICES, Price(0, 0)))
     decider.adopt(decider.refit(snapshot))
-    ranked = [decider.decide(question(hard=True)).ranked[0] for _ in range(20)]
+    ranked = [decide(decider, question(hard=True)).models[0] for _ in range(20)]
     assert set(ranked) == {"large"}
 
 
@@ -265,16 +270,16 @@ def test_a_batch_is_decided_whole_without_moving_a_policy() -> None:
 
 def test_nothing_available_and_unknown_models_are_errors() -> None:
     with pytest.raises(ValueError, match="no candidate"):
-        warm().decide(question(available=()))
+        decide(warm(), question(available=()))
     with pytest.raises(ValueError, match="no model 'other'"):
-        warm().decide(question(available=("other",)))
+        decide(warm(), question(available=("other",)))
 
 
 def test_a_decision_for_a_model_that_sleeps_moves_no_policy() -> None:
     decider, best = warm(), question(hard=True, requirement=1.0)
-    decider.decide(best)  # so that there is a policy
+    decide(decider, best)  # so that there is a policy
     before = decider.policies()
-    assert decider.decide(replace(best, asleep=("large",))).ranked[0] == "large"
+    assert decide(decider, replace(best, asleep=("large",))).models[0] == "large"
     assert decider.policies() == before
-    decider.decide(best)
+    decide(decider, best)
     assert decider.policies() != before

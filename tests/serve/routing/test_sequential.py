@@ -6,7 +6,7 @@ import pytest
 
 from serve.routing import SequentialRouting
 from serve.routing.sequential import MAX_SETS, SequentialStrategy, Turns, rotate
-from serve.routing.strategy import Asked
+from serve.routing.strategy import Question
 
 CONFIGS = [
     {"name": "gpt-4o-mini", "backend": "openai"},
@@ -69,11 +69,11 @@ async def test_a_ranking_holds_every_candidate_once_and_moves_on() -> None:
         return turns.next(key)
 
     strategy = SequentialStrategy(next_turn)
-    asked = Asked(candidates=["c", "a", "b"], available=["c", "a", "b"])
-    ranked = [(await strategy.rank(asked)).models for _ in range(3)]
+    question = Question(candidates=["c", "a", "b"], available=["c", "a", "b"])
+    ranked = [(await strategy.rank(question)).models for _ in range(3)]
     assert ranked == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]]
     # The order in which a caller writes the names makes no other set of them.
-    other = Asked(candidates=["b", "c", "a"], available=["b", "c", "a"])
+    other = Question(candidates=["b", "c", "a"], available=["b", "c", "a"])
     assert (await strategy.rank(other)).models == rotate(["a", "b", "c"], 3)
 
 

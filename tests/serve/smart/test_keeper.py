@@ -17,6 +17,7 @@ from deployments.store.sql.database import Database
 from deployments.store.store import EmbeddingStore
 from serve.routing.decider import Question
 from serve.routing.prices import Price
+from serve.routing.strategy import Ranking
 from serve.smart import keeper as module
 from serve.smart.keeper import Keeper
 
@@ -97,13 +98,19 @@ async def ready(keeper: Keeper) -> None:
     await until(lambda: keeper.status == "ready")
 
 
+def decision(keeper: Keeper, text: str, floor: bool = False) -> Ranking:
+    return keeper.decider.decide(question(text, floor), vector(text))
+
+
 def choice(keeper: Keeper, text: str, floor: bool = True) -> str:
-    return keeper.decider.decide(_asked(text, floor)).ranked[0]
+    return decision(keeper, text, floor).models[0]
 
 
-def _asked(text: str, floor: bool = False) -> Question:
+def question(text: str, floor: bool = False) -> Question:
     both = tuple(PRICES)
-    return Question(text, vector(text), 20, both, both, 0.7, floor)
+    return Question(
+        candidates=both, available=both, query=text, characters=20, requirement=0.7, floor=floor
+    )
 
 
 async def test_a_history_is_taken_in_once_and_decides(tmp_path: Path) -> None:
@@ -182,8 +189,8 @@ async def test_policies_outlive_the_process(tmp_path: Path) -> None:
     assert again.decider.policies() == keeper.decider.policies()
     # They move to what was fitted meanwhile before they decide again.
     (name,) = again.decider.policies()
-    assert not again.decider.ready_for(_asked("hard one"))
-    assert name == again.decider.policy_name(_asked("hard one"))
+    assert not again.decider.ready_for(question("hard one"))
+    assert name == again.decider.policy_name(question("hard one"))
 
 
 async def decided(folder: Path, server: str, text: str) -> dict[str, Any]:

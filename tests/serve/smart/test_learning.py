@@ -15,12 +15,9 @@ from deployments.store.observations import AnswerRecord, Observation
 from serve.actors import ActorAway
 from serve.dispatch.dispatcher import Dispatch
 from serve.dispatch.rescue import Rescue
-from serve.routing.decider import Decision, Question
 from serve.routing.prices import Price
-from serve.routing.strategy import Asked
 from serve.smart.client import SharedDecider
 from serve.smart.learning import Learner, Lesson, cost
-from serve.smart.strategy import SmartStrategy
 
 PRICE = Price(1e-6, 2e-6)
 CHUNKS = [Chunk(text="twel"), Chunk(text="ve", finish_reason="stop"), Chunk(usage=Usage(20, 3))]
@@ -38,9 +35,6 @@ class Decider:
             raise ActorAway("the actor is being created")
         self.told.append((observation, answer))
         return asyncio.sleep(0)
-
-    async def decide(self, question: Question) -> Decision:
-        raise ActorAway("the actor is being created")
 
 
 def learner(decider: Decider) -> Learner:
@@ -152,12 +146,3 @@ async def test_without_an_embedding_nothing_is_told() -> None:
 def test_what_has_no_price_or_length_has_no_cost() -> None:
     assert cost(None, Usage(1, 1)) is None
     assert cost(PRICE, None) is None
-
-
-async def test_while_the_decider_is_away_prices_decide() -> None:
-    strategy = SmartStrategy(cast("SharedDecider", Decider(away=True)), {})
-    strategy.configure({"small": Price(1e-7, 1e-7), "large": Price(1e-5, 1e-5)}, 0.5)
-    both = ["large", "small"]
-    ranking = await strategy.rank(Asked(both, both, "Why?", 4, embedding()))
-    assert ranking.models == ["small", "large"]
-    assert "away" in ranking.reason

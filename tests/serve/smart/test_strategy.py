@@ -2,15 +2,22 @@
 
 import pytest
 
-from serve.routing.decider import Question
+from serve.actors import ActorAway
+from serve.routing.decider import Routes
 from serve.routing.prices import Price
-from serve.smart.strategy import by_price
+from serve.routing.strategy import BatchQuestion, Question, Ranking
+from serve.smart.strategy import SmartStrategy, by_price
 
 PRICES = {"cheap": Price(1e-7, 4e-7), "middle": Price(1e-6, 4e-6), "dear": Price(1e-5, 4e-5)}
 
 
 def question(requirement: float, *available: str) -> Question:
-    return Question("Why?", None, 4, tuple(PRICES), available or tuple(PRICES), requirement)
+    return Question(
+        candidates=tuple(PRICES),
+        available=available or tuple(PRICES),
+        query="Why?",
+        requirement=requirement,
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,3 +46,27 @@ def test_what_is_not_available_is_not_ranked_by_price_either() -> None:
 
 def test_which_models_run_does_not_change_what_is_guessed_of_them() -> None:
     assert by_price(question(0.6, "middle", "dear"), PRICES, {}).models == ["middle", "dear"]
+
+
+class Away:
+    """Forecasts whose decider is away."""
+
+    def __init__(self) -> None:
+        self.priors: dict[str, float | None] = {}
+
+    async def decide(self, question: Question) -> Ranking:
+        raise ActorAway("the actor is being created")
+
+    async def route(self, question: BatchQuestion) -> Routes:
+        raise ActorAway("the actor is being created")
+
+
+async def test_while_the_decider_is_away_prices_decide() -> None:
+    ranking = await SmartStrategy(Away(), lambda: PRICES).rank(question(0.5))
+    assert ranking.models == ["cheap", "middle", "dear"]
+    assert "away" in ranking.reason
+
+
+async def test_where_one_model_is_available_nothing_is_asked() -> None:
+    ranking = await SmartStrategy(Away(), lambda: PRICES).rank(question(0.5, "dear"))
+    assert ranking == Ranking(["dear"])
