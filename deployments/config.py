@@ -28,56 +28,73 @@ class Autoscaling(AutoscalingConfig):
 
 
 class Circuit(BaseModel):
-    """When a model that fails is passed over: after so many `failures` one after the other, for so
-    many `seconds`; then one request tries whether it answers again."""
+    """When a model that keeps failing is passed over."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     failures: Annotated[int, Field(ge=1)] = 5
+    """Faults in a row that open the circuit, each within five minutes of the one before."""
     seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    """How long the model is passed over before one request tries whether it has recovered."""
 
 
 class ModelConfig(BaseModel):
-    """What every model has, whichever backend answers for it.
+    """What every model has, whichever backend answers for it."""
 
-    Costs are in USD per token, `prior_quality` (0 to 1) is what smart routing believes of the model
-    before its answers are scored, `context_window` is in tokens.
-
-    A replica works on `max_ongoing_requests` at once; `max_queued_requests` (by default as many)
-    wait in each router replica. `timeout` is the longest silence in seconds before an answer or
-    within it, `first_token_timeout` before an answer where another model could take over.
-    `retries` is how often one request may ask again, as far as it concerns this model.
-
-    `thinking_timeout` is how long in seconds a model may think in silence before the first word of
-    an answer; see `thinking_seconds`. `rate_limit_wait` is the longest `Retry-After` in seconds
-    that is waited for although another model could take over.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     DEFAULT_CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset({"tools", "json"})
 
     # It travels in headers, so it is printable ASCII.
     name: Annotated[str, Field(max_length=LONGEST_NAME, pattern=r"^[!-~]([ -~]*[!-~])?$")]
+    """What requests call it. Printable ASCII, since it travels in headers; not `auto`."""
     backend: Annotated[str, Field(min_length=1)]
+    """What answers for it: `huggingface` (or `hflocal`), `vllm`, `sglang`, or a provider of
+    LiteLLM's such as `openai`, `anthropic`, `gemini` (or `google`), `groq` or `ollama`."""
     model: str | None = None
+    """The provider's name for the model, by default `name`. A path that begins with `./` is a
+    folder beside the configuration file."""
     cost_per_input_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """USD for a token of the prompt, of any kind. By default LiteLLM's list, with its prices for
+    cached and cache-written tokens, reasoning, long prompts and service tiers. Smart routing
+    needs a price."""
     cost_per_output_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """USD for a token of the answer, likewise."""
     prior_quality: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The quality that smart routing assumes until answers are scored. By default a guess by the
+    price."""
     autoscaling: Autoscaling | None = None
+    """How many replicas the model has. By default one."""
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
+    """Requests that one replica works on at a time."""
     max_queued_requests: Annotated[int, Field(ge=1)] | None = None
+    """Requests that wait in each router replica; more are refused with 429. By default as many as
+    `max_ongoing_requests`."""
     timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """The longest silence in seconds, before the answer and within it."""
     first_token_timeout: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    """Seconds until the first token, where another model could take over."""
     thinking_timeout: Annotated[
         Annotated[float, Field(gt=0, le=3600)] | None, Field(validate_default=True)
     ] = None
+    """Seconds that a reasoning model may be silent before the first word of its answer, if that is
+    longer than the two limits above. By default 120 for models that LiteLLM lists as reasoning,
+    and for any request with a `reasoning_effort` other than `none`."""
     rate_limit_wait: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    """The longest `Retry-After` in seconds that is waited for although another model could take
+    over. With 0, the next model is asked at once."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """How often one request may ask the model again."""
     circuit: Circuit = Circuit()
+    """When the model is passed over because it keeps failing."""
     context_window: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of prompt and answer together. By default what the model, its server or LiteLLM's
+    list says."""
     capabilities: frozenset[Capability] | None = None
+    """What the model can do beyond text. By default what its backend can."""
     fallbacks: tuple[str, ...] = ()
+    """Other models, asked after all candidates of a request have failed, unless the request names
+    its `models`."""
 
     @field_validator("name")
     @classmethod
@@ -174,7 +191,10 @@ class HostedConfig(ModelConfig):
     """A model served elsewhere, that a replica calls over the network."""
 
     hostname: str | None = None
+    """The server's URL, with or without `/v1`. By default the provider's own."""
     api_key: Secret | None = None
+    """The environment variable that holds the key, as `${NAME}`; it is read inside the replica. By
+    default the provider's usual variable."""
 
     @field_validator("hostname")
     @classmethod

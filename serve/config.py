@@ -38,33 +38,32 @@ class ConfigError(ValueError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class RouterConfig(_Section):
-    """How requests are routed. What stands here changes without a restart.
-
-    `performance_requirement` is the mean quality that smart routing holds, 0 to 1; `n_similar` the
-    fewest past queries that it predicts from; `query` what of a conversation is embedded;
-    `show_queries` whether `/v1/route` shows past queries.
-    """
+    """How requests are routed. These settings change without a restart."""
 
     strategy: Literal["sequential", "smart"] = "sequential"
+    """How a model is chosen, unless the request says otherwise."""
     performance_requirement: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """The mean quality that smart routing holds."""
     n_similar: Annotated[int, Field(ge=1, le=10_000)] = 16
+    """The fewest past queries to predict from. As the store grows, up to 256 are used."""
     query: QueryChoice = "last_user_message"
+    """The text of a conversation that is compared with past queries: the last message of the user
+    (as in AIOS), all of the user's messages, or everything. Of the last two, the end is used."""
     show_queries: bool = False
+    """Whether `/v1/route` shows the past queries that are most like each query."""
 
 
 class Settings(_Section):
-    """What router replicas take without a restart: Ray Serve's `user_config`.
-
-    `prices` are USD for one token of the prompt and of the answer, of those models whose price is
-    another than when the application started.
-    """
+    """What router replicas take without a restart: Ray Serve's `user_config`."""
 
     router: RouterConfig = RouterConfig()
+    """Any of the keys of `llms.router`; the others stay as configured."""
     prices: dict[str, tuple[Cost, Cost]] = {}
+    """USD for one token of the prompt and of the answer, of the models whose price has changed."""
 
     @classmethod
     def over(cls, configured: RouterConfig, user_config: Any) -> "Settings":
@@ -79,20 +78,25 @@ class Settings(_Section):
 
 
 class StoreConfig(_Section):
-    """Where smart routing keeps past queries, and how many of them.
-
-    `url` is SQLAlchemy's (SQLite, PostgreSQL); "${NAME}" in it is an environment variable of the
-    cluster. `history` are files that are taken in once, `embedding_model` is a
-    sentence-transformers name or folder.
-    """
+    """Where smart routing keeps past queries, and how many of them."""
 
     url: str | None = None
+    """`sqlite:///file` on a local disk, or `postgresql://…` for a cluster. A password or the whole
+    URL is written as `${NAME}`, an environment variable; a user, password or name from a
+    variable is percent-encoded. By default a SQLite file of the user's, in `~/.local/state`."""
     history: tuple[str, ...] = ()
+    """Files of past outcomes, taken in once, when the store starts."""
     embedding_model: str = DEFAULT_MODEL
+    """A sentence-transformers name or a folder. The default is installed with the package."""
     most_queries: Annotated[int, Field(ge=1)] = 1_000_000
+    """The most past queries that are kept. Those without a score go first, except the newest
+    tenth."""
     # Feedback may come for two days.
     most_days: Annotated[float, Field(ge=2)] | None = None
+    """How many days a query is kept after it was last asked; at least two, since feedback may come
+    for two days. By default for ever."""
     embedder: Autoscaling = Autoscaling(min_replicas=1, max_replicas=4)
+    """How many replicas the embedder has."""
 
     @field_validator("embedder", mode="before")
     @classmethod
@@ -143,18 +147,20 @@ _ROUTER_AUTOSCALING: dict[str, Any] = {
 
 
 class KeyConfig(_Section):
-    """Who may call. The key itself stands in the environment variable of the router's replicas that
-    `key` names; or only its SHA-256 is known here, in hexadecimal digits.
-
-    `models` are those that it may ask for, `requests_per_minute` how often, over all router
-    replicas.
-    """
+    """Who may call: the key itself by reference, or only its hash."""
 
     name: Annotated[str, Field(max_length=100, pattern=r"^[!-~]([ -~]*[!-~])?$")]
+    """What the key is called. Printable ASCII."""
     key: str | None = None
+    """The environment variable of the router's replicas that holds the key, as `${NAME}`. Give
+    this or `sha256`."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    """The key's SHA-256 in hexadecimal digits, as `python -m ops.keys` shows it."""
     models: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """The models that the key may use. By default all."""
     requests_per_minute: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """How many requests the key may make in a minute, counted over all router replicas. By default
+    any number."""
 
     @field_validator("key")
     @classmethod
@@ -175,26 +181,28 @@ class KeyConfig(_Section):
 
 
 class ServerConfig(_Section):
-    """The HTTP ingress.
-
-    `keys`, and those in the YAML file `keys_file`, may call; where there are none, this machine
-    alone may, unless `allow_anonymous`. `cors_origins` are the web pages that may read answers.
-
-    `max_body_bytes` and `body_timeout` (seconds) bound a request's body, `request_timeout`
-    (seconds) a request with all its attempts. Of each router replica, `max_concurrent_requests`
-    bounds the requests in progress and `max_total_body_bytes` their bodies together.
-    """
+    """The HTTP ingress."""
 
     keys: tuple[KeyConfig, ...] = ()
+    """Who may call. Without any, only this machine may."""
     keys_file: str | None = None
+    """A YAML file with more keys, by their hashes."""
     allow_anonymous: bool = False
+    """Whether other machines may call without a key."""
     cors_origins: tuple[Origin, ...] = ()
+    """Web pages that may read answers, such as `https://console.example`. By default none."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
+    """The largest body of a request; a larger one is refused with 413."""
     max_total_body_bytes: Annotated[int, Field(ge=1024)] = 256 * 2**20
+    """The bodies of all requests in progress together, in each router replica; beyond it 429."""
     body_timeout: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """Seconds that a body may take to arrive."""
     request_timeout: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+    """Seconds that a request may take with all its attempts."""
     max_concurrent_requests: Annotated[int, Field(ge=1, le=5000)] = 1000
+    """Requests in progress in each router replica; beyond it 429."""
     autoscaling: Autoscaling = Autoscaling(**_ROUTER_AUTOSCALING)
+    """How many replicas the router has."""
 
     @property
     def asks_for_keys(self) -> bool:
@@ -216,14 +224,19 @@ class ServerConfig(_Section):
 
 
 class LLMs(_Section):
-    """AIOS's `llms:` section. Its keys without a meaning here are taken at the one value that
-    says what is done here; any other value is refused."""
+    """AIOS's `llms:` section. Its keys that mean nothing here are accepted at the one value that
+    describes what is done here; any other value is refused."""
 
     models: Annotated[list[AnyModel], Field(min_length=1)]
+    """The models."""
     router: RouterConfig = RouterConfig()
+    """How requests are routed."""
     store: StoreConfig | None = None
+    """Where smart routing keeps past queries; there by default if the strategy is `smart`."""
     log_mode: Literal["console"] = "console"
+    """AIOS's; only this value."""
     use_context_manager: Literal[False] = False
+    """AIOS's; only this value."""
 
     @model_validator(mode="before")
     @classmethod
@@ -263,7 +276,9 @@ class AppConfig(_Section):
     """The whole configuration."""
 
     llms: LLMs
+    """The models and how requests are routed."""
     server: ServerConfig = ServerConfig()
+    """The HTTP ingress."""
 
     @model_validator(mode="after")
     def _keys_are_sound(self) -> "AppConfig":

@@ -8,21 +8,24 @@ from deployments.config import ModelConfig, path_end
 
 
 class HuggingFaceConfig(ModelConfig):
-    """A transformers model inside the replica: a hub name or a folder.
-
-    `eval_device` is a torch device ("cpu", "cuda:0"); `max_gpu_memory` is accelerate's `max_memory`
-    ({0: "24GB"}), of one GPU: continuous batching keeps its cache on one device. `gpus` and `cpus`
-    are what Ray reserves for a replica, and `cpus` the threads that torch gets; without `gpus`, one
-    GPU where a key above names one, else none.
-    """
+    """A transformers model inside the replica."""
 
     backend: Literal["huggingface", "hflocal"]
+    """`hflocal` is AIOS's name for the same."""
     max_gpu_memory: Annotated[dict[int, str], Field(min_length=1)] | None = None
+    """Accelerate's `max_memory` of one GPU, such as `{0: 24GB}`: continuous batching keeps its
+    cache on one device."""
     eval_device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] | None = None
+    """The torch device: `cpu` (the default), `cuda` or `cuda:0`."""
     gpus: Annotated[float, Field(ge=0)] | None = None
+    """GPUs that Ray reserves for a replica. By default one if `max_gpu_memory` or `eval_device`
+    names a GPU, else none."""
     cpus: Annotated[float, Field(gt=0)] = 0.5
+    """CPUs that Ray reserves for a replica, and the threads that torch uses."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """The type of the weights; `auto` is that of the files."""
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 64
+    """Requests that one replica works on at a time."""
 
     @property
     def identity(self) -> str:

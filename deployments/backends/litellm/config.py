@@ -14,14 +14,13 @@ _CHAT_APIS = {"ollama": "ollama_chat"}
 
 
 class LiteLLMConfig(HostedConfig):
-    """A model of any provider that LiteLLM knows; `backend` is the provider's name there.
-
-    `service_tiers` are the tiers that callers may choose, at the operator's expense.
-    """
+    """A model of any provider that LiteLLM supports."""
 
     DEFAULT_CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset({"tools", "json", "images"})
 
     service_tiers: tuple[str, ...] = ()
+    """The provider's tiers that callers may choose by `service_tier`, at your expense, such as
+    `[flex, priority]`."""
 
     # Looked up here, once, so that the router and the replicas go by the same limit.
     @field_validator("thinking_timeout")

@@ -9,7 +9,9 @@ class EndpointConfig(HostedConfig):
     """A model on a vLLM or SGLang server elsewhere, called by its OpenAI API."""
 
     backend: Literal["vllm", "sglang"]
+    """What kind of server it is."""
     hostname: str
+    """The server's URL, with or without `/v1`."""
 
     @property
     def base_url(self) -> str:

@@ -15,24 +15,24 @@ _ACCELERATORS = frozenset(
 
 
 class EngineConfig(ModelConfig):
-    """A vLLM engine on this cluster's own GPUs.
-
-    `model` is a hub name, a folder or an object store's URI, `engine` holds vLLM's own arguments
-    (https://docs.vllm.ai/en/stable/configuration/engine_args.html), and `adapters` LoRA adapters by
-    name: each a hub name or a folder, asked for as "<name of the model>:<name of the adapter>".
-
-    A replica takes `gpus` GPUs, by default as many as its tensor and pipeline parallelism need; a
-    fraction shares one GPU, 0 runs vLLM's build for CPUs. `cpus` is what Ray reserves beside them.
-    """
+    """A vLLM engine on this cluster's own GPUs."""
 
     backend: Literal["vllm"]
+    """Without `hostname`, an engine on this cluster."""
     gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """GPUs of a replica. By default as many as its tensor and pipeline parallelism need. A
+    fraction shares one GPU; 0 runs vLLM's build for CPUs."""
     cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    """CPUs that Ray reserves for a replica besides."""
     accelerator_type: str | None = None
+    """Ray's name of the GPU, such as `H100` or `L4`. By default any."""
     engine: Annotated[dict[str, Any], Field(default_factory=dict, validate_default=True)]
+    """vLLM's own [arguments](https://docs.vllm.ai/en/stable/configuration/engine_args.html)."""
     adapters: Annotated[
         dict[Annotated[str, Field(pattern=r"^[!-9;-~]+$")], str], Field(default_factory=dict)
     ]
+    """LoRA adapters by name, each a hub name or a folder. Requests call one `<model's
+    name>:<adapter's name>`."""
 
     @field_validator("accelerator_type")
     @classmethod
@@ -169,7 +169,9 @@ class AdapterConfig(EngineConfig):
     """
 
     base: str
+    """The name of the model that it adapts."""
     adapter: str
+    """The hub name or folder of the adapter."""
 
     @property
     def identity(self) -> str:

@@ -1,0 +1,57 @@
+"""Promise: the documentation names every key of the configuration, and says what it means."""
+
+from collections.abc import Iterator
+from typing import get_args
+
+import pytest
+from pydantic import BaseModel
+from serve_fixtures import in_repository
+
+from deployments.config import Autoscaling, Circuit, ModelConfig
+from deployments.registry import KINDS
+from ops import reference
+from serve.config import AppConfig, Settings
+
+
+def sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """A section and those within it, as the types of its keys tell; of models, each kind."""
+    yield section
+    for field in section.model_fields.values():
+        types = [field.annotation]
+        while types:
+            kind = types.pop()
+            types += get_args(kind)
+            if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Autoscaling:
+                yield from sections(kind)
+
+
+SECTIONS = {*sections(AppConfig), Settings, Circuit, *(kind.config for kind in KINDS.values())}
+
+
+@pytest.mark.parametrize("section", sorted(SECTIONS, key=str), ids=lambda section: section.__name__)
+def test_each_key_says_what_it_means(section: type[BaseModel]) -> None:
+    undescribed = [name for name, field in section.model_fields.items() if not field.description]
+    assert undescribed == [], "write a docstring below the field"
+
+
+def test_each_section_has_a_table() -> None:
+    shown = {*reference.SECTIONS.values(), ModelConfig, *(kind.config for kind in KINDS.values())}
+    assert SECTIONS - {AppConfig} <= shown
+    page = in_repository("docs/configuration.md").read_text("utf-8")
+    for name in reference.configuration():
+        assert f"_generated/keys-{name}.md" in page
+
+
+def test_a_table_tells_type_bounds_default_and_meaning() -> None:
+    table = reference.configuration()["model"]
+    row = "| `retries` | integer, 0 to 10 | 2 | How often one request may ask the model again. |"
+    assert row in table.splitlines()
+
+
+def test_each_path_and_each_error_is_named() -> None:
+    endpoints, errors = reference.endpoints(), reference.errors()
+    for path in ("POST /v1/chat/completions", "POST /v1/route", "GET /health/ready"):
+        assert f"| `{path}` |" in endpoints
+    for error in reference.error_classes():
+        if error.__module__.startswith("deployments."):
+            assert f"| {error.status} | `{error.code}` |" in errors
