@@ -62,7 +62,7 @@ class Sender:
     that all streams share with all other work. So each of n streams sends every 4n milliseconds at
     most, and after 100 in any case: one alone sends token by token, unless they come faster than
     anybody reads; of many, what comes faster than it could be sent leaves together. What begins or
-    ends an answer waits for nothing. (RESULTS.md says what was tried.)
+    ends an answer waits for nothing. (docs/results.md says what was tried.)
 
     Args:
         silence: seconds after which the router gives up waiting.

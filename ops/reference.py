@@ -159,10 +159,10 @@ def _bounds(schema: Json) -> str:
     most = schema.get("maximum")
     if least is not None and most is not None:
         return f", {_number(least)} to {_number(most)}"
-    parts = [f"from {_number(least)}"] if least is not None else []
-    parts += [f"above {_number(above)}"] if above is not None else []
-    parts += [f"at most {_number(most)}"] if most is not None else []
-    return f", {', '.join(parts)}" if parts else ""
+    parts = [f"≥ {_number(least)}"] if least is not None else []
+    parts += [f"> {_number(above)}"] if above is not None else []
+    parts += [f"≤ {_number(most)}"] if most is not None else []
+    return f" {', '.join(parts)}" if parts else ""
 
 
 def _number(value: float) -> str:

@@ -2,57 +2,16 @@
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from ray import serve as rayserve
-from serve_fixtures import Server, huggingface, kill_actor
+from serve_fixtures import Server, kill_actor
 
 from deployments.store.sql.database import Database
-from ops.demo.outcomes import HISTORY_FILE
-from serve.app import build
 
-SMALL = {"cost_per_input_token": 1e-8, "cost_per_output_token": 4e-8}
-LARGE = {"cost_per_input_token": 1e-7, "cost_per_output_token": 4e-7}
 EASY, HARD = "What is the capital of France?", "What is 123 plus 456?"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the store is."""
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture(scope="module")
-def smart(ray_cluster: str, folder: Path) -> Iterator[Server]:
-    """The two demo models, with a part of their history, behind two router replicas."""
-    history = folder / "history.jsonl"
-    history.write_text("\n".join(HISTORY_FILE.read_text().splitlines()[::4]))
-    app = build(
-        {
-            "llms": {
-                "models": [
-                    huggingface("demo-small", "demo-small", **SMALL),
-                    huggingface("demo-large", "demo-large", **LARGE),
-                ],
-                "router": {
-                    "strategy": "smart",
-                    "performance_requirement": 0.9,
-                    "show_queries": True,
-                },
-                "store": {"url": f"sqlite:///{folder}/store.db", "history": str(history)},
-            },
-            "server": {"autoscaling": {"min_replicas": 2, "max_replicas": 2}},
-        }
-    )
-    rayserve.run(app, name="smart", route_prefix="/smart")
-    server = Server(f"{ray_cluster}/smart")
-    server.wait_until("ready", patience_s=120)
-    yield server
-    rayserve.delete("smart")
 
 
 def ask(server: Server, text: str, **more: Any) -> httpx.Response:
@@ -255,10 +214,10 @@ def test_what_was_learned_outlives_the_actor(smart: Server) -> None:
 
 
 def test_what_a_server_learns_is_kept_under_its_own_name_and_its_models_own(
-    smart: Server, folder: Path
+    smart: Server, smart_folder: Path
 ) -> None:
     ask(smart, HARD)  # so that there is a policy
-    database = Database(f"sqlite:///{folder}/store.db")
+    database = Database(f"sqlite:///{smart_folder}/store.db")
     deadline = time.monotonic() + 20
     while not (kept := database.state.with_prefix("policies:")):
         assert time.monotonic() < deadline

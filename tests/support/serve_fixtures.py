@@ -15,6 +15,7 @@ import ray
 from ray import serve as rayserve
 from vllm_fixtures import KEY, VLLMServer, environment
 
+from ops.demo.outcomes import HISTORY_FILE
 from serve.app import DEFAULT_CONFIG, build
 
 DEMO_MODELS = DEFAULT_CONFIG.parent / "models"
@@ -123,6 +124,42 @@ def server(ray_cluster: str, vllm_server: VLLMServer) -> Server:
     rayserve.run(app, name="llms", route_prefix="/")
     running = Server(ray_cluster)
     running.wait_for(lambda health: unavailable(health) == {"down"})
+    return running
+
+
+@pytest.fixture(scope="session")
+def smart_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the store of `smart` is."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def smart(ray_cluster: str, smart_folder: Path) -> Server:
+    """The two demo models, with a part of their history, behind two router replicas."""
+    history = smart_folder / "history.jsonl"
+    history.write_text("\n".join(HISTORY_FILE.read_text().splitlines()[::4]))
+    small = {"cost_per_input_token": 1e-8, "cost_per_output_token": 4e-8}
+    large = {"cost_per_input_token": 1e-7, "cost_per_output_token": 4e-7}
+    app = build(
+        {
+            "llms": {
+                "models": [
+                    huggingface("demo-small", "demo-small", **small),
+                    huggingface("demo-large", "demo-large", **large),
+                ],
+                "router": {
+                    "strategy": "smart",
+                    "performance_requirement": 0.9,
+                    "show_queries": True,
+                },
+                "store": {"url": f"sqlite:///{smart_folder}/store.db", "history": str(history)},
+            },
+            "server": {"autoscaling": {"min_replicas": 2, "max_replicas": 2}},
+        }
+    )
+    rayserve.run(app, name="smart", route_prefix="/smart")
+    running = Server(f"{ray_cluster}/smart")
+    running.wait_until("ready", patience_s=120)
     return running
 
 
