@@ -1,5 +1,6 @@
 """Promise: the documentation names every key of the configuration, and says what it means."""
 
+import re
 from collections.abc import Iterator
 from typing import get_args
 
@@ -55,3 +56,11 @@ def test_each_path_and_each_error_is_named() -> None:
     for error in reference.error_classes():
         if error.__module__.startswith("deployments."):
             assert f"| {error.status} | `{error.code}` |" in errors
+
+
+def test_each_metric_is_named() -> None:
+    rooms = (in_repository("serve"), in_repository("deployments"))
+    sources = [path.read_text("utf-8") for room in rooms for path in room.rglob("*.py")]
+    metrics = {name for text in sources for name in re.findall(r'"(llm_router_\w+)"', text)}
+    page = in_repository("docs/operations.md").read_text("utf-8")
+    assert metrics == set(re.findall(r"^\| `(llm_router_\w+)` \|", page, re.MULTILINE))
