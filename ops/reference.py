@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from deployments.config import Autoscaling, Circuit, ModelConfig
 from deployments.errors import LLMError
-from deployments.registry import KINDS
+from deployments.registry import KINDS, named
 from serve.config import KeyConfig, LLMs, RouterConfig, ServerConfig, Settings, StoreConfig
 
 Json = dict[str, Any]
@@ -53,7 +53,7 @@ def configuration() -> dict[str, str]:
     tables = {_file(path): _keys(section) for path, section in SECTIONS.items()}
     tables["model"] = _keys(ModelConfig)
     for kind, row in KINDS.items():
-        tables[kind] = _keys(row.config, beyond=ModelConfig)
+        tables[kind] = _keys(named(row.config), beyond=ModelConfig)
     return tables
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from serve_fixtures import in_repository
 
 from deployments.config import Autoscaling, Circuit, ModelConfig
-from deployments.registry import KINDS
+from deployments.registry import KINDS, named
 from ops import reference
 from serve.config import AppConfig, Settings
 
@@ -26,7 +26,12 @@ def sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
                 yield from sections(kind)
 
 
-SECTIONS = {*sections(AppConfig), Settings, Circuit, *(kind.config for kind in KINDS.values())}
+SECTIONS = {
+    *sections(AppConfig),
+    Settings,
+    Circuit,
+    *(named(kind.config) for kind in KINDS.values()),
+}
 
 
 @pytest.mark.parametrize("section", sorted(SECTIONS, key=str), ids=lambda section: section.__name__)
@@ -36,7 +41,11 @@ def test_each_key_says_what_it_means(section: type[BaseModel]) -> None:
 
 
 def test_each_section_has_a_table() -> None:
-    shown = {*reference.SECTIONS.values(), ModelConfig, *(kind.config for kind in KINDS.values())}
+    shown = {
+        *reference.SECTIONS.values(),
+        ModelConfig,
+        *(named(kind.config) for kind in KINDS.values()),
+    }
     assert SECTIONS - {AppConfig} <= shown
     page = in_repository("docs/configuration.md").read_text("utf-8")
     for name in reference.configuration():
