@@ -41,3 +41,20 @@ def test_deployments_import_nothing_of_serve() -> None:
                 else []
             )
             assert not any(name.partition(".")[0] == "serve" for name in names), path
+
+
+ABOVE = {"http": {"app"}, "core": {"app", "http"}}
+"""What may import a room of serve/, besides itself."""
+
+
+def test_within_serve_imports_run_from_http_to_the_core_to_all_else() -> None:
+    serve = ROOT / "serve"
+    for path in serve.rglob("*.py"):
+        room = path.relative_to(serve).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = (isinstance(node, ast.ImportFrom) and node.module) or ""
+            if module.startswith("serve."):
+                imported = module.split(".")[1]
+                above = ABOVE.get(imported)
+                assert above is None or room in {imported, *above}, f"{path} imports {module}"
+                assert room != "routing" or imported == "routing", f"{path} imports {module}"

@@ -12,7 +12,6 @@ from ray import serve as rayserve
 from ray.serve.handle import DeploymentHandle
 
 from serve.access.exposure import check_exposure, listening_host
-from serve.access.gate import guard
 from serve.access.keys import Keys
 from serve.access.quotas import SharedQuotas
 from serve.availability.context_windows import ContextWindows
@@ -23,6 +22,7 @@ from serve.core import Core
 from serve.dispatch.circuits import Circuits
 from serve.http.access_log import AccessLog
 from serve.http.api import create_api
+from serve.http.gate import guard
 from serve.http.server import Server
 from serve.routing.prices import Price
 from serve.smart.service import Smart

@@ -114,7 +114,7 @@ _TIMEOUT = {
 # OpenAPI 3.1 has no schema for events (3.2 has `itemSchema`); a schema of the text says nothing.
 _EVENTS = {"example": 'data: {"object": "chat.completion.chunk", …}\n\ndata: [DONE]\n\n'}
 
-# This only describes it: serve/access/gate.py checks the key.
+# This only describes it: serve/http/gate.py checks the key.
 _KEY = [
     Security(
         HTTPBearer(

@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter, Request, Response
 
-from serve.access.gate import caller_of
 from serve.access.keys import ANYONE
 from serve.core import Answer
 from serve.dispatch.candidates import AUTO
@@ -10,6 +9,7 @@ from serve.dispatch.deadlines import within
 from serve.http import openapi
 from serve.http.access_log import access_of
 from serve.http.deadline import deadline_of
+from serve.http.gate import caller_of
 from serve.http.json_response import json_response
 from serve.http.replies import EventStream, completion, events
 from serve.http.requests import parse

@@ -4,8 +4,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from serve.access.gate import caller_of
 from serve.http import openapi
+from serve.http.gate import caller_of
 from serve.http.json_response import json_response
 from serve.http.server import server_of
 

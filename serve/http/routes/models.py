@@ -7,10 +7,10 @@ from fastapi import APIRouter, Path, Request, Response
 
 from deployments.config import ModelConfig
 from deployments.errors import ModelNotFound
-from serve.access.gate import caller_of
 from serve.access.keys import ANYONE
 from serve.dispatch.candidates import AUTO
 from serve.http import openapi
+from serve.http.gate import caller_of
 from serve.http.json_response import json_response
 from serve.http.server import Server, server_of
 

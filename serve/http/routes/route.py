@@ -5,11 +5,11 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from serve.access.gate import caller_of
 from serve.access.keys import ANYONE
 from serve.dispatch.candidates import AUTO, candidates
 from serve.http import openapi
 from serve.http.batches import Batch, check_capacity_names, reply
+from serve.http.gate import caller_of
 from serve.http.json_response import json_response
 from serve.http.requests import parse_as
 from serve.http.server import server_of

@@ -10,12 +10,12 @@ import pytest
 from scripted_models import END, Models, continues, says
 
 from deployments.errors import ProviderError, RateLimited
-from serve.access.gate import guard
 from serve.access.keys import Caller, Keys
 from serve.availability.context_windows import ContextWindows
 from serve.availability.readiness import Readiness
 from serve.config import ServerConfig
 from serve.http.api import create_api
+from serve.http.gate import guard
 from serve.http.server import Server
 from serve.routing.prices import Price
 

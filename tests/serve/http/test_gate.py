@@ -12,11 +12,11 @@ from starlette.responses import JSONResponse, StreamingResponse
 
 from deployments.errors import LLMError, QuotaExceeded
 from serve.access.exposure import check_exposure, is_loopback
-from serve.access.gate import caller_of, guard
 from serve.access.keys import Caller, Keys, hash_of, new_key
 from serve.config import ConfigError, ServerConfig
 from serve.http.docs import PATHS, add_docs
 from serve.http.failures import error_headers, error_json
+from serve.http.gate import caller_of, guard
 
 KEY = new_key()
 BEARER = {"authorization": f"Bearer {KEY}"}
