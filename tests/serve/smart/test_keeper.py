@@ -15,9 +15,8 @@ from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Observation
 from deployments.store.sql.database import Database
 from deployments.store.store import EmbeddingStore
-from serve.routing.decider import Question
 from serve.routing.prices import Price
-from serve.routing.strategy import Ranking
+from serve.routing.strategy import Question, Ranking
 from serve.smart import keeper as module
 from serve.smart.keeper import Keeper
 
