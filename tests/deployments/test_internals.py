@@ -15,10 +15,12 @@ import openai
 from litellm.litellm_core_utils import url_utils
 from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
 from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import VertexGeminiConfig
+from transformers.generation.continuous_batching import model_runner
 from transformers.generation.continuous_batching.cb_logits_processors import (
     ContinuousBatchingLogitsProcessor,
 )
 from transformers.generation.continuous_batching.continuous_api import OutputRouter
+from transformers.utils import chat_template_utils
 
 from deployments.internals import replace, require
 
@@ -34,7 +36,17 @@ LITELLM = "deployments.backends.litellm.backend"
         (LITELLM, BaseModelResponseIterator, "_handle_string_chunk"),
         (LITELLM, VertexGeminiConfig, "_check_finish_reason"),
         ("deployments.backends.openai_endpoint.backend", openai.AsyncStream, "_iter_events"),
-        ("deployments.backends.huggingface.continuous_batching", OutputRouter, "deliver_batch"),
+        ("deployments.backends.huggingface.engine", OutputRouter, "deliver_batch"),
+        (
+            "deployments.backends.huggingface.engine",
+            model_runner,
+            "infer_max_single_request_tokens",
+        ),
+        (
+            "deployments.backends.huggingface.chat_template",
+            chat_template_utils,
+            "_get_template_variables",
+        ),
         (
             "deployments.backends.huggingface.decoding",
             ContinuousBatchingLogitsProcessor,
@@ -47,7 +59,7 @@ def test_a_backend_does_not_start_without_what_it_replaces(
 ) -> None:
     runpy.run_module(module)  # as it is imported, it starts
     monkeypatch.delattr(owner, name)
-    with pytest.raises((RuntimeError, AttributeError), match=name):
+    with pytest.raises((RuntimeError, AttributeError, ImportError), match=name):
         runpy.run_module(module)
 
 

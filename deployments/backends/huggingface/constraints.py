@@ -1,4 +1,4 @@
-"""What an answer is held to while it is written: a JSON schema, or calls of tools."""
+"""Constrained decoding: grammars that hold an answer to a JSON schema or to tool calls."""
 
 import json
 from collections.abc import Sequence
@@ -9,32 +9,33 @@ import numpy as np
 from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
-from deployments.backends.huggingface.instructions import offered_tools
+from deployments.backends.huggingface.tools import check_tool, offered_tools, parameters_schema
 from deployments.contract import ChatRequest
 from deployments.errors import InvalidRequest
 from deployments.json_schema import check_schema
 from deployments.messages import Tool
 
-# JSON on one line, as json.dumps writes it: a weak model would lose itself in white space.
+# JSON on one line, as json.dumps writes it: weak models may otherwise write white space endlessly.
 _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-# Compiled grammars kept; a chat asks for the same one in every turn.
-_KEPT = 128
-# Most calls in one answer that must call.
+# Compiled grammars in the cache; every turn of a chat needs the same one.
+_CACHED_GRAMMARS = 128
+# The most calls in one answer.
 _MOST_CALLS = 32
-# What closes JSON: the end itself, then strings, then objects and lists; last what leads on to it.
+# Bytes that close JSON, in the order they are tried: strings, then objects and lists, and last a
+# comma, which leads on to a place that can be closed.
 _CLOSERS = (b'"', b"}]", b",")
-# The share of an answer's tokens that is kept for closing its JSON, and the most of them.
+# The share of an answer's tokens reserved for closing its JSON, and its upper limit in tokens.
 _RESERVE, _MOST_RESERVED = 0.25, 256
 
 
 class Constraint:
-    """One answer's grammar and how far the answer has come in it.
+    """The grammar of one answer and the answer's position in it.
 
     Args:
         matcher: the grammar, at its start.
         ends: tokens that end an answer.
-        closers: tokens that close JSON, in the order in which they are tried.
-        limit: most tokens that the answer may have.
+        closers: groups of tokens that close JSON, in the order they are tried.
+        limit: the most tokens that the answer may have.
     """
 
     def __init__(
@@ -50,17 +51,17 @@ class Constraint:
 
     @property
     def broken(self) -> bool:
-        """Whether the grammar could not be followed to its end."""
+        """Whether the grammar failed on the answer."""
         return bool(self._matcher.is_error())
 
     def read(self, answer: Sequence[int]) -> None:
-        """Follows the answer so far, all of its tokens."""
+        """Advances to the end of the answer so far, given as all of its tokens."""
         self._matcher.consume_tokens(list(answer[self._length :]))
         self._left -= len(answer) - self._length
         self._length = len(answer)
 
     def allowed(self, vocabulary: int) -> NDArray[np.bool_]:
-        """For each token of the vocabulary, whether the grammar lets it come next."""
+        """(vocabulary,) which tokens the grammar allows next."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         self._allowed = np.zeros(vocabulary, dtype=np.bool_)
         known = np.unpackbits(bits, bitorder="little", count=min(vocabulary, 8 * len(bits)))
@@ -68,20 +69,20 @@ class Constraint:
         return self._allowed
 
     def completed_by(self, answer: Sequence[int]) -> bool:
-        """Whether the answer, all of its tokens, is whole without a token that ends it."""
+        """Whether the answer, all of its tokens, is complete without an end token."""
         self.read(answer)
         return bool(self._matcher.is_accepting() and self._matcher.is_stopped())
 
-    def closing(self, wished: int) -> list[int]:
-        """The tokens to choose from instead, where the JSON should come to its end.
+    def closing(self, wanted: int) -> list[int]:
+        """The only tokens to choose from when the JSON should be closed; empty for no restriction.
 
-        That is when the model wishes to end the answer and the grammar does not let it yet, and
-        when few tokens are left: a model that never ends a string answers valid JSON all the same.
+        It should be closed when the model wants to end the answer before the grammar allows it, and
+        when few tokens are left. So even a model that never ends a string produces valid JSON.
 
         Args:
-            wished: the model's likeliest token.
+            wanted: the model's likeliest token.
         """
-        if self._left > self._reserve and wished not in self._ends:
+        if self._left > self._reserve and wanted not in self._ends:
             return []
         for closers in (list(self._ends), *self._closers):
             if chosen := [token for token in closers if self._allowed[token]]:
@@ -90,10 +91,10 @@ class Constraint:
 
 
 class Grammars:
-    """Makes the constraint of each request; the grammars are compiled once and kept.
+    """Makes each request's constraint from compiled grammars, which are cached.
 
     Args:
-        tokenizer: the model's tokenizer, as the grammar library takes it.
+        tokenizer: the model's tokenizer in llguidance's form.
         ends: tokens that end an answer.
     """
 
@@ -102,13 +103,13 @@ class Grammars:
         self._ends = frozenset(ends)
         singles = [[tokenizer.tokenize_bytes(bytes([b])) for b in group] for group in _CLOSERS]
         self._closers = [[ids[0] for ids in group if len(ids) == 1] for group in singles]
-        self._compiled = lru_cache(maxsize=_KEPT)(self._compile)
+        self._compiled = lru_cache(maxsize=_CACHED_GRAMMARS)(self._compile)
 
     def constraint(self, request: ChatRequest, limit: int) -> Constraint | None:
-        """What an answer of at most `limit` tokens is held to; None leaves it free.
+        """The constraint of an answer of at most `limit` tokens; None if it has none.
 
         Raises:
-            InvalidRequest: a schema is broken, can't be satisfied, or needs what can't be enforced.
+            InvalidRequest: a schema is invalid, can't be satisfied, or can't be enforced.
         """
         grammar = self._grammar(request)
         if grammar is None:
@@ -119,9 +120,9 @@ class Grammars:
     def _grammar(self, request: ChatRequest) -> str | None:
         tools = offered_tools(request)
         for tool in tools:
-            _check_tool(tool)
+            check_tool(tool)
         if request.named_tool is not None:
-            return f"start: {self._json(_parameters(tools[0]), 'tools')}\n"
+            return f"start: {self._json(parameters_schema(tools[0]), 'tools')}\n"
         if request.tool_choice == "required":
             return f"start: calls\n{self._calls(request, tools)}"
         wanted = request.response_format
@@ -146,42 +147,27 @@ class Grammars:
         for i, tool in enumerate(tools):
             opening = f'{{"name": {json.dumps(tool["function"]["name"])}, "arguments": '
             rules.append(f'call_{i}: {json.dumps(opening)} arguments_{i} "}}"')
-            rules.append(f"arguments_{i}: {self._json(_parameters(tool), 'tools')}")
+            rules.append(f"arguments_{i}: {self._json(parameters_schema(tool), 'tools')}")
         return "\n".join(rules) + "\n"
 
     def _json(self, schema: Any, param: str) -> str:
-        """A rule's right side for a schema; each brings its own root for its references."""
+        """The right side of a rule for a schema, with a root of its own for references."""
         if schema is False:
-            raise InvalidRequest(f"{param}: no value satisfies the schema false", param=param)
+            raise InvalidRequest(f"{param}: no value satisfies the schema `false`", param=param)
         text = json.dumps({**({} if schema is True else schema), "x-guidance": _LAYOUT})
         grammar = LLMatcher.grammar_from_json_schema(text)
         failed, messages = LLMatcher.validate_grammar_with_warnings(grammar, self._tokenizer)
         if failed:
             reason = messages[0].splitlines()[0]
             raise InvalidRequest(
-                f"{param}: this model can't be held to the schema: {reason}", param=param
+                f"{param}: the schema can't be enforced on this model: {reason}", param=param
             )
         return f"%json {text}"
 
     def _compile(self, grammar: str) -> LLMatcher:
         matcher = LLMatcher(self._tokenizer, LLMatcher.grammar_from_lark(grammar))
         if matcher.is_error():
-            # Each schema was tried alone, so it is their sum that is too much.
+            # Each schema compiles by itself, so the combination is too large.
             reason = matcher.get_error().splitlines()[0]
-            raise InvalidRequest(f"the schemas together are too much for this model: {reason}")
+            raise InvalidRequest(f"the schemas are too large in combination: {reason}")
         return matcher
-
-
-def _check_tool(tool: Tool) -> None:
-    where = f"tools: '{tool['function']['name']}'"
-    check_schema(_parameters(tool), where, "tools")
-    if _parameters(tool)["type"] != "object":
-        raise InvalidRequest(f"{where}: its parameters must be an object", param="tools")
-
-
-def _parameters(tool: Tool) -> dict[str, Any]:
-    """The schema of a tool's arguments, which are an object whatever else is said of them."""
-    parameters = tool["function"].get("parameters")
-    if parameters is None:
-        return {"type": "object", "properties": {}, "additionalProperties": False}
-    return {"type": "object", **parameters}

@@ -1,4 +1,4 @@
-"""How the tokens of each request are chosen, in a batch of requests that differ."""
+"""Sampling and constraints for each request of a batch, as one logits processor."""
 
 import random
 from collections import defaultdict
@@ -24,13 +24,13 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 from deployments.backends.huggingface.constraints import Constraint
 from deployments.internals import replace, require
 
-# Below it, dividing by the temperature overflows; the likeliest token is then the only one anyway.
-_COLDEST = 1e-3
+# Below this, dividing by the temperature overflows, and sampling is as good as greedy.
+_LOWEST_TEMPERATURE = 1e-3
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """The distribution that tokens are drawn from; None leaves the model's own as it is."""
+    """The distribution that tokens are drawn from; None doesn't restrict it."""
 
     temperature: float = 1.0
     top_k: int | None = None
@@ -39,8 +39,8 @@ class Sampling:
 
     @property
     def greedy(self) -> bool:
-        """Whether the likeliest token is taken instead of drawing one."""
-        return self.temperature < _COLDEST
+        """Whether the likeliest token is taken rather than drawn."""
+        return self.temperature < _LOWEST_TEMPERATURE
 
 
 GREEDY = Sampling(temperature=0.0)
@@ -48,7 +48,9 @@ GREEDY = Sampling(temperature=0.0)
 
 @lru_cache(maxsize=1024)
 def _warpers(sampling: Sampling) -> LogitsProcessorList:
-    warpers = LogitsProcessorList([TemperatureLogitsWarper(max(sampling.temperature, _COLDEST))])
+    warpers = LogitsProcessorList(
+        [TemperatureLogitsWarper(max(sampling.temperature, _LOWEST_TEMPERATURE))]
+    )
     if sampling.top_k is not None:
         warpers.append(TopKLogitsWarper(sampling.top_k))
     if sampling.top_p is not None:
@@ -65,7 +67,7 @@ class Decoding:
         prompt_tokens: length of the prompt.
         sampling: the distribution to draw from.
         seed: the same seed draws the same tokens, whatever else is in the batch.
-        constraint: what the answer is held to.
+        constraint: the grammar that the answer must follow.
     """
 
     def __init__(
@@ -81,13 +83,13 @@ class Decoding:
         self._random = random.Random(seed)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Decoding":
-        # The engine copies a request that it starts anew; its answer goes on where it was.
+        # The engine copies a request when it restarts it, and the answer then continues.
         return self
 
     def read(self, state: Any) -> None:
-        """Takes note of the tokens chosen so far in the engine's state of the request."""
+        """Advances to the tokens generated so far, given the engine's state of the request."""
         if self.constraint is not None:
-            # The answer's beginning is a part of the prompt where the engine has started anew.
+            # When the engine restarts a request, it appends the answer so far to the prompt.
             begun: list[int] = state.initial_tokens[self._prompt_tokens :]
             self.constraint.read(begun + state.generated_tokens)
 
@@ -97,11 +99,11 @@ class Decoding:
 
 
 class PerRequestDecoding(ContinuousBatchingLogitsProcessor):  # type: ignore[misc]
-    """Applies each request's own `Decoding` to its row of the batch's scores.
+    """Applies each request's `Decoding` to its row of the batch's scores.
 
-    The engine takes the likeliest token of every row, so a drawn token is made the only one. The
-    engine prepares a batch and computes it before it prepares the next, which is why the requests
-    can be kept in between.
+    The engine takes the likeliest token of every row, so after drawing a token, all others are
+    masked. The engine computes a batch before preparing the next one, so the requests can be kept
+    in an attribute between the two steps.
     """
 
     supported_kwargs = {"decoding": Decoding}  # noqa: RUF012  # as the base class has it
@@ -119,7 +121,7 @@ class PerRequestDecoding(ContinuousBatchingLogitsProcessor):  # type: ignore[mis
             decoding: Decoding = request.state.logit_processor_kwargs["decoding"]
             decoding.read(request.state)
             self._decodings.append(decoding)
-        # What a row needs does not fit into an integer, so the engine carries nothing for us.
+        # A `Decoding` does not fit into the integers that the engine passes on, so pass nothing.
         return torch.zeros(len(self._decodings), dtype=torch.int32)
 
     def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
@@ -128,16 +130,16 @@ class PerRequestDecoding(ContinuousBatchingLogitsProcessor):  # type: ignore[mis
         return scores
 
     def _constrain(self, scores: torch.Tensor) -> None:
-        held = [(row, d.constraint) for row, d in enumerate(self._decodings) if d.constraint]
-        if not held:
+        constrained = [(row, d.constraint) for row, d in enumerate(self._decodings) if d.constraint]
+        if not constrained:
             return
-        rows = [row for row, _ in held]
-        allowed = np.stack([constraint.allowed(scores.size(-1)) for _, constraint in held])
+        rows = [row for row, _ in constrained]
+        allowed = np.stack([constraint.allowed(scores.size(-1)) for _, constraint in constrained])
         masked = scores[rows].masked_fill(~torch.from_numpy(allowed).to(scores.device), -torch.inf)
-        wished = scores[rows].argmax(dim=-1).tolist()
+        wanted = scores[rows].argmax(dim=-1).tolist()
         scores[rows] = masked
-        for (row, constraint), wish in zip(held, wished, strict=True):
-            if closers := constraint.closing(wish):
+        for (row, constraint), token in zip(constrained, wanted, strict=True):
+            if closers := constraint.closing(token):
                 kept = scores[row, closers]
                 scores[row] = -torch.inf
                 scores[row, closers] = kept
@@ -149,7 +151,7 @@ class PerRequestDecoding(ContinuousBatchingLogitsProcessor):  # type: ignore[mis
                 groups[decoding.sampling].append(row)
         for sampling, rows in groups.items():
             warped = _warpers(sampling)(None, scores[rows])
-            # Inverse transform sampling; in double precision, as a vocabulary has many rare tokens.
+            # Inverse transform sampling, in double precision since vocabularies have long tails.
             cumulative = warped.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
             drawn = torch.tensor(
                 [[self._decodings[row].draw()] for row in rows],
@@ -165,10 +167,10 @@ require(ContinuousBatchingLogitsProcessor, "fill_defaults", "prepare_tensor_args
 
 
 def processors() -> ContinuousBatchingLogitsProcessorList:
-    """The logits processors of an engine whose requests each bring a `Decoding`."""
+    """The logits processors of an engine whose requests each have a `Decoding`."""
     processor_list = ContinuousBatchingLogitsProcessorList(
         LogitsProcessorList([PerRequestDecoding()])
     )
-    # It counts only the processors that it has converted itself.
+    # The library counts only processors that it converted itself.
     replace(processor_list, "tensors_required", 1)
     return processor_list

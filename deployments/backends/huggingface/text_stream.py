@@ -1,4 +1,4 @@
-"""Turns tokens into text as they come: no character cut in two, no stop string let through."""
+"""Incremental detokenising: never half a character, and nothing from a stop string on."""
 
 from collections.abc import Sequence
 
@@ -11,8 +11,8 @@ class TextStream:
 
     Args:
         tokenizer: the model's.
-        stops: strings that end the answer; they and what follows are no part of it.
-        skip_special_tokens: whether the marks that are no text are left out.
+        stops: strings that end the answer, which excludes them and all that follows.
+        skip_special_tokens: whether to leave special tokens out of the text.
     """
 
     def __init__(
@@ -23,12 +23,12 @@ class TextStream:
         self._skip = skip_special_tokens
         self._decoder = DecodeStream(skip_special_tokens=skip_special_tokens)
         self._tokens: list[int] = []
-        self._decoded = 0  # characters that the decoder gave
+        self._decoded = 0  # characters decoded so far
         self._held = ""
         self.stopped = False
 
     def feed(self, tokens: Sequence[int]) -> str:
-        """The text that is certain after `tokens`; empty once a stop string came."""
+        """The text that is certain after `tokens`; empty after a stop string."""
         pieces = []
         for token in tokens:
             if (piece := self._decoder.step(self._tokenizer, token)) is not None:
@@ -39,7 +39,7 @@ class TextStream:
         return self._release(new, last=False)
 
     def finish(self) -> str:
-        """The rest of the text, now that no token follows; half a character becomes U+FFFD."""
+        """The rest of the text, at the end of the tokens; half a character becomes U+FFFD."""
         whole = self._tokenizer.decode(self._tokens, skip_special_tokens=self._skip)
         return self._release(whole[self._decoded :], last=True)
 
@@ -50,7 +50,7 @@ class TextStream:
         found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self.stopped = True
-            _, at = min(found)  # the one that was complete first
+            _, at = min(found)  # the stop string that was complete first
             return text[:at]
         held = 0 if last else max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - held :]
@@ -58,6 +58,6 @@ class TextStream:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest beginning of `stop`, not all of it, that `text` ends with."""
+    """The length of the longest proper prefix of `stop` that `text` ends with."""
     longest = min(len(text), len(stop) - 1)
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

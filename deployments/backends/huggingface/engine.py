@@ -1,4 +1,4 @@
-"""Transformers' continuous batching, driven from an event loop: prompts in, tokens out."""
+"""Drives transformers' continuous batching from an event loop: prompts in, tokens out."""
 
 import asyncio
 import threading
@@ -16,18 +16,18 @@ from deployments.backends.huggingface.decoding import Decoding, processors
 from deployments.errors import DeadlineExceeded, ProviderError
 from deployments.internals import replace, require
 
-# On a CPU the cache is no share of a memory of its own, so it is bounded here, in bytes.
+# Bytes of the KV cache on a CPU, which has no memory of its own that a share could be taken of.
 _CPU_CACHE = 2 << 30
-# Tokens of one forward pass on a CPU; prompts longer than that are read in pieces.
+# Tokens of one forward pass on a CPU; longer prompts are processed in parts.
 _CPU_BATCH_TOKENS = 512
 _PAGE = 64  # tokens in a block of the cache on a CPU
 _STOP_SECONDS = 10.0
 
 
 class _Outputs(OutputRouter):  # type: ignore[misc]
-    """Hands the engine's outputs to the requests that wait for them and drops all others.
+    """Delivers the engine's outputs to the requests that wait for them and drops all others.
 
-    The library's own keeps what nobody waits for, and the handlers of cancelled requests, for ever.
+    The library's own router never frees unclaimed outputs or the handlers of cancelled requests.
     """
 
     def deliver(self, output: GenerationOutput) -> None:
@@ -43,11 +43,11 @@ class _Outputs(OutputRouter):  # type: ignore[misc]
             try:
                 loop.call_soon_threadsafe(_hand_over, deliveries)
             except RuntimeError:
-                # The loop has closed under its requests: nobody waits any more.
+                # The loop was closed, so none of its requests is waiting any more.
                 continue
 
     def forget(self, request_id: str) -> None:
-        """Drops whatever still comes for a request."""
+        """Drops the outputs still to come for a request."""
         self.result_handlers.pop(request_id, None)
 
 
@@ -60,18 +60,18 @@ def _hand_over(deliveries: list[Any]) -> None:
 
 
 class Engine:
-    """Generates for many requests at once; each joins and leaves the running batch on its own.
+    """Generates for many requests at once; each joins and leaves the running batch by itself.
 
     Args:
-        name: our name of the model, for the errors.
+        name: the model's name in error messages.
         model: a causal language model on one device.
         ends: tokens that end an answer.
-        context_window: most tokens of a prompt and its answer.
-        max_running: requests in one batch; those beyond it wait.
-        timeout: longest silence, in seconds, before an answer or within it.
+        context_window: the most tokens of a prompt and its answer together.
+        max_running: requests in one batch; any more wait.
+        timeout: the longest silence before or within an answer, in seconds.
 
     Raises:
-        ValueError: not even one request of that length fits into the memory left.
+        ValueError: the free memory doesn't hold even one request of that length.
     """
 
     def __init__(
@@ -94,15 +94,15 @@ class Engine:
         require(self._outputs, "result_handlers")
         replace(self._manager, "output_router", self._outputs)
         replace(self._manager, "logit_processor", processors())
-        # Allocates the cache, here rather than in the engine's thread, so that a failure is ours.
+        # Allocates the cache here rather than in the engine's thread, so that failures are raised.
         self._manager.warmup()
         longest = infer_max_single_request_tokens(self._manager.batch_processor.cache)
         if longest < context_window:
             raise ValueError(
-                f"model '{name}': the memory left holds {longest} tokens of the context window "
-                f"of {context_window}; set a smaller context_window"
+                f"model '{name}': the free memory holds {longest} tokens, less than the context "
+                f"window of {context_window}; set a smaller context_window"
             )
-        # A thread started by a daemon is one: a process that forgets to close us can still end.
+        # Threads inherit being daemonic: a process can then exit without closing the engine.
         starter = threading.Thread(target=self._manager.start, daemon=True)
         starter.start()
         starter.join()
@@ -110,22 +110,22 @@ class Engine:
     async def generate(
         self, prompt: Sequence[int], limit: int, ends: Sequence[int], decoding: Decoding
     ) -> AsyncGenerator[list[int], None]:
-        """Yields the answer's tokens as they come, one or more at a time, its end included.
+        """Yields the answer's tokens as they are generated, one or more at a time, end included.
 
-        Closing the generator takes the request out of the batch and frees its cache.
+        Closing the generator removes the request from the batch and frees its cache.
 
         Args:
             prompt: tokens of the prompt.
-            limit: most tokens of the answer.
-            ends: tokens that end it; without any, it has `limit` tokens.
-            decoding: how they are chosen.
+            limit: the most tokens of the answer.
+            ends: tokens that end it; without any, it has exactly `limit` tokens.
+            decoding: how the tokens are chosen.
 
         Raises:
-            ProviderError: the engine failed, with this request or altogether.
-            DeadlineExceeded: nothing came for too long.
+            ProviderError: the engine failed, on this request or altogether.
+            DeadlineExceeded: no token came within the timeout.
         """
         request_id = uuid.uuid4().hex
-        outputs: asyncio.Queue[GenerationOutput] = asyncio.Queue()  # holds `limit` at most
+        outputs: asyncio.Queue[GenerationOutput] = asyncio.Queue()  # at most `limit` items
         self._manager.register_result_handler(request_id, outputs.put_nowait)
         try:
             accepted = self._manager.add_request(
@@ -153,13 +153,13 @@ class Engine:
             self._outputs.forget(request_id)
 
     async def _next(self, outputs: "asyncio.Queue[GenerationOutput]") -> GenerationOutput:
-        """The latest output; each holds the whole answer so far."""
+        """The latest output; each contains the whole answer so far."""
         try:
             async with asyncio.timeout(self._timeout):
                 output = await outputs.get()
         except TimeoutError:
             raise DeadlineExceeded(
-                f"no token of model '{self._name}' came for {self._timeout:g} seconds"
+                f"model '{self._name}' generated no token for {self._timeout:g} seconds"
             ) from None
         while not outputs.empty():
             output = outputs.get_nowait()
@@ -175,13 +175,13 @@ class Engine:
             )
 
     def close(self) -> None:
-        """Stops the engine; what is running fails. Blocks till its thread has ended."""
+        """Stops the engine and waits for its thread; running requests fail."""
         if self._manager.is_running():
             self._manager.stop(block=True, timeout=_STOP_SECONDS, hard_stop=True)
 
 
 def _greedy(model: PreTrainedModel, ends: list[int]) -> Any:
-    """The engine takes the likeliest token; what a request wants is done to the scores before."""
+    """Greedy, since each request's sampling is already applied to the scores by then."""
     return GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=ends[0])
 
 
@@ -190,10 +190,10 @@ def _batching(
 ) -> ContinuousBatchingConfig:
     common: dict[str, Any] = {
         "max_requests_per_batch": max_running,
-        "max_queue_size": 0,  # Ray Serve bounds what it is given
-        # A grammar must know the last token before it allows the next.
+        "max_queue_size": 0,  # unlimited, since Ray Serve limits the requests of a replica
+        # A grammar has to know the last token before it can constrain the next.
         "use_async_batching": False,
-        # What is done to the scores differs from batch to batch.
+        # The logits processing differs from batch to batch.
         "use_cuda_graph": False,
     }
     if model.device.type != "cpu":

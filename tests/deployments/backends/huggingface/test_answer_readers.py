@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.utils.chat_parsing import ResponseParser
 
-from deployments.backends.huggingface.tool_calls import (
+from deployments.backends.huggingface.answer_readers import (
     AnswerReader,
     ArgumentsReader,
     CallReader,

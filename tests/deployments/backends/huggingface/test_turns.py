@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from deployments.backends.huggingface.instructions import (
+from deployments.backends.huggingface.tools import offered_tools
+from deployments.backends.huggingface.turns import (
     native_turns,
-    offered_tools,
     plain_turns,
     without_system,
 )

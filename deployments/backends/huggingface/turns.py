@@ -1,39 +1,34 @@
-"""What a request asks beyond its messages, written into the messages for a chat template."""
+"""Turns a request's messages into those of a chat template.
+
+What the request asks for beyond its messages (tools, forced calls, a response format) becomes
+instructions in the system message, unless the template has its own place for it.
+"""
 
 import json
 from typing import Any
 
+from deployments.backends.huggingface.tools import offered_tools
 from deployments.contract import ChatRequest
 from deployments.errors import UnsupportedParameter
-from deployments.messages import Message, Tool
+from deployments.messages import Message
 
-# Turns as chat templates take them: `role`, `content` (a string), and where they know them
-# `tool_calls` (arguments as an object) and `tool_call_id`.
+# A message as chat templates take it: `role`, `content` (a string) and, for templates with tools,
+# `tool_calls` (with arguments as an object) and `tool_call_id`.
 Turn = dict[str, Any]
 
 
-def offered_tools(request: ChatRequest) -> list[Tool]:
-    """The tools that the answer may call: none, all, or the one that `tool_choice` names."""
-    if request.tool_choice == "none":
-        return []
-    named = request.named_tool
-    return [
-        tool for tool in request.tools or [] if named is None or tool["function"]["name"] == named
-    ]
-
-
 def native_turns(request: ChatRequest) -> list[Turn]:
-    """The messages for a template that knows tools, which it is given beside them."""
+    """The messages for a template that supports tools and receives them separately."""
     names = _names_of_calls(request.messages)
     turns = [_native_turn(message, names) for message in request.messages]
     return _with_system(turns, [*_choice(request), *_format(request)])
 
 
 def plain_turns(request: ChatRequest) -> list[Turn]:
-    """The messages for a template that knows text only: tools, calls and results become text.
+    """The messages for a template without tools: tools, calls and results become text.
 
-    A tool's result is told by the user, since such a template has no role for it; turns of one
-    role in a row are joined, since many templates want the roles to alternate.
+    A tool's result becomes the user's message, since such a template has no role for it. Adjacent
+    messages of one role are joined, since many templates require alternating roles.
     """
     names = _names_of_calls(request.messages)
     turns: list[Turn] = []
@@ -47,7 +42,7 @@ def plain_turns(request: ChatRequest) -> list[Turn]:
 
 
 def without_system(turns: list[Turn]) -> list[Turn]:
-    """The same turns for a template that knows no system: the first user says it."""
+    """The same turns for a template without a system role: it moves into the first user message."""
     system = "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system")
     others = [dict(turn) for turn in turns if turn["role"] != "system"]
     if not system:
@@ -95,7 +90,7 @@ def _plain_turn(message: Message, names: dict[str, str]) -> Turn:
 
 
 def _role(message: Message) -> str:
-    # Only OpenAI's own models know developers.
+    # Only OpenAI's models have a developer role.
     return "system" if message["role"] == "developer" else message["role"]
 
 
@@ -105,7 +100,7 @@ def _text(message: Message) -> str:
         return content
     if any(part["type"] != "text" for part in content):
         raise UnsupportedParameter(
-            "this model reads text only; leave the images out or ask another model",
+            "this model reads text only: remove the images or ask another model",
             param="messages",
         )
     return "\n".join(part["text"] for part in content if part["type"] == "text")
@@ -116,8 +111,8 @@ def _call(function: Any) -> dict[str, Any]:
         arguments = json.loads(function["arguments"] or "{}")
         json.dumps(arguments, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
-        # A client may send back what a model got wrong, or what can't be written again, such as
-        # half a surrogate pair: it is shown as it was.
+        # Clients may send back invalid JSON that a model wrote, or JSON that can't be encoded, such
+        # as half a surrogate pair: show it verbatim.
         arguments = function["arguments"]
     return {"name": function["name"], "arguments": arguments}
 
