@@ -1,1 +1,1 @@
-"""Benchmarks: each is a module that ends with one line of JSON."""
+"""Benchmarks. Each is run as `python -m ops.bench.NAME` and prints a line of JSON last."""

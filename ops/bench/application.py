@@ -1,4 +1,4 @@
-"""The application in processes of its own, as `make run` serves it, for benchmarks over HTTP."""
+"""The application as `make run` serves it, in processes of its own, for benchmarks over HTTP."""
 
 import json
 import os
@@ -15,20 +15,20 @@ from typing import Any
 import httpx
 
 _START_S = 300.0
-_END_S = 60.0
+_STOP_S = 60.0
 
 
 @contextmanager
 def running(
     config: Mapping[str, Any], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[str]:
-    """Runs till the block ends; gives the URL once all models answer.
+    """Runs the application until the block ends; yields its URL once all models are available.
 
     Raises:
-        RuntimeError: it does not start; `log` says why.
+        RuntimeError: it did not start; `log` says why.
     """
     port = free_port()
-    # Short, for Ray makes sockets in it.
+    # A short path, since Ray creates sockets in it.
     temporary = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
     with temporary as folder, log.open("wb") as output:
         file = Path(folder) / "config.json"  # JSON is YAML
@@ -47,11 +47,11 @@ def running(
             yield url
         finally:
             process.terminate()
-            process.wait(_END_S)
+            process.wait(_STOP_S)
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nothing listens on now."""
+    """A port of the loopback interface that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -70,4 +70,4 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -
         except (httpx.HTTPError, ValueError, KeyError):
             pass
         time.sleep(0.5)
-    raise RuntimeError(f"the application does not start; why is in {log}")
+    raise RuntimeError(f"the application did not start; see {log}")

@@ -1,4 +1,4 @@
-"""One request to the application, and what its caller sees of the answer."""
+"""Sends one request to the application and records all that its caller sees."""
 
 import json
 import time
@@ -13,22 +13,22 @@ PATH = "/v1/chat/completions"
 
 @dataclass
 class Reply:
-    """An answer, whole or streamed, or an error.
+    """A response: an answer, whole or streamed, or an error.
 
     Attributes:
-        status: of the response.
-        headers: of the response.
-        seconds: from the request to the response's end.
-        ids: every id that the answer had.
-        roles: as often as one was given.
-        models: that were named, by each chunk.
-        text: of the answer.
-        arguments: of its tool call.
-        reasons: every finish reason that was given.
-        usage: what is billed.
-        router: what a stream's last chunk says of how the answer came about.
-        error: OpenAI's error object, wherever it stood.
-        done: whether a stream ended with `[DONE]`.
+        status: the HTTP status.
+        headers: the HTTP headers.
+        seconds: from the request to the end of the response.
+        ids: the distinct ids in it; an answer has one.
+        roles: every role in it.
+        models: the model that each chunk names.
+        text: the content.
+        arguments: the arguments of the tool call.
+        reasons: every finish reason in it.
+        usage: the tokens that are billed.
+        router: the `router` object of a stream's last chunk: attempts, cost and so on.
+        error: OpenAI's error object, wherever it appears.
+        done: whether the stream ended with `[DONE]`.
     """
 
     status: int
@@ -47,12 +47,12 @@ class Reply:
 
     @property
     def is_stream(self) -> bool:
-        """Whether it came in events."""
+        """Whether it is a stream of events."""
         return self.headers.get("content-type", "").startswith("text/event-stream")
 
     @property
     def is_answer(self) -> bool:
-        """Whether it is one finished answer, and looks like one."""
+        """Whether it is one complete, well-formed answer."""
         return (
             self.status == 200
             and self.error is None
@@ -62,34 +62,34 @@ class Reply:
 
     @property
     def is_error(self) -> bool:
-        """Whether it is an error, and can't be taken for an answer."""
+        """Whether it is an error that can't be mistaken for an answer."""
         return self.error is not None and not self.reasons and not self.done
 
     @property
     def model(self) -> str:
-        """That answered, or ended the answer."""
+        """The model that gave the answer, or the end of it."""
         return self.models[-1] if self.models else ""
 
     @property
     def code(self) -> str | None:
-        """The error's, if it is one."""
+        """The error's code."""
         return None if self.error is None else self.error.get("code")
 
     @property
     def attempts(self) -> int:
-        """How often a model was asked, as the caller is told."""
-        said = self.router.get("attempts", self.headers.get("x-router-attempts"))
-        return int(said or 0)
+        """The number of attempts, as reported to the caller."""
+        reported = self.router.get("attempts", self.headers.get("x-router-attempts"))
+        return int(reported or 0)
 
     @property
     def cost(self) -> float | None:
-        """USD, as the caller is told."""
-        said = self.router.get("cost", self.headers.get("x-router-cost"))
-        return None if said is None else float(said)
+        """The cost in USD, as reported to the caller."""
+        reported = self.router.get("cost", self.headers.get("x-router-cost"))
+        return None if reported is None else float(reported)
 
     @property
     def rescued(self) -> Sequence[Mapping[str, Any]]:
-        """What broke off before, as the caller is told."""
+        """The attempts that were cut off and then rescued, as reported to the caller."""
         rescued: Sequence[Mapping[str, Any]] = self.router.get("rescued", ())
         return rescued
 
@@ -97,42 +97,38 @@ class Reply:
 async def ask(
     client: httpx.AsyncClient, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> Reply:
-    """Sends a request and reads all that comes back.
+    """Sends a request and reads the whole response.
 
     Raises:
-        httpx.HTTPError: the connection fails.
-        ValueError: what comes back is not in OpenAI's format.
+        httpx.HTTPError: the connection failed.
+        ValueError: the response is not in OpenAI's format.
     """
     began = time.monotonic()
     async with client.stream("POST", PATH, json=body, headers=headers) as response:
         reply = Reply(response.status_code, response.headers)
         if reply.is_stream:
             async for line in response.aiter_lines():
-                _add(reply, line)
+                _read_event(reply, line)
         else:
-            _read(reply, await response.aread())
+            _read(reply, json.loads(await response.aread()), "message")
     reply.seconds = time.monotonic() - began
     return reply
 
 
-def _add(reply: Reply, line: str) -> None:
+def _read_event(reply: Reply, line: str) -> None:
     if not line:
         return
     if reply.done or reply.error:
-        raise ValueError(f"after the end of the stream: {line}")
+        raise ValueError(f"event after the end of the stream: {line}")
     data = line.removeprefix("data: ")
     if data == "[DONE]":
         reply.done = True
     else:
-        _take(reply, json.loads(data), "delta")
+        _read(reply, json.loads(data), "delta")
 
 
-def _read(reply: Reply, content: bytes) -> None:
-    _take(reply, json.loads(content), "message")
-
-
-def _take(reply: Reply, data: Mapping[str, Any], said: str) -> None:
-    """Adds what a chunk, or a whole answer, says."""
+def _read(reply: Reply, data: Mapping[str, Any], key: str) -> None:
+    """Adds a chunk (`key` is "delta") or a whole answer ("message")."""
     if "error" in data:
         reply.error = data["error"]
         return
@@ -141,7 +137,7 @@ def _take(reply: Reply, data: Mapping[str, Any], said: str) -> None:
     reply.usage = data.get("usage") or reply.usage
     reply.router = data.get("router", reply.router)
     for choice in data["choices"]:
-        piece = choice[said]
+        piece = choice[key]
         reply.text += piece.get("content") or ""
         for call in piece.get("tool_calls") or ():
             reply.arguments += call["function"]["arguments"]

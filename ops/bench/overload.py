@@ -1,11 +1,11 @@
-"""More requests than can be answered: what is answered, what is refused and how soon.
+"""More requests than can be answered: how many are answered, and how soon the rest is refused.
 
     python -m ops.bench.overload [--out FOLDER]
 
-The application, as `make run` serves it, with one model of known capacity at the fault server:
-`SLOTS` answers at once, of `ANSWER_S` each. Requests come at random times, whether or not earlier
-ones are answered (an open loop), every other one streamed, at the multiples of the capacity in
-`LOADS`. Ends with one line of JSON.
+The application, as `make run` serves it, has one model of known capacity at the fault server:
+`SLOTS` concurrent answers that take `ANSWER_S` each. Requests arrive at random times whether or not
+earlier ones have been answered (an open loop), every other one streamed, at the multiples of the
+capacity in `LOADS`. The last line is JSON.
 """
 
 import argparse
@@ -30,25 +30,25 @@ import psutil
 from ops.bench.application import free_port, running
 from ops.bench.caller import ask
 
-# As many requests wait.
+# As many requests may queue.
 SLOTS, ANSWER_S = 4, 0.4
 CAPACITY = SLOTS / ANSWER_S  # requests per second
-# Multiples of the capacity, and for how many seconds.
+# Multiples of the capacity, and the seconds for which each lasts.
 LOADS: Mapping[float, float] = {0.5: 20, 1: 60, 2: 20, 5: 20, 10: 60}
-# Of the goodput at capacity; of a refusal, in milliseconds.
+# Goodput relative to the capacity; milliseconds until a refusal.
 GOALS = {"goodput": 0.9, "refusal_p99_ms": 100}
 
 _MODEL = "bench"
 _START_S = 30.0
 _WARM_UP_S = 5.0
-# Ray gives its workers less of a busy machine than others get, the callers here among them.
+# Ray runs its workers at a lower priority than other processes, such as the callers here.
 _ENVIRONMENT = {"RAY_worker_niceness": "0"}
-# Processes of the application that every request passes, by Ray's titles.
+# The processes that every request passes through, by Ray's titles for them.
 _PROCESSES = {"router": ":Router", "proxy": "ray::ProxyActor"}
 
 
 def config(provider: str) -> dict[str, Any]:
-    """The application's."""
+    """The application's config."""
     model = {
         "name": _MODEL,
         "backend": "vllm",
@@ -60,12 +60,12 @@ def config(provider: str) -> dict[str, Any]:
     return {"llms": {"models": [model]}}
 
 
-# --- what is asked ---
+# --- requests ---
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request: seconds from the beginning of the load to its end, and how it ended."""
+class Sent:
+    """One request; `ended` is in seconds since the load began."""
 
     ended: float
     seconds: float
@@ -74,24 +74,24 @@ class Asked:
     is_refusal: bool
 
 
-async def load(client: httpx.AsyncClient, rate: float, seconds: float) -> list[Asked]:
-    """Sends `rate` requests per second on average, and waits for the last reply."""
+async def load(client: httpx.AsyncClient, rate: float, seconds: float) -> list[Sent]:
+    """Sends `rate` requests a second on average, and waits for the last reply."""
     chance = random.Random(0)
     began = time.monotonic()
-    asking: list[asyncio.Task[Asked]] = []
+    tasks: list[asyncio.Task[Sent]] = []
     at = chance.expovariate(rate)
     while at < seconds:
         await asyncio.sleep(max(0.0, began + at - time.monotonic()))
-        asking.append(asyncio.create_task(_asked(client, began, stream=len(asking) % 2 == 0)))
+        tasks.append(asyncio.create_task(_send(client, began, stream=len(tasks) % 2 == 0)))
         at += chance.expovariate(rate)
-    return await asyncio.gather(*asking)
+    return await asyncio.gather(*tasks)
 
 
-async def _asked(client: httpx.AsyncClient, began: float, *, stream: bool) -> Asked:
+async def _send(client: httpx.AsyncClient, began: float, *, stream: bool) -> Sent:
     messages = [{"role": "user", "content": "Count."}]
     reply = await ask(client, {"model": _MODEL, "messages": messages, "stream": stream})
     refusal = (429, "overloaded", True)
-    return Asked(
+    return Sent(
         ended=time.monotonic() - began,
         seconds=reply.seconds,
         status=reply.status,
@@ -101,7 +101,7 @@ async def _asked(client: httpx.AsyncClient, began: float, *, stream: bool) -> As
 
 
 def memory() -> dict[str, float]:
-    """MiB of the application's processes."""
+    """The memory of the application's processes in MiB."""
     ours = psutil.Process().children(recursive=True)
     titles = {process: " ".join(process.cmdline()) for process in ours if process.is_running()}
     return {
@@ -110,13 +110,16 @@ def memory() -> dict[str, float]:
     }
 
 
-# --- what is reported ---
+# --- report ---
 
 
 @dataclass(frozen=True)
 class Level:
-    """What was seen at one multiple of the capacity; `other` is what is neither an answer nor a
-    refusal in OpenAI's words, `goodput` is answers per second while the load lasted."""
+    """What was seen at one multiple of the capacity.
+
+    `other` counts the responses that are neither an answer nor a refusal in OpenAI's format;
+    `goodput` is answers per second while the load lasted.
+    """
 
     times: float
     seconds: float
@@ -133,17 +136,17 @@ class Level:
     proxy_mib: float
 
 
-def level(times: float, seconds: float, asked: Sequence[Asked], mib: Mapping[str, float]) -> Level:
-    """Of one load."""
-    answered = [one for one in asked if one.is_answer]
-    refused = [one for one in asked if one.is_refusal]
+def level(times: float, seconds: float, sent: Sequence[Sent], mib: Mapping[str, float]) -> Level:
+    """Summarises one load."""
+    answered = [one for one in sent if one.is_answer]
+    refused = [one for one in sent if one.is_refusal]
     return Level(
         times=times,
         seconds=seconds,
-        sent=len(asked),
+        sent=len(sent),
         answered=len(answered),
         refused=len(refused),
-        other=len(asked) - len(answered) - len(refused),
+        other=len(sent) - len(answered) - len(refused),
         goodput=sum(one.ended <= seconds for one in answered) / seconds,
         answer_p50_ms=_percentile(answered, 50),
         answer_p99_ms=_percentile(answered, 99),
@@ -154,12 +157,12 @@ def level(times: float, seconds: float, asked: Sequence[Asked], mib: Mapping[str
     )
 
 
-def _percentile(asked: Sequence[Asked], percent: float) -> float:
-    return 1e3 * float(np.percentile([one.seconds for one in asked] or [0.0], percent))
+def _percentile(sent: Sequence[Sent], percent: float) -> float:
+    return 1e3 * float(np.percentile([one.seconds for one in sent] or [0.0], percent))
 
 
 def table(levels: Sequence[Level]) -> str:
-    """In Markdown, one row for each load."""
+    """The results as a Markdown table, a row for each load."""
     columns = list(asdict(levels[0]))
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     lines += [
@@ -169,7 +172,7 @@ def table(levels: Sequence[Level]) -> str:
 
 
 def draw(levels: Sequence[Level], file: Path) -> None:
-    """The curves of goodput and of refusals' times."""
+    """Plots goodput and the times of refusals."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -197,7 +200,7 @@ def draw(levels: Sequence[Level], file: Path) -> None:
 
 
 async def measure(url: str) -> list[Level]:
-    """All loads, one after the other."""
+    """Applies all loads, one after the other."""
     levels = []
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(
@@ -205,14 +208,14 @@ async def measure(url: str) -> list[Level]:
     ) as client:
         await load(client, CAPACITY, _WARM_UP_S)
         for times, seconds in LOADS.items():
-            asked = await load(client, times * CAPACITY, seconds)
-            levels.append(level(times, seconds, asked, memory()))
+            sent = await load(client, times * CAPACITY, seconds)
+            levels.append(level(times, seconds, sent, memory()))
     return levels
 
 
 @contextmanager
 def provider() -> Iterator[str]:
-    """The fault server, in a process of its own, for it would take time from the callers."""
+    """Runs the fault server in a process of its own, so that it doesn't slow the callers."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "ops.bench.fault_server", "--port", str(port)],
@@ -240,16 +243,16 @@ def _wait_for(port: int) -> None:
 
 
 def main() -> None:
-    """Runs all of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m ops.bench.overload", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/bench-overload"))
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     with provider() as at, running(config(at), out / "application.log", _ENVIRONMENT) as url:
         levels = asyncio.run(measure(url))
-    told = table(levels)
-    print(told, flush=True)
-    (out / "table.md").write_text(f"{told}\n")
+    report = table(levels)
+    print(report, flush=True)
+    (out / "table.md").write_text(f"{report}\n")
     draw(levels, out / "overload.png")
     print(
         json.dumps(

@@ -16,7 +16,7 @@ _COLUMNS = ("sent", "answered", "refused", "lost", "retried", "again", "rescued"
 
 
 def table(parts: Sequence[Part]) -> str:
-    """In Markdown."""
+    """The results as a Markdown table."""
     columns = ("killed", *_COLUMNS, "recovery_s")
     lines = [columns, ["---"] * len(columns)]
     lines += [[part.killed, *(part.figures[name] for name in columns[1:])] for part in parts]
@@ -24,24 +24,24 @@ def table(parts: Sequence[Part]) -> str:
 
 
 def main() -> None:
-    """`python -m ops.bench.chaos`."""
-    parser = argparse.ArgumentParser(description=chaos.__doc__)
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m ops.bench.chaos", description=chaos.__doc__)
     parser.add_argument("--rate", type=float, default=10, help="requests a second")
-    parser.add_argument("--seconds", type=float, default=10, help="that it goes on after each kill")
+    parser.add_argument("--seconds", type=float, default=10, help="of load after each recovery")
     parser.add_argument("--out", type=Path, help="a folder for chaos.md and chaos.json")
-    given = parser.parse_args()
-    # What Ray prints is none of our figures.
-    told = os.fdopen(os.dup(1), "w")
+    args = parser.parse_args()
+    # Ray's output goes to stderr, so that stdout holds the figures alone.
+    stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    # Whoever ends this ends the cluster with it.
+    # SIGTERM, too, must stop the cluster.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    parts = asyncio.run(measure(given.rate, given.seconds))
+    parts = asyncio.run(measure(args.rate, args.seconds))
     line = json.dumps({part.killed: part.figures for part in parts})
-    if given.out:
-        given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "chaos.md").write_text(table(parts) + "\n")
-        (given.out / "chaos.json").write_text(line + "\n")
-    print(table(parts), line, sep="\n", file=told, flush=True)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "chaos.md").write_text(table(parts) + "\n")
+        (args.out / "chaos.json").write_text(line + "\n")
+    print(table(parts), line, sep="\n", file=stdout, flush=True)
 
 
 if __name__ == "__main__":

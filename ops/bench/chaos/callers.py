@@ -1,4 +1,4 @@
-"""The callers: what they ask, and what becomes of each request."""
+"""The callers: their requests, and the outcome of each."""
 
 import asyncio
 import time
@@ -14,22 +14,22 @@ from ops.bench import fault_server
 from ops.bench.caller import Reply, ask
 from ops.bench.chaos.cluster import DEADLINE_S
 
-LATE_S = 2.0  # that one may be over it, on a machine that is busy
+LATE_S = 2.0  # by which a request may exceed it on a busy machine
 
 
 @dataclass(frozen=True)
 class Question:
-    """A request, and what is a right answer to it."""
+    """A request and its correct answer."""
 
     model: str
     stream: bool
     messages: Sequence[Mapping[str, str]]
     models: Sequence[str] | None = None
-    right: str = fault_server.TEXT
+    answer: str = fault_server.TEXT
 
     @property
     def body(self) -> dict[str, Any]:
-        """What is sent."""
+        """The request's body."""
         allowed = {"models": self.models} if self.models else {}
         fields = {"model": self.model, "messages": self.messages, "stream": self.stream}
         return {**fields, **allowed, "temperature": 0}
@@ -50,12 +50,12 @@ QUESTIONS = [
 
 
 class Broken(Exception):
-    """The connection was, or the proxy failed: nothing of ours has spoken."""
+    """The connection broke or the proxy failed: the application itself sent no error."""
 
 
 @dataclass
 class Call:
-    """What became of one request: "answered", "refused" by an error of ours, or "lost"."""
+    """One request, with its `outcome`: "answered", "refused" with an error of ours, or "lost"."""
 
     question: Question
     began: float
@@ -68,13 +68,13 @@ class Call:
     rescues: int = 0
 
     @property
-    def is_well(self) -> bool:
-        """Whether its caller noticed nothing."""
+    def is_unaffected(self) -> bool:
+        """Whether the caller noticed nothing."""
         return self.outcome == "answered" and not self.retries
 
 
 async def call(client: httpx.AsyncClient, question: Question) -> Call:
-    """Asks, and once more where the connection breaks."""
+    """Sends a request, and retries once if the connection breaks."""
     made = Call(question, time.monotonic())
     for made.retries in (0, 1):
         began = time.monotonic()
@@ -84,7 +84,7 @@ async def call(client: httpx.AsyncClient, question: Question) -> Call:
         except Broken as error:
             made.said = str(error)
         except httpx.TimeoutException:
-            made.said = "it hung"
+            made.said = "timed out"
             break
         finally:
             made.longest = max(made.longest, time.monotonic() - began)
@@ -100,13 +100,13 @@ async def _ask(client: httpx.AsyncClient, question: Question) -> Reply:
     except (httpx.HTTPError, ValueError) as error:
         raise Broken(f"{type(error).__name__}: {error}") from error
     if reply.is_stream and not (reply.error or reply.reasons or reply.done):
-        raise Broken("the stream ended without an end")
+        raise Broken("the stream ended without a final event")
     return reply
 
 
 def _judge(made: Call, reply: Reply) -> None:
     made.attempts, made.rescues = reply.attempts, len(reply.rescued)
-    if reply.is_answer and reply.text == made.question.right:
+    if reply.is_answer and reply.text == made.question.answer:
         made.outcome = "answered"
     elif reply.is_error and (reply.is_stream or reply.status in (429, 503, 504)):
         made.outcome, made.said = "refused", f"{reply.status} {reply.code}"
@@ -116,8 +116,10 @@ def _judge(made: Call, reply: Reply) -> None:
 
 @asynccontextmanager
 async def load(url: str, rate: float) -> AsyncIterator[list[Call]]:
-    """So many requests a second, none of which waits for another; gives those that are over. The
-    block's end waits for all."""
+    """Sends `rate` requests a second (an open loop) until the block ends, then waits for all.
+
+    Yields the list that collects the finished calls.
+    """
     calls: list[Call] = []
     async with (
         httpx.AsyncClient(base_url=url, timeout=DEADLINE_S + 2 * LATE_S, trust_env=False) as client,

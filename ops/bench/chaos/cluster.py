@@ -17,14 +17,14 @@ from ops.bench.application import free_port
 from serve.app import build
 from serve.config import DEFAULT_CONFIG
 
-DEADLINE_S = 20.0  # that the server is given for a request
-_CPUS = 8  # of each worker, enough for all when one of them is gone
+DEADLINE_S = 20.0  # the server's limit for a request
+_CPUS = 8  # of each worker: enough for everything when the other one is lost
 _APP = "llms"
-# A token every 20 ms: an answer takes 1.2 s, so that some are always under way.
+# A token every 20 ms: an answer takes 1.2 s, so that some are always in flight.
 _PROVIDERS_MODEL = "paced=0.02"
 
-# By Ray's own settings it may take 15 s until a node is believed to be lost, and as long a replica
-# that was streaming to that node stands still. What is set outside wins.
+# With Ray's defaults it may take 15 s until a node is declared lost, and a replica that was
+# streaming to it blocks as long. Settings in the environment take precedence.
 _SETTINGS = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
@@ -35,7 +35,7 @@ REPLICAS = {"quick": 2, "only": 1, "demo-small": 2, "Router": 2}
 
 
 def configuration(provider: str) -> dict[str, Any]:
-    """Three models: one with two replicas, one with a single one, and one in its replicas."""
+    """Three models: hosted with two replicas, hosted with one, and one that runs here."""
 
     def fixed(model: str) -> dict[str, int]:
         return {"min_replicas": REPLICAS[model], "max_replicas": REPLICAS[model]}
@@ -51,7 +51,7 @@ def configuration(provider: str) -> dict[str, Any]:
 
 
 class Nodes:
-    """A head, which has Serve's proxy and controller, and two workers, which have the replicas."""
+    """A head node with Serve's proxy and controller, and two workers with the replicas."""
 
     def __init__(self, folder: str) -> None:
         head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
@@ -59,16 +59,16 @@ class Nodes:
         self.workers = [self.cluster.add_node(num_cpus=_CPUS) for _ in range(2)]
 
     def processes(self) -> dict[int, str]:
-        """What each process is, by its id."""
+        """The title of each process, by its id."""
         nodes = [self.cluster.head_node, *self.workers]
         return {pid: title for node in nodes for pid, title in _children(node).items()}
 
-    def one(self, title: str) -> list[int]:
-        """One process."""
+    def first(self, title: str) -> list[int]:
+        """The first process whose title starts so."""
         return [next(pid for pid, known in self.processes().items() if known.startswith(title))]
 
-    def worker(self) -> list[int]:
-        """All of a worker: the one with fewer routers, since without any nobody could answer."""
+    def worker_processes(self) -> list[int]:
+        """The processes of the worker with fewer routers, so that one router at least survives."""
 
         def routers(node: Any) -> int:
             return sum(replica("Router") in title for title in _children(node).values())
@@ -76,17 +76,17 @@ class Nodes:
         node = min(self.workers, key=routers)
         return [*_children(node), _raylet(node)]
 
-    def are_well(self) -> bool:
-        """Whether all that should run does, by the processes and by what Serve says."""
+    def are_healthy(self) -> bool:
+        """Whether everything that should run does, by the processes and by Serve's status."""
         titles = list(self.processes().values())
-        wanted = {SEQUENCE: 1, CONTROLLER: 1}
-        wanted |= {replica(name): number for name, number in REPLICAS.items()}
-        if any(sum(t.startswith(title) for t in titles) < n for title, n in wanted.items()):
+        expected = {SEQUENCE: 1, CONTROLLER: 1}
+        expected |= {replica(name): number for name, number in REPLICAS.items()}
+        if any(sum(t.startswith(title) for t in titles) < n for title, n in expected.items()):
             return False
         try:
             (app,) = rayserve.status().applications.values()
         except (RayError, RayServeException, ValueError):
-            return False  # the controller is away
+            return False  # the controller is down
         running = {name: each.replica_states for name, each in app.deployments.items()}
         return running == {name: {"RUNNING": number} for name, number in REPLICAS.items()}
 
@@ -114,7 +114,7 @@ def _children(node: Any) -> dict[int, str]:
 
 @contextmanager
 def running(provider: str) -> Iterator[tuple[str, Nodes]]:
-    """The application's URL and its nodes, till the block ends."""
+    """Runs the application until the block ends; yields its URL and its nodes."""
     temporary = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
     os.environ.update(_SETTINGS | os.environ)
     with temporary as folder:

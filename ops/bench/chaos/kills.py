@@ -1,4 +1,4 @@
-"""The kills: what is killed, and what callers saw until all was well again."""
+"""The kills: what is killed, and what callers see until the cluster has recovered."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ from ops.bench.chaos.cluster import (
 )
 
 _START_S, _RECOVERY_S = 180.0, 60.0
-_STEADY_S = 2.0  # before a kill, longer than an answer takes
+_STEADY_S = 2.0  # of load before a kill; longer than an answer takes
 
 
 @dataclass
@@ -35,10 +35,10 @@ class Part:
     """What callers saw of one kill.
 
     Attributes:
-        killed: what was.
-        took_only: whether the one replica of "only" went with it, so that its requests may fail.
-        recovery: seconds until all ran again and every request went well; None: not in time.
-        calls: all that were made.
+        killed: a key of `KILLS`.
+        took_only: whether the only replica of "only" was lost, so that its requests may fail.
+        recovery: seconds until everything ran and no caller noticed anything; None if not in time.
+        calls: all requests that were sent.
     """
 
     killed: str
@@ -48,10 +48,10 @@ class Part:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Its line of the table."""
+        """Its row of the table."""
         outcomes = Counter(call.outcome for call in self.calls)
         refused = [call for call in self.calls if call.outcome == "refused"]
-        # No model but the one that died may refuse a whole answer.
+        # Only the model that was lost may refuse a request that isn't streamed.
         unwarranted = [
             call
             for call in refused
@@ -68,22 +68,22 @@ class Part:
             "rescued": sum(call.rescues > 0 for call in self.calls),
             "longest_s": round(max(call.longest for call in self.calls), 2),
             "recovery_s": None if self.recovery is None else round(self.recovery, 1),
-            "said": dict(Counter(call.said for call in self.calls if not call.is_well)),
+            "said": dict(Counter(call.said for call in self.calls if not call.is_unaffected)),
         }
 
 
 KILLS: Mapping[str, Callable[[Nodes], list[int]]] = {
-    "a backend replica": lambda nodes: nodes.one(replica("quick")),
-    "a model's only replica": lambda nodes: nodes.one(replica("only")),
-    "a router replica": lambda nodes: nodes.one(replica("Router")),
-    "the sequence": lambda nodes: nodes.one(SEQUENCE),
-    "Serve's controller": lambda nodes: nodes.one(CONTROLLER),
-    "a worker node": Nodes.worker,
+    "a backend replica": lambda nodes: nodes.first(replica("quick")),
+    "a model's only replica": lambda nodes: nodes.first(replica("only")),
+    "a router replica": lambda nodes: nodes.first(replica("Router")),
+    "the sequence": lambda nodes: nodes.first(SEQUENCE),
+    "Serve's controller": lambda nodes: nodes.first(CONTROLLER),
+    "a worker node": Nodes.worker_processes,
 }
 
 
 async def part(url: str, nodes: Nodes, killed: str, rate: float, seconds: float) -> Part:
-    """Kills under load, and waits until all is well for so many `seconds`."""
+    """Kills under load, waits for the recovery, and keeps up the load for `seconds` more."""
     result = Part(killed)
     async with load(url, rate) as result.calls:
         await asyncio.sleep(_STEADY_S)
@@ -94,34 +94,34 @@ async def part(url: str, nodes: Nodes, killed: str, rate: float, seconds: float)
         for pid in victims:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        back = await _back(nodes, victims, at + _RECOVERY_S)
+        recovered = await _recovered(nodes, victims, at + _RECOVERY_S)
         await asyncio.sleep(seconds)
-    if back is not None:
-        bad = [call.ended for call in result.calls if not call.is_well]
-        result.recovery = max([back, *bad]) - at
+    if recovered is not None:
+        bad = [call.ended for call in result.calls if not call.is_unaffected]
+        result.recovery = max([recovered, *bad]) - at
     return result
 
 
-async def _back(nodes: Nodes, victims: Collection[int], deadline: float) -> float | None:
-    """When all ran again."""
+async def _recovered(nodes: Nodes, victims: Collection[int], deadline: float) -> float | None:
+    """The time when everything ran again; None if that is after the deadline."""
     while (now := time.monotonic()) < deadline:
-        gone = not any(map(_lives, victims))
-        if gone and await asyncio.to_thread(nodes.are_well):
+        all_dead = not any(map(_is_alive, victims))
+        if all_dead and await asyncio.to_thread(nodes.are_healthy):
             return now
         await asyncio.sleep(0.1)
     return None
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
-        # A zombie is dead, but whoever started it hasn't looked.
+        # A zombie is dead, but its parent hasn't collected its status.
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
 
 async def measure(rate: float, seconds: float) -> list[Part]:
-    """All kills, one after the other."""
+    """Performs all kills, one after the other."""
     parts = []
     with fault_server.serving() as provider:
         async with _started(provider.url) as (url, nodes):
@@ -133,13 +133,13 @@ async def measure(rate: float, seconds: float) -> list[Part]:
 
 @asynccontextmanager
 async def _started(provider: str) -> AsyncIterator[tuple[str, Nodes]]:
-    """The application once every question is answered."""
+    """Starts the application; yields once every question has been answered."""
     with running(provider) as (url, nodes):
-        if await _back(nodes, (), time.monotonic() + _START_S) is None:
-            raise RuntimeError("the application does not start")
+        if await _recovered(nodes, (), time.monotonic() + _START_S) is None:
+            raise RuntimeError("the application did not start")
         async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_S, trust_env=False) as client:
-            # Several at once, so that each router and each replica has had some.
+            # Several at once, so that every router and replica gets some.
             for made in await asyncio.gather(*(call(client, each) for each in QUESTIONS * 4)):
                 if made.outcome != "answered":
-                    raise RuntimeError(f"{made.question} is not answered: {made.said}")
+                    raise RuntimeError(f"{made.question} was not answered: {made.said}")
         yield url, nodes

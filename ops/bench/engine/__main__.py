@@ -21,16 +21,16 @@ GOALS = {"ttft": 1.10, "tokens_per_s": 0.95}
 
 
 def measure(model: Path, number: int, out: Path) -> dict[str, Any]:
-    """All contestants with one model."""
+    """Measures all contestants with one model."""
     with ExitStack() as stack:
         servers = {name: stack.enter_context(started(name, model, out)) for name in CONTESTANTS}
         played = asyncio.run(rounds(servers, number))
     measured = {name: figures(mine) for name, mine in played.items()}
     compared = ratios(played)
-    told = f"\n{model.name}, {number} rounds\n\n{table(measured, compared)}"
-    print(told, flush=True)
+    report = f"\n{model.name}, {number} rounds\n\n{table(measured, compared)}"
+    print(report, flush=True)
     with (out / "tables.md").open("a") as tables:
-        tables.write(f"{told}\n")
+        tables.write(f"{report}\n")
     return {
         name: {
             **measured[name],
@@ -41,12 +41,14 @@ def measure(model: Path, number: int, out: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Runs all of it."""
-    parser = argparse.ArgumentParser(description=engine.__doc__)
-    parser.add_argument("--rounds", type=int, default=10, help="of each model (default: 10)")
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m ops.bench.engine", description=engine.__doc__)
+    parser.add_argument(
+        "--rounds", type=int, default=10, help="for each model (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/bench-engine"))
     arguments = parser.parse_args()
-    # A supervisor's way to end it does as Ctrl-C does: nothing stays behind.
+    # SIGTERM, too, must stop all contestants.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "tables.md").unlink(missing_ok=True)

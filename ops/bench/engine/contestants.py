@@ -1,4 +1,4 @@
-"""The servers that are compared, each in processes of its own."""
+"""The servers that are compared, each in its own processes."""
 
 import json
 import os
@@ -26,7 +26,7 @@ _ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "VLLM_NO_USAGE_STATS": "1",
-    # Ray gives its workers, engines among them, less of a busy machine than others get.
+    # Ray runs its workers, engines included, at a lower priority than other processes.
     "RAY_worker_niceness": "0",
 }
 
@@ -64,7 +64,7 @@ def peer_command(model: Path, port: int, folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class Contestant:
-    """`command` makes Python's arguments of the model's folder, a port and a folder of its own."""
+    """A server; `command` gives Python's arguments from the model, a port and a work folder."""
 
     command: Callable[[Path, int, Path], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -81,17 +81,17 @@ CONTESTANTS = {
 
 @dataclass(frozen=True)
 class Server:
-    """A contestant's processes, of which `process` is the first."""
+    """A contestant's processes; `process` is the parent of the others."""
 
     url: str
     process: "subprocess.Popen[bytes]"
     log: Path
 
     def wait(self) -> None:
-        """Returns when it answers.
+        """Waits until it answers.
 
         Raises:
-            SystemExit: it does not.
+            SystemExit: it did not start.
         """
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline and self.process.poll() is None:
@@ -108,14 +108,14 @@ class Server:
             except httpx.TransportError:
                 pass
             time.sleep(1)
-        sys.exit(f"it does not start; why is in {self.log}")
+        sys.exit(f"a contestant did not start; see {self.log}")
 
-    def stop(self) -> None:
-        """Keeps its processes from running."""
+    def pause(self) -> None:
+        """Stops its processes from running (SIGSTOP)."""
         self._signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
-        """Lets them run again."""
+    def resume(self) -> None:
+        """Lets them run again (SIGCONT)."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, sign: signal.Signals) -> None:
@@ -126,11 +126,11 @@ class Server:
 
 @contextmanager
 def started(name: str, model: Path, logs: Path) -> Iterator[Server]:
-    """A contestant that answers, but is stopped."""
+    """Starts a contestant and pauses it once it answers."""
     contestant = CONTESTANTS[name]
     port = free_port()
     log = logs / f"{model.name}, {name}.log"
-    # Short, for Ray makes sockets in it.
+    # A short path, since Ray creates sockets in it.
     temporary = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
     with temporary as folder, log.open("wb") as output:
         process = subprocess.Popen(
@@ -150,14 +150,14 @@ def started(name: str, model: Path, logs: Path) -> Iterator[Server]:
         server = Server(f"http://127.0.0.1:{port}", process, log)
         try:
             server.wait()
-            server.stop()
+            server.pause()
             yield server
         finally:
-            server.go_on()
-            _end(process)
+            server.resume()
+            _terminate(process)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _terminate(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
         process.wait(60)

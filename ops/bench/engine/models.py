@@ -7,8 +7,8 @@ DEMO_LARGE = Path(__file__).parents[2] / "demo" / "models" / "demo-large"
 
 
 def slow_model(folder: Path) -> Path:
-    """Saves a Llama of random weights with the demo's tokenizer: many thin layers, for a step that
-    takes about as long as that of 8 thousand million parameters on a GPU."""
+    """Saves a Llama of random weights with the demo's tokenizer. Its many thin layers take about as
+    long for a step as 8 billion parameters on a GPU."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -1,4 +1,4 @@
-"""Ray's own OpenAI application, served on this machine alone as `ops.run` serves ours.
+"""Serves Ray's own OpenAI application on this machine, as `ops.run` serves ours.
 
     python -m ops.bench.engine.peer --config FILE --port PORT
 
@@ -21,10 +21,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Its ingress and its engine reserve more than a small machine has, and than they use.
+    # Its ingress and its engine reserve more CPUs than they use and than a small machine has.
     ray.init(address="local", num_cpus=8, include_dashboard=False)
     try:
-        # Not on top: it wakes vLLM, which asks the environment of a running Ray.
+        # Not at the top: it imports vLLM, which looks for a running Ray.
         from ray.serve.llm import build_openai_app
 
         rayserve.start(http_options={"host": "127.0.0.1", "port": arguments.port})

@@ -1,4 +1,4 @@
-"""Figures of the rounds, their ratios to the reference, and the table of both."""
+"""The figures of the rounds, their ratios to the reference, and the table of both."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Figures = dict[str, float]
 
 
 def figures(played: Sequence[Round]) -> Figures:
-    """Of one contestant: milliseconds, and tokens per second."""
+    """One contestant's figures, in milliseconds and tokens per second."""
     answers = [answer for one in played for answer in one.alone]
     first = [answer.at[0] for answer in answers]
     gaps = np.concatenate([np.diff(answer.at) for answer in answers])
@@ -31,7 +31,7 @@ def figures(played: Sequence[Round]) -> Figures:
     }
 
 
-# What is compared, of one round.
+# The measures of a round whose ratios are reported.
 MEASURES: Mapping[str, Callable[[Round], float]] = {
     "ttft": lambda one: float(np.median([answer.at[0] for answer in one.alone])),
     "time_per_token": lambda one: float(np.median([a.time_per_token for a in one.alone])),
@@ -42,7 +42,7 @@ MEASURES: Mapping[str, Callable[[Round], float]] = {
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of medians, and between what bounds 95 % of them lie when rounds are drawn again."""
+    """A ratio of medians, with its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -50,7 +50,7 @@ class Ratio:
 
 
 def ratio(mine: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """Of the medians; both are by round, and a round is drawn for both."""
+    """The ratio of the medians of paired values, one pair a round; pairs are resampled together."""
     both = np.array([mine, theirs])
     drawn = np.random.default_rng(0).integers(0, len(mine), (RESAMPLES, len(mine)))
     over, under = np.median(both[:, drawn], axis=2)
@@ -60,7 +60,7 @@ def ratio(mine: Sequence[float], theirs: Sequence[float]) -> Ratio:
 
 
 def ratios(played: Mapping[str, Sequence[Round]]) -> dict[str, dict[str, Ratio]]:
-    """Each contestant's to the reference."""
+    """Each contestant's ratios to the reference."""
     return {
         name: {
             measure: ratio([of(one) for one in mine], [of(one) for one in played[REFERENCE]])
@@ -71,7 +71,7 @@ def ratios(played: Mapping[str, Sequence[Round]]) -> dict[str, dict[str, Ratio]]
 
 
 def table(measured: Mapping[str, Figures], compared: Mapping[str, Mapping[str, Ratio]]) -> str:
-    """In Markdown, one row for each contestant."""
+    """The figures as a Markdown table, a row for each contestant."""
     columns = [*next(iter(measured.values())), *(f"{measure}, ratio" for measure in MEASURES)]
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, mine in measured.items():

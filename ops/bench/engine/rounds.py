@@ -1,4 +1,4 @@
-"""Rounds in which every contestant is asked the same, one after the other."""
+"""Rounds, in each of which every contestant gets the same requests in its turn."""
 
 import asyncio
 import random
@@ -13,41 +13,41 @@ import aiohttp
 from ops.bench.engine.contestants import Server
 from ops.bench.engine.streams import Answer, ask, read
 
-# At once, prompts are short: their reading costs all contestants the same.
-AT_ONCE = 16
+CONCURRENT = 16
+# Characters. Concurrent prompts are short: prefill costs all contestants the same.
 LONG_PROMPT, SHORT_PROMPT = 300, 32
 WARM_UP = 1  # rounds
-ALONE = 2  # requests, one after the other, of a round
-_SETTLE_S = 2.0  # for what waited while it was stopped
+SEQUENTIAL = 2  # requests of a round, one after the other
+_SETTLE_S = 2.0  # after a pause, for work that piled up
 
 
 @dataclass(frozen=True)
 class Round:
-    """One contestant's answers of one round, and its tokens per second of all at once."""
+    """One contestant's sequential answers in one round, and its throughput with concurrent ones."""
 
     alone: Sequence[Answer]
     tokens_per_s: float
 
 
 async def play(session: aiohttp.ClientSession, seed: int) -> Round:
-    """Asks one contestant; those of one seed are asked the same."""
+    """Plays one contestant's round; the same seed gives the same prompts."""
     letters = random.Random(seed)
 
-    # New to the engine, which remembers what prompts begin with.
+    # Random, since the engine caches prefixes.
     def prompt(length: int) -> str:
         return "".join(letters.choices(string.ascii_lowercase + " ", k=length))
 
-    alone = [await ask(session, prompt(LONG_PROMPT)) for _ in range(ALONE)]
-    prompts = [prompt(SHORT_PROMPT) for _ in range(AT_ONCE)]
+    alone = [await ask(session, prompt(LONG_PROMPT)) for _ in range(SEQUENTIAL)]
+    prompts = [prompt(SHORT_PROMPT) for _ in range(CONCURRENT)]
     began = time.perf_counter()
-    together = await asyncio.gather(*(ask(session, one) for one in prompts))
+    concurrent = await asyncio.gather(*(ask(session, one) for one in prompts))
     seconds = time.perf_counter() - began
-    written = sum(sum(read(arrivals).tokens) for arrivals in together)
+    written = sum(sum(read(arrivals).tokens) for arrivals in concurrent)
     return Round([read(arrivals) for arrivals in alone], written / seconds)
 
 
 async def rounds(servers: Mapping[str, Server], number: int) -> dict[str, list[Round]]:
-    """Rounds in which all contestants are asked in turn."""
+    """Plays rounds in which all contestants take turns."""
     played: dict[str, list[Round]] = {name: [] for name in servers}
     order = random.Random(0)
     async with AsyncExitStack() as stack:
@@ -57,11 +57,11 @@ async def rounds(servers: Mapping[str, Server], number: int) -> dict[str, list[R
         }
         for seed in range(-WARM_UP, number):
             for name in order.sample(list(servers), len(servers)):
-                servers[name].go_on()
+                servers[name].resume()
                 await asyncio.sleep(_SETTLE_S)
                 await ask(sessions[name], "hello")
                 one = await play(sessions[name], seed)
-                servers[name].stop()
+                servers[name].pause()
                 if seed >= 0:
                     played[name].append(one)
     return played

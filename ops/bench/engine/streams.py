@@ -1,4 +1,4 @@
-"""A request for an answer of known length, and the times at which its stream arrives."""
+"""Requests an answer of known length, and records when its stream arrives."""
 
 import json
 import string
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 
 import aiohttp
 
-TOKENS = 96  # of an answer; each is a letter
+TOKENS = 96  # of an answer, each of them a letter
 PATH, JSON_HEADERS = "/v1/chat/completions", {"content-type": "application/json"}
 MODEL = "bench"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One streamed answer: seconds from its request to each of its arrivals, and their tokens."""
+    """One streamed answer: seconds from the request to each arrival, and the tokens of each."""
 
     at: Sequence[float]
     tokens: Sequence[int]
 
     @property
     def time_per_token(self) -> float:
-        """Seconds from the first token to the last, for each one between; what arrives in one
-        piece counts as come at once, so that a late first token makes this one small."""
+        """Mean seconds between tokens. Tokens that arrive together count as simultaneous, so a late
+        and large first arrival makes this small."""
         return (self.at[-1] - self.at[0]) / (TOKENS - 1)
 
 
@@ -31,33 +31,33 @@ Arrival = tuple[float, bytes]
 
 
 def read(arrivals: Iterable[Arrival]) -> Answer:
-    """What arrived of a streamed answer; a letter is a token.
+    """Reads a streamed answer, in which a letter is a token.
 
     Raises:
-        ValueError: it is not what was asked for.
+        ValueError: it is incomplete, or an error.
     """
-    at, tokens, used, rest = [], [], None, b""
+    at, tokens, usage, rest = [], [], None, b""
     for seconds, data in arrivals:
         *events, rest = (rest + data).split(b"\n\n")
-        said = 0
+        letters = 0
         for event in events:
             if (content := event.removeprefix(b"data: ")) == b"[DONE]":
                 continue
             chunk = json.loads(content)
             if "choices" not in chunk:
                 raise ValueError(f"no answer but {content!r}")
-            used = chunk.get("usage") or used
-            said += sum(len(choice["delta"].get("content") or "") for choice in chunk["choices"])
-        if said:
+            usage = chunk.get("usage") or usage
+            letters += sum(len(choice["delta"].get("content") or "") for choice in chunk["choices"])
+        if letters:
             at.append(seconds)
-            tokens.append(said)
-    if sum(tokens) != TOKENS or used is None or used["completion_tokens"] != TOKENS:
-        raise ValueError(f"{sum(tokens)} letters of {TOKENS}; usage {used}")
+            tokens.append(letters)
+    if sum(tokens) != TOKENS or usage is None or usage["completion_tokens"] != TOKENS:
+        raise ValueError(f"{sum(tokens)} letters of {TOKENS}; usage {usage}")
     return Answer(at, tokens)
 
 
 def body(prompt: str) -> bytes:
-    """A request for letters only, which keep the answer from ending; greedy."""
+    """A greedy request whose answer is held to letters, so that it can't end early."""
     request = {
         "model": MODEL,
         "messages": [{"role": "user", "content": prompt}],
@@ -71,7 +71,7 @@ def body(prompt: str) -> bytes:
 
 
 async def ask(session: aiohttp.ClientSession, prompt: str) -> list[Arrival]:
-    """What arrives, and when. It is read afterwards, for that would slow the rest down."""
+    """What arrives, and when. Parsing comes later, since it would delay what follows."""
     data = body(prompt)
     began = time.perf_counter()
     async with session.post(PATH, data=data, headers=JSON_HEADERS) as response:

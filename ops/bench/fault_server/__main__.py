@@ -9,15 +9,17 @@ from ops.bench.fault_server.steps import Attempt
 
 
 def main() -> None:
-    """Serves until it is ended."""
-    parser = argparse.ArgumentParser(description=fault_server.__doc__)
+    """Serves until interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ops.bench.fault_server", description=fault_server.__doc__
+    )
     parser.add_argument("--port", type=int, default=8099)
-    uvicorn_server(FaultServer(log=_show), parser.parse_args().port).run()
+    uvicorn_server(FaultServer(log=_print), parser.parse_args().port).run()
 
 
-def _show(attempt: Attempt) -> None:
-    assert attempt.ended is not None  # only then is it shown
-    shown = {
+def _print(attempt: Attempt) -> None:
+    assert attempt.ended is not None  # logged at its end
+    line = {
         "model": attempt.model,
         "number": attempt.number,
         "at": round(attempt.since, 3),
@@ -25,7 +27,7 @@ def _show(attempt: Attempt) -> None:
         "outcome": attempt.outcome,
         "body": attempt.body,
     }
-    print(json.dumps(shown), flush=True)
+    print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

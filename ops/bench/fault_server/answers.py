@@ -1,4 +1,4 @@
-"""The answers of the provider in OpenAI's wire format, as steps."""
+"""The provider's answers in OpenAI's wire format, as steps."""
 
 import json
 import re
@@ -10,24 +10,24 @@ from ops.bench.fault_server.steps import Attempt, Refusal, Step
 TOKENS = 60
 
 
-def text(word: str = "word") -> str:
-    """What a model writes that is asked for text: so many different words, a token each."""
+def _words(word: str = "word") -> str:
+    """The text that a model writes: `TOKENS` different words, each a token."""
     return " ".join(f"{word}{number}" for number in range(1, TOKENS + 1))
 
 
-TEXT = text()
-OTHER_TEXT = text("other")
+TEXT = _words()
+OTHER_TEXT = _words("other")
 
 
-def answer(attempt: Attempt, said: str = TEXT) -> list[Step]:
-    """A whole answer: an event for each token, then how it ended, the usage and `[DONE]`."""
+def answer(attempt: Attempt, text: str = TEXT) -> list[Step]:
+    """A complete answer: an event for each token, the finish reason, the usage and `[DONE]`."""
     body = attempt.body
     if refusal := _refused_prefill(body):
         return [refusal]
     if body.get("tools"):
-        deltas, reason = _call(body["tools"][0]["function"]["name"], said), "tool_calls"
+        deltas, reason = _tool_call(body["tools"][0]["function"]["name"], text), "tool_calls"
     else:
-        deltas, reason = [{"content": piece} for piece in _pieces(_left(body, said))], "stop"
+        deltas, reason = [{"content": piece} for piece in _tokens(_remaining(body, text))], "stop"
     prompt = sum(len(str(message.get("content")).split()) for message in body["messages"])
     usage = {
         "prompt_tokens": prompt,
@@ -43,7 +43,7 @@ def answer(attempt: Attempt, said: str = TEXT) -> list[Step]:
 
 
 def _refused_prefill(body: Mapping[str, Any]) -> Refusal | None:
-    """As vLLM does, which wants both said."""
+    """The error that vLLM gives unless a prefill comes with both of its flags."""
     if body.get("continue_final_message") and body.get("add_generation_prompt", True):
         return bad_request(
             "Cannot set both `continue_final_message` and `add_generation_prompt` to True."
@@ -51,22 +51,22 @@ def _refused_prefill(body: Mapping[str, Any]) -> Refusal | None:
     return None
 
 
-def _left(body: Mapping[str, Any], said: str) -> str:
-    """What is still to be written of the text that is asked for."""
+def _remaining(body: Mapping[str, Any], text: str) -> str:
+    """The part of the text that is left to write after a prefill."""
     if body.get("response_format", {}).get("type", "text") != "text":
-        said = json.dumps({"words": said.split()})
+        text = json.dumps({"words": text.split()})
     if body.get("continue_final_message"):
-        return said.removeprefix(body["messages"][-1]["content"])
-    return said
+        return text.removeprefix(body["messages"][-1]["content"])
+    return text
 
 
-def _pieces(said: str) -> list[str]:
-    """A token is a word with the space before it."""
-    return re.findall(" ?[^ ]+", said)
+def _tokens(text: str) -> list[str]:
+    """The tokens of a text: its words, each with the space before it."""
+    return re.findall(" ?[^ ]+", text)
 
 
-def _call(name: str, said: str) -> list[dict[str, Any]]:
-    first, *rest = _pieces(json.dumps({"words": said.split()}))
+def _tool_call(name: str, text: str) -> list[dict[str, Any]]:
+    first, *rest = _tokens(json.dumps({"words": text.split()}))
     function = {"name": name, "arguments": first}
     call = {"index": 0, "id": "call_1", "type": "function", "function": function}
     more = [{"index": 0, "function": {"arguments": piece}} for piece in rest]

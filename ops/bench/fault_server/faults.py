@@ -1,4 +1,4 @@
-"""The faults, by the name of the model that shows each."""
+"""The faults, by the name of the model that shows them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
@@ -6,7 +6,7 @@ from math import inf
 from ops.bench.fault_server.answers import OTHER_TEXT, answer, bad_request
 from ops.bench.fault_server.steps import HEADERS, Attempt, Break, Refusal, Step
 
-# From an attempt, and the number behind the fault's name, to what happens.
+# Gives the steps for an attempt and the number in the model's name.
 Fault = Callable[[Attempt, float], Sequence[Step]]
 
 _FAILURE = Refusal(500, {"message": "out of order", "type": "server_error"})
@@ -25,12 +25,12 @@ def _always(*steps: Step) -> Fault:
 
 
 def _once(fault: Fault) -> Fault:
-    """The first attempt breaks; those after it are answered."""
+    """Fails the first attempt and answers the later ones."""
     return lambda attempt, number: (fault if attempt.number == 1 else _healthy)(attempt, number)
 
 
 def _after_tokens(*steps: Step) -> Fault:
-    """So many tokens come, then `steps`, then what would have come without them."""
+    """Sends a number of tokens, then plays `steps`, then sends the rest of the answer."""
 
     def play(attempt: Attempt, tokens: float) -> Sequence[Step]:
         events = answer(attempt)
@@ -72,19 +72,19 @@ def _no_prefill(attempt: Attempt, number: float) -> Sequence[Step]:
     return _other(attempt, number)
 
 
-# By the name that requests ask for. Behind "=" stands a number: seconds, or tokens.
+# By the model's name in the request. A number after "=" is in seconds or tokens.
 FAULTS: Mapping[str, Fault] = {
     "healthy": _healthy,
-    "other": _other,  # writes something else
-    "rate-limited-once": _once(_limited),  # with a number, `Retry-After` says it
+    "other": _other,  # a different text
+    "rate-limited-once": _once(_limited),  # the number, if any, is sent as `Retry-After`
     "rate-limited": _limited,
     "failing-once": _once(_always(_FAILURE)),
     "unavailable": _always(_UNAVAILABLE),
-    "down": _down,  # for so many seconds
+    "down": _down,  # for a number of seconds
     "reset-once": _once(_always(Break.RESET)),
     "silent": _always(inf),
-    "late": _late,  # the first token comes after so many seconds
-    "paced": _paced,  # so many seconds between tokens
+    "late": _late,  # the first token comes after that many seconds
+    "paced": _paced,  # that many seconds between tokens
     "cut": _after_tokens(Break.CUT),
     "cut-once": _once(_after_tokens(Break.CUT)),
     "stalled": _after_tokens(inf),
@@ -92,6 +92,6 @@ FAULTS: Mapping[str, Fault] = {
     "no-done": _unfinished,
     "too-long": _always(_TOO_LONG),
     "filtered": _always(_FILTERED),
-    "no-prefill": _no_prefill,  # and writes something else
+    "no-prefill": _no_prefill,  # and writes a different text
     "refusing": _always(bad_request("Not like this.")),
 }

@@ -1,4 +1,4 @@
-"""The HTTP server that plays the faults, and breaks connections where they say so."""
+"""The HTTP server that plays the faults, breaking connections where they say so."""
 
 import asyncio
 import socket
@@ -24,7 +24,7 @@ _START_S = 10.0
 
 
 class _Protocol(H11Protocol):
-    """Gives each request its connection, which ASGI keeps from applications."""
+    """Puts the connection's transport, which ASGI hides, into the state of its requests."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -32,7 +32,7 @@ class _Protocol(H11Protocol):
 
 
 class _Play(Response):
-    """Does one step after the other, until they or the client are gone."""
+    """Plays the steps in order, until they end or the client disconnects."""
 
     def __init__(
         self, steps: Sequence[Step], attempt: Attempt, log: Callable[[Attempt], None]
@@ -45,23 +45,23 @@ class _Play(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with asyncio.TaskGroup() as tasks:
             playing = tasks.create_task(self._play(scope, receive, send))
-            leaving = tasks.create_task(_gone(receive))
-            await asyncio.wait({playing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            disconnecting = tasks.create_task(_disconnected(receive))
+            await asyncio.wait({playing, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
             self._attempt.end("left")
             playing.cancel()
-            leaving.cancel()
+            disconnecting.cancel()
         self._log(self._attempt)
 
     async def _play(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
+        started = False
         for step in self._steps:
             if isinstance(step, float):
                 await asyncio.sleep(step)
             elif isinstance(step, str):
-                if not begun:
+                if not started:
                     headers = [(b"content-type", b"text/event-stream")]
                     await send({"type": "http.response.start", "status": 200, "headers": headers})
-                begun = True
+                started = True
                 await send(_body(step, more=True))
             elif isinstance(step, Refusal):
                 self._attempt.end(str(step.status))
@@ -71,7 +71,7 @@ class _Play(Response):
                 self._attempt.end(step.value)
                 _break(scope["state"]["transport"], step)
                 return
-        # Before the client can know it.
+        # Recorded before the client can see the end.
         self._attempt.end("200")
         await send(_body("", more=False))
 
@@ -81,30 +81,30 @@ def _refused(refusal: Refusal) -> Response:
     return JSONResponse({"error": error}, refusal.status, dict(refusal.headers))
 
 
-def _body(said: str, *, more: bool) -> dict[str, Any]:
-    return {"type": "http.response.body", "body": said.encode(), "more_body": more}
+def _body(text: str, *, more: bool) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": text.encode(), "more_body": more}
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 def _break(transport: asyncio.Transport, how: Break) -> None:
     if how is Break.RESET:
-        # Closing a socket that doesn't linger is a reset: socket(7).
+        # Closing a socket with a linger time of 0 sends a reset: socket(7).
         connection: socket.socket = transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.close()  # once what was written is out
+    transport.close()  # after everything written has been sent
 
 
 class FaultServer:
-    """The provider.
+    """The provider, as an ASGI application and a log of attempts.
 
     Attributes:
-        url: where it is, without "/v1".
-        attempts: that came in, oldest first. Cleared, every model begins anew.
-        plays: the fault that a model's name stands for, where it is none itself.
+        url: its base URL, without "/v1".
+        attempts: oldest first. Clearing the list resets every model.
+        plays: the fault of each model whose name isn't one itself.
     """
 
     def __init__(self, log: Callable[[Attempt], None] = lambda attempt: None) -> None:

@@ -1,4 +1,4 @@
-"""What comes in, an attempt, and the steps that the provider answers it with."""
+"""An attempt, which is a request to the provider, and the steps of the response to it."""
 
 import time
 from collections.abc import Mapping
@@ -9,17 +9,17 @@ from typing import Any
 
 @dataclass
 class Attempt:
-    """One request that came in.
+    """A request that the provider received.
 
     Attributes:
-        model: that it asks for.
-        body: all of it.
-        number: of the attempts at this model, from 1.
-        since: seconds since the first of them.
-        at: when it came, by `time.monotonic`.
-        outcome: the status; "cut" or "reset"; or "left" where the client was the one to go. Empty
-            while it goes on.
-        ended: when it was over, by `time.monotonic`.
+        model: the model in the request.
+        body: the whole request.
+        number: counts the attempts at this model, from 1.
+        since: seconds since the first attempt at this model.
+        at: when it arrived, by `time.monotonic`.
+        outcome: the status; "cut" or "reset"; or "left" if the client disconnected. Empty while it
+            is in flight.
+        ended: when it ended, by `time.monotonic`.
     """
 
     model: str
@@ -31,14 +31,14 @@ class Attempt:
     ended: float | None = None
 
     def end(self, outcome: str) -> None:
-        """It is over; only the first call counts."""
+        """Records the end; only the first call counts."""
         if self.ended is None:
             self.outcome, self.ended = outcome, time.monotonic()
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error instead of an answer."""
+    """An error response instead of an answer."""
 
     status: int
     error: Mapping[str, Any]
@@ -46,13 +46,13 @@ class Refusal:
 
 
 class Break(Enum):
-    """How a connection ends before its answer does."""
+    """How the connection ends before the answer does."""
 
-    CUT = "cut"  # closed: no final chunk
+    CUT = "cut"  # closed without the final chunk
     RESET = "reset"
 
 
-# An event of the stream, a pause in seconds, or an end.
+# An event of the stream, a pause in seconds, or an abnormal end.
 Step = str | float | Refusal | Break
 
-HEADERS = ""  # the response begins; nothing is said yet
+HEADERS = ""  # sends the response's headers and no event yet

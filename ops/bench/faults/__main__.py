@@ -21,10 +21,10 @@ from ops.bench.faults.report import HEAD, Line, caller_saw, line_of_outage, prov
 
 
 async def measure(url: str, provider: FaultServer) -> list[Line]:
-    """All rows, with both kinds of backend."""
+    """Plays all cases and the outage, with both kinds of backend."""
     times, lines = Times(), []
 
-    def note(line: Line) -> None:
+    def report(line: Line) -> None:
         print(line, flush=True)
         lines.append(line)
 
@@ -34,14 +34,14 @@ async def measure(url: str, provider: FaultServer) -> list[Line]:
             for case in CASES:
                 seen = await play(case, kind, client, provider, times)
                 saw = caller_saw(seen.reply), provider_saw(seen)
-                note(Line(case.row, case.name, kind, *saw, broken(case, seen)))
-            note(line_of_outage(await outage(kind, client, provider, times)))
+                report(Line(case.row, case.name, kind, *saw, broken(case, seen)))
+            report(line_of_outage(await outage(kind, client, provider, times)))
     return lines
 
 
 def main() -> None:
-    """Runs all of it; its status says whether every promise was kept."""
-    parser = argparse.ArgumentParser(description=faults.__doc__)
+    """Runs the benchmark; exits with 1 if a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m ops.bench.faults", description=faults.__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/bench-faults"))
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)

@@ -1,21 +1,28 @@
-"""The application that is tested: its models, their fallbacks and their time limits."""
+"""The application under test: its models, their fallbacks and their time limits."""
 
 from dataclasses import dataclass
 from typing import Any
 
-# The openai library, and LiteLLM.
+# Backends: the openai library, and LiteLLM.
 KINDS = ("vllm", "openai")
-# USD for a token of the prompt; one of the answer costs ten times that.
+# USD for an input token; an output token costs ten times that.
 PRICES = {"first": 1e-6, "small": 2e-6, "large": 4e-6}
-# LiteLLM wants a key: the environment variable of the replicas that holds it.
+# LiteLLM requires an API key: the environment variable of the replicas that holds it.
 KEY_VARIABLE = "ENGINE_KEY"
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds: `retry_after` that a provider wants, `first_token` that a model has where another is
-    left, `late` that one takes, `silence` that is too long, `down` of an outage, `circuit` between
-    two probes."""
+    """Durations in seconds.
+
+    Attributes:
+        retry_after: what a provider asks for in `Retry-After`.
+        first_token: the limit on the first token of a model that has fallbacks left.
+        late: when the first token of a late model comes.
+        silence: the limit on any pause of a model.
+        down: the length of an outage.
+        circuit: the time between two probes of an open circuit.
+    """
 
     retry_after: float = 2.0
     first_token: float = 10.0
@@ -26,8 +33,8 @@ class Times:
 
 
 def config(provider: str, times: Times) -> dict[str, Any]:
-    """The application's: a model of each kind, and two that either falls back to. Of these one has
-    a smaller context window and one a larger one."""
+    """The application's config: a model of each kind, with the same two fallbacks: one with a
+    smaller context window and one with a larger one."""
 
     def model(name: str, window: int) -> dict[str, Any]:
         price = PRICES[name.partition("-")[0]]
@@ -44,18 +51,18 @@ def config(provider: str, times: Times) -> dict[str, Any]:
         }
 
     hosted = {"hostname": f"{provider}/v1", "api_key": f"${{{KEY_VARIABLE}}}"}
-    beside: dict[str, dict[str, Any]] = {"vllm": {}, "openai": hosted}
+    own: dict[str, dict[str, Any]] = {"vllm": {}, "openai": hosted}
     first = [
         {
             **model(f"first-{kind}", 1000),
             "backend": kind,
             "model": "first",
             "fallbacks": ["small", "large"],
-            **beside[kind],
+            **own[kind],
         }
         for kind in KINDS
     ]
-    # One router: what a model did last is known to each router alone.
+    # One router, since each router keeps its own record of recent failures.
     one = {"min_replicas": 1, "max_replicas": 1}
     return {
         "llms": {"models": [*first, model("small", 500), model("large", 4000)]},

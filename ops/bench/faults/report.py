@@ -10,23 +10,23 @@ from ops.bench.faults.promises import Seen
 
 def caller_saw(reply: Reply) -> str:
     """A reply in a few words."""
-    said = f"{len((reply.text or reply.arguments).split())} words"
+    words = f"{len((reply.text or reply.arguments).split())} words"
     if reply.error is not None:
-        begun = f"{said}, then" if reply.models else str(reply.status)
-        return f"{begun} `{reply.code}`, {reply.seconds:.1f} s"
+        start = f"{words}, then" if reply.models else str(reply.status)
+        return f"{start} `{reply.code}`, {reply.seconds:.1f} s"
     rescued = "".join(f", {rescue['mode']}" for rescue in reply.rescued)
-    return f"{said} of {reply.model}{rescued}, {reply.seconds:.1f} s"
+    return f"{words} of {reply.model}{rescued}, {reply.seconds:.1f} s"
 
 
 def provider_saw(seen: Seen) -> str:
-    """Each attempt with its time and its outcome."""
+    """Each attempt with its time and outcome."""
     logged = zip(seen.at, seen.attempts, strict=True)
     return ", ".join(f"{at:.2f} {attempt.model} {attempt.outcome}" for at, attempt in logged)
 
 
 @dataclass(frozen=True)
 class Line:
-    """Of the table."""
+    """A row of the table."""
 
     row: int
     case: str
@@ -49,14 +49,14 @@ HEAD = (
 
 
 def line_of_outage(seen: Outage) -> Line:
-    tries = ", ".join(f"{since:.1f}" for since in seen.tries)
+    failures = ", ".join(f"{since:.1f}" for since in seen.failures)
     statuses = {reply.status for _, reply in seen.replies}
-    back = "never" if seen.back is None else f"{seen.back:.1f} s after the recovery"
+    recovery = "never" if seen.recovery is None else f"{seen.recovery:.1f} s after the recovery"
     return Line(
         15,
         f"down for {seen.times.down:g} s",
         seen.kind,
-        f"{len(seen.replies)} requests: {statuses}; the model's own answers again: {back}",
-        f"503 at {tries}",
+        f"{len(seen.replies)} requests: {statuses}; the model's own answers again: {recovery}",
+        f"503 at {failures}",
         [promise for promise, is_kept in seen.checks() if not is_kept],
     )

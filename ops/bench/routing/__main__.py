@@ -15,35 +15,37 @@ from ops.bench.routing.report import GOALS, plot, table
 
 
 def finite(value: Any) -> Any:
-    """The same, with None where a number is infinite, which JSON doesn't know."""
+    """The same with None for infinite numbers, which JSON lacks."""
     if isinstance(value, dict):
         return {key: finite(part) for key, part in value.items()}
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def main() -> None:
-    """Runs all of it."""
-    parser = argparse.ArgumentParser(description=routing.__doc__)
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ops.bench.routing", description=routing.__doc__
+    )
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("ROUTING_DATA", DATA)))
     parser.add_argument("--out", type=Path, default=Path("build/bench-routing"))
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, Any]] = {}
     tables = []
     for name, goals in GOALS.items():
-        data = load(name, arguments.data, arguments.out / "embeddings")
+        data = load(name, args.data, args.out / "embeddings")
         folds, held_out = (
             five_folds(data),
             (np.flatnonzero(data.train), np.flatnonzero(~data.train)),
         )
         figures, curves = measure(data, folds)
-        plot(data, curves, arguments.out / f"{name}.png")
+        plot(data, curves, args.out / f"{name}.png")
         results[f"{name}, five-fold"] = figures
         tables.append(table(f"{name}, five-fold", figures, goals))
         figures, _ = measure(data, [held_out])
         results[f"{name}, val"] = figures
         tables.append(table(f"{name}, fitted on train, measured on val", figures, {}))
-    (arguments.out / "tables.md").write_text("\n".join(tables))
+    (args.out / "tables.md").write_text("\n".join(tables))
     print("\n".join(tables))
     print(json.dumps(finite({"goals": GOALS, "results": results, **optimiser_seconds()})))
 

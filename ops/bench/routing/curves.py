@@ -1,4 +1,4 @@
-"""Curves of quality over cost, and the figures that sum them up."""
+"""Curves of quality over cost, and the figures that summarise them."""
 
 import numpy as np
 
@@ -7,12 +7,12 @@ from ops.bench.routing.data import Data
 from serve.routing.arrays import Floats
 
 MULTIPLIERS = np.concatenate([[0.0], np.geomspace(1e-6, 1e1, 300)])
-CLOSE = 0.02  # how far under the best single model CR looks
+CLOSE = 0.02  # CR is at this much less than the best single model's quality
 RESAMPLES = 200
 
 
 def hull(points: Floats) -> Floats:
-    """The non-decreasing concave hull of (cost, quality) points (p, 2), by rising cost."""
+    """The non-decreasing concave hull of (cost, quality) points (p, 2), by increasing cost."""
     kept: list[tuple[float, float]] = []
     best = -np.inf
     for cost, quality in sorted(map(tuple, points)):
@@ -28,14 +28,14 @@ def hull(points: Floats) -> Floats:
 
 
 def quality_at(points: Floats, cost: Floats | float) -> Floats:
-    """Height of the hull at these costs."""
+    """The hull's quality at these costs."""
     line = hull(points)
     height: Floats = np.interp(np.asarray(cost), line[:, 0], line[:, 1])
     return height
 
 
 def cost_at(points: Floats, quality: float) -> float:
-    """Least cost at which the hull has this quality; infinite where it never has."""
+    """The least cost at which the hull reaches this quality; infinite if it never does."""
     line = hull(points)
     if quality > line[-1, 1]:
         return np.inf
@@ -43,13 +43,13 @@ def cost_at(points: Floats, quality: float) -> float:
 
 
 def singles(data: Data, rows: Integers) -> Floats:
-    """(cost, quality) of each model alone, in mean over the rows."""
+    """(cost, quality) of each model alone, averaged over the rows."""
     return np.column_stack([data.cost[rows].mean(axis=0), data.score[rows].mean(axis=0)])
 
 
 def summary(points: Floats, alone: Floats) -> dict[str, float]:
-    """AIQ: mean height of the hull between the costs of the cheapest single model and the best one.
-    CR: cost of the best one's quality less two points, over the best one's cost."""
+    """AIQ: the hull's mean quality between the costs of the cheapest and the best single model.
+    CR: the cost of the best one's quality less two points, relative to the best one's cost."""
     best = alone[alone[:, 1].argmax()]
     span = np.linspace(alone[:, 0].min(), best[0], 20_001)
     return {
@@ -59,23 +59,23 @@ def summary(points: Floats, alone: Floats) -> dict[str, float]:
 
 
 def realised(data: Data, rows: Integers, choice: Integers) -> tuple[float, float]:
-    """(cost, quality) that a choice really had, in mean."""
+    """The (cost, quality) that a choice really gave, averaged over the rows."""
     return float(data.cost[rows, choice].mean()), float(data.score[rows, choice].mean())
 
 
 def curve(data: Data, rows: Integers, quality: Floats, cost: Floats) -> Floats:
-    """What each multiplier really costs and gives."""
+    """The (cost, quality) that each multiplier really gives."""
     choices = [(cost - price * quality).argmin(axis=1) for price in MULTIPLIERS]
     return np.array([realised(data, rows, choice) for choice in choices])
 
 
 def standard_errors(data: Data, rows: Integers, quality: Floats, cost: Floats) -> dict[str, float]:
-    """Of the summary of `curve`, by drawing as many of its queries again, with replacement."""
+    """Bootstrap standard errors of the summary of `curve`."""
     choices = np.array([(cost - price * quality).argmin(axis=1) for price in MULTIPLIERS]).T
     real = [np.take_along_axis(truth[rows], choices, 1) for truth in (data.cost, data.score)]
-    even = np.full(len(rows), 1 / len(rows))
+    uniform = np.full(len(rows), 1 / len(rows))
     found = []
-    for share in np.random.default_rng(0).multinomial(len(rows), even, RESAMPLES) / len(rows):
+    for share in np.random.default_rng(0).multinomial(len(rows), uniform, RESAMPLES) / len(rows):
         points = np.column_stack([share @ part for part in real])
         alone = np.column_stack([share @ data.cost[rows], share @ data.score[rows]])
         found.append(summary(points, alone))

@@ -1,4 +1,4 @@
-"""The recorded outcomes, their queries embedded, and how they are split."""
+"""The recorded outcomes with their queries' embeddings, and the folds."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ Split = tuple[Integers, Integers]
 
 @dataclass(frozen=True)
 class Data:
-    """Recorded outcomes of m models on n queries; arrays are (n, m) but for `input_tokens` (n,)."""
+    """Recorded outcomes of m models on n queries; arrays are (n, m), but `input_tokens` is (n,)."""
 
     name: str
     ids: list[str]
@@ -35,7 +35,7 @@ class Data:
     prices: list[Price]
 
     def snapshot(self, rows: Integers) -> Snapshot:
-        """The history made of these rows."""
+        """These rows as the history of past queries."""
         return Snapshot(
             [self.queries[row] for row in rows],
             self.embeddings[rows],
@@ -45,12 +45,12 @@ class Data:
         )
 
     def predicted_cost(self, rows: Integers, output_tokens: Floats) -> Floats:
-        """USD, (rows, m), of answers of these lengths."""
+        """USD, (rows, m), for answers of these lengths."""
         return costs(self.prices, self.input_tokens[rows], output_tokens)
 
 
 def load(name: str, folder: Path, cache: Path) -> Data:
-    """Reads one file of the data, and embeds its queries unless they are in the cache."""
+    """Reads a file of the data; embeds its queries unless their embeddings are cached."""
     from pyarrow.parquet import read_table
 
     table = read_table(folder / f"{name}.parquet").to_pydict()
@@ -75,7 +75,7 @@ def load(name: str, folder: Path, cache: Path) -> Data:
 
 
 def embedded(queries: list[str], cache: Path) -> Floats32:
-    """Embeddings, kept in `cache` under the queries' digest."""
+    """The queries' embeddings, cached under a digest of the queries."""
     digest = hashlib.sha256("\0".join(queries).encode()).hexdigest()[:16]
     file = cache / f"{digest}.npy"
     if not file.exists():

@@ -1,4 +1,4 @@
-"""All figures of one file, and the time that the optimiser takes."""
+"""All figures of a file of the data, and the time that the optimiser takes."""
 
 import time
 from typing import Any
@@ -25,7 +25,7 @@ AIOS_SIMILAR, AIOS_REQUIREMENT = 16, 0.7  # AIOS's defaults
 
 
 def measure(data: Data, splits: list[Split]) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """All figures of one file and one way to split it, and the curves behind them."""
+    """All figures of a file and a way to split it, with the curves behind them."""
     rows = np.sort(np.concatenate([test for _, test in splits]))
     alone = singles(data, rows)
     low, high = alone[alone[:, 0].argmin(), 1], alone[:, 1].max()
@@ -45,9 +45,12 @@ def measure(data: Data, splits: list[Split]) -> tuple[dict[str, Any], dict[str, 
 
     batch = np.array([realised(data, rows, choice[rows]) for choice in ours.batch])
     online = np.array([realised(data, rows, choice[rows]) for choice in ours.online])
-    planned = [
-        (take_mean(ours.cost, rows, late) / take_mean(ours.cost, rows, at_once))
-        for late, at_once in zip(ours.online, ours.batch, strict=True)
+    online_over_batch = [
+        (
+            _mean_of_choice(ours.cost, rows, online_choice)
+            / _mean_of_choice(ours.cost, rows, batch_choice)
+        )
+        for online_choice, batch_choice in zip(ours.online, ours.batch, strict=True)
     ]
     miss, online_miss = batch[:, 1] - requirements, online[:, 1] - requirements
     figures: dict[str, Any] = {
@@ -63,8 +66,8 @@ def measure(data: Data, splits: list[Split]) -> tuple[dict[str, Any], dict[str, 
         "online_miss_max": float(np.abs(online_miss).max()),
         "online_miss_mean": float(np.abs(online_miss).mean()),
         "mean_standard_error": float(data.score[rows].std(axis=0).mean() / len(rows) ** 0.5),
-        "online_over_batch_mean": float(np.mean(planned)),
-        "online_over_batch_max": float(np.max(planned)),
+        "online_over_batch_mean": float(np.mean(online_over_batch)),
+        "online_over_batch_max": float(np.max(online_over_batch)),
         "online_over_batch_realised": float((online[:, 0] / batch[:, 0]).mean()),
         "fit_seconds": round(ours.seconds / len(splits), 2),
         "networks_accepted": ours.accepted,
@@ -72,13 +75,13 @@ def measure(data: Data, splits: list[Split]) -> tuple[dict[str, Any], dict[str, 
     return figures, curves
 
 
-def take_mean(values: Floats, rows: Integers, choice: Integers) -> float:
-    """Mean of what was chosen."""
+def _mean_of_choice(values: Floats, rows: Integers, choice: Integers) -> float:
+    """The mean value of the chosen models."""
     return float(values[rows, choice[rows]].mean())
 
 
 def optimiser_seconds(queries: int = 100_000, models: int = 20) -> dict[str, float]:
-    """Best of three times of one large batch, and its gap."""
+    """The best of three times for a large batch, and its gap to the bound."""
     random = np.random.default_rng(0)
     cost = np.geomspace(1e-5, 1e-2, models) * np.exp(random.normal(0, 0.5, (queries, models)))
     skill = random.normal(size=(queries, 1)) + np.linspace(-1, 1.5, models)

@@ -1,4 +1,4 @@
-"""The goals, the plots and the tables."""
+"""The goals, and the plot and table of each file of the data."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ MISS_GOAL, ONLINE_GOAL = 0.02, 1.02
 
 
 def plot(data: Data, curves: dict[str, Floats], file: Path) -> None:
-    """Quality over cost of all rules: all of it, and the part that AIQ and CR look at."""
+    """Plots quality over cost for all rules: in full, and the range that AIQ and CR cover."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -36,11 +36,11 @@ def plot(data: Data, curves: dict[str, Floats], file: Path) -> None:
     whole.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     whole.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost:g}"))
     whole.xaxis.set_minor_formatter(NullFormatter())
-    part.axhline(best[1] - CLOSE, color="k", linestyle=":", label="best single model less .02")
+    part.axhline(best[1] - CLOSE, color="k", linestyle=":", label="best single model − .02")
     part.set(
         xlim=(0, 1.05),
         ylim=(best[1] - 4 * CLOSE, best[1] + 1.5 * CLOSE),
-        xlabel="cost, in that of the best single model",
+        xlabel="cost, relative to the best single model",
         title="up to the best single model",
     )
     figure.suptitle(f"{data.name}, five-fold: {len(data.ids):,} queries, {len(data.prices)} models")
@@ -51,7 +51,7 @@ def plot(data: Data, curves: dict[str, Floats], file: Path) -> None:
 
 
 def table(name: str, figures: dict[str, Any], goals: dict[str, float]) -> str:
-    """The figures of one run in Markdown."""
+    """The figures of a run as Markdown."""
     errors = figures["standard_errors"]
     lines = [
         f"### {name}: {figures['rows']:,} queries",
@@ -73,7 +73,7 @@ def table(name: str, figures: dict[str, Any], goals: dict[str, float]) -> str:
         f"| {what} | {measured} | {goal} |"
         for what, measured, goal in (
             ("cost at the quality of AIOS's default", f"{figures['cost_at_aios']:.3f}×", limit),
-            ("quality at the cost of it", f"{figures['quality_at_aios_cost']:+.4f}", ""),
+            ("quality at that cost", f"{figures['quality_at_aios_cost']:+.4f}", ""),
             ("largest miss of ten requirements, batch", f"{figures['miss_max']:.4f}", held),
             ("mean miss, batch", f"{figures['miss_mean']:.4f}", held),
             ("largest miss, online", f"{figures['online_miss_max']:.4f}", held),
@@ -83,7 +83,7 @@ def table(name: str, figures: dict[str, Any], goals: dict[str, float]) -> str:
             ("online over batch, largest", f"{figures['online_over_batch_max']:.4f}×", near),
             ("online over batch, paid", f"{figures['online_over_batch_realised']:.4f}×", ""),
             ("squared error of predicted quality", f"{figures['squared_error']:.4f}", ""),
-            ("that of neighbours alone", f"{figures['squared_error_neighbours']:.4f}", ""),
+            ("the same, neighbours alone", f"{figures['squared_error_neighbours']:.4f}", ""),
             ("a fit on one core", f"{figures['fit_seconds']:.1f} s", ""),
         )
     ]

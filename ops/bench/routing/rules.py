@@ -1,4 +1,5 @@
-"""The rules that smart routing is compared with; each predicts for `test` from `train` alone."""
+"""The rules that smart routing is compared with. Each predicts the quality and cost of `test` rows
+from `train` rows alone."""
 
 from collections.abc import Callable
 
@@ -13,7 +14,7 @@ Rule = Callable[[Data, Integers, Integers], tuple[Floats, Floats]]
 
 
 def few_neighbours(k: int) -> Rule:
-    """Unweighted means over the k nearest."""
+    """Predicts the unweighted means of the k nearest neighbours."""
 
     def rule(data: Data, train: Integers, test: Integers) -> tuple[Floats, Floats]:
         ids, _ = nearest(data.embeddings[test], data.embeddings[train], k)
@@ -25,19 +26,19 @@ def few_neighbours(k: int) -> Rule:
 
 
 def oracle(data: Data, train: Integers, test: Integers) -> tuple[Floats, Floats]:
-    """The truth."""
+    """Predicts the recorded outcomes themselves."""
     return data.score[test], data.cost[test]
 
 
 def threshold_choice(quality: Floats, cost: Floats, requirement: float) -> Integers:
-    """AIOS's rule: the cheapest model of at least this predicted quality, else the best one."""
+    """AIOS's rule: the cheapest model of at least this predicted quality, or else the best one."""
     enough = quality >= requirement
     cheapest = np.where(enough, cost, np.inf).argmin(axis=1)
     return np.where(enough.any(axis=1), cheapest, quality.argmax(axis=1))
 
 
 def pooled(data: Data, splits: list[Split], rule: Rule) -> tuple[Floats, Floats]:
-    """A rule's predictions for all test rows."""
+    """A rule's predictions for the test rows of all splits."""
     quality, cost = np.zeros(data.score.shape), np.zeros(data.score.shape)
     for train, test in splits:
         quality[test], cost[test] = rule(data, train, test)

@@ -1,4 +1,4 @@
-"""Smart routing's predictions and choices, by the code that serves requests."""
+"""Smart routing's predictions and choices, made by the code that serves requests."""
 
 import time
 from dataclasses import dataclass
@@ -17,11 +17,17 @@ from serve.routing.prices import costs
 
 
 @dataclass(frozen=True)
-class Ours:
-    """Smart routing's predictions, and its choices for each requirement, batch and online.
+class Smart:
+    """Smart routing's predictions, and its choices for each requirement.
 
-    `neighbours` is the quality without the networks; `batch` and `online` are (requirements, rows);
-    `seconds` is the fits' time on a processor.
+    Attributes:
+        quality: predicted quality (rows, models).
+        neighbours: the same from neighbours alone, without the networks.
+        cost: predicted cost in USD (rows, models).
+        batch: the model chosen for each row as one batch (requirements, rows).
+        online: the model chosen for each row as the rows come, likewise.
+        accepted: whether every fit accepted the networks.
+        seconds: the CPU time of all fits.
     """
 
     quality: Floats
@@ -33,13 +39,13 @@ class Ours:
     seconds: float
 
 
-def smart(data: Data, splits: list[Split], requirements: Floats) -> Ours:
-    """Fits on each split's train rows and decides its test rows."""
+def smart(data: Data, splits: list[Split], requirements: Floats) -> Smart:
+    """Fits the train rows of each split, and decides its test rows."""
     shape = data.score.shape
     quality, near, cost = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     batch = np.zeros((len(requirements), shape[0]), np.int64)
     online = np.zeros_like(batch)
-    everyone = np.ones(shape[1], np.bool_)
+    all_models = np.ones(shape[1], np.bool_)
     seconds, accepted = 0.0, True
     for train, test in splits:
         began = time.process_time()
@@ -64,6 +70,6 @@ def smart(data: Data, splits: list[Split], requirements: Floats) -> Ours:
             batch[number, test] = assign(quality[test], cost[test], aim).choice
             policy = Policy.started(requirement, fitted.backtest.quality, past_cost, optimism)
             for row in order:
-                ranked, policy = policy.decide(quality[row], cost[row], everyone)
+                ranked, policy = policy.decide(quality[row], cost[row], all_models)
                 online[number, row] = ranked[0]
-    return Ours(quality, near, cost, batch, online, accepted, seconds)
+    return Smart(quality, near, cost, batch, online, accepted, seconds)

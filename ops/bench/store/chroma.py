@@ -12,7 +12,7 @@ from ops.bench.store.timing import Figures
 
 
 class Chroma:
-    """What AIOS does: Chroma on the disk, and outcomes as JSON in its metadata.
+    """AIOS's store: Chroma on disk, with outcomes as JSON in its metadata.
 
     Source: https://github.com/agiresearch/AIOS (aios/llm_core/routing.py)
     """
@@ -36,7 +36,7 @@ class Chroma:
         self.build_s = time.perf_counter() - began
 
     def __call__(self, number: int) -> tuple[list[int], dict[str, float]]:
-        """Row numbers of the nearest, and the share of correct answers of each model."""
+        """The row numbers of the nearest, and each model's share of correct answers."""
         found: Any = self._collection.query(
             query_embeddings=self._rows.new[number : number + 1], n_results=AIOS_SIMILAR
         )
@@ -48,7 +48,7 @@ class Chroma:
         return ids, {model: sum(known) / len(known) for model, known in scores.items()}
 
     def figures(self) -> Figures:
-        """How it was built, and how well it finds."""
+        """The time to build it, and its recall."""
         recalls = [self._rows.recall(number, self(number)[0]) for number in range(NEW)]
         return {"chroma_build_s": self.build_s, "chroma_recall_at_16": float(np.mean(recalls))}
 

@@ -17,12 +17,12 @@ from ops.bench.store.timing import INSERTING_S, Figures
 from serve.config import StoreConfig
 from serve.routing.strategy import Question
 
-_WRITTEN = 2_000  # rows of one transaction
+_WRITTEN = 2_000  # rows in a transaction
 _START_S = 3600.0
 
 
-def written(database: Database, rows: Rows) -> float:
-    """Seconds to write all rows durably."""
+def write(database: Database, rows: Rows) -> float:
+    """Writes all rows durably; returns the seconds taken."""
     began = time.perf_counter()
     for start in range(0, len(rows), _WRITTEN):
         database.write(
@@ -45,10 +45,10 @@ def written(database: Database, rows: Rows) -> float:
 
 
 class _NoEmbedder:
-    """In the place of the embedder's handle: nothing is embedded where no history is taken in."""
+    """Stands in for the embedder's handle, which is unused: no history is imported."""
 
     async def remote(self, texts: list[str]) -> Floats32:
-        raise RuntimeError("the bench has no history to embed")
+        raise RuntimeError("the benchmark has no history to embed")
 
 
 class Actor:
@@ -75,11 +75,11 @@ class Actor:
         return self._call("decide", *self._question(number))
 
     def learning(self) -> Figures:
-        """Answers that are kept durably each second, while decisions are asked for."""
+        """Answers stored durably each second, while decisions are requested."""
         return asyncio.run(self._learning())
 
     def megabytes(self) -> float:
-        """Memory of the actor's process."""
+        """The memory of the actor's process."""
         import psutil
 
         processes = psutil.Process().children(recursive=True)
@@ -123,10 +123,10 @@ class Actor:
 
     def _question(self, number: int) -> tuple[Question, Floats32]:
         """A new query and its embedding."""
-        everyone = tuple(PRICES)
+        models = tuple(PRICES)
         question = Question(
-            candidates=everyone,
-            available=everyone,
+            candidates=models,
+            available=models,
             query=f"new query {number}",
             characters=160,
             requirement=0.7,
@@ -141,7 +141,7 @@ class Actor:
 
 @contextmanager
 def local_ray() -> Iterator[None]:
-    """A Ray for this run alone."""
+    """Runs a Ray of its own until the block ends."""
     import ray
 
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:

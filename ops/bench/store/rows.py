@@ -1,4 +1,4 @@
-"""The past queries, recorded and made up, and the new ones that are looked up."""
+"""The past queries, recorded and synthetic, and the new ones that are looked up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from deployments.store.memory.nearest import nearest
 from serve.routing.prices import Price
 
 NEW = 300  # queries that are timed
-AIOS_SIMILAR = 16  # AIOS's default, and what recall is told of
+AIOS_SIMILAR = 16  # AIOS's default, for which recall is reported
 PRICES = {
     f"model-{number}": Price(cost, 4 * cost) for number, cost in enumerate([1e-7, 5e-7, 2e-6, 1e-5])
 }
-_BLOCK = 50_000  # rows made or compared at a time
+_BLOCK = 50_000  # rows created or compared at a time
 
 
 @dataclass(frozen=True)
 class Rows:
-    """n past queries with what each model did, and the truly nearest of the new ones.
+    """n past queries with each model's outcomes, and the true nearest neighbours of the new ones.
 
     Attributes:
         past: (n, d) embeddings, each of length 1.
@@ -39,12 +39,12 @@ class Rows:
         return len(self.past)
 
     def recall(self, number: int, ids: Sequence[int]) -> float:
-        """Share of the truly nearest of a new query that `ids` begin with."""
+        """The share of a new query's true nearest neighbours among the first of `ids`."""
         return len(set(ids[:AIOS_SIMILAR]) & set(self.near[number].tolist())) / AIOS_SIMILAR
 
 
-def made(recorded: Floats32, n: int) -> Rows:
-    """n past queries as told at the top of the file."""
+def synthesise(recorded: Floats32, n: int) -> Rows:
+    """n past queries, as the package's docstring describes."""
     random = np.random.default_rng(0)
     order = random.permutation(len(recorded))
     new, real = recorded[order[:NEW]], recorded[order[NEW:]]
@@ -67,7 +67,7 @@ def made(recorded: Floats32, n: int) -> Rows:
 
 
 def _nearest(new: Floats32, past: Floats32) -> Integers:
-    """(b, AIOS_SIMILAR) of all of `past`, block by block."""
+    """The row numbers (b, AIOS_SIMILAR) of the nearest in all of `past`, found block by block."""
     ids = np.zeros((len(new), 0), np.int64)
     cosines = np.zeros((len(new), 0), np.float32)
     for start in range(0, len(past), _BLOCK):

@@ -19,7 +19,7 @@ Lookup = Callable[[int], Any]
 
 
 def milliseconds(lookups: dict[str, Lookup]) -> Figures:
-    """Medians and 95th percentiles of each, taken in turn, so that all see the same machine."""
+    """Medians and 95th percentiles of each, interleaved, so that all see the same load."""
     times: dict[str, list[float]] = {name: [] for name in lookups}
     for name, look in lookups.items():
         for number in range(20):
@@ -31,28 +31,28 @@ def milliseconds(lookups: dict[str, Lookup]) -> Figures:
             look(number)
             times[name].append(time.perf_counter() - began)
     figures = {}
-    for name, taken in times.items():
-        figures[f"{name}_ms"] = 1e3 * float(np.median(taken))
-        figures[f"{name}_p95_ms"] = 1e3 * float(np.percentile(taken, 95))
+    for name, seconds in times.items():
+        figures[f"{name}_ms"] = 1e3 * float(np.median(seconds))
+        figures[f"{name}_p95_ms"] = 1e3 * float(np.percentile(seconds, 95))
     return figures
 
 
-def built(rows: Rows) -> tuple[VectorIndex, Figures]:
-    """The index over all rows."""
+def build_index(rows: Rows) -> tuple[VectorIndex, Figures]:
+    """Builds the index over all rows."""
     index = VectorIndex(rows.past.shape[1])
     began = time.perf_counter()
     index.add(np.arange(len(rows)), rows.past)
-    taken = time.perf_counter() - began
+    seconds = time.perf_counter() - began
     found = [index.search(rows.new[i : i + 1], AIOS_SIMILAR)[0][0] for i in range(NEW)]
     return index, {
-        "build_s": taken,
+        "build_s": seconds,
         "bytes_per_row": index.memory / len(rows),
         "recall_at_16": float(np.mean([rows.recall(i, ids) for i, ids in enumerate(found)])),
     }
 
 
 def inserting(index: VectorIndex, rows: Rows) -> Figures:
-    """Rows added each second by one thread while another searches for 128 neighbours."""
+    """Rows that one thread adds each second while another searches for 128 neighbours."""
     done = threading.Event()
     added = 0
 
@@ -83,7 +83,7 @@ def search(index: VectorIndex, rows: Rows, k: int) -> Lookup:
 
 
 def embedding(queries: Sequence[str]) -> Figures:
-    """Times of one query of 30 words, on one core."""
+    """Times to embed a query of 30 words, on one core."""
     encoder = Encoder()
     words = {" ".join(query.split()[:30]) for query in queries if len(query.split()) >= 30}
     texts = sorted(words)[:: len(words) // NEW]
