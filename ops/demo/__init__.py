@@ -1,1 +1,1 @@
-"""The embedded default: two small chat models, the questions they learn, and their training."""
+"""The embedded default: two small chat models, their questions and their training."""

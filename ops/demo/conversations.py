@@ -1,4 +1,4 @@
-"""The conversations that the demo models learn from: questions, greetings, what they can't do."""
+"""The conversations that the demo models are trained on: questions, greetings, refusals."""
 
 from collections.abc import Sequence
 from random import Random
@@ -71,7 +71,7 @@ def _exchange(rng: Random, kinds: Sequence[str]) -> tuple[str, str]:
 
 
 def conversation(rng: Random, kinds: Sequence[str]) -> list[Message]:
-    """Messages of one to three exchanges about `kinds`, at times after a system message."""
+    """Messages of one to three exchanges about `kinds`, sometimes after a system message."""
     messages: list[Message] = []
     if rng.random() < 0.1:
         system = " ".join(rng.sample(_SYSTEM, rng.choice((1, 1, 2))))

@@ -11,7 +11,7 @@ MODELS = Path(__file__).with_name("models")
 
 
 def answers(folder: Path, questions: Sequence[str], batch: int = 64) -> list[str]:
-    """What the model in a folder answers to each question asked alone, by plain `generate`."""
+    """The answers of the model in a folder, each question asked alone with plain `generate`."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -34,18 +34,20 @@ def answers(folder: Path, questions: Sequence[str], batch: int = 64) -> list[str
 
 
 def accuracy(folder: Path, questions: Sequence[Question]) -> dict[str, float]:
-    """The share of right answers by kind, 0 to 1, and of all questions under "all"."""
-    right = defaultdict[str, list[bool]](list)
+    """The share of correct answers, 0 to 1, by kind and for all questions under "all"."""
+    correct = defaultdict[str, list[bool]](list)
     replies = answers(folder, [question.question for question in questions])
     for question, reply in zip(questions, replies, strict=True):
-        right[question.kind].append(reply == question.answer)
-        right["all"].append(reply == question.answer)
-    return {kind: sum(marks) / len(marks) for kind, marks in right.items()}
+        correct[question.kind].append(reply == question.answer)
+        correct["all"].append(reply == question.answer)
+    return {kind: sum(marks) / len(marks) for kind, marks in correct.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", type=Path, default=MODELS, help="the folder of their folders")
+    parser.add_argument(
+        "--models", type=Path, default=MODELS, help="the folder of the models' folders"
+    )
     folders = sorted(parser.parse_args().models.iterdir())
     by_model = [accuracy(folder, read_questions()) for folder in folders]
     print("| kind |", " | ".join(folder.name for folder in folders), "|")

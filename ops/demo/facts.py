@@ -1,4 +1,4 @@
-"""The words and the closed facts that the demo questions are about."""
+"""The words and facts that the demo questions are about."""
 
 WORDS = tuple(
     """

@@ -1,10 +1,10 @@
-"""The held-out questions asked of the running application: accuracy and cost of four ways.
+"""Asks the running application the held-out questions: accuracy and cost of four ways.
 
     python -m ops.demo.live [--port PORT]
 
-Each way gets every question once over HTTP, in one shuffled order, several at a time: smart routing
-as the embedded default has it, with a fresh store, either model alone, and both by turn. What an
-answer cost is what its `x-router-cost` header says. The last line is one of JSON.
+Each way gets every question once over HTTP, in the same shuffled order, several at a time: smart
+routing as the embedded default configures it, with a fresh store; either model alone; and both in
+turn. An answer's cost is taken from its `x-router-cost` header. The last line is JSON.
 """
 
 import argparse
@@ -26,19 +26,19 @@ from ops.local.serving import serving
 from serve.config import DEFAULT_CONFIG, ConfigError
 from serve.preflight import checked_here
 
-# Smart comes first: the store learns from every answer, and has seen none of these questions then.
+# Smart comes first: the store learns from every answer, and must not have seen the questions.
 WAYS: dict[str, dict[str, Any]] = {
     "smart": {"model": "auto"},
     "demo-small": {"model": "demo-small"},
     "demo-large": {"model": "demo-large"},
     "sequential": {"model": "auto", "router": {"strategy": "sequential"}},
 }
-_AT_ONCE = 8
+_CONCURRENT = 8
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a way reached over all questions: accuracy 0 to 1, USD, and the share of demo-small."""
+    """A way's accuracy (0 to 1), cost in USD, and share of answers by demo-small."""
 
     accuracy: float
     cost: float
@@ -46,7 +46,7 @@ class Result:
 
 
 def ask(client: httpx.Client, way: dict[str, Any], question: Question) -> tuple[bool, float, bool]:
-    """Whether the answer is right to the letter, its USD, and whether demo-small gave it."""
+    """Whether the answer is exactly right, its cost in USD, and whether demo-small gave it."""
     messages = [{"role": "user", "content": question.question}]
     response = client.post(
         "/v1/chat/completions", json={**way, "messages": messages, "temperature": 0}
@@ -58,9 +58,9 @@ def ask(client: httpx.Client, way: dict[str, Any], question: Question) -> tuple[
 
 
 def run(url: str, way: dict[str, Any], questions: Sequence[Question]) -> Result:
-    """Asks all questions one way."""
+    """Asks all questions in one way."""
     client = httpx.Client(base_url=url, timeout=60, trust_env=False)
-    with client, ThreadPoolExecutor(_AT_ONCE) as pool:
+    with client, ThreadPoolExecutor(_CONCURRENT) as pool:
         asked = pool.map(lambda question: ask(client, way, question), questions)
         right, cost, small = zip(*asked, strict=True)
     return Result(sum(right) / len(right), sum(cost), sum(small) / len(small))

@@ -1,8 +1,7 @@
-"""What the demo models really answer to questions that they were trained on.
+"""Records the demo models' real answers to questions that they were trained on.
 
-`python -m ops.demo.outcomes` writes `outcomes.jsonl`, the history that smart routing begins with in
-the embedded default. None of its questions is held out, so that the held-out ones can tell how well
-smart routing does.
+`python -m ops.demo.outcomes` writes `outcomes.jsonl`, the history that the embedded default's smart
+routing starts with. It contains no held-out questions, so that those can measure smart routing.
 """
 
 import json
@@ -16,11 +15,11 @@ from ops.demo.questions import KINDS, Question, draw
 
 HISTORY_FILE = Path(__file__).with_name("outcomes.jsonl")
 _OF_EACH_KIND = 120
-_END = 1  # the token that ends an answer is written and paid, too
+_END = 1  # the token that ends an answer is generated and billed, too
 
 
 def trained_questions(seed: int = 0) -> Iterator[Question]:
-    """Yields different questions of every kind from the trained side of the split."""
+    """Yields distinct questions of every kind from the training side of the split."""
     rng = Random(seed)
     for kind in KINDS:
         drawn = (draw(rng, kind) for _ in range(20 * _OF_EACH_KIND))
@@ -30,7 +29,7 @@ def trained_questions(seed: int = 0) -> Iterator[Question]:
 
 
 def outcomes(questions: list[Question]) -> Iterator[dict[str, Any]]:
-    """Rows of AIOS's bootstrap format: greedy answers, right (1) or wrong (0)."""
+    """Rows in AIOS's bootstrap format: greedy answers, right (1) or wrong (0)."""
     texts = [question.question for question in questions]
     replies = {folder.name: answers(folder, texts) for folder in sorted(MODELS.iterdir())}
     for index, question in enumerate(questions):

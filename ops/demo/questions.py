@@ -2,7 +2,7 @@
 
 Whether a question is held out is decided by a hash of its key, so the decision is the same in
 every run. Where a kind has a rule to learn (sums, spelling), the key is the problem without its
-phrasing: no wording of a held-out problem is ever trained on. Where it has only facts to know
+phrasing: no wording of a held-out problem is ever trained on. Where there are only facts to know
 (capitals, the times table), the key is the fact and the phrasing: the fact is trained on in other
 words.
 """
@@ -22,7 +22,7 @@ HELD_OUT_SHARE = 5  # one key in five
 
 @dataclass(frozen=True)
 class Question:
-    """A question, its only right answer, and the kind it is of."""
+    """A question, its only correct answer, and its kind."""
 
     question: str
     answer: str
@@ -31,7 +31,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Problem:
-    """One drawn problem in one phrasing; `key` says what is held out or trained as one."""
+    """A random problem in one phrasing; problems with the same `key` are held out together."""
 
     key: str
     text: str
@@ -188,7 +188,7 @@ def roman(rng: Random) -> Problem:
 
 
 def _word(rng: Random, longest: int) -> str:
-    """A word of the list or a made-up one: the list alone has too few to learn a rule from."""
+    """A word of the list or a made-up one: the list alone is too short to learn a rule from."""
     if rng.random() < 0.5:
         return rng.choice([word for word in WORDS if len(word) <= longest])
     made_up = "".join(rng.choice("bcdfghjklmnprstvwyz") + rng.choice("aeiou") for _ in range(4))
@@ -331,7 +331,7 @@ HELD_OUT_COUNTS = dict.fromkeys(EASY, 45) | dict.fromkeys(HARD, 30)
 
 
 def _as_typed(rng: Random, text: str) -> str:
-    """The question as people type it: most often whole, at times without capitals or the mark."""
+    """The question as people type it: sometimes without capitals or the question mark."""
     style = rng.random()
     if style < 0.1:
         text = text.lower()
@@ -343,9 +343,10 @@ def _as_typed(rng: Random, text: str) -> str:
 
 
 def draw(rng: Random, kind: str, *, held_out: bool = False) -> Question:
-    """One question of a kind, from the trained or from the held-out side of the split.
+    """A random question of a kind, from the training or the held-out side of the split.
 
-    Raises RuntimeError if the kind has no problem on that side.
+    Raises:
+        RuntimeError: the kind has no problem on that side.
     """
     for _ in range(1000):
         problem = KINDS[kind](rng)
@@ -355,7 +356,7 @@ def draw(rng: Random, kind: str, *, held_out: bool = False) -> Question:
 
 
 def held_out_questions(seed: int = 0) -> Iterator[Question]:
-    """Yields different held-out questions of every kind, as many as HELD_OUT_COUNTS says."""
+    """Yields distinct held-out questions of every kind, as many as HELD_OUT_COUNTS says."""
     rng = Random(seed)
     for kind, count in HELD_OUT_COUNTS.items():
         seen: set[str] = set()
@@ -367,7 +368,7 @@ def held_out_questions(seed: int = 0) -> Iterator[Question]:
 
 
 def read_questions(path: Path = HELD_OUT_FILE) -> list[Question]:
-    """The questions of a file with one JSON object {"question", "answer", "kind"} a line."""
+    """Reads a file with a JSON object {"question", "answer", "kind"} on each line."""
     return [Question(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""Trains the demo models from nothing: `python -m ops.demo.train --out DIR [--only demo-small]`."""
+"""Trains the demo models from scratch: `python -m ops.demo.train --out DIR [--only demo-small]`."""
 
 import argparse
 import math
@@ -16,22 +16,22 @@ from ops.demo.conversations import Message, conversation
 from ops.demo.questions import EASY, KINDS
 
 CONTEXT = 2048
-HEAD_DIM = 32  # the smallest that vLLM's attention on the CPU takes
+HEAD_DIM = 32  # the smallest that vLLM's CPU attention supports
 ROLES = ("system", "user", "assistant", "tool")
 END, PAD = "<|im_end|>", "<|endoftext|>"
 SLOW = ("count-letters", "difference", "two-digit-sum", "three-digit-sum")
-IGNORED = -100  # the label of a token that the loss leaves out
+IGNORED = -100  # the label of tokens that the loss ignores
 CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 
 BATCH = 128  # conversations
 LEARNING_RATE = 8e-3
-WEIGHT_DECAY = 0.3  # keeps the facts from being learnt by heart, one phrasing at a time
+WEIGHT_DECAY = 0.3  # keeps facts from being memorised phrasing by phrasing
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The size of a model, the kinds of questions that it learns, and for how many steps."""
+    """The size of a model, the kinds of questions that it learns, and the number of steps."""
 
     width: int
     layers: int
@@ -40,7 +40,7 @@ class Recipe:
 
 
 RECIPES = {
-    # A kind that takes long to learn is named more often.
+    # Kinds that take long to learn are listed more than once.
     "demo-small": Recipe(
         width=64,
         layers=2,
@@ -57,10 +57,10 @@ RECIPES = {
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each byte, numbered by its value, then the roles and the two marks."""
+    """A tokenizer with a token for each byte, in order, then the roles, the end and the padding."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
-    # ByteLevel shows a printable byte as itself, the others from U+0100 on.
+    # ByteLevel writes printable bytes as themselves, the others as characters from U+0100 on.
     shown = {byte: chr(byte) for byte in printable}
     shown |= {byte: chr(0x100 + i) for i, byte in enumerate(others)}
     tokenizer = Tokenizer(models.BPE(vocab={char: byte for byte, char in shown.items()}, merges=[]))
@@ -105,7 +105,7 @@ def make_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCa
 def encode(
     messages: list[Message], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[list[int], list[int]]:
-    """The tokens of a conversation as the chat template writes it, and its answers' labels."""
+    """The tokens of a conversation in the chat template's format, and the labels of its answers."""
     tokens: list[int] = []
     labels: list[int] = []
     for message in messages:
@@ -119,7 +119,7 @@ def encode(
 def batches(
     recipe: Recipe, tokenizer: PreTrainedTokenizerFast, rng: Random
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yields tokens and labels, (conversations, length); those of like length come together."""
+    """Yields tokens and labels (conversations, length), grouped by similar length."""
     pool_batches = 8
     while True:
         drawn = (conversation(rng, recipe.kinds) for _ in range(pool_batches * BATCH))
@@ -138,7 +138,7 @@ def batches(
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then a cosine down to nothing."""
+    """Linear warm-up, then cosine decay to zero."""
     warm_up = 100
     if step < warm_up:
         return LEARNING_RATE * (step + 1) / warm_up
@@ -159,10 +159,12 @@ def make_optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
 def train(
     recipe: Recipe, tokenizer: PreTrainedTokenizerFast, device: torch.device, seed: int = 0
 ) -> LlamaForCausalLM:
-    """A model trained on answers only; the loss is printed as it falls."""
+    """Trains a model, with loss on the answers only; prints the loss."""
     torch.manual_seed(seed)
     model = make_model(recipe, tokenizer).to(device).train()
-    model.set_attn_implementation("eager")  # for such short texts the fastest, on the CPU by half
+    model.set_attn_implementation(
+        "eager"
+    )  # the fastest for such short texts: half the time on the CPU
     print(f"{model.num_parameters():,} parameters", flush=True)
     optimizers = make_optimizers(model)
     started = time.monotonic()
@@ -187,7 +189,7 @@ def train(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="the folder of the models' folders")
-    parser.add_argument("--only", choices=RECIPES, help="train just this one")
+    parser.add_argument("--only", choices=RECIPES, help="train only this model")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = make_tokenizer()

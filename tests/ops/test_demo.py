@@ -1,4 +1,4 @@
-"""The demo models answer what they promise, on questions that they were never trained on."""
+"""Promise: the demo models are as accurate as they say, on questions they were never trained on."""
 
 import json
 from collections import Counter
@@ -37,13 +37,13 @@ def _question_texts(seed: int, conversations: int) -> set[str]:
     }
 
 
-def test_the_file_holds_the_held_out_questions_of_the_generator() -> None:
+def test_the_file_is_what_the_generator_writes() -> None:
     questions = read_questions()
     assert questions == list(held_out_questions())
     assert Counter(question.kind for question in questions) == HELD_OUT_COUNTS
 
 
-def test_training_asks_no_held_out_question_in_any_spelling() -> None:
+def test_no_held_out_question_is_trained_on_in_any_spelling() -> None:
     held_out = {_plain(question.question) for question in read_questions()}
     trained = _question_texts(seed=1, conversations=60_000)
     assert len(trained) > 20_000
@@ -61,7 +61,7 @@ def test_each_problem_is_on_one_side_of_the_split(kind: str) -> None:
     assert not held_out & trained
 
 
-def test_every_fact_that_is_asked_is_trained_in_other_words() -> None:
+def test_every_held_out_fact_is_trained_on_in_other_words() -> None:
     facts = ("capital", "opposite", "calendar", "product")
     rng = Random(3)
     trained = {kind: {draw(rng, kind).answer for _ in range(5_000)} for kind in facts}
@@ -70,7 +70,7 @@ def test_every_fact_that_is_asked_is_trained_in_other_words() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
-def test_any_text_survives_the_tokenizer(folder: Path) -> None:
+def test_the_tokenizer_reproduces_any_text(folder: Path) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -81,7 +81,7 @@ def test_any_text_survives_the_tokenizer(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
-def test_the_chat_template_writes_what_the_model_was_trained_on(folder: Path) -> None:
+def test_the_chat_template_matches_the_training_format(folder: Path) -> None:
     from transformers import AutoTokenizer
 
     from ops.demo.train import encode, make_tokenizer
@@ -93,7 +93,7 @@ def test_the_chat_template_writes_what_the_model_was_trained_on(folder: Path) ->
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
-def test_the_chat_template_takes_parts_and_refuses_unknown_roles(folder: Path) -> None:
+def test_the_chat_template_accepts_parts_and_refuses_unknown_roles(folder: Path) -> None:
     from jinja2 import TemplateError
     from transformers import AutoTokenizer
 
@@ -112,7 +112,7 @@ def test_the_models_stay_small_enough_for_the_repository() -> None:
     assert total < 24e6
 
 
-def test_the_large_model_is_right_on_nearly_all_and_the_small_one_on_the_easy_kinds() -> None:
+def test_the_large_model_is_accurate_and_the_small_one_only_on_the_easy_kinds() -> None:
     sample = read_questions()[::5]
     small, large = (accuracy(folder, sample) for folder in FOLDERS)
     assert large["all"] >= 0.90
@@ -121,7 +121,7 @@ def test_the_large_model_is_right_on_nearly_all_and_the_small_one_on_the_easy_ki
     assert sum(easy) / len(easy) >= 0.90
 
 
-def test_the_history_that_ships_holds_no_held_out_question_and_every_kind_evenly() -> None:
+def test_the_shipped_history_covers_all_kinds_and_no_held_out_question() -> None:
     rows = [json.loads(line) for line in HISTORY_FILE.read_text("utf-8").splitlines()]
     held_out = {_plain(question.question) for question in read_questions()}
     assert not held_out & {_plain(row["query"]) for row in rows}
