@@ -5,6 +5,9 @@ PORT ?= 8000
 BIN := .venv/bin
 INSTALL := pip install --quiet --disable-pip-version-check
 PIP := $(BIN)/$(INSTALL) --constraint ops/constraints.txt
+# Processes that share the tests; tests that use the same cluster or server stay in one of them.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run test-quick test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults bench-overload \
 	format clean
@@ -14,10 +17,10 @@ run: .venv/.served
 
 # Whatever starts no Ray, engine, database or server: within a minute on two cores
 test-quick: .venv/.tested
-	$(BIN)/python -m pytest -q -n logical --dist loadgroup -m "not slow" $(ARGS)
+	$(PYTEST) -q -m "not slow" $(ARGS)
 
 test: .venv/.tested .venv-plain/.installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 # The plain installation's tests with the newest versions that pyproject.toml allows today
 test-latest: .venv/.tested

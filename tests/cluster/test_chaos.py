@@ -1,4 +1,4 @@
-"""Promise: whatever process or node is killed, requests are answered or clearly refused, in time.
+"""Promise: whatever process or node is killed, requests are answered or refused, in time.
 
 `make bench-chaos` does the same for longer.
 """
@@ -16,8 +16,8 @@ from serve_fixtures import in_repository
 from ops.bench.chaos.cluster import DEADLINE_S
 from ops.bench.chaos.kills import KILLS
 
-_PATIENCE_S, _END_S = 280, 20
-# Of what nobody waits for, or of which there are two, no caller notices that it was killed.
+_PATIENCE_S, _END_S = 480, 20  # a third of it on an idle machine
+# No request waits for these, or there are two of them: callers don't notice the kill.
 UNNOTICED = ("a backend replica", "the sequence", "Serve's controller")
 
 Figures = dict[str, dict[str, Any]]
@@ -25,7 +25,7 @@ Figures = dict[str, dict[str, Any]]
 
 @contextmanager
 def chaos(*options: str) -> Iterator["subprocess.Popen[str]"]:
-    """The benchmark in a process of its own, for it has a Ray of its own; ended, it ends that."""
+    """The benchmark in its own process, with its own Ray, which it ends when terminated."""
     process = subprocess.Popen(
         [sys.executable, "-m", "ops.bench.chaos", *options],
         cwd=in_repository("."),
@@ -53,18 +53,20 @@ def figures() -> Figures:
 
 @pytest.mark.timeout(_PATIENCE_S + _END_S)
 @pytest.mark.parametrize("killed", KILLS)
-def test_every_request_is_answered_or_refused_in_time_and_all_is_well_again(
+def test_every_request_is_answered_or_refused_in_time_and_the_cluster_recovers(
     figures: Figures, killed: str
 ) -> None:
     seen = figures[killed]
     assert seen["lost"] == 0, seen
     assert seen["sent"] == seen["answered"] + seen["refused"]
-    # Refused are streams that had begun, and what only the model that died could answer.
+    # Only streams that had begun and requests for the killed model alone may be refused.
     assert seen["unwarranted"] == 0, seen
     assert seen["longest_s"] < DEADLINE_S + 2, seen
     assert seen["recovery_s"] is not None, seen
 
 
 @pytest.mark.parametrize("killed", UNNOTICED)
-def test_callers_notice_nothing_where_others_can_do_the_work(figures: Figures, killed: str) -> None:
+def test_callers_notice_nothing_where_another_process_can_take_over(
+    figures: Figures, killed: str
+) -> None:
     assert figures[killed]["refused"] == figures[killed]["retried"] == 0, figures[killed]

@@ -1,4 +1,4 @@
-"""Promise: what was acknowledged survives `kill -9` of who writes, and of the database's server."""
+"""Promise: acknowledged writes survive `kill -9` of the writer and of the database server."""
 
 import os
 import random
@@ -14,12 +14,12 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 from deployments.store.sql.database import Database
 from deployments.store.store import EmbeddingStore
 
-THREADS = 4  # that write to one store at once
-UNAVAILABLE = 3  # what a writer exits with where the database is away
+THREADS = 4  # that write to one store concurrently
+UNAVAILABLE = 3  # a writer's exit status when it can't reach the database
 ROOT = Path(__file__).parents[2]
 
-# Forks a writer for each line that it gets, so that Python starts once; a writer says in one line
-# what was acknowledged, as soon as it was: "w" for a write, "s" for its score.
+# Forks a writer for each line of its input, so that Python starts once. A writer prints a line for
+# each acknowledgement as soon as it has it: "w" for a write, "s" for its score.
 WRITER = """
 import os, sys, threading
 import numpy as np
@@ -31,7 +31,7 @@ from deployments.store.store import EmbeddingStore
 
 vector = np.full(8, 8**-0.5, np.float32)
 
-def go_on(name, observe, score):
+def keep_writing(name, observe, score):
     number = 0
     while True:
         id = f"{name} {number}"
@@ -45,13 +45,13 @@ def go_on(name, observe, score):
 
 def write_to_database(url, name):
     database = Database(url, "encoder", 8)
-    go_on(name, lambda *pair: database.write([pair]), lambda *pair: database.score([pair]))
+    keep_writing(name, lambda *pair: database.write([pair]), lambda *pair: database.score([pair]))
 
 def write_to_store(url, name):
     store = EmbeddingStore(Database(url, "encoder", 8), ["small"], 8)
 
     def work(thread):
-        go_on(
+        keep_writing(
             f"{name} {thread}",
             lambda *pair: store.observe(*pair).result(),
             lambda *pair: store.score(*pair).result(),
@@ -81,8 +81,8 @@ for name, line in enumerate(sys.stdin):
 
 
 class Writer:
-    """A process that writes until it is killed, again and again: to a "database" as it is, or by
-    several threads to a "store" over it."""
+    """A process that writes until it is killed, and can be started again: to a "database" directly,
+    or from several threads to a "store" on top of it."""
 
     def __init__(self, kind, url):
         self.kind, self.url = kind, url
@@ -97,20 +97,20 @@ class Writer:
         )
 
     def start(self):
-        """Starts to write; the process's id."""
+        """Starts writing; returns the process's id."""
         self._process.stdin.write(f"{self.kind} {self.url}\n")
         self._process.stdin.flush()
         self.kills += 1
         return int(self._next()[1])
 
     def until(self, acknowledged):
-        """Takes in this many acknowledgements."""
+        """Reads this many acknowledgements."""
         for _ in range(acknowledged):
             kind, id = self._next()
             {"w": self.written, "s": self.scored}[kind].append(id)
 
     def ended(self):
-        """Takes in all acknowledgements until its end; its exit status."""
+        """Reads all remaining acknowledgements; returns the exit status."""
         while True:
             kind, id = self._next()
             if kind == "end":
@@ -129,7 +129,7 @@ class Writer:
 
 @pytest.fixture
 def writing():
-    """Starts writers, and ends them with the test."""
+    """Starts writers, and closes them after the test."""
     writers = []
 
     def start(kind, url):
@@ -143,7 +143,7 @@ def writing():
 
 
 def kill(writer):
-    """Kills the writer after some acknowledgements, at a moment that it knows nothing of."""
+    """Kills the writer after some acknowledgements, at a random moment."""
     process = writer.start()
     writer.until(random.randrange(1, 12))
     time.sleep(random.random() * 0.01)
@@ -152,7 +152,7 @@ def kill(writer):
 
 
 def check(writer, connection):
-    """All that was acknowledged is there, and what was not is there whole or not at all."""
+    """Acknowledged writes are there; others are there completely or not at all."""
 
     def rows(query):
         return connection.execute(text(query)).all()
@@ -172,7 +172,7 @@ def check(writer, connection):
 
 
 def check_memory(url):
-    """A store that starts over has everything."""
+    """A new store loads everything."""
     store = EmbeddingStore(Database(url, "encoder", 8), ["small"], 8)
     store.load()
     assert store.rows.ids() == store.database.ids()

@@ -1,4 +1,4 @@
-"""Promise: when a provider fails, callers get the answer or a clear error, and providers no storm.
+"""Promise: when a provider fails, callers get an answer or a clear error, without a retry storm.
 
 The cases are those of `make bench-faults`, with shorter times.
 """
@@ -51,7 +51,7 @@ def test_a_provider_that_fails(case: Case, kind: str, url: str, provider: FaultS
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_outage_costs_no_request_and_ends_soon_after_it(
+def test_an_outage_costs_no_request_and_is_soon_over(
     kind: str, url: str, provider: FaultServer
 ) -> None:
     async def run() -> None:
@@ -62,7 +62,7 @@ def test_an_outage_costs_no_request_and_ends_soon_after_it(
     asyncio.run(run())
 
 
-def test_attempts_that_failed_are_counted_in_a_metric(url: str, provider: FaultServer) -> None:
+def test_failed_attempts_are_counted_in_a_metric(url: str, provider: FaultServer) -> None:
     async def run() -> None:
         case = next(case for case in CASES if case.fault == "failing-once")
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
@@ -70,14 +70,14 @@ def test_attempts_that_failed_are_counted_in_a_metric(url: str, provider: FaultS
             await play(case, "vllm", client, provider, TIMES)
         deadline = time.monotonic() + 20
         while failed("first-vllm", "provider_error") <= before:
-            assert time.monotonic() < deadline, "it is not counted"
+            assert time.monotonic() < deadline, "the failed attempt was not counted"
             await asyncio.sleep(0.2)
 
     asyncio.run(run())
 
 
 def failed(model: str, code: str) -> float:
-    """The attempts at a model that failed so, among Ray's metrics."""
+    """Failed attempts at a model, by error code, from Ray's metrics."""
     lines = httpx.get(f"http://127.0.0.1:{METRICS_PORT}/metrics").text.splitlines()
     labels = f'model="{model}"', f'code="{code}"'
     said = (line for line in lines if line.startswith("ray_llm_router_failed_attempts"))

@@ -1,6 +1,6 @@
-"""Promise: an engine gets its GPUs, over several nodes too; a model that can't says what it lacks.
+"""Promise: an engine gets its GPUs, also across nodes; a model without room says what is missing.
 
-The GPUs are Ray's counts alone, and an engine that needs none stands where vLLM's would.
+The GPUs exist only in Ray's accounting, and a fake engine that needs none replaces vLLM's.
 """
 
 import json
@@ -27,7 +27,7 @@ def node(gpus: int, kind: str) -> dict[str, object]:
     return {"num_cpus": 4, "num_gpus": gpus, "resources": {f"accelerator_type:{kind}": 1}}
 
 
-# Both of the large model's nodes are needed for it, and the second one comes late.
+# The large model needs both A10G nodes, and the second one joins late.
 NODES = {"first": node(4, "A10G"), "hopper": node(2, "H100")}
 SECOND = {"second": node(4, "A10G")}
 MODELS = [
@@ -52,14 +52,14 @@ FIT = {"one", "half"}
 
 
 class Cluster:
-    """The program of `fake_gpu_cluster.py`, and the application that it serves."""
+    """The `fake_gpu_cluster.py` program and the application that it serves."""
 
     def __init__(self, process: "subprocess.Popen[str]", url: str) -> None:
         self._process = process
         self.url = url
 
     def look(self, **nodes: object) -> dict[str, Any]:
-        """Adds nodes and says how things are; see `fake_gpu_cluster.look`."""
+        """Adds nodes, and reports the state; see `fake_gpu_cluster.look`."""
         assert self._process.stdin
         assert self._process.stdout
         print(json.dumps(nodes), file=self._process.stdin, flush=True)
@@ -67,7 +67,7 @@ class Cluster:
         return facts
 
     def health(self) -> dict[str, Any]:
-        """What /health/ready says of each model; nothing while nobody answers there."""
+        """Each model's status in /health/ready; empty while the server doesn't respond."""
         try:
             models: dict[str, Any] = httpx.get(f"{self.url}/health/ready").json()["models"]
         except (httpx.HTTPError, ValueError, KeyError):
@@ -75,11 +75,11 @@ class Cluster:
         return models
 
     def running(self) -> set[str]:
-        """The models that can be asked."""
+        """The available models."""
         return {name for name, model in self.health().items() if model["available"]}
 
     def chat(self, model: str, **more: Any) -> Any:
-        """An answer of a model's, by OpenAI's client."""
+        """A model's answer, through OpenAI's client."""
         ask = Server(self.url).client().chat.completions.create
         return ask(model=model, messages=[{"role": "user", "content": "Are you there?"}], **more)
 
@@ -95,7 +95,7 @@ def wait_until(
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """The nodes but one, the models that fit there running."""
+    """All nodes but one, once the models that fit run."""
     port = free_port()
     given = {"port": port, "nodes": NODES, "models": MODELS}
     log = tmp_path_factory.mktemp("cluster") / "log"
@@ -125,7 +125,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def messages(cluster: Cluster) -> dict[str, str]:
-    """What Ray Serve says of the deployments while the second node is missing."""
+    """Ray Serve's messages about the deployments while the second node is missing."""
     facts: dict[str, Any] = {}
 
     def said() -> bool:
@@ -139,7 +139,7 @@ def messages(cluster: Cluster) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def placed(cluster: Cluster, messages: dict[str, str]) -> dict[str, Any]:
-    """Where the replicas are once the second node has come, after whatever is asked without it."""
+    """The replicas' nodes once the second node has joined, after the tests that run without it."""
     cluster.look(**SECOND)
     wait_until(lambda: "large" in cluster.running(), cluster.health)
     bundles: dict[str, Any] = cluster.look()["placed"]
@@ -155,14 +155,16 @@ def placed(cluster: Cluster, messages: dict[str, str]) -> dict[str, Any]:
         ("torch", "GPU 7 (the cluster has 6, 4 of it free)"),
     ],
 )
-def test_readiness_says_what_a_model_lacks_within_a_minute(
+def test_readiness_says_within_a_minute_what_a_model_lacks(
     cluster: Cluster, model: str, missing: str
 ) -> None:
-    # What is free is counted a moment after it was taken.
+    # Ray's count of free resources lags a moment behind.
     wait_until(lambda: missing in cluster.health()[model]["message"], cluster.health, 60)
 
 
-def test_ray_serves_status_names_what_is_needed(cluster: Cluster, messages: dict[str, str]) -> None:
+def test_ray_serves_status_lists_the_required_resources(
+    cluster: Cluster, messages: dict[str, str]
+) -> None:
     needed = "Resources required for each replica: "
     assert messages["large"].count('"GPU": 1.0') == 8
     for model in ("large", "too-large", "exotic"):
@@ -171,7 +173,7 @@ def test_ray_serves_status_names_what_is_needed(cluster: Cluster, messages: dict
     assert needed + '{"CPU": 0.5, "GPU": 7.0}' in messages["torch"]
 
 
-def test_models_that_fit_answer_beside_those_that_do_not(cluster: Cluster) -> None:
+def test_models_that_fit_answer_while_others_wait_for_room(cluster: Cluster) -> None:
     health = httpx.get(f"{cluster.url}/health/ready")
     assert (health.status_code, health.json()["status"]) == (200, "degraded")
     assert cluster.chat("one").choices[0].message.content == "one is here"
@@ -182,7 +184,7 @@ def test_models_that_fit_answer_beside_those_that_do_not(cluster: Cluster) -> No
     assert "too-large; see /health/ready" in refused.value.message
 
 
-def test_an_engine_of_eight_gpus_is_placed_over_two_nodes_of_four(placed: dict[str, Any]) -> None:
+def test_an_engine_of_eight_gpus_is_placed_on_two_nodes_of_four(placed: dict[str, Any]) -> None:
     (replica,) = placed["large"]
     assert {name: [b["GPU"] for b in bundles] for name, bundles in replica.items()} == {
         "first": [1] * 4,
@@ -190,7 +192,7 @@ def test_an_engine_of_eight_gpus_is_placed_over_two_nodes_of_four(placed: dict[s
     }
 
 
-def test_an_engine_over_two_nodes_answers(cluster: Cluster, placed: dict[str, Any]) -> None:
+def test_an_engine_on_two_nodes_answers(cluster: Cluster, placed: dict[str, Any]) -> None:
     assert cluster.health()["large"] == {
         "available": True,
         "status": "HEALTHY",
@@ -204,11 +206,11 @@ def test_an_engine_over_two_nodes_answers(cluster: Cluster, placed: dict[str, An
     assert "".join(pieces) == "large is here"
 
 
-def test_an_engine_goes_where_its_accelerator_is(placed: dict[str, Any]) -> None:
+def test_an_engine_is_placed_where_its_accelerator_is(placed: dict[str, Any]) -> None:
     (replica,) = placed["one"]
     assert set(replica) == {"hopper"}
 
 
 def test_two_replicas_share_one_gpu(placed: dict[str, Any]) -> None:
-    # Of the two GPUs there, the other one is taken.
+    # The node's other GPU is taken.
     assert [[b["GPU"] for b in replica["hopper"]] for replica in placed["half"]] == [[0.5], [0.5]]

@@ -1,4 +1,4 @@
-"""Promise: what is secret appears in no answer, header, log, metric, `repr` or `serve config`."""
+"""Promise: no response, header, log, metric, `repr` or `serve config` contains a secret."""
 
 import json
 import time
@@ -22,14 +22,14 @@ from serve.config import load_config
 ROUTER_KEY = CANARIES["CANARY_ROUTER_KEY"]
 CALLERS_KEY = new_key()
 SECRETS = [*CANARIES.values(), CALLERS_KEY]
-# A stranger's, tried here: it may be right somewhere else.
+# An unknown caller's, which may be valid somewhere else.
 STRANGERS_KEY = "sk-canary-stranger-0123456789abcdef0123456789abcdef"
 QUESTION = [{"role": "user", "content": "hi"}]
 MODELS = ["refuses", "fails", "rejects", "breaks-off", "by-itself", "endpoint"]
 
 
 def telltale(request: Request, body: Any) -> Response:
-    """A provider that repeats the key it was called with wherever it can."""
+    """A provider that repeats the key of each request wherever it can."""
     key = request.headers["authorization"]
     error = {"message": f"wrong: {key}", "type": key, "param": key, "code": key}
     headers = {"x-request-id": key.split()[-1], "x-key": key}
@@ -52,12 +52,12 @@ def configuration(provider: Fake) -> dict[str, Any]:
     models: list[dict[str, Any]] = [
         {"name": name, **there} for name in ("refuses", "fails", "rejects", "breaks-off")
     ]
-    # Without a key of its own, LiteLLM finds one by itself.
+    # Without a configured key, LiteLLM finds one in the environment.
     models.append({"name": "by-itself", "backend": "openai", "hostname": provider.url})
     models.append({"name": "endpoint", "backend": "vllm", "hostname": provider.url, **key})
     for model in models:
         model |= {"cost_per_input_token": 1e-6, "cost_per_output_token": 1e-6}
-    # Nothing listens there, so that the store says why it can't be reached.
+    # Nothing listens there, so the store reports why it can't be reached.
     store = f"postgresql://canary:${{CANARY_PASSWORD}}@127.0.0.1:{free_port()}/none"
     keys = [
         {"name": "by-variable", "key": "${CANARY_ROUTER_KEY}"},
@@ -78,7 +78,7 @@ def provider() -> Iterator[Fake]:
 
 @pytest.fixture(scope="module")
 def guarded(ray_cluster: str, provider: Fake) -> Iterator[Server]:
-    """The application as `serve deploy` deploys it, under a prefix of its own."""
+    """The application as `serve deploy` deploys it, under its own prefix."""
     application = {
         "name": "guarded",
         "route_prefix": "/guarded",
@@ -97,7 +97,7 @@ def shown(reply: httpx.Response) -> str:
 
 
 def asked(server: Server) -> Iterator[str]:
-    """All that callers get to see, whatever they try."""
+    """Everything that callers can see, whatever they try."""
     bearers = [ROUTER_KEY, CALLERS_KEY, STRANGERS_KEY, None]
     for bearer in bearers:
         headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
@@ -119,11 +119,11 @@ def asked(server: Server) -> Iterator[str]:
             yield shown(http.post("/v1/feedback", json={"id": "none", "score": 1}))
 
 
-def test_nothing_that_is_shown_or_kept_holds_a_secret(guarded: Server, provider: Fake) -> None:
+def test_nothing_shown_or_stored_contains_a_secret(guarded: Server, provider: Fake) -> None:
     seen = {"an answer": "\n".join(asked(guarded))}
     keys = [headers.get("authorization") for headers in provider.headers]
     for name in ("CANARY_PROVIDER_KEY", "OPENAI_API_KEY"):
-        assert f"Bearer {CANARIES[name]}" in keys, "the provider never heard the key"
+        assert f"Bearer {CANARIES[name]}" in keys, "the provider never received the key"
     client = _get_global_client()
     assert client
     details = client.get_serve_details()
@@ -145,14 +145,14 @@ def test_nothing_that_is_shown_or_kept_holds_a_secret(guarded: Server, provider:
         if file.is_file():
             seen[str(file.relative_to(logs))] = text = file.read_text("utf-8", "replace")
             read += "guarded" in text
-    assert read, "the logs of the application were not found"
+    assert read, "the application's logs were not found"
     for where, text in seen.items():
         for secret in [*SECRETS, STRANGERS_KEY]:
             at = text.find(secret)
-            assert at < 0, f"{where} holds {secret}: {text[max(0, at - 300) : at + 100]}"
+            assert at < 0, f"{where} contains {secret}: {text[max(0, at - 300) : at + 100]}"
 
 
-def test_a_caller_asks_for_its_models_and_knows_of_no_others(guarded: Server) -> None:
+def test_a_caller_sees_only_its_own_models(guarded: Server) -> None:
     bearer = {"authorization": f"Bearer {CALLERS_KEY}"}
     with httpx.Client(base_url=guarded.url, headers=bearer, timeout=60) as http:
         listed = http.get("/v1/models").json()["data"]
@@ -169,19 +169,19 @@ def test_a_caller_asks_for_its_models_and_knows_of_no_others(guarded: Server) ->
             assert "endpoint" not in reply.text
         batch = {"queries": ["hi"], "models": ["fails"]}
         assert http.post("/v1/route", json=batch).status_code == 404
-        # "auto" is what it may ask for, and nothing else.
+        # "auto" chooses among the caller's models alone.
         reply = http.post("/v1/chat/completions", json={"model": "auto", "messages": QUESTION})
         assert "'refuses'" in reply.json()["error"]["message"]
     with httpx.Client(base_url=guarded.url) as http:
         assert "models" not in http.get("/health/ready").json()
 
 
-def test_requests_in_a_minute_are_counted_also_while_the_count_is_gone(guarded: Server) -> None:
+def test_requests_per_minute_are_limited_even_while_the_counter_is_gone(guarded: Server) -> None:
     bearer = {"authorization": "Bearer seldom"}
     with httpx.Client(base_url=guarded.url, headers=bearer, timeout=60) as http:
         assert [http.get("/v1/models").status_code for _ in range(3)] == [200, 200, 429]
         kill_actor("guarded", "quotas")
-        # By the replica itself, or by the actor that is there again: both begin anew.
+        # The replica counts by itself, or the restarted actor does: both start from zero.
         assert [http.get("/v1/models").status_code for _ in range(2)] == [200, 200]
         reply = http.get("/v1/models")
         assert reply.status_code == 429
@@ -189,8 +189,8 @@ def test_requests_in_a_minute_are_counted_also_while_the_count_is_gone(guarded: 
         assert reply.json()["error"]["code"] == "rate_limit_exceeded"
 
 
-def test_a_slow_body_is_given_up(guarded: Server) -> None:
-    """Over the real proxy, which has no such limit of its own."""
+def test_a_slow_body_times_out(guarded: Server) -> None:
+    """Through Ray's proxy, which has no such limit."""
 
     def slowly() -> Iterator[bytes]:
         for byte in b'{"model": "auto", "messages"':

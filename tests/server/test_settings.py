@@ -1,4 +1,4 @@
-"""Promise: routing settings and prices change while the application runs, and nothing restarts."""
+"""Promise: routing settings and prices change at runtime, without a restart."""
 
 import time
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ QUESTION = {
 
 
 def deploy(folder: Path, user_config: dict[str, Any] | None) -> None:
-    """As `serve deploy` does with a Serve config file."""
+    """Deploys as `serve deploy` does with a Serve config file."""
     args = {
         "llms": {
             "models": [huggingface("demo-small", "demo-small", **PRICE)],
@@ -43,7 +43,7 @@ def deploy(folder: Path, user_config: dict[str, Any] | None) -> None:
 
 
 def replicas() -> set[str]:
-    """The names of all actors of the application."""
+    """The names of all the application's actors."""
     deployments = rayserve.status().applications["tuned"].deployments
     assert {deployment.status.value for deployment in deployments.values()} == {"HEALTHY"}
     names = {actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)}
@@ -73,7 +73,7 @@ def tuned(ray_cluster: str, tmp_path: Path) -> Iterator[Server]:
     rayserve.delete("tuned")
 
 
-def test_settings_follow_the_user_config_and_what_it_leaves_out_is_as_configured(
+def test_the_user_config_overrides_settings_and_the_rest_stays_as_configured(
     tuned: Server, tmp_path: Path
 ) -> None:
     before, at_first = replicas(), ask(tuned)

@@ -1,4 +1,4 @@
-"""Promise: a running server routes smartly, learns from its answers, and says why it chose."""
+"""Promise: smart routing, in a running server, learns from answers and gives its reasons."""
 
 import re
 import time
@@ -29,14 +29,14 @@ def store(server: Server) -> dict[str, Any]:
 
 
 def wait_for_more(server: Server, unscored: int) -> None:
-    """Waits until an answer has come into the store."""
+    """Waits until an answer has reached the store."""
     deadline = time.monotonic() + 20
     while store(server)["unscored"] <= unscored:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
-def test_easy_goes_to_the_cheap_model_hard_to_the_dear_one_and_the_headers_say_why(
+def test_easy_queries_go_to_the_cheap_model_hard_ones_to_the_expensive_one_and_headers_say_why(
     smart: Server,
 ) -> None:
     easy, hard = (ask(smart, text, router={"mode": "floor"}) for text in (EASY, HARD))
@@ -50,7 +50,7 @@ def test_easy_goes_to_the_cheap_model_hard_to_the_dear_one_and_the_headers_say_w
     assert float(hard.headers["x-router-cost"]) == pytest.approx(usd)
 
 
-def test_a_request_may_want_another_strategy_or_quality(smart: Server) -> None:
+def test_a_request_may_choose_another_strategy_or_quality(smart: Server) -> None:
     turns = [ask(smart, HARD, router={"strategy": "sequential"}).json()["model"] for _ in range(4)]
     assert sorted(turns) == ["demo-large"] * 2 + ["demo-small"] * 2
     least = {"performance_requirement": 0.0, "mode": "floor"}
@@ -105,18 +105,18 @@ def test_feedback_changes_the_next_decision_and_a_second_score_replaces_the_firs
         ([], 400),
     ],
 )
-def test_feedback_that_is_of_no_use_is_refused(smart: Server, body: Any, status: int) -> None:
+def test_invalid_feedback_is_refused(smart: Server, body: Any, status: int) -> None:
     refused = post(smart, "/v1/feedback", body)
     assert refused.status_code == status
     assert refused.json()["error"]["message"]
 
 
-def test_a_score_that_is_no_number_is_refused(smart: Server) -> None:
+def test_a_score_of_nan_is_refused(smart: Server) -> None:
     body = '{"id": "chatcmpl-unknown", "score": NaN}'
     assert httpx.post(f"{smart.url}/v1/feedback", content=body).status_code == 400
 
 
-def test_a_batch_is_decided_and_explained_without_a_call(smart: Server) -> None:
+def test_a_batch_is_routed_and_explained_without_calling_a_model(smart: Server) -> None:
     answer = post(smart, "/v1/route", {"queries": [EASY, HARD]}).json()
     easy, hard = answer["data"]
     assert (easy["model"], hard["model"]) == ("demo-small", "demo-large")
@@ -128,7 +128,7 @@ def test_a_batch_is_decided_and_explained_without_a_call(smart: Server) -> None:
     assert hard["reason"]
 
 
-def test_a_batch_keeps_to_each_querys_candidates_and_to_capacities(smart: Server) -> None:
+def test_a_batch_respects_each_querys_candidates_and_the_capacities(smart: Server) -> None:
     models = [["demo-small"], ["demo-large"], ["demo-small", "demo-large"]]
     answer = post(smart, "/v1/route", {"queries": [HARD, EASY, HARD], "models": models}).json()
     assert [route["model"] for route in answer["data"]] == [
@@ -165,21 +165,21 @@ def test_a_batch_keeps_to_each_querys_candidates_and_to_capacities(smart: Server
         ({"queries": ["Well?"] * 5000}, "queries"),
     ],
 )
-def test_a_batch_that_makes_no_sense_is_refused(smart: Server, body: Any, message: str) -> None:
+def test_an_invalid_batch_is_refused(smart: Server, body: Any, message: str) -> None:
     refused = post(smart, "/v1/route", body)
     assert refused.status_code in {400, 404}, refused.text
     error = refused.json()["error"]
     assert message in f"{error['param']} {error['message']}"
 
 
-def test_long_texts_and_other_languages_are_routed_like_any(smart: Server) -> None:
+def test_long_texts_and_other_languages_are_routed_too(smart: Server) -> None:
     queries = ["word " * 100_000, "法国的首都是哪里？", "ما هي عاصمة فرنسا؟", "🌳", "a\u0000b"]
     answer = post(smart, "/v1/route", {"queries": queries})
     assert answer.status_code == 200, answer.text
     assert len(answer.json()["data"]) == len(queries)
 
 
-def test_a_wish_that_makes_no_sense_is_refused(smart: Server) -> None:
+def test_invalid_router_options_are_refused(smart: Server) -> None:
     for router in (
         {"performance_requirement": 2},
         {"mode": "best"},
@@ -198,10 +198,10 @@ def test_what_was_learned_outlives_the_actor(smart: Server) -> None:
     wait_for_more(smart, earlier)
     before = store(smart)
     kill_actor("decider")
-    # While it is away, requests are answered all the same.
+    # Requests are answered meanwhile.
     during = [ask(smart, EASY) for _ in range(5)]
     assert {answer.status_code for answer in during} == {200}
-    time.sleep(1.2)  # each router knows for a second how the store was
+    time.sleep(1.2)  # each router caches the store's status for a second
     smart.wait_until("ready", patience_s=60)
     after = store(smart)
     assert after["scored"] == before["scored"]
@@ -213,7 +213,7 @@ def test_what_was_learned_outlives_the_actor(smart: Server) -> None:
     assert answer.json()["model"] == "demo-large"
 
 
-def test_what_a_server_learns_is_kept_under_its_own_name_and_its_models_own(
+def test_what_a_server_learned_is_stored_under_its_name_and_its_models_identities(
     smart: Server, smart_folder: Path
 ) -> None:
     ask(smart, HARD)  # so that there is a policy
@@ -230,7 +230,7 @@ def test_what_a_server_learns_is_kept_under_its_own_name_and_its_models_own(
     assert models["demo-small"]["identities"].keys() == {"huggingface/models/demo-small"}
 
 
-def test_a_server_without_smart_routing_says_how_to_have_it(server: Server) -> None:
+def test_a_server_without_smart_routing_says_how_to_enable_it(server: Server) -> None:
     for refused in (
         post(server, "/v1/route", {"queries": ["Well?"]}),
         post(server, "/v1/feedback", {"id": "x", "score": 1}),
@@ -240,7 +240,7 @@ def test_a_server_without_smart_routing_says_how_to_have_it(server: Server) -> N
         assert "llms.router.strategy" in refused.json()["error"]["message"]
 
 
-def test_prices_are_shown(smart: Server) -> None:
+def test_prices_are_listed(smart: Server) -> None:
     model = httpx.get(f"{smart.url}/v1/models/demo-small").json()
     assert model["cost_per_input_token"] == 1e-8
     assert model["cost_per_output_token"] == 4e-8

@@ -64,7 +64,7 @@ def _engine(request: pytest.FixtureRequest) -> Backend:
     return engines.backend()
 
 
-# A row of the registry that is not here fails the contract tests.
+# A registry row that is missing here fails the contract tests.
 BACKENDS: Mapping[str, Callable[[pytest.FixtureRequest], Backend]] = {
     "litellm": _litellm,
     "endpoint": _endpoint,

@@ -1,4 +1,4 @@
-"""Real vLLM engines on the CPU inside Ray Serve: the application with models of `backend: vllm`."""
+"""Real vLLM engines on the CPU in Ray Serve: the application with models of `backend: vllm`."""
 
 import json
 import math
@@ -40,20 +40,20 @@ class Engines(Server):
     """The application; its models are `NAME` with the adapter `ADAPTER`, and "reciting"."""
 
     def backend(self, model: str = NAME) -> "HandleBackend":
-        """A model's deployment, called as the router does."""
+        """A model's deployment, called as the router calls it."""
         return HandleBackend(model)
 
     def running_requests(self, model: str) -> float:
-        """The requests that a model's engine generates for; NaN while it does not say."""
+        """The requests that a model's engine is working on; NaN while there is no metric."""
         return _metric("vllm_num_requests_running", model)
 
     def written_tokens(self, model: str) -> float:
-        """The tokens that a model's engine has written so far; NaN before the first."""
+        """The tokens that a model's engine has generated so far; NaN before the first."""
         return _metric("vllm_generation_tokens_total", model)
 
 
 def _metric(name: str, model: str) -> float:
-    """One of vLLM's own metrics, among Ray's."""
+    """One of vLLM's metrics, as exported by Ray."""
     lines = httpx.get(f"http://127.0.0.1:{METRICS_PORT}/metrics").text.splitlines()
     label = f'model_name="{model}"'
     of_model = (line for line in lines if line.startswith(f"ray_{name}{{") and label in line)
@@ -62,7 +62,7 @@ def _metric(name: str, model: str) -> float:
 
 
 class HandleBackend:
-    """The contract's `Backend` by a deployment's handle."""
+    """The contract's `Backend` over a deployment's handle."""
 
     def __init__(self, deployment: str) -> None:
         handle = rayserve.get_deployment_handle(deployment, app_name=APP)
@@ -73,7 +73,7 @@ class HandleBackend:
         try:
             async for chunk in response:
                 yield chunk
-        except Exception as error:  # whatever crosses the handle, as in the router
+        except Exception as error:  # anything can cross the handle, as in the router
             raise translate(error, request.model) from error
         finally:
             response.cancel()
@@ -87,7 +87,7 @@ class HandleBackend:
         assert status == "RUNNING", status
 
     async def aclose(self) -> None:
-        """The engine is the session's."""
+        """Leaves the engine running: it belongs to the session."""
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
-"""A program: the application on a Ray of several nodes, whose GPUs are not there but counted.
+"""A program that serves the application on several Ray nodes whose GPUs exist only on paper.
 
-Its argument is JSON: `port`, `models`, and `nodes`, by name what `Cluster.add_node` takes. Each
-line of its input holds more nodes, or none, and is answered by a line of what `look` gives. It ends
-with everything that it started when its input does: also when whoever started it is killed.
+Its argument is JSON: `port`, `models`, and `nodes`, the arguments of `Cluster.add_node` by name.
+Each line of input adds nodes, or none, and is answered by a line with the result of `look`. At the
+end of its input, also when its parent is killed, it ends with everything it started.
 """
 
 import json
@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 def main() -> None:
     """`python fake_gpu_cluster.py JSON`."""
     given = json.loads(sys.argv[1])
-    # What libraries print is none of our answers.
+    # What libraries print must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     os.environ |= {
@@ -43,7 +43,7 @@ def main() -> None:
         names: dict[str, str] = {}
         try:
             _add(cluster, given["nodes"], names)
-            # Before `build`, which asks Ray for placing engines and would start one by itself.
+            # Before `build`, which uses Ray to place engines, and would start one by itself.
             ray.init(cluster.address, log_to_driver=False)
             http = {"host": "127.0.0.1", "port": given["port"]}
             rayserve.start(proxy_location="HeadOnly", http_options=http)
@@ -63,8 +63,8 @@ def _add(cluster: Cluster, nodes: Mapping[str, Any], names: dict[str, str]) -> N
 
 
 def look(names: Mapping[str, str]) -> dict[str, Any]:
-    """Of each deployment Ray Serve's `messages`, and `placed`: of each replica that has its
-    placement group, the bundles on each node."""
+    """Ray Serve's `messages` for each deployment; and `placed`, the bundles on each node for each
+    replica that has its placement group."""
     (app,) = rayserve.status().applications.values()
     placed = defaultdict(list)
     for group in placement_group_table().values():

@@ -1,4 +1,4 @@
-"""An environment that holds nothing but `pip install .`, and the application that it serves."""
+"""An environment of `pip install .` alone, and the application that it serves."""
 
 import os
 import signal
@@ -21,19 +21,19 @@ STOP_SECONDS = 90
 
 @dataclass(frozen=True)
 class PlainInstall:
-    """The environment; what runs there sees `home` and nothing of this repository."""
+    """The environment. Its processes see `home`, and nothing of this repository."""
 
     home: Path
 
     @property
     def variables(self) -> dict[str, str]:
-        """All that its processes inherit: no key, no PYTHONPATH, no cache of this user's."""
+        """All that its processes inherit: no key, no PYTHONPATH, none of the user's caches."""
         ours = {name: os.environ[name] for name in ("PATH", "RAY_TMPDIR") if name in os.environ}
         home = str(self.home)
         return {**ours, "HOME": home, "XDG_STATE_HOME": home, "PYTHONUNBUFFERED": "1"}
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Runs its Python to the end."""
+        """Runs its Python to completion."""
         return subprocess.run(
             [FOLDER / "bin" / "python", *arguments],
             cwd=self.home,
@@ -61,7 +61,7 @@ class PlainInstall:
             try:
                 deadline = time.monotonic() + START_SECONDS
                 while (health := server.health()).get("status") != "ready":
-                    assert program.poll() is None, "it ended instead of serving"
+                    assert program.poll() is None, "the program ended instead of serving"
                     assert time.monotonic() < deadline, health
                     time.sleep(0.5)
                 yield server
@@ -74,7 +74,7 @@ class PlainInstall:
 
 
 def _end(program: subprocess.Popen[bytes]) -> None:
-    # By the process group: the program's own children go with it.
+    # The whole process group, with the program's children.
     os.killpg(program.pid, signal.SIGINT)
     try:
         program.wait(STOP_SECONDS)
@@ -91,5 +91,5 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> PlainInstall:
         for path in in_repository(source).rglob("*.py"):
             installed = site and site / path.relative_to(in_repository("."))
             if not installed or not installed.exists() or installed.read_text() != path.read_text():
-                pytest.fail(f"{FOLDER.name} does not hold this tree: make .venv-plain/.installed")
+                pytest.fail(f"{FOLDER.name} is not of this tree: make .venv-plain/.installed")
     return PlainInstall(tmp_path_factory.mktemp("home"))

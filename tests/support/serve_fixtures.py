@@ -1,4 +1,4 @@
-"""A real local Ray with the application on it, for tests over HTTP."""
+"""A real local Ray that serves the application, for tests over HTTP."""
 
 import socket
 import tempfile
@@ -22,7 +22,7 @@ DEMO_MODELS = DEFAULT_CONFIG.parent / "models"
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nothing listens on now."""
+    """A port of the loopback interface that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -30,11 +30,11 @@ def free_port() -> int:
 
 
 def huggingface(name: str, folder: str, **more: object) -> dict[str, object]:
-    """The config of a demo model in the replica, by any name."""
+    """The config of a demo model that runs in its replica, under any name."""
     return {"name": name, "backend": "huggingface", "model": str(DEMO_MODELS / folder), **more}
 
 
-# Secrets of the cluster's environment, which nobody may ever read anywhere.
+# Secrets in the cluster's environment, which must appear nowhere.
 CANARIES = {
     "CANARY_PROVIDER_KEY": "sk-canary-provider-0123456789abcdef0123456789abcdef",
     "OPENAI_API_KEY": "sk-canary-openai-0123456789abcdef0123456789abcdef",
@@ -42,7 +42,7 @@ CANARIES = {
     "CANARY_PASSWORD": "canary-password-0123456789abcdef",
 }
 
-# Where Ray shows its metrics, the engines' among them.
+# Where Ray exports its metrics, including the engines'.
 METRICS_PORT = free_port()
 
 
@@ -53,7 +53,7 @@ class Server:
     url: str
 
     def client(self) -> openai.OpenAI:
-        """OpenAI's own client, which tries each request once."""
+        """OpenAI's own client, without retries."""
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=60)
 
     def wait_until(self, status: str, patience_s: float = 60) -> None:
@@ -61,14 +61,14 @@ class Server:
         self.wait_for(lambda health: health.get("status") == status, patience_s)
 
     def wait_for(self, holds: Callable[[dict[str, Any]], bool], patience_s: float = 60) -> None:
-        """Waits until it holds of what /health/ready says."""
+        """Waits until the condition holds for /health/ready."""
         deadline = time.monotonic() + patience_s
         while not holds(health := self.health()):
             assert time.monotonic() < deadline, health
             time.sleep(0.2)
 
     def health(self) -> dict[str, Any]:
-        """What /health/ready says, if it says anything."""
+        """The body of /health/ready, or the error."""
         try:
             return dict(httpx.get(f"{self.url}/health/ready", timeout=10).json())
         except (httpx.HTTPError, ValueError) as error:
@@ -77,11 +77,11 @@ class Server:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
-    """A Ray of the tests' own, with Serve's proxy on a free port; gives its URL."""
+    """A local Ray with Serve's proxy on a free port; gives the proxy's URL."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="ray-") as folder:
         with pytest.MonkeyPatch.context() as patch:
-            # What a replica's environment holds is what Ray was started with.
+            # Replicas inherit the environment that Ray was started with.
             for name, value in {"ENGINE_KEY": KEY, **CANARIES, **environment(Path(folder))}.items():
                 patch.setenv(name, value)
             ray.init(
@@ -164,17 +164,17 @@ def smart(ray_cluster: str, smart_folder: Path) -> Server:
 
 
 def unavailable(health: dict[str, Any]) -> set[str]:
-    """The models that /health/ready says can't answer."""
+    """The models that are unavailable according to /health/ready."""
     return {name for name, model in health.get("models", {}).items() if not model["available"]}
 
 
 def kill_actor(*parts: str) -> None:
-    """Kills one actor of the cluster, by parts of its name: as a crash would."""
+    """Kills an actor as a crash would; its name contains these parts."""
     for actor in ray.util.list_named_actors(all_namespaces=True):
         if all(part in actor["name"] for part in parts):
             ray.kill(ray.get_actor(actor["name"], namespace=actor["namespace"]))
             return
-    raise AssertionError(f"no actor's name holds {parts}")
+    raise AssertionError(f"no actor's name contains {parts}")
 
 
 def in_repository(path: str) -> Path:

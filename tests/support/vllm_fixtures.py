@@ -17,11 +17,11 @@ import pytest
 MODEL = Path(__file__).parents[2] / "ops" / "demo" / "models" / "demo-large"
 CONTEXT = 2048
 START_SECONDS = 240
-# LiteLLM sends a key that begins like this to Anthropic's API as a bearer token, which is how vLLM
-# wants it on all its paths: so one server with a key does for every kind of client.
+# LiteLLM sends a key with this prefix to Anthropic's API as a bearer token, which vLLM expects on
+# all its paths: so one server with a key serves every kind of client.
 KEY = "sk-ant-oat01-for-tests-only"
 
-_LIBC = ctypes.CDLL(None)  # before any fork, after which little is safe to do
+_LIBC = ctypes.CDLL(None)  # before any fork: little is safe after it
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class VLLMServer:
     log: Path
 
     def running_requests(self) -> float:
-        """The requests that the engine generates for at this moment."""
+        """The requests that the engine is working on."""
         lines = httpx.get(f"{self.url}/metrics").text.splitlines()
         return sum(
             float(line.split()[-1])
@@ -43,17 +43,17 @@ class VLLMServer:
         )
 
     def wait_until_running(self) -> None:
-        """Waits for the engine to say that it generates. Its gauge moves with its steps, and the
-        first one waits until a long schema is compiled, which takes seconds on a busy machine."""
+        """Waits until the engine works on a request. The gauge follows the engine's steps, and the
+        first step waits until the schema is compiled, which takes seconds on a busy machine."""
         deadline = time.monotonic() + 60
         while not self.running_requests():
-            assert time.monotonic() < deadline, "the engine generates for nobody"
+            assert time.monotonic() < deadline, "the engine has no request"
             time.sleep(0.02)
 
 
 @pytest.fixture(scope="session")
 def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServer]:
-    """The server, started when the first test asks for it."""
+    """The server, started by the first test that uses it."""
     folder = tmp_path_factory.mktemp("vllm")
     port = _free_port()
     server = VLLMServer(f"http://127.0.0.1:{port}", "demo-large", KEY, folder / "server.log")
@@ -76,8 +76,8 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServer
 
 
 def _command(server: VLLMServer, port: int) -> list[str]:
-    # Without the last two options a model may write white space within JSON until its tokens are
-    # used up; the environment below makes forced tool calls keep to them as well.
+    # Without the last two options a model may emit white space in JSON until its tokens run out;
+    # the environment below applies them to forced tool calls as well.
     return [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
         *("--model", str(MODEL), "--served-model-name", server.model),
@@ -90,7 +90,7 @@ def _command(server: VLLMServer, port: int) -> list[str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What an engine on the CPU wants to find, wherever it runs."""
+    """The environment variables that an engine on the CPU needs."""
     return {
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
@@ -110,7 +110,7 @@ def _free_port() -> int:
 
 
 def _die_with_the_tests() -> None:
-    """Has the kernel end the server when the tests are killed before they can (`prctl(2)`)."""
+    """Has the kernel end the server if the tests are killed (`prctl(2)`)."""
     set_parent_death_signal = 1
     _LIBC.prctl(set_parent_death_signal, signal.SIGTERM)
 
@@ -129,7 +129,7 @@ def _wait_until_ready(server: VLLMServer, process: "subprocess.Popen[bytes]") ->
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Ends the server and its engine's processes, which are of one group."""
+    """Ends the process group: the server and its engine's processes."""
     for sign, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
         try:
             os.killpg(process.pid, sign)
