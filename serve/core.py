@@ -167,11 +167,13 @@ class Core:
         Raises:
             ValueError: the server lacks something that the strategy needs.
         """
-        self.settings, self.prices = settings, prices
+        before, self.prices = self.prices, prices
         try:
             self._strategies.check(settings.strategy)
         except InvalidRequest as error:
+            self.prices = before
             raise ValueError(f"user_config.router.strategy: {error}") from None
+        self.settings = settings
         if self._smart is not None:
             await self._smart.configure(settings, prices)
 
@@ -229,21 +231,30 @@ class Core:
             self.prices,
             dispatch,
             probes,
-            self._followed(request.id, question, ranking, dispatch, embedding),
+            chunks=self._followed(request.id, question, ranking, dispatch, embedding),
         )
 
-    async def running(self, names: Sequence[str], caller: Caller) -> list[str]:
-        """Those of the named models that can answer now.
+    async def available(
+        self, sets: Sequence[tuple[str, ...] | None], caller: Caller
+    ) -> list[list[str]]:
+        """Those models of each set that can answer now.
+
+        Args:
+            sets: names; None stands for all models.
+            caller: whose models they may be.
 
         Raises:
-            ModelNotFound: one of them is not there, to this caller.
-            ModelUnavailable: none of them can.
+            ModelNotFound: a model doesn't exist, or the caller may not use it.
+            ModelUnavailable: no model of a set can answer.
         """
-        known = candidates(AUTO, names, caller.allowed(self.models))
-        running = await self._availability.running_now(known)
-        if not running:
-            raise _none_running(known)
-        return self._circuits.usable(running) or running
+        models, available = caller.allowed(self.models), {}
+        for names in set(sets):
+            known = candidates(AUTO, names, models)
+            running = await self._availability.running_now(known)
+            if not running:
+                raise _none_running(known)
+            available[names] = self._circuits.usable(running) or running
+        return [available[names] for names in sets]
 
     def strategy_for_batch(self, name: str | None, options: Collection[str]) -> Strategy:
         """The strategy that decides a batch; see `Strategies.choose_for_batch`."""

@@ -1,4 +1,4 @@
-"""`POST /v1/route`: from its body to a question for the decider, and from its answer to a reply."""
+"""`POST /v1/route`: its body, and its reply."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -22,8 +22,8 @@ Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Batch(BaseModel):
-    """The body. `models` is one list for all queries or one for each; all models without it.
-    `capacities` are the most queries that a model may get."""
+    """The body. `models` is one list for all queries, or one for each; without it, all models may
+    answer. `capacities` are the most queries that each model may get."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -45,7 +45,7 @@ class Batch(BaseModel):
         if self.models and not isinstance(self.models[0], str) and len(self.models) != n:
             raise ValueError(f"{n} queries, but {len(self.models)} lists of models")
         if self.capacities is not None and self.router.floor:
-            raise ValueError("capacities go with mode 'mean' only")
+            raise ValueError("capacities need mode 'mean'")
         return self
 
     @property
@@ -53,12 +53,11 @@ class Batch(BaseModel):
         """The options that only some strategies understand."""
         return self.router.given | ({"capacities"} if self.capacities is not None else set())
 
-    def candidates(self, everyone: Sequence[str]) -> list[tuple[str, ...]]:
-        """The names allowed for each query."""
+    def sets(self) -> list[tuple[str, ...] | None]:
+        """The names of the models that may answer each query; None stands for all models."""
         if self.models is not None and not isinstance(self.models[0], str):
             return [tuple(names) for names in self.models]
-        one = tuple(everyone if self.models is None else self.models)
-        return [one] * len(self.queries)
+        return [None if self.models is None else tuple(self.models)] * len(self.queries)
 
     def question(
         self, candidates: Sequence[Sequence[str]], default_requirement: float
@@ -80,19 +79,18 @@ class Batch(BaseModel):
         )
 
 
-def check_capacity_names(batch: Batch, models: Collection[str]) -> None:
-    """Raises InvalidRequest where one is given for what is none of the caller's models."""
+def check_capacities(batch: Batch, models: Collection[str]) -> None:
+    """Raises InvalidRequest if the batch has capacities for models that are not the caller's."""
     if unknown := (batch.capacities or {}).keys() - set(models):
         raise InvalidRequest(f"there is no model '{min(unknown)}'", param="capacities")
 
 
 def reply(question: BatchQuestion, routes: Routes | list[Ranking]) -> dict[str, Any]:
-    """The reply: the batch as a whole, then every query's choice and what it was chosen from.
+    """The reply: figures of the whole batch, then each query's choice and candidates.
 
-    A strategy that predicts nothing says only the choice, why, and the candidates, best first.
-
-    Past queries are shown only if the server is configured to: a similarity of 1 alone would
-    reveal that somebody has asked this very question.
+    Without predictions there are no figures, and the candidates are in order, best first. Past
+    queries are shown only if the server is configured to: a similarity of 1 alone would reveal that
+    someone has asked this very question.
     """
     if isinstance(routes, list):
         return {"object": "list", "data": [_ranked(row, r) for row, r in enumerate(routes)]}

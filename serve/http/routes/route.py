@@ -6,9 +6,8 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 
 from serve.access.keys import ANYONE
-from serve.dispatch.candidates import AUTO, candidates
 from serve.http import openapi
-from serve.http.batches import Batch, check_capacity_names, reply
+from serve.http.batches import Batch, check_capacities, reply
 from serve.http.gate import caller_of
 from serve.http.json_response import json_response
 from serve.http.requests import parse_as
@@ -25,13 +24,8 @@ async def route(request: Request) -> Response:
     core = server.core
     batch = await server.bodies.read(request, partial(parse_as, Batch))
     strategy = core.strategy_for_batch(batch.router.strategy, batch.options)
-    models = caller.allowed(core.models)
-    check_capacity_names(batch, models)
-    everyone = [] if batch.models is not None else candidates(AUTO, None, models)
-    wanted = batch.candidates(everyone)
-    running = {names: await core.running(names, caller) for names in set(wanted)}
-    question = batch.question(
-        [running[names] for names in wanted], core.settings.performance_requirement
-    )
+    check_capacities(batch, caller.allowed(core.models))
+    available = await core.available(batch.sets(), caller)
+    question = batch.question(available, core.settings.performance_requirement)
     routes = await decide_batch(strategy, question)
     return json_response(await asyncio.to_thread(reply, question, routes))

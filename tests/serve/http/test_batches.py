@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from deployments.errors import InvalidRequest
 from deployments.store.evidence import Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
-from serve.http.batches import MOST_NAMES, MOST_QUERIES, Batch, check_capacity_names, reply
+from serve.http.batches import MOST_NAMES, MOST_QUERIES, Batch, check_capacities, reply
 from serve.routing.decider import Decider
 from serve.routing.prices import Price
 
@@ -28,14 +28,15 @@ def test_a_batch_has_limits() -> None:
 
 @pytest.mark.parametrize("models", [["a", "b"], None])
 def test_one_list_of_models_applies_to_all_queries(models: list[str] | None) -> None:
-    assert Batch(queries=["p", "q"], models=models).candidates(["a", "b"]) == [("a", "b")] * 2
+    names = tuple(models) if models else None
+    assert Batch(queries=["p", "q"], models=models).sets() == [names, names]
 
 
 def test_capacities_are_for_the_callers_models_only() -> None:
     batch = Batch(queries=["q"], capacities={"hidden": 1})
-    check_capacity_names(batch, ["hidden", "other"])
+    check_capacities(batch, ["hidden", "other"])
     with pytest.raises(InvalidRequest, match="no model 'hidden'"):
-        check_capacity_names(batch, ["other"])
+        check_capacities(batch, ["other"])
 
 
 def test_past_queries_are_hidden_unless_the_server_shows_them() -> None:
