@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -19,7 +20,7 @@ from serve.dispatch.dispatcher import Dispatch, Dispatcher
 from serve.routing.prices import Price
 from serve.routing.sequential import SequentialStrategy
 from serve.routing.strategy import Strategy
-from serve.strategies import Kind
+from serve.strategies import STRATEGIES
 
 REQUEST = ChatRequest(model="auto", messages=[{"role": "user", "content": "Count."}])
 STREAMED = REQUEST.model_copy(update={"stream": True})
@@ -111,6 +112,7 @@ class Models:
         if strategy is None:
             turns = count()
             strategy = SequentialStrategy(lambda key: asyncio.sleep(0, next(turns)))
+        sequential = replace(STRATEGIES["sequential"], make=lambda context: strategy)
         core = Core(
             self.configs,
             self.handles,
@@ -118,7 +120,7 @@ class Models:
             self.circuits,
             windows={},
             smart=None,
-            kinds={"sequential": Kind(lambda context: strategy)},
+            kinds={**STRATEGIES, "sequential": sequential},
         )
         await core.configure(RouterConfig(strategy="sequential"), prices or {})
         return core
