@@ -10,6 +10,7 @@ from deployments.contract import ChatRequest, Chunk
 from deployments.errors import DeadlineExceeded, LLMError, ProviderError
 from deployments.messages import UserMessage
 from serve.access.keys import ANYONE, Caller
+from serve.config import RouterConfig
 from serve.core import Core
 from serve.http.replies import completion
 from serve.request import Request
@@ -72,6 +73,14 @@ async def test_what_is_known_of_an_answer_follows_a_rescue() -> None:
     assert [rescue.model for rescue in answer.rescues] == ["a"]
     assert answer.cost == 16
     assert answer.total_usage is not None
+
+
+async def test_rejected_settings_change_nothing() -> None:
+    models = Models(a=[says("one", END)])
+    core = await models.core(prices={"a": Price(1, 1)})
+    with pytest.raises(ValueError, match=r"user_config\.router\.strategy: smart routing needs"):
+        await core.configure(RouterConfig(strategy="smart"), {})
+    assert await said(core, "a Count.") == ["one", ". a 1 8"]
 
 
 async def test_opaque_fields_pass_from_the_front_end_to_the_model_and_back() -> None:
