@@ -1,6 +1,6 @@
-"""What every request passes before any endpoint: who calls, and whether there is room.
+"""What every request passes before an endpoint: authentication, and limits on load.
 
-A plain ASGI middleware: streams go through it untouched.
+A plain ASGI middleware, so that streams pass through untouched.
 """
 
 import re
@@ -29,18 +29,18 @@ from serve.http import docs
 from serve.http.failures import error_headers, error_json
 from serve.http.head import HeadAsGet
 
-# What answers without a key, and however many requests there are. (The page /docs asks for its
-# reader's key itself.)
+# Paths that need no key and have no limit. (The page /docs needs none either: it asks its user for
+# the key.)
 HEALTH = frozenset({"/health", "/health/live", "/health/ready"})
 
 _MOST_HEADERS, _MOST_HEADER_BYTES = 100, 2**15
-# Headers that the router answers with: what a caller says there means nothing.
+# The prefix of our own response headers, which are removed from requests.
 _OURS = b"x-router-"
-# Ray's proxy: "don't notice when I leave". It would hold the caller's slots for nobody.
+# Tells Ray's proxy to ignore disconnects: a client that has gone would go on holding its slots.
 _UNNOTICED = "x-request-disconnect-disabled"
-# What this machine is called by those who are on it.
+# The names of this machine, as used by programs on it.
 _LOOPBACK = re.compile(r"(https?://)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
-# What a web page that may read answers may read of their headers.
+# The response headers that permitted web pages may read.
 _READABLE = (
     *("x-request-id", "x-router-model", "x-router-strategy", "x-router-attempts"),
     *("x-router-reason", "x-router-cost", "retry-after"),
@@ -48,13 +48,13 @@ _READABLE = (
 
 
 class Gate:
-    """Lets a request in, with its `Caller` as `request.state.caller`, or answers it with an error.
+    """Admits a request, with its `Caller` in `request.state.caller`, or responds with an error.
 
     Args:
-        app: what lies behind.
+        app: the application behind it.
         config: the server's.
-        keys: those that may call.
-        count: counts a caller's request; raises LLMError where it has had its share.
+        keys: the known keys.
+        count: counts a caller's request; raises LLMError if it is over the caller's quota.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Gate:
         self._app = app
         self._keys = keys
         self._count = count
-        self._names_of_ours_alone = not (keys.asked_for or config.allow_anonymous)
+        self._local_only = not (keys.asked_for or config.allow_anonymous)
         self._origins = config.cors_origins
         self._most = config.max_concurrent_requests
         self._working = 0
@@ -80,21 +80,21 @@ class Gate:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
             try:
-                await self._let_in(scope, receive, send)
+                await self._admit(scope, receive, send)
             except LLMError as error:
-                # From here, never from the application behind, which answers its own.
+                # The gate's own error: the application handles those that it raises.
                 await _refusal(error)(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
-    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         _check_headers(scope["headers"], headers)
         caller = self._keys.caller(headers.get("authorization"))
         kept = [header for header in scope["headers"] if not header[0].startswith(_OURS)]
         state = {**scope.get("state", {}), "caller": caller}
         scope = {**scope, "headers": kept, "state": state}
-        if self._names_of_ours_alone:
+        if self._local_only:
             self._check_names(headers)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path in HEALTH:
@@ -102,7 +102,7 @@ class Gate:
             return
         if caller is None and path not in docs.PATHS:
             raise Unauthenticated(
-                "a key is asked for here: send `Authorization: Bearer KEY` with one that is known"
+                "an API key is required: send `Authorization: Bearer KEY` with a known key"
             )
         with self._slot(), self._counted(receive) as counted:
             if caller is not None:
@@ -110,21 +110,22 @@ class Gate:
             await self._app(scope, counted, send)
 
     def _check_names(self, headers: Headers) -> None:
-        """Keeps web pages of elsewhere out of a server that this machine alone may call: their
-        requests come from its own browser."""
+        """Rejects requests of other hosts' web pages to a server that only this machine may call:
+        they come from a browser on it."""
         origin = headers.get("origin")
         named = {"*", origin} & set(self._origins)
-        of_ours = origin is None or named or _LOOPBACK.fullmatch(origin)
-        if not (of_ours and _LOOPBACK.fullmatch(headers.get("host", ""))):
+        local = origin is None or named or _LOOPBACK.fullmatch(origin)
+        if not (local and _LOOPBACK.fullmatch(headers.get("host", ""))):
             raise ForbiddenOrigin(
-                "this server asks for no key, so it is called as localhost, and by no web page of "
-                "elsewhere; the configuration needs `server.keys`, or `server.allow_anonymous`"
+                "this server requires no key, so it only accepts requests to localhost, and none "
+                "from other hosts' web pages; set `server.keys` or `server.allow_anonymous` in its "
+                "configuration"
             )
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
         if self._working >= self._most:
-            raise Overloaded("the server has as many requests as it can take", retry_after=1)
+            raise Overloaded("the server is at its limit of concurrent requests", retry_after=1)
         self._working += 1
         try:
             yield
@@ -133,8 +134,8 @@ class Gate:
 
     @contextmanager
     def _counted(self, receive: Receive) -> Iterator[Receive]:
-        """`receive`, whose bytes count until the request has been answered: its body, or what was
-        read from it, is in memory until then."""
+        """`receive`, whose bytes count until the response has been sent: until then the body, or
+        what was parsed from it, stays in memory."""
         mine = 0
 
         async def counted() -> Message:
@@ -143,8 +144,8 @@ class Gate:
             size = len(message.get("body", b""))
             if size and self._bytes + size > self._most_bytes:
                 raise Overloaded(
-                    "the bodies of all requests in progress would have over "
-                    f"{self._most_bytes} bytes together, the most that the server holds",
+                    "the bodies of all requests in progress would exceed the server's limit of "
+                    f"{self._most_bytes} bytes",
                     retry_after=1,
                 )
             mine += size
@@ -160,8 +161,8 @@ class Gate:
 def guard(
     app: FastAPI, config: ServerConfig, keys: Keys, count: Callable[[Caller], Awaitable[None]]
 ) -> FastAPI:
-    """`app` behind its gate, and before that the answers to browsers' preflights, if there are
-    pages that may ask."""
+    """`app` behind its gate, and in front of that the responses to browsers' preflight requests, if
+    `cors_origins` are configured."""
     app.add_middleware(HeadAsGet)
     app.add_middleware(Gate, config=config, keys=keys, count=count)
     if config.cors_origins:
@@ -176,7 +177,7 @@ def guard(
 
 
 def caller_of(request: HTTPConnection) -> Caller | None:
-    """Who makes a request; None, on paths that are open without one, of one without a known key."""
+    """A request's caller; None, on paths that need no key, if it has no known one."""
     caller: Caller | None = request.state.caller
     return caller
 
@@ -185,10 +186,12 @@ def _check_headers(raw: Sequence[tuple[bytes, bytes]], headers: Headers) -> None
     size = sum(len(name) + len(value) for name, value in raw)
     if len(raw) > _MOST_HEADERS or size > _MOST_HEADER_BYTES:
         raise HeadersTooLarge(
-            f"a request has at most {_MOST_HEADERS} headers of {_MOST_HEADER_BYTES} bytes together"
+            f"a request may have at most {_MOST_HEADERS} headers with {_MOST_HEADER_BYTES} bytes"
         )
     if _UNNOTICED in headers:
-        raise InvalidRequest(f"'{_UNNOTICED}' is not taken here", param=_UNNOTICED)
+        raise InvalidRequest(
+            f"the header '{_UNNOTICED}' is not supported; leave it out", param=_UNNOTICED
+        )
 
 
 def _refusal(error: LLMError) -> Response:

@@ -1,4 +1,4 @@
-"""Promise: a request reaches an endpoint only with a known key, sound headers, and room for it."""
+"""Promise: a request reaches an endpoint only with a known key and within the limits."""
 
 import asyncio
 import re
@@ -74,7 +74,7 @@ def client(app: FastAPI, url: str = "http://localhost", **more: Any) -> httpx.As
     ["/who", "/none", "/docs/", "/docs/none", "/openapi.json", "/redoc", "/", "/health/live/"],
 )
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}, {"api-key": KEY}])
-async def test_without_a_key_all_is_closed(path: str, headers: dict[str, str]) -> None:
+async def test_everything_needs_a_known_key(path: str, headers: dict[str, str]) -> None:
     async with client(guarded(keys=[TEAM])) as http:
         for method in ("GET", "POST", "OPTIONS", "DELETE"):
             reply = await http.request(method, path, headers=headers, params={"key": KEY})
@@ -88,13 +88,13 @@ async def test_without_a_key_all_is_closed(path: str, headers: dict[str, str]) -
             }
 
 
-async def test_health_is_open_and_tells_a_caller_from_nobody() -> None:
+async def test_health_needs_no_key_but_knows_its_caller() -> None:
     async with client(guarded(keys=[TEAM])) as http:
         assert (await http.get("/health/live")).json()["name"] is None
         assert (await http.get("/health/live", headers=BEARER)).json()["name"] == "team"
 
 
-async def test_the_page_of_the_docs_opens_without_a_key_within_the_limits() -> None:
+async def test_the_docs_page_needs_no_key_but_has_limits() -> None:
     app = guarded(keys=[TEAM], max_concurrent_requests=1)
     add_docs(app)
     async with client(app) as http:
@@ -109,7 +109,7 @@ async def test_the_page_of_the_docs_opens_without_a_key_within_the_limits() -> N
         await working
 
 
-async def test_the_page_of_the_docs_loads_nothing_from_elsewhere() -> None:
+async def test_the_docs_page_loads_nothing_from_other_hosts() -> None:
     app = guarded()
     add_docs(app)
     async with client(app) as http:
@@ -128,7 +128,7 @@ async def test_under_a_prefix_the_same_paths_are_open() -> None:
         assert (await http.get("/llms/who", headers=BEARER)).status_code == 200
 
 
-async def test_a_web_socket_is_refused() -> None:
+async def test_web_sockets_are_rejected() -> None:
     sent = []
 
     async def send(message: Any) -> None:
@@ -139,7 +139,7 @@ async def test_a_web_socket_is_refused() -> None:
     assert [message["type"] for message in sent] == ["websocket.close"]
 
 
-async def test_our_own_headers_are_not_taken_from_callers() -> None:
+async def test_our_own_headers_are_removed_from_requests() -> None:
     ours = {"X-Router-Model": "large", "x-router-anything": "1", "x-other": "kept"}
     async with client(guarded()) as http:
         names = [name for name, _ in (await http.get("/who", headers=ours)).json()["headers"]]
@@ -152,7 +152,7 @@ async def test_our_own_headers_are_not_taken_from_callers() -> None:
     [{f"x-{n}": "1" for n in range(101)}, {"x-long": "a" * 40_000}],
     ids=["many", "long"],
 )
-async def test_headers_have_a_limit(headers: dict[str, str]) -> None:
+async def test_headers_are_limited(headers: dict[str, str]) -> None:
     async with client(guarded()) as http:
         for path in ("/who", "/health/live"):
             reply = await http.get(path, headers=headers)
@@ -160,14 +160,14 @@ async def test_headers_have_a_limit(headers: dict[str, str]) -> None:
             assert reply.json()["error"]["code"] == "headers_too_large"
 
 
-async def test_a_caller_can_not_hold_a_slot_after_it_left() -> None:
+async def test_a_client_cannot_keep_its_slot_after_it_disconnects() -> None:
     async with client(guarded()) as http:
         reply = await http.get("/who", headers={"X-Request-Disconnect-Disabled": "?1"})
         assert reply.status_code == 400
         assert reply.json()["error"]["param"] == "x-request-disconnect-disabled"
 
 
-async def test_a_key_that_has_had_its_requests_is_told_when_to_come_again() -> None:
+async def test_a_key_over_its_quota_is_told_when_to_retry() -> None:
     async def count(caller: Caller) -> None:
         raise QuotaExceeded(f"{caller.name} has had its share", retry_after=7)
 
@@ -179,8 +179,8 @@ async def test_a_key_that_has_had_its_requests_is_told_when_to_come_again() -> N
         assert (await http.get("/health/live", headers=BEARER)).status_code == 200
 
 
-async def test_beyond_what_the_server_takes_it_says_so_at_once() -> None:
-    """Also while answers stream; and a slot is free as soon as its answer has ended."""
+async def test_beyond_its_limit_the_server_rejects_requests_at_once() -> None:
+    """Also while answers stream; a slot is free again as soon as its answer has ended."""
     app = guarded(max_concurrent_requests=2)
     async with client(app) as http:
         working = [asyncio.create_task(http.get("/slow")) for _ in range(2)]
@@ -196,7 +196,7 @@ async def test_beyond_what_the_server_takes_it_says_so_at_once() -> None:
         assert (await http.get("/who")).status_code == 200
 
 
-async def test_a_client_that_leaves_frees_its_slot() -> None:
+async def test_a_disconnect_frees_the_slot() -> None:
     app = guarded(max_concurrent_requests=1)
     async with client(app) as http:
         leaving = asyncio.create_task(http.get("/slow"))
@@ -207,7 +207,7 @@ async def test_a_client_that_leaves_frees_its_slot() -> None:
         assert (await http.get("/who")).status_code == 200
 
 
-async def test_bodies_together_have_a_limit_also_while_they_trickle_in() -> None:
+async def test_bodies_are_limited_together_even_if_they_arrive_slowly() -> None:
     app = guarded(max_body_bytes=1024, max_total_body_bytes=2048)
     go_on = asyncio.Event()
 
@@ -248,7 +248,7 @@ async def test_one_body_alone_always_fits() -> None:
         ("evil.example:8000", None, 403),
     ],
 )
-async def test_web_pages_of_elsewhere_do_not_reach_a_server_without_keys(
+async def test_other_hosts_web_pages_do_not_reach_a_server_without_keys(
     host: str, origin: str | None, status: int
 ) -> None:
     headers = {"host": host, **({"origin": origin} if origin else {})}
@@ -276,7 +276,7 @@ async def test_a_browsers_openai_client_passes_its_preflight(origins: list[str])
         assert (await http.get("/who", headers=page)).status_code == 200
 
 
-async def test_pages_that_are_configured_may_read_answers_and_refusals() -> None:
+async def test_configured_web_pages_may_read_answers_and_errors() -> None:
     page = "https://console.example"
     preflight = {"origin": page, "access-control-request-method": "POST"}
     async with client(guarded(keys=[TEAM], cors_origins=[page])) as http:
@@ -292,7 +292,7 @@ async def test_pages_that_are_configured_may_read_answers_and_refusals() -> None
         assert "access-control-allow-origin" not in other.headers
 
 
-def test_without_keys_it_listens_on_this_machine_alone() -> None:
+def test_without_keys_the_server_only_listens_on_this_machine() -> None:
     keyless = ServerConfig()
     for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost", None):
         check_exposure(keyless, host)
