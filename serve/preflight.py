@@ -20,20 +20,23 @@ from serve.config import (
     AnyModel,
     AppConfig,
     ConfigError,
+    RouterConfig,
     ServerConfig,
     StoreConfig,
+    default_store,
     faults_of,
     read_config,
-    with_store,
     wrong,
 )
 from serve.routing.prices import price_of
+from serve.strategies import STRATEGIES
 
 logger = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
 
 _MODEL: TypeAdapter[ModelConfig] = TypeAdapter(AnyModel)
+_ROUTER = TypeAdapter(RouterConfig)
 _STORE = TypeAdapter(StoreConfig)
 _SERVER = TypeAdapter(ServerConfig)
 
@@ -70,21 +73,28 @@ def inspect(args: dict[str, Any]) -> Inspection:
         config = AppConfig.model_validate(raw)
     except ValidationError as error:
         faults = faults_of(error)
-    llms = with_store(raw.get("llms"))
-    llms = llms if isinstance(llms, dict) else {}
+    written_llms = raw.get("llms")
+    llms = written_llms if isinstance(written_llms, dict) else {}
     written = llms.get("models")
     models = {
         index: model
         for index, item in enumerate(written if isinstance(written, list) else [])
         if (model := _sound(_MODEL, item))
     }
-    store = _sound(_STORE, llms.get("store"))
+    router = _sound(_ROUTER, llms.get("router", {}))
+    written_store = llms.get("store")
+    if written_store is None:
+        written_store = default_store(router)
+    store = _sound(_STORE, written_store)
     server = _sound(_SERVER, raw.get("server", {}))
-    smart = llms.get("store") is not None
+    # A server with a store offers smart routing to each request, whatever its default is.
+    priced = written_store is not None or (
+        router is not None and STRATEGIES[router.strategy].needs_prices
+    )
     here: list[str] = []
     for index, model in models.items():
         at = f"llms.models.{index}"
-        faults += _faults_of_model(model, at, smart)
+        faults += _faults_of_model(model, at, priced=priced)
         here += (f"{at}.{fault}" for fault in model.faults_here())
     if store:
         here += _faults_of_store_here(store)
@@ -156,10 +166,10 @@ def _sound(kind: TypeAdapter[T], raw: Any) -> T | None:
         return None
 
 
-def _faults_of_model(model: ModelConfig, at: str, smart: bool) -> Iterator[str]:
+def _faults_of_model(model: ModelConfig, at: str, *, priced: bool) -> Iterator[str]:
     if unknown := unknown_backend(model.backend):
         yield f"{at}.backend: {unknown}"
-    elif smart:
+    elif priced:
         try:
             price_of(model.model_dump())
         except ValueError as error:

@@ -2,8 +2,6 @@
 
 import hashlib
 import hmac
-import os
-import re
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,16 +92,14 @@ def resolve(key: KeyConfig) -> str:
         ConfigError: its variable is not set, or holds no key.
     """
     assert key.key is not None  # or else its hash is given
-    variable = key.key[2:-1]
-    value = os.environ.get(variable)
-    if value is None:
-        fault = "is not set where the router's replica runs"
-    elif not re.fullmatch(r"[!-~]+", value):
-        fault = "holds what no key holds"
-    elif len(value) < _SHORTEST:
-        fault = f"holds less than {_SHORTEST} characters; python -m ops.keys makes a key"
-    else:
-        return value
-    raise ConfigError(
-        f"server.keys: '{key.name}' needs the environment variable {variable}, which {fault}"
-    )
+    needed_by = f"server.keys: '{key.name}'"
+    try:
+        value = key.key.resolve_key(needed_by=needed_by, runs="the router's replica")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if len(value) < _SHORTEST:
+        raise ConfigError(
+            f"{needed_by} needs the environment variable {key.key.variable}, which holds less than "
+            f"{_SHORTEST} characters; python -m ops.keys makes a key"
+        )
+    return value

@@ -480,7 +480,7 @@ HASH = "ab" * 32
 @pytest.mark.parametrize(
     ("server", "says"),
     [
-        ({"keys": [{"name": "a", "key": "sk-literal"}]}, "server.keys.0.key: a key is not written"),
+        ({"keys": [{"name": "a", "key": "sk-literal"}]}, "server.keys.0.key: must name an env"),
         ({"keys": [{"name": "a"}]}, "either `key: ${MY_KEY}` or `sha256`"),
         ({"keys": [{"name": "a", "key": "${A}", "sha256": HASH}]}, "either `key: ${MY_KEY}`"),
         ({"keys": [{"name": "a", "sha256": "ab"}]}, "server.keys.0.sha256"),

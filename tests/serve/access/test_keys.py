@@ -91,7 +91,7 @@ def test_a_caller_sees_its_models_alone() -> None:
         ([known(), known("again")], "'team' and 'again' are one key"),
         ([{"name": "env", "key": "${UNSET_KEY}"}], "UNSET_KEY, which is not set"),
         ([{"name": "env", "key": "${WEAK_KEY}"}], "WEAK_KEY, which holds less than 32"),
-        ([{"name": "env", "key": "${ODD_KEY}"}], "ODD_KEY, which holds what no key holds"),
+        ([{"name": "env", "key": "${ODD_KEY}"}], "ODD_KEY, which holds white space"),
     ],
 )
 def test_keys_that_can_not_be_kept_are_refused_at_the_start(
@@ -112,8 +112,8 @@ def test_a_file_holds_hashes_alone(tmp_path: Path) -> None:
     assert caller
     assert caller.models == {"large"}
     for content, says in (
-        ([{"name": "env", "key": "${A_KEY}"}], "each by its sha256"),
-        ([{"name": "env", "key": "sk-literal"}], "0.key: a key is not written"),
+        ([{"name": "env", "key": "${A_KEY}"}], "each with its sha256"),
+        ([{"name": "env", "key": "sk-literal"}], "0.key: must name an environment variable"),
         ([], "holds a list of keys"),
         ({"keys": []}, "is wrong"),
         ([known(models=["none"])], "there is no model 'none'"),

@@ -1,0 +1,28 @@
+"""The configuration: its sections, and how it is read and checked before anything starts."""
+
+from serve.config.app import AnyModel, AppConfig, LLMs
+from serve.config.faults import ConfigError, faults_of, wrong
+from serve.config.files import DEFAULT_CONFIG, load_config, load_keys, read_config
+from serve.config.router import RouterConfig, Settings
+from serve.config.server import KeyConfig, ServerConfig, check_keys
+from serve.config.store import StoreConfig, default_store
+
+__all__ = [
+    "DEFAULT_CONFIG",
+    "AnyModel",
+    "AppConfig",
+    "ConfigError",
+    "KeyConfig",
+    "LLMs",
+    "RouterConfig",
+    "ServerConfig",
+    "Settings",
+    "StoreConfig",
+    "check_keys",
+    "default_store",
+    "faults_of",
+    "load_config",
+    "load_keys",
+    "read_config",
+    "wrong",
+]

@@ -1,0 +1,69 @@
+"""The whole configuration: the models, their routing, and the server."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator, ValidationInfo, field_validator, model_validator
+
+from deployments.config import ModelConfig
+from deployments.registry import parse
+from serve.config.router import RouterConfig
+from serve.config.section import Section
+from serve.config.server import ServerConfig, check_keys
+from serve.config.store import StoreConfig, default_store
+
+AnyModel = Annotated[ModelConfig, PlainValidator(parse)]
+
+
+class LLMs(Section):
+    """AIOS's `llms:` section. Its keys that mean nothing here are accepted at the one value that
+    describes what is done here; any other value is refused."""
+
+    models: Annotated[list[AnyModel], Field(min_length=1)]
+    """The models."""
+    router: RouterConfig = RouterConfig()
+    """How requests are routed."""
+    store: Annotated[StoreConfig | None, Field(validate_default=True)] = None
+    """Where smart routing keeps past queries; there by default if the strategy is `smart`."""
+    log_mode: Literal["console"] = "console"
+    """AIOS's; only this value."""
+    use_context_manager: Literal[False] = False
+    """AIOS's; only this value."""
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _strategy_has_its_store(cls, store: Any, info: ValidationInfo) -> Any:
+        return default_store(info.data.get("router")) if store is None else store
+
+    @property
+    def served(self) -> list[ModelConfig]:
+        """What requests can ask for: the models, each followed by its adapters."""
+        return [served for model in self.models for served in model.served]
+
+    @model_validator(mode="after")
+    def _names_are_valid(self) -> "LLMs":
+        names = [model.name for model in self.served]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two models are called '{name}'; give each a name of its own")
+        for model in self.models:
+            for fallback in model.fallbacks:
+                if fallback not in names or fallback == model.name:
+                    raise ValueError(
+                        f"fallback '{fallback}' of model '{model.name}' must be another model of "
+                        "`llms.models`"
+                    )
+        return self
+
+
+class AppConfig(Section):
+    """The whole configuration."""
+
+    llms: LLMs
+    """The models and how requests are routed."""
+    server: ServerConfig = ServerConfig()
+    """The HTTP ingress."""
+
+    @model_validator(mode="after")
+    def _keys_are_valid(self) -> "AppConfig":
+        check_keys(self.server.keys, [model.name for model in self.llms.served])
+        return self

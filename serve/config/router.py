@@ -1,0 +1,47 @@
+"""`llms.router`: how requests are routed, and what changes without a restart."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from serve.config.section import Section
+from serve.smart.queries import QueryChoice
+from serve.strategies import StrategyName
+
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class RouterConfig(Section):
+    """How requests are routed. These settings change without a restart."""
+
+    strategy: StrategyName = "sequential"
+    """How a model is chosen, unless the request says otherwise."""
+    performance_requirement: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """The mean quality that smart routing holds."""
+    n_similar: Annotated[int, Field(ge=1, le=10_000)] = 16
+    """The fewest past queries to predict from. As the store grows, up to 256 are used."""
+    query: QueryChoice = "last_user_message"
+    """The text of a conversation that is compared with past queries: the last message of the user
+    (as in AIOS), all of the user's messages, or everything. Of the last two, the end is used."""
+    show_queries: bool = False
+    """Whether `/v1/route` shows the past queries that are most like each query."""
+
+
+class Settings(Section):
+    """What router replicas take without a restart: Ray Serve's `user_config`."""
+
+    router: RouterConfig = RouterConfig()
+    """Any of the keys of `llms.router`; the others stay as configured."""
+    prices: dict[str, tuple[Cost, Cost]] = Field(default={})
+    """USD for one token of the prompt and of the answer, of the models whose price has changed."""
+
+    @classmethod
+    def over(cls, configured: RouterConfig, user_config: Any) -> "Settings":
+        """Settings from a `user_config`, with the configured values for whatever it leaves out.
+
+        Raises:
+            ValidationError: it is wrong.
+        """
+        settings = cls.model_validate(user_config)
+        given = settings.router.model_dump(include=settings.router.model_fields_set)
+        return settings.model_copy(update={"router": configured.model_copy(update=given)})

@@ -1,0 +1,78 @@
+"""`llms.store`: where past queries are kept."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from deployments.config import Autoscaling
+from deployments.embedding.encoder import DEFAULT_MODEL
+from serve.config.router import RouterConfig
+from serve.config.section import Section
+from serve.strategies import STRATEGIES
+
+
+class StoreConfig(Section):
+    """Where smart routing keeps past queries, and how many of them."""
+
+    url: str | None = None
+    """`sqlite:///file` on a local disk, or `postgresql://…` for a cluster. A password or the whole
+    URL is written as `${NAME}`, an environment variable; a user, password or name from a
+    variable is percent-encoded. By default a SQLite file of the user's, in `~/.local/state`."""
+    history: tuple[str, ...] = ()
+    """Files of past outcomes, taken in once, when the store starts."""
+    embedding_model: str = DEFAULT_MODEL
+    """A sentence-transformers name or a folder. The default is installed with the package."""
+    most_queries: Annotated[int, Field(ge=1)] = 1_000_000
+    """The most past queries that are kept. Those without a score go first, except the newest
+    tenth."""
+    # Feedback may come for two days.
+    most_days: Annotated[float, Field(ge=2)] | None = None
+    """How many days a query is kept after it was last asked; at least two, since feedback may come
+    for two days. By default for ever."""
+    embedder: Autoscaling = Autoscaling(min_replicas=1, max_replicas=4)
+    """How many replicas the embedder has."""
+
+    @field_validator("embedder", mode="before")
+    @classmethod
+    def _over_our_defaults(cls, autoscaling: Any) -> Any:
+        if not isinstance(autoscaling, dict):
+            return autoscaling
+        return {"min_replicas": 1, "max_replicas": 4, **autoscaling}
+
+    @field_validator("history", mode="before")
+    @classmethod
+    def _one_file_or_more(cls, history: Any) -> Any:
+        return [history] if isinstance(history, str) else history
+
+    @field_validator("history")
+    @classmethod
+    def _names_differ(cls, history: tuple[str, ...]) -> tuple[str, ...]:
+        stems = [Path(file).stem for file in history]
+        if len(set(stems)) < len(stems):
+            raise ValueError("two histories have the same name, which tells them apart; rename one")
+        return history
+
+    @field_validator("url")
+    @classmethod
+    def _url_holds_no_secret(cls, url: str | None) -> str | None:
+        if url is not None:
+            from deployments.store.sql.urls import check_configured
+
+            check_configured(url)
+        return url
+
+    def resolved_url(self) -> str:
+        """The URL with its references resolved, or the default one.
+
+        Raises:
+            ValueError: an environment variable is not set.
+        """
+        from deployments.store.sql.urls import default_url, resolved
+
+        return default_url() if self.url is None else resolved(self.url)
+
+
+def default_store(router: RouterConfig | None) -> dict[str, Any] | None:
+    """The store of a configuration that has none: needed by some strategies."""
+    return {} if router is not None and STRATEGIES[router.strategy].needs_store else None
