@@ -50,7 +50,7 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
     await backend.aclose()
 
 
-def ask(content: str = QUESTION, **fields: Any) -> ChatRequest:
+def ask(content: str = QUESTION, /, **fields: Any) -> ChatRequest:
     """A greedy request of 24 tokens at most, if nothing else is said."""
     limits = {"temperature": 0.0, "max_tokens": 24}
     messages = [{"role": "user", "content": content}]

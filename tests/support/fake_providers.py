@@ -291,7 +291,7 @@ def anthropic(request: Request, body: Any) -> Response:
         reason = "max_tokens" if cut else "end_turn"
     message = {"id": "msg_1", "type": "message", "role": "assistant", "content": []}
     usage = {"input_tokens": 7, "output_tokens": 1}
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "message_start", "message": message | {"model": body["model"], "usage": usage}}
     ]
     for index, (start, deltas) in enumerate(blocks):
@@ -365,7 +365,7 @@ def listing(*names: str) -> Answer:
 # --- servers in OpenAI's format that fail ---
 
 
-def failing(status: int, headers: dict[str, str] | None = None, **error: str) -> Answer:
+def failing(status: int, headers: dict[str, str] | None = None, /, **error: str) -> Answer:
     """Answers every request with an error."""
     return lambda request, body: JSONResponse({"error": error}, status, headers)
 
@@ -453,6 +453,7 @@ def accepting_no_connection() -> Iterator[str]:
 
 
 # What a provider can do wrong, and what it is to the caller.
+PINGS: list[str | float] = [": ping\n\n", 0.2] * 50
 FAULTS: dict[str, tuple[Answer, type[LLMError]]] = {
     "wrong key": (failing(401, message=f"wrong key {SECRET}"), ProviderRejected),
     "forbidden": (failing(403, message=f"not with {SECRET}"), ProviderRejected),
@@ -481,7 +482,7 @@ FAULTS: dict[str, tuple[Answer, type[LLMError]]] = {
     ),
     "silence": (silent, DeadlineExceeded),
     "silence within the stream": (streaming(SOME, 30.0), DeadlineExceeded),
-    "comments only": (streaming(SOME, *([": ping\n\n", 0.2] * 50)), DeadlineExceeded),
+    "comments only": (streaming(SOME, *PINGS), DeadlineExceeded),
     "dropped connection": (streaming(SOME, Cut), ProviderError),
     "no finish reason": (streaming(SOME), ProviderError),
     "unknown shape": (streaming(SOME, 'data: {"choices": 5}\n\n', STOP, usage()), ProviderError),

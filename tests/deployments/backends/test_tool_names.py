@@ -85,4 +85,4 @@ def test_tools_choice_and_history_of_a_request_are_renamed_alike() -> None:
     assert mapping.tool_choice(request) == {"type": "function", "function": {"name": sent}}
     called = [call["function"]["name"] for call in mapping.messages(request)[1]["tool_calls"]]
     assert called == [sent, "no_longer__offered"]
-    assert request.messages[1]["tool_calls"][0]["function"]["name"] == "a/b"
+    assert request.model_dump()["messages"][1]["tool_calls"][0]["function"]["name"] == "a/b"

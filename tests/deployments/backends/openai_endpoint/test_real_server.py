@@ -1,0 +1,124 @@
+"""Promise: a real vLLM server answers in full through the openai client."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+
+import pytest
+from asking import answer_to, ask
+from vllm_fixtures import CONTEXT, VLLMServer
+
+from deployments.backends.openai_endpoint.backend import OpenAIBackend
+from deployments.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    ProviderRejected,
+    Unreachable,
+)
+
+Connect = Callable[..., OpenAIBackend]
+
+
+@pytest.fixture(params=["vllm", "sglang"])
+def real(
+    request: pytest.FixtureRequest,
+    vllm_server: VLLMServer,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+) -> OpenAIBackend:
+    """A backend of each kind for the real server."""
+    monkeypatch.setenv("TEST_KEY", vllm_server.key)
+    hostname = vllm_server.url + ("/v1" if request.param == "sglang" else "")
+    return connect(hostname, backend=request.param, model=vllm_server.model)
+
+
+LONG = {
+    "type": "json_schema",
+    "json_schema": {"name": "long", "schema": {"type": "string", "minLength": 1000}},
+}
+
+
+# --- the real server ---
+
+
+async def test_the_window_is_what_the_server_says(
+    real: OpenAIBackend, vllm_server: VLLMServer, connect: Connect
+) -> None:
+    assert await real.context_window() == CONTEXT
+    assert await connect(vllm_server.url, context_window=5).context_window() == 5
+    other = connect(vllm_server.url, model="another one")
+    assert await other.context_window() is None
+
+
+async def test_a_server_that_is_down_does_not_say_its_window(connect: Connect) -> None:
+    with pytest.raises(Unreachable):
+        await connect("http://127.0.0.1:9").context_window()
+
+
+async def test_both_kinds_answer(real: OpenAIBackend) -> None:
+    answer = await answer_to(real, ask(max_tokens=8, temperature=0.0))
+    assert answer.finish_reason
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens > 0
+
+
+async def test_sampling_that_only_vllm_has_is_honoured(real: OpenAIBackend) -> None:
+    greedy = await answer_to(real, ask(max_tokens=8, temperature=0.0))
+    for only_one_token in ({"top_k": 1}, {"min_p": 1.0}):
+        answer = await answer_to(real, ask(max_tokens=8, temperature=2.0, **only_one_token))
+        assert answer.text == greedy.text
+
+
+async def test_logprobs_come_as_they_are(real: OpenAIBackend) -> None:
+    answer = await answer_to(real, ask(max_tokens=4, logprobs=True, top_logprobs=2))
+    assert answer.logprobs
+    assert all(len(entry["top_logprobs"]) == 2 for entry in answer.logprobs)
+
+
+async def test_an_answer_closed_early_is_stopped_on_the_server(
+    real: OpenAIBackend, vllm_server: VLLMServer
+) -> None:
+    # Looked for from the beginning: a quick machine needs little time for the whole answer.
+    running = asyncio.create_task(asyncio.to_thread(vllm_server.wait_until_running))
+    async with aclosing(real.chat(ask(response_format=LONG, stream=True))) as chunks:
+        await anext(chunks)
+        await running
+    await until_idle(vllm_server)
+
+
+async def test_an_answer_cancelled_before_its_first_chunk_is_stopped_on_the_server(
+    real: OpenAIBackend, vllm_server: VLLMServer
+) -> None:
+    task = asyncio.create_task(answer_to(real, ask(response_format=LONG)))
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until_idle(vllm_server)
+
+
+async def until_idle(server: VLLMServer) -> None:
+    deadline = time.monotonic() + 10
+    while await asyncio.to_thread(server.running_requests):
+        assert time.monotonic() < deadline, "the server goes on for nobody"
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("words", [1000, 20_000])
+async def test_too_long_a_prompt_is_told_from_another_bad_request(
+    real: OpenAIBackend, words: int
+) -> None:
+    with pytest.raises(ContextLengthExceeded):
+        await answer_to(real, ask("word " * words))
+    with pytest.raises(InvalidRequest) as error:
+        await answer_to(real, ask(logit_bias={"99999999": 1.0}))
+    assert error.type is InvalidRequest
+    assert error.value.param == "logit_bias"
+
+
+async def test_a_wrong_key_is_the_operators_fault(
+    vllm_server: VLLMServer, connect: Connect
+) -> None:
+    with pytest.raises(ProviderRejected, match="'ours'"):
+        await answer_to(connect(vllm_server.url, model=vllm_server.model), ask())
