@@ -13,12 +13,12 @@ class Usage:
 
     Attributes:
         prompt_tokens: all of the prompt's, cached or not.
-        completion_tokens: all of the answer's, reasoning among them.
+        completion_tokens: all of the answer's, including reasoning.
         cached_tokens: of the prompt, read from the provider's cache.
         reasoning_tokens: of the answer.
         cache_written_tokens: of the prompt, written to the provider's cache.
-        cache_written_1h_tokens: of those, written to be kept for an hour.
-        service_tier: that the provider says it has served, if it does.
+        cache_written_1h_tokens: of those, cached for an hour.
+        service_tier: by which the provider served the request, if it says so.
     """
 
     prompt_tokens: int
@@ -32,7 +32,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A piece of a tool call: `id` and `name` come with the first, `arguments` add up to JSON."""
+    """A piece of a tool call. The first has `id` and `name`; all `arguments` joined are JSON."""
 
     index: int
     id: str = ""
@@ -62,7 +62,7 @@ class Chunk:
 
 
 def merge(chunks: Iterable[Chunk]) -> Chunk:
-    """Adds pieces up to one, in order; of a whole stream, it gives the whole answer."""
+    """Joins chunks in order; those of a whole stream make the whole answer."""
     chunks = list(chunks)
     calls: dict[int, ToolCallDelta] = {}
     for delta in (delta for chunk in chunks for delta in chunk.tool_calls):

@@ -1,4 +1,4 @@
-"""What lies behind an error that libraries have wrapped in errors of their own."""
+"""The causes behind an error that libraries have wrapped in errors of their own."""
 
 import os
 import ssl
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and those that led to it, nearest first; of a group, each member."""
+    """The error and those that caused it, nearest first; of a group, every member."""
     seen: set[int] = set()
     left: list[BaseException | None] = [error]
     while left:
@@ -21,11 +21,11 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def system_reason(error: BaseException) -> str | None:
-    """Why a connection failed, as the operating system says it ("Connection refused"); None where
-    it says nothing."""
+    """Why a connection failed, in the operating system's words ("Connection refused"); None if it
+    gives no reason."""
     for cause in causes(error):
         if isinstance(cause, OSError) and cause.errno:
-            # The numbers of TLS and of name resolution are not the operating system's.
+            # TLS and name resolution have error numbers of their own.
             own = cause.errno > 0 and not isinstance(cause, ssl.SSLError)
             return os.strerror(cause.errno) if own else str(cause.strerror)
     return None

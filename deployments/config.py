@@ -14,7 +14,7 @@ from deployments.secrets import Secret
 Capability = Literal["tools", "json", "images"]
 
 LONGEST_NAME = 200
-# The default of `thinking_timeout` for models that think.
+# The default `thinking_timeout` of models that think.
 THINKING_S = 120.0
 
 
@@ -45,7 +45,7 @@ class ModelConfig(BaseModel):
 
     DEFAULT_CAPABILITIES: ClassVar[frozenset[Capability]] = frozenset({"tools", "json"})
 
-    # It travels in headers, so it is printable ASCII.
+    # Printable ASCII, since it is sent in headers.
     name: Annotated[str, Field(max_length=LONGEST_NAME, pattern=r"^[!-~]([ -~]*[!-~])?$")]
     """What requests call it. Printable ASCII, since it travels in headers; not `auto`."""
     backend: Annotated[str, Field(min_length=1)]
@@ -110,14 +110,14 @@ class ModelConfig(BaseModel):
 
     @property
     def identity(self) -> str:
-        """Which model is behind the name: what one did tells nothing of another that takes its
-        name. A folder is known by the end of its path, so that it may be moved with what holds it.
+        """Which model is behind the name, so that what one did is not credited to another that
+        takes its name. A folder is identified by the end of its path, so that it may be moved.
         """
         return f"{self.backend}/{path_end(self.provider_model)}"
 
     @property
     def window(self) -> int | None:
-        """Tokens that prompt and answer have together, as far as the configuration tells."""
+        """Tokens that prompt and answer may have together, if the configuration says so."""
         return self.context_window
 
     @property
@@ -132,20 +132,20 @@ class ModelConfig(BaseModel):
 
     @property
     def may_sleep(self) -> bool:
-        """Whether it may have no replica while nobody asks it."""
+        """Whether it may scale to zero replicas."""
         return self.autoscaling is not None and self.autoscaling.min_replicas == 0
 
     @property
     def served(self) -> Sequence["ModelConfig"]:
-        """What its replicas answer for, each by a name of its own: the model itself first."""
+        """The models that its replicas answer as: this one first, then its adapters."""
         return [self]
 
     def thinking_seconds(self, effort: str | None) -> float:
-        """How long the model may think in silence before the first word of an answer; 0 where it
-        is not expected to think. Until that word it raises the model's other time limits.
+        """Seconds of silence allowed before the first word of an answer, if that is more than the
+        model's other time limits; 0 if it is not expected to think.
 
         Args:
-            effort: the request's `reasoning_effort`. One that is given makes any model think.
+            effort: the request's `reasoning_effort`. Any model is expected to think if it is given.
         """
         if effort == "none":
             return 0.0
@@ -162,12 +162,12 @@ class ModelConfig(BaseModel):
 
     @property
     def ray_actor_options(self) -> dict[str, Any]:
-        """What a replica asks of its node; little, since most models are served elsewhere."""
+        """The resources that Ray reserves for a replica; few, since most models run elsewhere."""
         return {"num_cpus": 0.1}
 
     @property
     def resources(self) -> tuple[float, float]:
-        """CPUs and GPUs of one replica, with all that belongs to it."""
+        """CPUs and GPUs of one replica and its workers."""
         return self.ray_actor_options["num_cpus"], self.ray_actor_options.get("num_gpus", 0)
 
     @property
@@ -176,19 +176,18 @@ class ModelConfig(BaseModel):
         return self.backend
 
     def faults(self) -> Iterator[str]:
-        """What keeps the model from running wherever this code is installed; each fault begins with
-        its key."""
+        """Why the model can't run with what is installed; each reason begins with a key."""
         yield from ()
 
     def faults_here(self) -> Iterator[str]:
-        """What keeps it from running on this machine, such as a folder that is missing."""
+        """Why it can't run on this machine, such as a folder that doesn't exist."""
         folder = Path(self.provider_model)
         if folder.is_absolute() and not folder.is_dir():
             yield f"model: there is no folder {folder}"
 
 
 class HostedConfig(ModelConfig):
-    """A model served elsewhere, that a replica calls over the network."""
+    """A model served elsewhere, which a replica calls over the network."""
 
     hostname: str | None = None
     """The server's URL, with or without `/v1`. By default the provider's own."""
@@ -199,7 +198,7 @@ class HostedConfig(ModelConfig):
     @field_validator("hostname")
     @classmethod
     def _hostname_is_a_url(cls, hostname: str | None) -> str | None:
-        # The messages must not repeat the value: a secret may stand in it.
+        # The messages must not repeat the value, which may hold a secret.
         if hostname is None:
             return None
         if not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s@?#]*)?", hostname):
@@ -212,7 +211,9 @@ class HostedConfig(ModelConfig):
         except ValueError:
             named = False
         if not named:
-            raise ValueError("write the server's URL as http://host:port, the port 1 to 65535")
+            raise ValueError(
+                "write the server's URL as http://host:port, with a port from 1 to 65535"
+            )
         return hostname
 
     @property
@@ -237,5 +238,5 @@ class HostedConfig(ModelConfig):
 
 
 def path_end(model: str) -> str:
-    """A model's name at its provider; of an absolute path, its last two parts."""
+    """A model's name at its provider; of an absolute path, the last two parts."""
     return "/".join(model.split("/")[-2:]) if model.startswith("/") else model

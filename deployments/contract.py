@@ -10,23 +10,23 @@ __all__ = ["Backend", "ChatRequest", "Chunk", "ToolCallDelta", "Usage", "merge"]
 
 
 class Backend(Protocol):
-    """A model that answers. A plain class: Ray is put on in `deployments/deploy.py`.
+    """A model that answers. A plain class; `deployments/deploy.py` makes a Ray deployment of it.
 
-    The constructor takes the model's config, wakes the heavy libraries and raises what must keep
-    a wrong config from serving. All methods run on one event loop.
+    The constructor takes the model's config, imports heavy libraries, and raises if the model
+    can't be served as configured. All methods run on one event loop.
     """
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        """Answers `request` as a stream of chunks, also when the caller wants it whole.
+        """Answers `request` as a stream of chunks, even if the caller wants the answer whole.
 
-        The stream ends with exactly one finish reason and one usage. Closing the iterator early
-        (the client has gone) stops the generation. Raises LLMError only.
+        The stream has exactly one finish reason and one usage, at its end. Closing the iterator
+        early, as when the client disconnects, stops the generation. Raises only LLMError.
         """
         ...
 
     async def context_window(self) -> int | None:
-        """Tokens that prompt and answer have together; None where nobody says. Raises LLMError
-        where it can't be found out now."""
+        """Tokens that prompt and answer may have together; None if unknown. Raises LLMError if it
+        can't be found out now."""
         ...
 
     async def check_health(self) -> None:
@@ -34,5 +34,5 @@ class Backend(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Frees what the backend holds."""
+        """Releases connections, memory and processes."""
         ...

@@ -1,4 +1,4 @@
-"""Makes of each configured model its Ray Serve deployment."""
+"""Makes the Ray Serve deployment of a configured model."""
 
 from typing import Any
 
@@ -10,27 +10,28 @@ from deployments.config import ModelConfig
 from deployments.registry import named, row_of
 from deployments.replica import Replica
 
-# Seconds that a replica which is to go has for the answers that it is writing.
+# Seconds that a replica has to finish its answers when it is stopped.
 GRACE_S = 120.0
-# Often, for a replica that has died is missed only when it is asked how it is.
+# Short, since a dead replica is noticed only by its health check.
 HEALTH_CHECK_PERIOD_S = 2.0
 _LONGEST_BACKOFF_S = 0.05
 
 
 def deploy(config: ModelConfig, deployment_name: str) -> Application:
-    """The Ray Serve application node for one model.
+    """The Ray Serve application of one model.
 
     Raises:
-        ValueError: the model can't be deployed as it is configured; the message begins with a key.
+        ValueError: the model can't be deployed as configured; the message begins with a key.
     """
     options: dict[str, Any] = {
         "name": deployment_name,
         "max_ongoing_requests": config.max_ongoing_requests,
-        # So many may wait, for each router replica; beyond it the caller is told at once.
+        # For each router replica. Beyond it, requests fail at once.
         "max_queued_requests": config.queue,
         "graceful_shutdown_timeout_s": GRACE_S,
         "health_check_period_s": HEALTH_CHECK_PERIOD_S,
-        # How long a place stays empty while requests wait: Ray's half a second loses a third.
+        # How long capacity stays idle while requests wait. Ray's default of half a second costs a
+        # third of the throughput.
         "request_router_config": RequestRouterConfig(
             max_backoff_s=_LONGEST_BACKOFF_S  # type: ignore[arg-type]  # mypy takes it for a dict
         ),
@@ -45,7 +46,7 @@ def deploy(config: ModelConfig, deployment_name: str) -> Application:
         return _deploy_by(own, config, options)
     options["ray_actor_options"] = config.ray_actor_options
     if not config.ray_actor_options.get("num_gpus"):
-        # New replicas start before old ones end. For GPUs there may be no room for both.
+        # New replicas start before old ones stop. For GPUs there may be no room for both.
         options["max_surge_percent"] = 100
     return rayserve.deployment(**options)(Replica).bind(config)
 

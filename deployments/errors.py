@@ -1,7 +1,7 @@
 """The errors a request can end in; each knows its answer to the caller.
 
 LLMError                          500
-├── InvalidRequest                400  the caller can mend it
+├── InvalidRequest                400  the caller can fix it
 │   ├── UnsupportedParameter      400
 │   ├── Untranslatable            400
 │   ├── ContextLengthExceeded     400
@@ -9,20 +9,20 @@ LLMError                          500
 │   ├── RequestTimeout            408
 │   ├── RequestTooLarge           413
 │   └── HeadersTooLarge           431
-├── Unauthenticated               401  no key, or none that is known
-├── ForbiddenOrigin               403  called from elsewhere, where no key is asked for
+├── Unauthenticated               401  no key, or an unknown one
+├── ForbiddenOrigin               403  a remote caller of a server without keys
 ├── ModelNotFound                 404
 ├── UnknownAnswer                 404
-├── RateLimited                   429  the provider says: later
-├── QuotaExceeded                 429  the caller's key has had its requests for now
+├── RateLimited                   429  the provider's rate limit
+├── QuotaExceeded                 429  the caller's key has used up its requests per minute
 ├── Overloaded                    429  our own queue is full
-├── ProviderRejected              502  our key or our config is wrong there
+├── ProviderRejected              502  the provider rejects our key or configuration
 ├── ProviderError                 502  the provider failed
 ├── Unreachable                   503  the provider can't be reached
 ├── ModelUnavailable              503  no replica of ours is running
 └── DeadlineExceeded              504
 
-They cross process boundaries: `args` rebuilds each, and what is set as an attribute travels along
+They cross process boundaries: each can be rebuilt from its `args`, and its attributes travel along
 (`BaseException.__reduce__` carries `__dict__`).
 """
 
@@ -36,12 +36,12 @@ class LLMError(Exception):
         status: HTTP status of the answer.
         type: OpenAI's `error.type`.
         code: OpenAI's `error.code`, for programs to match on.
-        retryable: whether another try may answer: the same model later, or another one now.
-        elsewhere: whether another model may answer although a retry here makes no sense.
-        asked: whether a provider was asked; False where our own router or replica refuses.
+        retryable: whether another try may succeed, with the same model later or another one now.
+        elsewhere: whether another model may answer, although this one never will.
+        asked: whether a provider was asked; False if our own router or replica refused.
         param: the request's field at fault, if one is.
         retry_after: seconds after which a new try makes sense, if known.
-        detail: more for the operator, such as a URL. It is never shown in the answer to a request.
+        detail: more for the operator, such as a URL. It is never part of a response.
     """
 
     status: int = 500
@@ -69,7 +69,7 @@ class LLMError(Exception):
 
 
 class InvalidRequest(LLMError):
-    """The request can't be answered by anyone as it is."""
+    """No model can answer the request as it is."""
 
     status = 400
     type = "invalid_request_error"
@@ -77,10 +77,10 @@ class InvalidRequest(LLMError):
 
 
 class UnsupportedParameter(InvalidRequest):
-    """The request asks for something that its model or this server doesn't do.
+    """The request asks for something that its model or this server doesn't support.
 
     Attributes:
-        lacking: all parameters of the request that the model doesn't support, where it is that.
+        lacking: all parameters of the request that the model doesn't support.
     """
 
     code = "unsupported_parameter"
@@ -120,28 +120,28 @@ class ContentFiltered(InvalidRequest):
 
 
 class RequestTimeout(InvalidRequest):
-    """The body came too slowly."""
+    """The request's body came too slowly."""
 
     status = 408
     code = "request_timeout"
 
 
 class RequestTooLarge(InvalidRequest):
-    """The body is over the server's limit."""
+    """The request's body is larger than the server's limit."""
 
     status = 413
     code = "request_too_large"
 
 
 class HeadersTooLarge(InvalidRequest):
-    """The headers are over the server's limit."""
+    """The request's headers are larger than the server's limit."""
 
     status = 431
     code = "headers_too_large"
 
 
 class Unauthenticated(LLMError):
-    """The request brings no key, or one that isn't known."""
+    """The request has no key, or an unknown one."""
 
     status = 401
     type = "invalid_request_error"
@@ -149,7 +149,7 @@ class Unauthenticated(LLMError):
 
 
 class ForbiddenOrigin(LLMError):
-    """A server that asks for no key is called by another name than this machine's."""
+    """A server without keys was called by a name that isn't this machine's."""
 
     status = 403
     type = "invalid_request_error"
@@ -165,7 +165,7 @@ class ModelNotFound(LLMError):
 
 
 class UnknownAnswer(LLMError):
-    """No answer of that id is known."""
+    """No answer with that id is known."""
 
     status = 404
     type = "invalid_request_error"
@@ -182,7 +182,7 @@ class RateLimited(LLMError):
 
 
 class QuotaExceeded(LLMError):
-    """The caller's key has made as many requests as it may in a minute."""
+    """The caller's key has reached its requests per minute."""
 
     status = 429
     type = "rate_limit_error"
@@ -190,7 +190,7 @@ class QuotaExceeded(LLMError):
 
 
 class Overloaded(LLMError):
-    """A queue of ours is full."""
+    """One of our own queues is full."""
 
     status = 429
     type = "rate_limit_error"
@@ -200,7 +200,7 @@ class Overloaded(LLMError):
 
 
 class ProviderRejected(LLMError):
-    """The provider refused our credentials or doesn't know our model: the operator must mend it."""
+    """The provider rejected our credentials or our model's name, which the operator must fix."""
 
     status = 502
     type = "provider_error"

@@ -1,4 +1,4 @@
-"""JSON whose shape the caller chooses, such as a schema: bounded before anything reads it."""
+"""JSON of any shape from a caller, such as a schema: bounded before anything reads it."""
 
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ _MOST_VALUES, _MOST_LEVELS = 20_000, 64
 def at_most(values: int) -> BeforeValidator:
     """A validator for a field that holds at most `values` values, nested ones included.
 
-    Pydantic's `max_length` complains of each wrong item of a dictionary before it counts them.
+    Pydantic's `max_length` reports every wrong item of a dictionary before it counts them.
     """
 
     def check(value: Any) -> Any:

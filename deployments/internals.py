@@ -1,15 +1,15 @@
-"""Checks that the private parts of libraries which we replace or override still exist.
+"""Checks that the private parts of libraries that we use, replace or override still exist.
 
-Python silently accepts a replacement for a function that nobody calls any more, and a method that
-overrides nothing. A new version of a library could thus disable what we rely on, such as the guard
-against fetching callers' URLs. With these checks the backend fails to start instead.
+Python accepts a replacement for a function that is no longer called, and a method that overrides
+nothing, without a word. A new version of a library could thus disable what we rely on, such as the
+guard against fetching callers' URLs. With these checks, the backend fails to start instead.
 """
 
 from typing import Any
 
 
 def require(owner: Any, *names: str) -> None:
-    """Checks that a module, class or object of a library still has these attributes.
+    """Checks that a library's module, class or object still has these attributes.
 
     Raises:
         RuntimeError: one of them is gone.
@@ -25,7 +25,7 @@ def require(owner: Any, *names: str) -> None:
 
 
 def replace(owner: Any, name: str, value: Any) -> None:
-    """Puts `value` in the place of an attribute of a library's.
+    """Replaces an attribute of a library's module or class.
 
     Raises:
         RuntimeError: there is no such attribute.

@@ -1,4 +1,4 @@
-"""Whether what a request calls a JSON schema is one."""
+"""Checks that what a request calls a JSON schema is one, and how large it is."""
 
 import json
 from typing import Any
@@ -12,11 +12,11 @@ _QUOTED = 200  # characters
 
 
 def parts(schema: Any, most: int, deepest: int) -> int:
-    """How many objects and arrays a schema has once each `$ref` is replaced by what it names, which
-    is what providers' libraries do; `most` + 1 where there are more, or any lies deeper.
+    """The number of objects and arrays in a schema once each `$ref` is replaced by its definition,
+    as providers' libraries do; `most` + 1 if there are more, or if any lies deeper than `deepest`.
 
-    A reference is taken by its last part, as LiteLLM's `unpack_defs` takes it; one within what it
-    names stays as it is.
+    A reference is resolved by its last part, as by LiteLLM's `unpack_defs`. A recursive one is not
+    replaced again.
     """
     named = _definitions(schema)
     count, left = 0, [(schema, 0, frozenset[str]())]
@@ -52,7 +52,7 @@ def _definitions(schema: Any) -> dict[str, list[Any]]:
 
 
 def _name(value: Any) -> str:
-    """What a reference names; "" of anything else."""
+    """The definition that a reference names; "" for anything else."""
     ref = value.get("$ref") if isinstance(value, dict) else None
     return ref.split("/")[-1] if isinstance(ref, str) else ""
 
@@ -61,8 +61,8 @@ def check_schema(schema: Any, where: str, param: str) -> None:
     """Raises InvalidRequest unless `schema` is a JSON Schema (2020-12) that JSON can hold.
 
     Args:
-        schema: what the request gives.
-        where: how the message names it.
+        schema: the request's schema.
+        where: what the message calls it.
         param: the request's field that holds it.
     """
     try:
@@ -71,6 +71,6 @@ def check_schema(schema: Any, where: str, param: str) -> None:
     except SchemaError as error:
         # It quotes the schema, which may be long.
         reason = error.message[:_QUOTED]
-        raise InvalidRequest(f"{where}: no JSON schema: {reason}", param=param) from error
+        raise InvalidRequest(f"{where}: not a valid JSON schema: {reason}", param=param) from error
     except (ValueError, OverflowError, RecursionError) as error:
-        raise InvalidRequest(f"{where}: no JSON schema: {error}", param=param) from error
+        raise InvalidRequest(f"{where}: not a valid JSON schema: {error}", param=param) from error

@@ -27,9 +27,9 @@ INLINE = "data:"
 
 
 def _is_image_url(url: str) -> str:
-    # `file:` and `gs:` would be read with the rights of whoever fetches them.
+    # `file:` and `gs:` URLs would be read with the rights of whoever fetches them.
     if not url.lower().startswith((INLINE, "https://", "http://")):
-        raise PydanticCustomError("image_url", "an image is a data:, https: or http: URL")
+        raise PydanticCustomError("image_url", "must be a data:, https: or http: URL")
     return url
 
 
@@ -48,7 +48,7 @@ Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 Texts = Annotated[list[TextPart], Field(max_length=MOST_PARTS)]
 
 
-# Clients send answers back as they got them, with fields of their own making: those are left out.
+# Clients send answers back as they got them, with fields of their own; those are dropped.
 _LENIENT = ConfigDict(extra="ignore", strict=True)
 
 
@@ -90,7 +90,7 @@ class ToolMessage(TypedDict):
     role: Literal["tool"]
     content: str | Texts
     tool_call_id: str
-    name: NotRequired[str | None]  # which agents send; the call says it, so backends don't get it
+    name: NotRequired[str | None]  # sent by agents; the call has it, so backends don't get it
 
 
 Message = Annotated[
@@ -137,6 +137,6 @@ class SchemaFormat(TypedDict):
 
 class StreamOptions(TypedDict):
     include_usage: NotRequired[bool | None]
-    # Taken and ignored: usage in each chunk (vLLM's), and padding against eavesdroppers (OpenAI's).
+    # Accepted and ignored: usage in each chunk (vLLM), padding against eavesdroppers (OpenAI).
     continuous_usage_stats: NotRequired[bool | None]
     include_obfuscation: NotRequired[bool | None]

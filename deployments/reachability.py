@@ -14,44 +14,44 @@ from deployments.errors import Unreachable
 logger = logging.getLogger("ray.serve")
 
 _PATIENCE_S = 5.0
-# However many routers ask, the provider is tried no more often than this.
+# However many routers ask, the provider is tried at most this often.
 _FRESH_S = 5.0
 
 
 class Provider:
-    """Where a model is served, as one replica reaches it."""
+    """A model's provider, as one replica reaches it."""
 
     def __init__(self, config: ModelConfig) -> None:
         self._name = config.name
         self._url = config.hostname if isinstance(config, HostedConfig) else None
         self._why = ""
-        self._looked = -inf
-        self._looking = asyncio.Lock()
+        self._tried = -inf
+        self._trying = asyncio.Lock()
 
     async def unreachable(self) -> str:
         """Why it can't be reached; "" if it can, or if there is no `hostname` to try.
 
-        Any response at all counts, so no key is sent and nothing is billed.
+        Any response counts, so no key is sent and nothing is billed.
         """
-        async with self._looking:
-            if self._url is not None and time.monotonic() - self._looked > _FRESH_S:
-                self._tell(await _try(self._url))
-                self._looked = time.monotonic()
+        async with self._trying:
+            if self._url is not None and time.monotonic() - self._tried > _FRESH_S:
+                self._set(await _try(self._url))
+                self._tried = time.monotonic()
         return self._why
 
     def explain(self, error: Unreachable) -> None:
         """Adds the URL and the cause to the error of a request, and logs them.
 
-        Call it where the error was raised: what caused it doesn't travel between processes.
+        Call it where the error was raised, since its causes don't travel between processes.
         """
         error.detail = _described(self._url, error)
-        self._tell(error.detail)
+        self._set(error.detail)
 
     def reached(self) -> None:
-        """It has answered a request."""
-        self._tell("")
+        """Notes that it has answered a request."""
+        self._set("")
 
-    def _tell(self, why: str) -> None:
+    def _set(self, why: str) -> None:
         if why and not self._why:
             logger.warning("the provider of model '%s' can't be reached: %s", self._name, why)
         elif self._why and not why:
@@ -73,7 +73,7 @@ async def _try(url: str) -> str:
 
 
 def _described(url: str | None, error: Exception) -> str:
-    """The URL, or the host that a library names, and the cause."""
+    """The URL, or the host that a library's error names, and the cause."""
     where = url or _host(error)
     why = _cause(error)
     return f"{where}: {why}" if where else why

@@ -1,4 +1,4 @@
-"""A chat request: OpenAI's parameters, checked, and what a model that lacks one can ignore.
+"""A chat request: OpenAI's parameters, checked, and which values a model without them can ignore.
 
 Field names and meanings are those of OpenAI's chat completions API
 (https://platform.openai.com/docs/api-reference/chat/create).
@@ -44,16 +44,16 @@ Metadata = Annotated[
     at_most(16),
 ]
 
-# Says something about the request, changes nothing in the answer: a backend may leave it aside.
+# These describe the request and don't change the answer, so a backend may ignore them.
 DESCRIPTIVE = frozenset({"user", "metadata", "store", "safety_identifier", "prompt_cache_key"})
-# Not a parameter of the model: handled by the contract itself, or without effect.
+# Not parameters of the model: handled by the contract itself, or without effect.
 STRUCTURE = frozenset(
     {
         *("model", "messages", "stream", "stream_options", "n"),
         *("modalities", "prompt_cache_retention"),
     }
 )
-# Values that ask for nothing: for what a model does anyway that doesn't know the parameter.
+# Values that ask for nothing: what a model does anyway without the parameter.
 _NEUTRAL: Mapping[str, Collection[Any]] = {
     "top_p": [1],
     "top_k": [-1],
@@ -74,15 +74,15 @@ _NEUTRAL: Mapping[str, Collection[Any]] = {
 
 
 def is_neutral(name: str, value: Any) -> bool:
-    """Whether a parameter's value asks for nothing, so that every model can do it."""
+    """Whether a parameter's value asks for nothing, so that every model supports it."""
     return value in _NEUTRAL.get(name, ())
 
 
 class ChatRequest(BaseModel):
     """One request to one model, whole or streamed.
 
-    `model` is the configured name; a backend sends the provider's name instead. Fields left None
-    were not asked for and are not sent. Unknown fields are refused, so that nothing is dropped.
+    `model` is the configured name; a backend sends the provider's name instead. A field that is
+    None was not given and is not sent. Unknown fields are refused, so that none is dropped.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -123,9 +123,9 @@ class ChatRequest(BaseModel):
         None
     )
 
-    # The last message is the beginning of the answer. (vLLM's, SGLang's and transformers' name.)
+    # The last message is the beginning of the answer (vLLM's, SGLang's and transformers' name).
     continue_final_message: bool | None = None
-    # The answer goes on until `max_tokens`, whatever ends the model writes. (vLLM's and SGLang's.)
+    # Generate up to `max_tokens` past any end-of-sequence token (vLLM's and SGLang's name).
     ignore_eos: bool | None = None
 
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
@@ -152,7 +152,7 @@ class ChatRequest(BaseModel):
     @field_validator("top_k")
     @classmethod
     def _one_way_to_ask_for_all_tokens(cls, top_k: int | None) -> int | None:
-        return -1 if top_k == 0 else top_k  # SGLang refuses a 0, which vLLM takes
+        return -1 if top_k == 0 else top_k  # SGLang rejects 0, which vLLM accepts
 
     @field_validator("stop", "tools")
     @classmethod
@@ -183,19 +183,22 @@ class ChatRequest(BaseModel):
     def _fields_agree(self) -> "ChatRequest":
         names = {tool["function"]["name"] for tool in self.tools or ()}
         if self.tools and len(names) < len(self.tools):
-            raise _contradiction("tools", "two tools have one name")
+            raise _contradiction("tools", "two tools have the same name")
         if self.tool_choice == "required" and not names:
-            raise _contradiction("tool_choice", "'required' needs tools")
+            raise _contradiction("tool_choice", "'required' needs at least one tool")
         if self.named_tool is not None and self.named_tool not in names:
-            raise _contradiction("tool_choice", f"'{self.named_tool}' is none of the tools")
-        if self.continue_final_message and not _is_text_of_ours(self.messages[-1]):
-            raise _contradiction("continue_final_message", "the last message is no answer's text")
+            raise _contradiction("tool_choice", f"'{self.named_tool}' is not one of the tools")
+        if self.continue_final_message and not _is_begun_answer(self.messages[-1]):
+            raise _contradiction(
+                "continue_final_message",
+                "the last message must be the assistant's, with text and no tool calls",
+            )
         if self.top_logprobs is not None and not self.logprobs:
             raise _contradiction("top_logprobs", "needs logprobs: true")
         if None not in (limits := (self.max_tokens, self.max_completion_tokens)) and (
             limits[0] != limits[1]
         ):
-            raise _contradiction("max_tokens", "differs from max_completion_tokens; give one")
+            raise _contradiction("max_tokens", "differs from max_completion_tokens; give only one")
         return self
 
     @property
@@ -218,7 +221,7 @@ class ChatRequest(BaseModel):
 
     @property
     def stops(self) -> list[str]:
-        """The strings that end the answer; they are no part of it."""
+        """The strings that end the answer; they are not part of it."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
     @property
@@ -228,7 +231,7 @@ class ChatRequest(BaseModel):
 
     @property
     def remote_image(self) -> str | None:
-        """The field of an image that lies elsewhere, if there is one."""
+        """The field of the first image that is given by a URL to fetch, if there is one."""
         for at, message in enumerate(self.messages):
             content = message.get("content")
             for part_at, part in enumerate(content if isinstance(content, list) else ()):
@@ -244,7 +247,7 @@ class ChatRequest(BaseModel):
         return self.response_format is not None and self.response_format["type"] != "text"
 
     def parameters(self) -> dict[str, Any]:
-        """What was asked of the model: every field set, except the structure and the messages."""
+        """The model's parameters: every field that is set, except `STRUCTURE`."""
         return {
             name: value
             for name in type(self).model_fields
@@ -254,17 +257,18 @@ class ChatRequest(BaseModel):
     def within(
         self, supported: Collection[str], lost: Mapping[str, str] = MappingProxyType({})
     ) -> "ChatRequest":
-        """The request as it goes to a model: without the parameters that the model lacks, where
-        their values ask for nothing.
+        """The request without parameters that a model doesn't support and whose values ask for
+        nothing.
 
-        Descriptive fields (`user`, `metadata`, …) always pass: they don't change the answer.
+        Descriptive fields (`user`, `metadata`, …) are always kept, since they don't change the
+        answer.
 
         Args:
-            supported: the parameters that the model has.
-            lost: of these, the ones whose value it lacks, and what to call that.
+            supported: the parameters that the model supports.
+            lost: of these, the ones whose given value is not supported, and what to call that.
 
         Raises:
-            UnsupportedParameter: the model lacks what is asked for.
+            UnsupportedParameter: the model doesn't support a parameter that asks for something.
         """
         missing = {
             name: value
@@ -285,16 +289,16 @@ class ChatRequest(BaseModel):
 
 
 def not_fetched(model: str, param: str | None) -> UnsupportedParameter:
-    """The error for an image that a replica of ours would have to fetch: a caller must not choose
-    what it connects to."""
+    """The error for an image that a replica would have to fetch: callers must not choose what it
+    connects to."""
     return UnsupportedParameter(
-        f"model '{model}' takes the image itself: nothing is fetched from a URL here; send it as "
-        "data:image/png;base64,…",
+        f"model '{model}' can't fetch an image: nothing is fetched from URLs here; send the image "
+        "itself as data:image/png;base64,…",
         param=param,
     )
 
 
-def _is_text_of_ours(message: Message) -> bool:
+def _is_begun_answer(message: Message) -> bool:
     if message["role"] != "assistant" or message.get("tool_calls"):
         return False
     content = message.get("content")
@@ -302,5 +306,5 @@ def _is_text_of_ours(message: Message) -> bool:
 
 
 def _contradiction(param: str, message: str) -> PydanticCustomError:
-    """An error of a field that is wrong only beside another."""
+    """An error of a field that is wrong only together with another one."""
     return PydanticCustomError("contradiction", "{message}", {"message": message, "param": param})

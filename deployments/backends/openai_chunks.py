@@ -1,4 +1,4 @@
-"""Turns a stream in OpenAI's chunk format, which both client libraries speak, into our chunks."""
+"""Turns a stream of OpenAI's chunks, which both client libraries yield, into ours."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from deployments.backends.tool_names import ToolNames
 from deployments.contract import ChatRequest, Chunk, ToolCallDelta, Usage
 from deployments.errors import ProviderError
 
-# Seconds that the end of a stream is waited for after all has been said.
+# Seconds to wait for the end of a stream once the answer is complete.
 _END_S = 1.0
 
 _FINISH_REASONS: dict[str, FinishReason] = {
@@ -37,10 +37,10 @@ async def read(
 
     Args:
         events: `ChatCompletionChunk`s of the openai library, or LiteLLM's of the same shape.
-        request: what is answered.
+        request: the request that is answered.
         names: the tool names that were sent.
         silence: seconds between two events after which a TimeoutError is raised. Comments that
-            only keep the connection open are no events.
+            only keep the connection open are not events.
         thinking: seconds of silence allowed, if they are more, until the first text or tool call.
         context_window: tokens that prompt and answer have together, if known.
 
@@ -69,7 +69,7 @@ async def read(
 
 
 class _Answer:
-    """What must be remembered of an answer while it streams."""
+    """The state of an answer while it streams."""
 
     def __init__(self, request: ChatRequest, names: ToolNames, context_window: int | None) -> None:
         self._request = request
@@ -86,8 +86,8 @@ class _Answer:
         self._indices: dict[int, int] = {}  # ours, by the provider's
 
     def add(self, event: Any) -> Chunk | None:
-        """What one event says, except for how the answer ended. It is empty where a model shows
-        nothing of what it thinks, and None where the event says nothing at all."""
+        """One event's part of the answer; `end` gives its finish reason and usage. The chunk is
+        empty while a model hides its reasoning, and None if the event has no part of the answer."""
         try:
             if (usage := getattr(event, "usage", None)) is not None:
                 self._usage = _usage(usage)
@@ -99,31 +99,31 @@ class _Answer:
             chunk = self._chunk(choice.delta, getattr(choice, "logprobs", None))
             return chunk if chunk != Chunk() or _thoughts(choice.delta) else None
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            # Neither library checks what a server sends against the format.
+            # Neither library validates what a server sends.
             raise ProviderError(
-                f"the provider of model '{self._request.model}' sent a malformed chunk"
+                f"model '{self._request.model}' failed: its provider sent a malformed chunk"
             ) from error
 
     @property
     def is_complete(self) -> bool:
-        """Whether there is nothing more to come."""
+        """Whether both the finish reason and the usage have come."""
         return self._finish_reason is not None and self._usage is not None
 
     def end(self) -> Chunk:
         """The finish reason and the usage."""
         if self._finish_reason is None:
             raise ProviderError(
-                f"the provider of model '{self._request.model}' broke off its answer"
+                f"model '{self._request.model}' broke off its answer: no finish reason came"
             )
         if self._finish_reason not in _FINISH_REASONS:
             raise ProviderError(
-                f"the provider of model '{self._request.model}' ended its answer with "
-                f"'{self._finish_reason}'"
+                f"model '{self._request.model}' failed: its provider gave an unknown finish "
+                f"reason, '{self._finish_reason}'"
             )
         if self._usage is None:
-            # Counting for it here would bill by a guess.
+            # Counting them here would bill by a guess.
             raise ProviderError(
-                f"the provider of model '{self._request.model}' did not report the tokens used"
+                f"model '{self._request.model}' failed: its provider did not report the tokens used"
             )
         said = _FINISH_REASONS[self._finish_reason]
         rests = [pieces.end() for pieces in self._calls]
@@ -148,8 +148,8 @@ class _Answer:
     def _call(self, delta: Any) -> ToolCallDelta:
         name = _whole(_text(delta.function.name))
         arguments = _text(delta.function.arguments)
-        # Where a provider sends several calls each in a chunk of its own, LiteLLM gives all of
-        # them the index 0: so it is the id that makes a call, or the name where there is none.
+        # Where a provider sends each call in a chunk of its own, LiteLLM gives all of them index 0.
+        # So a new id begins a call, or a name where there is no id.
         theirs = delta.index
         starts = self._ids.get(theirs) != delta.id if delta.id else bool(name)
         if theirs not in self._indices or starts:
@@ -168,11 +168,11 @@ class _Answer:
         return ToolCallDelta(index=index, arguments=arguments)
 
     def _true_reason(self, said: FinishReason, usage: Usage) -> FinishReason:
-        """Corrects what servers say about calls.
+        """Corrects the finish reason of answers with tool calls.
 
-        vLLM says "stop" after a call that the request forced by name, as OpenAI does; and
-        "tool_calls" after one that ran out of tokens. Ours is "tool_calls" whenever whole calls
-        were made, "length" when tokens ran out within one.
+        vLLM, like OpenAI, says "stop" after a call that the request forced by name, and
+        "tool_calls" after one that ran out of tokens. Ours is "tool_calls" if all calls are
+        complete, and "length" if tokens ran out within one.
         """
         if not self._arguments:
             return "stop" if said == "tool_calls" else said
@@ -187,24 +187,24 @@ class _Answer:
 
 
 class _Pieces:
-    """Text in pieces that may part a surrogate pair, as JSON's escapes write an emoji."""
+    """Text in pieces that may split a surrogate pair, as which JSON escapes an emoji."""
 
     def __init__(self) -> None:
         self._half = ""
 
     def add(self, piece: str) -> str:
-        """The next text that is whole: a first half of a pair waits for its second."""
+        """The text that is complete so far; half a pair is kept until the other half comes."""
         text = self._half + piece
         self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
         return _whole(text.removesuffix(self._half))
 
     def end(self) -> str:
-        """What still waits."""
+        """What is left, if the other half never came."""
         return _whole(self._half)
 
 
 def _whole(text: str) -> str:
-    """Joins surrogate pairs; one without its other half, which UTF-8 can't hold, becomes U+FFFD."""
+    """Joins surrogate pairs; half a pair, which UTF-8 can't hold, becomes U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -216,7 +216,7 @@ def _text(value: Any) -> str:
 
 def _reasoning(delta: Any) -> str:
     """The text of a piece of reasoning."""
-    # vLLM says `reasoning`, most others and LiteLLM `reasoning_content`.
+    # vLLM calls it `reasoning`, LiteLLM and most others `reasoning_content`.
     for field in ("reasoning_content", "reasoning"):
         if text := _text(getattr(delta, field, None)):
             return text
@@ -227,7 +227,7 @@ def _reasoning(delta: Any) -> str:
 
 
 def _thoughts(delta: Any) -> list[dict[str, Any]]:
-    """Reasoning in the form of Anthropic (by LiteLLM) or OpenRouter; encrypted, it has no text."""
+    """Reasoning in Anthropic's form (from LiteLLM) or OpenRouter's; encrypted, it has no text."""
     for field in ("thinking_blocks", "reasoning_details"):
         if thoughts := getattr(delta, field, None):
             return list(thoughts)
@@ -237,13 +237,13 @@ def _thoughts(delta: Any) -> list[dict[str, Any]]:
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except (ValueError, RecursionError):  # no JSON, or none that Python can read
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply
         return False
     return True
 
 
 def _usage(usage: Any) -> Usage:
-    # Cached tokens are among the prompt's: OpenAI's way, to which LiteLLM brings Anthropic's.
+    # Cached tokens are part of the prompt's, as OpenAI counts; LiteLLM converts Anthropic's counts.
     prompt = getattr(usage, "prompt_tokens_details", None)
     written = getattr(prompt, "cache_creation_token_details", None)
     completion = getattr(usage, "completion_tokens_details", None)
@@ -273,10 +273,10 @@ def _entries(logprobs: Any) -> tuple[dict[str, Any], ...]:
 
 
 def _sendable(entry: dict[str, Any]) -> dict[str, Any]:
-    """As JSON in UTF-8 holds it, where a token is half of a surrogate pair.
+    """The entry as JSON in UTF-8 can hold it, even if a token is half a surrogate pair.
 
     Raises:
-        ValueError: a number in it is none of JSON's.
+        ValueError: it holds a number that JSON doesn't have.
     """
     text = json.dumps(entry, ensure_ascii=False, allow_nan=False)
     sendable: dict[str, Any] = json.loads(_whole(text))

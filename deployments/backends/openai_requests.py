@@ -1,13 +1,13 @@
-"""A request in the form that vLLM and SGLang take, and what they say when they refuse it."""
+"""Requests in the form that vLLM and SGLang take, and what their refusals mean."""
 
 from typing import Any
 
 from deployments.backends.tool_names import ToolNames
 from deployments.contract import ChatRequest
-from deployments.errors import ContentFiltered, ContextLengthExceeded, InvalidRequest, LLMError
+from deployments.errors import ContextLengthExceeded, InvalidRequest, LLMError
 from deployments.request import DESCRIPTIVE
 
-# Both servers honour these; a field that they don't know, such as `verbosity`, they pass over.
+# Both servers honour these; they ignore fields that they don't know, such as `verbosity`.
 # https://docs.vllm.ai/en/stable/serving/openai_compatible_server.html
 # https://docs.sglang.ai/basic_usage/openai_api_completions.html
 SUPPORTED = frozenset(
@@ -23,14 +23,14 @@ def body(request: ChatRequest, names: ToolNames, *, model: str) -> dict[str, Any
 
     Args:
         request: what is asked; its parameters are among `SUPPORTED`.
-        names: how its tools are called there.
+        names: the names of its tools there.
         model: the model's name there.
     """
     asked = request.parameters()
     if request.max_completion_tokens is not None:
         asked.pop("max_tokens", None)  # OpenAI's older name for it
     if request.continue_final_message:
-        asked["add_generation_prompt"] = False  # they want it said
+        asked["add_generation_prompt"] = False  # which both require beside it
     if request.tools:
         asked["tools"] = names.tools(request)
     if request.tool_choice is not None:
@@ -45,22 +45,25 @@ def body(request: ChatRequest, names: ToolNames, *, model: str) -> dict[str, Any
 
 
 def refusal(code: object, param: str | None, reason: str) -> type[LLMError]:
-    """The error for a request that was called bad: `code` and `param` are of the error's body."""
-    # vLLM names what was too long in `param`.
+    """Our class for a request that the server calls bad, unless its moderation refused it.
+
+    Args:
+        code: of the error's body.
+        param: of the error's body, in which vLLM names what was too long.
+        reason: the error's message.
+    """
     if code == "context_length_exceeded" or param in ("input_tokens", "input_text"):
         return ContextLengthExceeded
-    if code in ("content_filter", "content_policy_violation"):
-        return ContentFiltered
     return ContextLengthExceeded if _sglang_says_too_long(reason) else InvalidRequest
 
 
 def _known_role(message: dict[str, Any]) -> dict[str, Any]:
-    """OpenAI's newer name for the system message is unknown to most models' chat templates."""
+    """A developer message as the older system message, which every chat template knows."""
     return {**message, "role": "system"} if message["role"] == "developer" else message
 
 
 def _sglang_says_too_long(reason: str) -> bool:
-    # SGLang gives a long prompt no code of its own (`TokenizerManager._validate_one_request`).
+    # SGLang has no code for a prompt that is too long (`TokenizerManager._validate_one_request`).
     return (
         "is longer than the model's context length" in reason
         or "exceeds the model's maximum context length" in reason

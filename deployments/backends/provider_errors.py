@@ -1,4 +1,4 @@
-"""What the error tables of the backends share: from a library's error to one of ours."""
+"""Translates the errors of providers' libraries into ours: what all backends' tables share."""
 
 import logging
 import os
@@ -27,25 +27,34 @@ logger = logging.getLogger("ray.serve")
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL")
 _SHORTEST_SECRET = 8
 _QUOTED = 500  # characters; what a proxy on the way says may be a whole page
-_WHAT_HAPPENED: Mapping[type[LLMError], str] = {
-    ProviderRejected: "was refused by its provider: the operator must check its key and its name",
-    RateLimited: "is at its provider's rate limit",
-    DeadlineExceeded: "did not answer in time",
-    RequestTooLarge: "was sent more than its provider takes",
-    ContextLengthExceeded: "has a context window too small for this request",
-    InvalidRequest: "can't answer this request",
-    Unreachable: "can't be reached",
-    ProviderError: "failed at its provider",
+_ELSEWHERE = "retry later or use another model"
+# What happened, and what to do about it. The first that fits is taken.
+_EXPLANATIONS: Mapping[type[LLMError], tuple[str, str]] = {
+    ProviderRejected: (
+        "was rejected by its provider",
+        "the server's operator must check its API key, its name there and its account",
+    ),
+    RateLimited: ("has reached its provider's rate limit", _ELSEWHERE),
+    DeadlineExceeded: ("did not answer in time", _ELSEWHERE),
+    RequestTooLarge: ("does not accept requests of this size", "shorten the request"),
+    ContextLengthExceeded: (
+        "has a context window too small for this request",
+        "shorten the messages, lower the limit of output tokens or use another model",
+    ),
+    ContentFiltered: ("rejected this request under its content policy", "rephrase the request"),
+    InvalidRequest: ("can't answer this request", ""),
+    Unreachable: ("can't be reached", _ELSEWHERE),
+    ProviderError: ("failed at its provider", _ELSEWHERE),
 }
-# A refusal may quote the key, if only in part; the others would tell addresses and no more.
+# A rejection may quote the key, if only in part; the others would only tell internal addresses.
 _UNQUOTED = (ProviderRejected, Unreachable, DeadlineExceeded)
 
 
 @contextmanager
 def translated(translate: Callable[[Exception], LLMError | None]) -> Iterator[None]:
-    """Makes every error of the code within, also around iteration, one of ours.
+    """Raises every error of the block, also while it iterates, as one of ours.
 
-    `translate` gives None for an error that its table doesn't know.
+    `translate` returns None for an error that is not in its table.
     """
     try:
         yield
@@ -54,9 +63,10 @@ def translated(translate: Callable[[Exception], LLMError | None]) -> Iterator[No
     except Exception as error:  # noqa: BLE001 - the table says what each one is
         ours = translate(error)
         if ours is None:
-            logger.error("a backend failed: %s", type(error).__name__)
-            ours = LLMError(f"the backend failed: {type(error).__name__}")
-        # Without its cause: an error may quote the request's headers, our key among them.
+            name = type(error).__name__
+            logger.error("a backend raised an unexpected %s", name)
+            ours = LLMError(f"the model's backend failed unexpectedly ({name}); retry later")
+        # Without the cause: an error may quote the request's headers, our key among them.
         raise ours from None
 
 
@@ -76,23 +86,28 @@ def explain(
     param: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> LLMError:
-    """Makes an error that names our model and, where that tells no secret, the provider's reason.
+    """Makes an error that names our model, what to do and, unless it may hold a secret, the
+    provider's reason.
 
     Args:
         kind: the error's class.
         model: our name of the model.
         reason: what the provider said.
-        secret: what must not be quoted, beside the secrets of the environment.
+        secret: what must not be quoted, besides the secrets in the environment.
         param: the request's field at fault, if the provider named one.
         headers: of the provider's response; `Retry-After` is read from them.
     """
-    what = next(text for known, text in _WHAT_HAPPENED.items() if issubclass(kind, known))
-    # The longest first: one may be the beginning of another.
+    happened, advice = next(
+        explanation for known, explanation in _EXPLANATIONS.items() if issubclass(kind, known)
+    )
+    # The longest first, since one may be the beginning of another.
     secrets = sorted((value for value in (secret, *_secrets()) if value), key=len, reverse=True)
     quoted = "" if kind in _UNQUOTED else _without(secrets, reason).strip()[:_QUOTED]
     if param is not None:
         param = _without(secrets, str(param))[:_QUOTED]
-    message = f"model '{model}' {what}" + (f": {quoted}" if quoted else "")
+    message = f"model '{model}' {happened}" + (f": {quoted}" if quoted else "")
+    if advice:
+        message = f"{message.rstrip('.')}; {advice}"
     return kind(message, param=param, retry_after=_retry_after(headers or {}))
 
 
@@ -103,8 +118,8 @@ def _without(secrets: Sequence[str], said: str) -> str:
 
 
 def _secrets() -> list[str]:
-    """What stands in environment variables that are called as secrets are: where none is
-    configured, a provider's library takes its key from there."""
+    """The values of environment variables that are named like secrets: where no key is configured,
+    a provider's library takes it from there."""
     return [
         value
         for name, value in os.environ.items()
@@ -112,7 +127,7 @@ def _secrets() -> list[str]:
     ]
 
 
-# Whatever isn't listed is a failure of the provider's: no more statuses are the caller's fault.
+# Any other status is a failure of the provider's.
 _BY_STATUS: Mapping[int, type[LLMError]] = {
     400: InvalidRequest,
     401: ProviderRejected,
@@ -127,7 +142,7 @@ _BY_STATUS: Mapping[int, type[LLMError]] = {
     429: RateLimited,
     504: DeadlineExceeded,
 }
-# What providers call a prompt that their moderation refused.
+# The codes by which providers say that their moderation refused a prompt.
 _MODERATED = frozenset({"content_filter", "content_policy_violation", "moderation_blocked"})
 
 

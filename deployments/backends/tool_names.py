@@ -1,4 +1,4 @@
-"""Tool names that every provider takes, and the way back to the names as they came."""
+"""Tool names that every provider accepts, mapped back to the caller's own in answers."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -17,8 +17,8 @@ _DIGEST = 8
 class ToolNames:
     """A one-to-one mapping between the tool names of one request and names that are allowed.
 
-    A name that is allowed stays as it is; in others `/` becomes `__`, every other character `_`,
-    and where that is too long or another tool's name, the end becomes a digest of the name.
+    An allowed name is kept. In others `/` becomes `__` and any other character `_`; if the result
+    is too long or another tool's name, its end is replaced by a digest of the original.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -44,26 +44,26 @@ class ToolNames:
         return cls(chain(offered, called))
 
     def sent(self, name: str) -> str:
-        """The name under which a tool of the request goes to the provider."""
+        """The name that is sent to the provider for a tool of the request."""
         return self._sent[name]
 
     def came(self, name: str) -> str:
-        """The caller's name for the provider's; a name that the model made up stays as it is."""
+        """The caller's name for one that the provider sent; an unknown one is kept."""
         return self._came.get(name, name)
 
     def messages(self, request: ChatRequest) -> list[dict[str, Any]]:
-        """The request's messages, the tools in them called by their sent names."""
+        """The request's messages, with sent names for the tools in them."""
         return [self._message(message) for message in request.messages]
 
     def tools(self, request: ChatRequest) -> list[dict[str, Any]]:
-        """The request's tools by their sent names, without the fields that are null."""
+        """The request's tools with sent names, without fields that are null."""
         return [
             {**tool, "function": self._renamed(_set(tool["function"]))}
             for tool in request.tools or ()
         ]
 
     def tool_choice(self, request: ChatRequest) -> Any:
-        """The request's `tool_choice`, the tool that it may name by its sent name."""
+        """The request's `tool_choice`, with the sent name if it names a tool."""
         if request.named_tool is None:
             return request.tool_choice
         return {"type": "function", "function": {"name": self.sent(request.named_tool)}}
@@ -71,14 +71,14 @@ class ToolNames:
     def _message(self, message: Mapping[str, Any]) -> dict[str, Any]:
         message = _set(message)
         if message["role"] == "tool":
-            message.pop("name", None)  # the call has it, and some providers refuse it here
+            message.pop("name", None)  # the call has it, and some providers reject it here
         if message["role"] != "assistant":
             return message
         calls = [
             {**call, "function": self._renamed(call["function"])}
             for call in message.pop("tool_calls", ())
         ]
-        # Some providers refuse an empty list, others an assistant's message without `content`.
+        # Some providers reject an empty list, others an assistant message without `content`.
         return {"content": None, **message} | ({"tool_calls": calls} if calls else {})
 
     def _renamed(self, function: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class ToolNames:
 
 
 def _candidates(name: str) -> Iterable[str]:
-    """Allowed names for `name`, without end, the best first."""
+    """Allowed names for `name`, best first, without end."""
     plain = re.sub(r"[^a-zA-Z0-9_-]", "_", name.replace("/", "__"))
     if 0 < len(plain) <= _LENGTH:
         yield plain

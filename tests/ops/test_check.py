@@ -179,5 +179,5 @@ def test_a_paid_request_is_sent_only_with_ask(run: Check) -> None:
         code, output = run(*models, options=("--ask",))
     assert code == 1
     assert "answered" in row(output, "healthy")
-    assert "was refused by its provider" in row(output, "no-such")
+    assert "was rejected by its provider" in row(output, "no-such")
     assert [attempt.body["max_tokens"] for attempt in provider.attempts] == [1, 1]

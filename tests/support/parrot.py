@@ -12,6 +12,7 @@ class ParrotConfig(ModelConfig):
 
     backend: Literal["parrot"]
     times: int = 1
+    """How often the message is repeated."""
 
 
 class ParrotBackend:

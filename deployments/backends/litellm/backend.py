@@ -174,7 +174,7 @@ class LiteLLMBackend:
             ends = event.choices and event.choices[0].finish_reason
             if ends and not patches.has_finish_reason(stream):
                 raise ProviderError(
-                    f"the provider of model '{self._config.name}' broke off its answer"
+                    f"model '{self._config.name}' broke off its answer: no finish reason came"
                 )
             yield event
 
@@ -185,8 +185,8 @@ class LiteLLMBackend:
             return not_fetched(self._config.name, "messages")
         if module := missing_module(error):
             return ProviderRejected(
-                f"model '{self._config.name}' can't be called: {module}; the operator must install "
-                "it where the model's replica runs"
+                f"model '{self._config.name}' can't be called: {module}; the server's operator "
+                "must install it where the model's replica runs"
             )
         kind = kind_of(error)
         return None if kind is None else self._explain(kind, error)

@@ -1,5 +1,5 @@
-"""What LiteLLM knows of providers and models, read from its installed files: importing it takes
-seconds.
+"""What LiteLLM knows about providers and models, read from its installed files, since importing it
+takes seconds.
 
 Source: https://docs.litellm.ai/docs/provider_registration/add_model_pricing
 """
@@ -24,7 +24,7 @@ ALIASES: Mapping[str, str] = {"google": "gemini"}
 
 @cache
 def providers() -> frozenset[str]:
-    """The names of all providers; empty where LiteLLM no longer keeps them in these files."""
+    """The names of all providers; empty if LiteLLM no longer keeps them in these files."""
     try:
         tree = ast.parse((_folder() / _ENUM).read_text("utf-8"))
         more = json.loads((_folder() / _MORE).read_text("utf-8"))
@@ -44,13 +44,13 @@ def providers() -> frozenset[str]:
 
 @cache
 def models() -> Mapping[str, Mapping[str, Any]]:
-    """The list of models of the installed version: prices, context windows and abilities by name. A
-    newer one from the network would change prices under a running application.
+    """The installed version's list of models, with prices, context windows and abilities by name.
+    A newer list from the network would change prices under a running application.
     """
     entries: dict[str, dict[str, Any]]
     try:
         entries = json.loads((_folder() / _MODELS).read_text("utf-8"))
-    except (OSError, ValueError):  # LiteLLM has moved it, and knows where to
+    except (OSError, ValueError):  # LiteLLM has moved the file
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         import litellm
 
@@ -59,7 +59,7 @@ def models() -> Mapping[str, Mapping[str, Any]]:
 
 
 def listed(backend: str | None, model: str) -> Mapping[str, Any]:
-    """The list's entry for a model; empty where it has none.
+    """The list's entry for a model; empty if it has none.
 
     Args:
         backend: a provider's name at LiteLLM, or an alias. None looks for the model's name alone.
@@ -71,17 +71,17 @@ def listed(backend: str | None, model: str) -> Mapping[str, Any]:
     name = model.removeprefix(f"{backend}/").removeprefix(f"{provider}/")
     if entry := models().get(f"{provider}/{name}"):
         return entry
-    # Others may serve a model of this name, too, at prices of their own.
+    # Other providers may serve a model of this name at their own prices.
     entry = models().get(name, _NOTHING)
     return entry if entry.get("litellm_provider", "").startswith(provider) else _NOTHING
 
 
 def thinks_unasked(backend: str, model: str) -> bool:
-    """Whether a model reasons before it answers although the request doesn't ask for it."""
+    """Whether a model reasons before it answers without being asked to."""
     entry = listed(backend, model)
     if not entry.get("supports_reasoning") or entry.get("default_reasoning_effort") == "none":
         return False
-    # Claude thinks only when asked to, but for the models that always do.
+    # Claude models think only when asked to, except for those that always do.
     return "claude" not in model or bool(entry.get("thinking_always_on"))
 
 

@@ -22,7 +22,7 @@ class LiteLLMConfig(HostedConfig):
     """The provider's tiers that callers may choose by `service_tier`, at your expense, such as
     `[flex, priority]`."""
 
-    # Looked up here, once, so that the router and the replicas go by the same limit.
+    # Looked up once, so that the router and the replicas apply the same limit.
     @field_validator("thinking_timeout")
     @classmethod
     def _reasoners_may_think(cls, seconds: float | None, info: ValidationInfo) -> float | None:
@@ -54,7 +54,7 @@ class LiteLLMConfig(HostedConfig):
 
     @property
     def missing_library(self) -> str | None:
-        """What to say of a library that the model's provider needs and that is not installed."""
+        """Names a library that the provider needs and that is not installed, if there is one."""
         return missing_library(
             self.provider,
             self.provider_model,

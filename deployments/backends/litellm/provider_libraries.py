@@ -1,4 +1,4 @@
-"""The libraries that LiteLLM imports only once a request for their provider comes."""
+"""The libraries that LiteLLM imports only for a request to their provider."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -24,8 +24,8 @@ class _Model:
 def missing_library(
     provider: str, model: str, *, hostname: str | None, has_key: bool
 ) -> str | None:
-    """What to say of a library that a provider's model needs and that is not installed; None where
-    nothing is missing.
+    """Names a library that a model's provider needs and that is not installed, and the command that
+    installs it; None if nothing is missing.
 
     Args:
         provider: its name at LiteLLM.
@@ -55,7 +55,7 @@ def _azure(model: _Model) -> _Library | None:
 
 
 def _databricks(model: _Model) -> _Library | None:
-    """Databricks' own search for the workspace and for credentials."""
+    """Databricks' SDK looks for the workspace or for credentials."""
     workspace = model.hostname or _is_set("DATABRICKS_API_BASE")
     key = model.has_key or _is_set("DATABRICKS_API_KEY")
     secret = _is_set("DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET")
@@ -95,5 +95,5 @@ def _is_set(*names: str) -> bool:
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package that it is in
+    except ModuleNotFoundError:  # its parent package is missing, too
         return False

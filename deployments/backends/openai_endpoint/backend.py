@@ -30,7 +30,7 @@ from deployments.internals import require
 
 _CONNECT_SECONDS = 5.0
 _LIST_SECONDS = 10.0
-# vLLM and SGLang ignore the key unless they were started with one, but the client wants some.
+# vLLM and SGLang ignore the key unless they were started with one, but the client needs some.
 _NO_KEY = "EMPTY"
 
 # A test fails when the openai library has an error that is not here.
@@ -51,7 +51,7 @@ ERRORS: Mapping[type[Exception], type[LLMError]] = {
     openai.APIStatusError: ProviderError,
     openai.APIError: ProviderError,
     openai.OpenAIError: ProviderError,
-    # While the answer streams, the errors of what is underneath come through as they are.
+    # While the answer streams, httpx's own errors come through.
     httpx.TimeoutException: DeadlineExceeded,
     httpx.RequestError: ProviderError,
     TimeoutError: DeadlineExceeded,
@@ -61,9 +61,9 @@ ERRORS: Mapping[type[Exception], type[LLMError]] = {
 
 
 class _WholeStream(openai.AsyncStream[ChatCompletionChunk]):
-    """A stream read to the end of its body, not to its `[DONE]` only.
+    """A stream that is read to the end of its body, not only to `[DONE]`.
 
-    A connection whose last response was not read to the end is closed, not used again.
+    A connection is reused only if its response was read to the end.
     """
 
     async def _iter_events(self) -> AsyncGenerator[Any, None]:
@@ -76,9 +76,9 @@ require(openai.AsyncStream, "_iter_events")
 
 
 class OpenAIBackend:
-    """A model on a vLLM or SGLang server; one pool of connections for the replica's life.
+    """A model on a vLLM or SGLang server, with one connection pool for the replica's lifetime.
 
-    Every answer is streamed from the server, so that one whose reader has gone is stopped there.
+    Every answer is streamed from the server, so that it stops there once the client disconnects.
     """
 
     def __init__(self, config: EndpointConfig) -> None:
@@ -93,7 +93,7 @@ class OpenAIBackend:
         self._client = openai.AsyncOpenAI(
             base_url=config.base_url,
             api_key=self._key or _NO_KEY,
-            max_retries=0,  # the router decides on another try, and where
+            max_retries=0,  # the router decides whether to retry, and where
             timeout=timeout,
             http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout),
         )
@@ -131,7 +131,7 @@ class OpenAIBackend:
                     yield chunk
 
     async def context_window(self) -> int | None:
-        """What is configured, else what vLLM's and SGLang's lists of models say."""
+        """The configured one, else the one in the server's list of models."""
         if self._config.context_window is not None:
             return self._config.context_window
         with translated(self._translate):
@@ -144,7 +144,7 @@ class OpenAIBackend:
         return None
 
     async def check_health(self) -> None:
-        """Raises if the client is closed; a server that is down is no fault of this replica's."""
+        """Raises if the client is closed; a server that is down is not the replica's fault."""
         if self._client.is_closed():
             raise RuntimeError("the client is closed")
 
@@ -170,11 +170,11 @@ class OpenAIBackend:
 def _kind(error: Exception) -> type[LLMError] | None:
     kind = look_up(ERRORS, error)
     if any(isinstance(cause, httpx.ConnectTimeout) for cause in causes(error)):
-        return Unreachable  # nothing was sent, so that it may be tried again
+        return Unreachable  # nothing was sent, so it is safe to retry
     if isinstance(error, openai.APIStatusError):
         kind = by_status(error.status_code, error.body)
     if type(error) is openai.APIError and isinstance(error.code, int):
-        # vLLM reports what it finds wrong while it streams in an event, the status as its `code`.
+        # vLLM reports an error within a stream as an event, with the status as its `code`.
         kind = by_status(error.code, error.body)
     if kind is InvalidRequest and isinstance(error, openai.APIError):
         return refusal(error.code, error.param, _reason(error))

@@ -40,12 +40,12 @@ class EngineConfig(ModelConfig):
         if name is not None and name not in _ACCELERATORS:
             raise ValueError(f"unknown to Ray; it knows {', '.join(sorted(_ACCELERATORS))}")
         if name is not None and info.data.get("gpus") == 0:
-            raise ValueError("an engine with `gpus: 0` runs on CPUs")
+            raise ValueError("leave it out: with `gpus: 0` the engine runs on CPUs")
         return name
 
     @field_validator("engine")
     @classmethod
-    def _engine_leaves_our_keys(cls, engine: dict[str, Any]) -> dict[str, Any]:
+    def _engine_has_only_its_own_arguments(cls, engine: dict[str, Any]) -> dict[str, Any]:
         for key in engine:
             if instead := _NOT_THE_ENGINES.get(
                 key.split("_parallel_")[0], _NOT_THE_ENGINES.get(key)
@@ -54,23 +54,27 @@ class EngineConfig(ModelConfig):
         if isinstance(engine.get("hf_token"), str):
             # The message must not repeat the value.
             raise ValueError(
-                "hf_token: a token is not written into the config; put it into the "
-                "environment variable HF_TOKEN of the replicas"
+                "hf_token: must not be in the configuration; set the environment variable HF_TOKEN "
+                "where the replicas run"
             )
         for key in _SIZES:
             size = engine.get(key, 1)
             if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise ValueError(f"{key}: not a whole number from 1 on")
+                raise ValueError(f"{key}: must be a whole number, 1 or more")
         return engine
 
     @field_validator("adapters")
     @classmethod
-    def _adapters_can_be_had(cls, adapters: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+    def _adapters_can_be_loaded(
+        cls, adapters: dict[str, str], info: ValidationInfo
+    ) -> dict[str, str]:
         for name, at in adapters.items():
             if len(info.data.get("name", "")) + 1 + len(name) > LONGEST_NAME:
-                raise ValueError(f"{name}: with the model's name over {LONGEST_NAME} characters")
+                raise ValueError(
+                    f"{name}: is too long: at most {LONGEST_NAME} characters with the model's name"
+                )
             if "://" in at:
-                raise ValueError(f"{name}: vLLM takes a hub name or a folder, no URI")
+                raise ValueError(f"{name}: must be a hub name or a folder, not a URI")
         return adapters
 
     @field_validator("engine")
@@ -89,19 +93,19 @@ class EngineConfig(ModelConfig):
 
     @property
     def tensor_parallel_size(self) -> int:
-        """GPUs that each layer is parted over: `engine`'s, else so many that `gpus` are used."""
+        """GPUs that each layer is split over: `engine`'s, else as many as use up `gpus`."""
         if "tensor_parallel_size" in self.engine or not self.gpus:
             return int(self.engine.get("tensor_parallel_size", 1))
         return max(1, int(self.gpus) // self.pipeline_parallel_size)
 
     @property
     def pipeline_parallel_size(self) -> int:
-        """Groups of GPUs that the layers are dealt out to."""
+        """Groups of GPUs that the layers are distributed over."""
         return int(self.engine.get("pipeline_parallel_size", 1))
 
     @property
     def abilities(self) -> frozenset[Capability]:
-        """By default JSON, which the engine holds any model to, and tools where it is told how the
+        """By default JSON, to which the engine holds any model, and tools if it is told how the
         model writes its calls."""
         if self.capabilities is not None:
             return self.capabilities
@@ -113,13 +117,13 @@ class EngineConfig(ModelConfig):
     @property
     def window(self) -> int | None:
         longest = self.engine.get("max_model_len")
-        # vLLM takes less than 1 for "find out".
+        # For vLLM, less than 1 means "find out".
         known = longest if isinstance(longest, int) and longest > 0 else None
         return self.context_window or known
 
     @property
     def ray_actor_options(self) -> dict[str, Any]:
-        # Without GPUs the CPUs are the engine's, in the placement group.
+        # Without GPUs, the CPUs are the engine's, in its placement group.
         return {"num_cpus": 0 if self.gpus == 0 else self.cpus}
 
     @property
@@ -144,28 +148,29 @@ class EngineConfig(ModelConfig):
         return [self, *(AdapterConfig.of(self, name) for name in self.adapters)]
 
 
-_RAYS = "it is Ray's to choose"
-# Arguments of vLLM's that have a key of their own here, or no meaning in a replica; of a kind of
-# parallelism, all.
+_SET_BY_RAY = "is set by Ray"
+# vLLM's arguments that have a key of their own here, or no meaning in a replica; `data` and
+# `prefill_context` stand for all arguments of that kind of parallelism.
 _NOT_THE_ENGINES = {
     "model": "give it as the model's own key `model`",
     "served_model_name": "it is the model's `name`",
     "lora_modules": "give them as the model's own key `adapters`",
-    "distributed_executor_backend": _RAYS,
-    "data": "more replicas do that: give `autoscaling`",
-    "prefill_context": "Ray places workers for tensor and pipeline parallelism alone",
-    "nnodes": _RAYS,
-    "node_rank": _RAYS,
-    "master_addr": _RAYS,
-    "master_port": _RAYS,
+    "distributed_executor_backend": _SET_BY_RAY,
+    "data": "give `autoscaling` instead, for more replicas",
+    "prefill_context": "not supported: Ray places workers for tensor and pipeline parallelism only",
+    "nnodes": _SET_BY_RAY,
+    "node_rank": _SET_BY_RAY,
+    "master_addr": _SET_BY_RAY,
+    "master_port": _SET_BY_RAY,
 }
 _SIZES = ("tensor_parallel_size", "pipeline_parallel_size")
 
 
 class AdapterConfig(EngineConfig):
-    """A LoRA adapter, in the replicas of the model that it adapts; not written, but made of that.
+    """A LoRA adapter, in the replicas of the model that it adapts. It is not written in the
+    configuration but made from that model's.
 
-    It was trained for something of its own, so it answers only who asks for it.
+    It was trained for a task of its own, so it answers only requests that name it.
     """
 
     base: str
@@ -183,7 +188,7 @@ class AdapterConfig(EngineConfig):
 
     @classmethod
     def of(cls, model: EngineConfig, adapter: str) -> "AdapterConfig":
-        """The adapter as a model of its own; what isn't said of it is as of `model`."""
+        """The adapter as a model of its own, configured as `model` is."""
         given = {field: getattr(model, field) for field in model.model_fields_set}
         own = {"name": f"{model.name}:{adapter}", "adapters": {}}
         own |= {"base": model.name, "adapter": model.adapters[adapter]}

@@ -98,12 +98,12 @@ def test_a_wrong_body_names_its_field(wrong: bytes, param: str | None) -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"tool_choice": "required"}, "needs tools"),
+        ({"tool_choice": "required"}, "needs at least one tool"),
         (
             {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}},
-            "none of the tools",
+            "is not one of the tools",
         ),
-        ({"tools": [TOOL, TOOL]}, "two tools have one name"),
+        ({"tools": [TOOL, TOOL]}, "two tools have the same name"),
     ],
 )
 def test_a_contradiction_is_reported(fields: dict[str, Any], says: str) -> None:
@@ -261,5 +261,5 @@ def test_an_image_cannot_be_a_file_of_the_servers(url: str) -> None:
 def test_a_pattern_that_python_cannot_compile_is_rejected(where: str) -> None:
     pattern = "a{99999999999999999999}"
     value = pattern if where == "pattern" else {pattern: {}}
-    with pytest.raises(InvalidRequest, match="no JSON schema"):
+    with pytest.raises(InvalidRequest, match="not a valid JSON schema"):
         parse(schema_body({where: value}))
