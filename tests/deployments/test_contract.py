@@ -41,7 +41,7 @@ TIME = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=every_kind())
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
-    """A backend of each row, one after the other."""
+    """A backend of each row in turn."""
     assert request.param in BACKENDS, (
         f"'{request.param}' is not in tests/support/backends_under_test.py"
     )
@@ -51,7 +51,7 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
 
 
 def ask(content: str = QUESTION, /, **fields: Any) -> ChatRequest:
-    """A greedy request of 24 tokens at most, if nothing else is said."""
+    """A greedy request for 24 tokens at most, unless `fields` say otherwise."""
     limits = {"temperature": 0.0, "max_tokens": 24}
     messages = [{"role": "user", "content": content}]
     return ChatRequest.model_validate({"model": NAME, "messages": messages, **limits, **fields})
@@ -109,7 +109,7 @@ async def test_the_limit_of_tokens_ends_an_answer(backend: Backend, limit: str) 
     assert answer.usage.completion_tokens == 1
 
 
-async def test_an_answer_that_has_begun_is_gone_on_with(backend: Backend) -> None:
+async def test_a_begun_answer_is_continued(backend: Backend) -> None:
     whole = await answer_to(backend, ask())
     begun, rest = whole.text[:1], whole.text[1:]
     messages = [
@@ -121,7 +121,7 @@ async def test_an_answer_that_has_begun_is_gone_on_with(backend: Backend) -> Non
     assert further.text == rest
 
 
-async def test_a_stop_string_ends_an_answer_and_is_no_part_of_it(backend: Backend) -> None:
+async def test_a_stop_string_ends_an_answer_and_is_not_part_of_it(backend: Backend) -> None:
     text = (await answer_to(backend, ask())).text
     stop = text[len(text) // 2]
     answer = await answer_to(backend, ask(stop=[stop]))
@@ -173,7 +173,7 @@ def whole_calls(answer: Chunk, limit: int) -> list[ToolCallDelta]:
     return list(answer.tool_calls)
 
 
-async def test_names_that_differ_only_when_made_safe_stay_apart(backend: Backend) -> None:
+async def test_names_that_collide_when_made_safe_stay_distinct(backend: Backend) -> None:
     for name in ("weather/now", "weather__now"):
         choice = {"type": "function", "function": {"name": name}}
         request = ask(tools=[WEATHER, TIME], tool_choice=choice, max_tokens=400)
@@ -192,7 +192,7 @@ async def test_tool_choice_none_calls_nothing(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("choice", [None, "auto"])
-async def test_tools_need_not_be_called(backend: Backend, choice: str | None) -> None:
+async def test_tools_are_optional_to_call(backend: Backend, choice: str | None) -> None:
     answer = await answer_to(backend, ask(tools=[WEATHER], tool_choice=choice))
     assert answer.finish_reason
     assert answer.usage
@@ -251,7 +251,7 @@ async def test_a_prompt_longer_than_the_context_is_refused(backend: Backend) -> 
     assert (await answer_to(backend, ask())).text
 
 
-async def test_an_answer_closed_early_leaves_the_backend_free(backend: Backend) -> None:
+async def test_a_stream_closed_early_frees_the_backend(backend: Backend) -> None:
     schema = {"type": "string", "minLength": 1000}
     long = {"type": "json_schema", "json_schema": {"name": "long", "schema": schema}}
     request = ask(response_format=long, max_tokens=1500, stream=True)
@@ -261,7 +261,7 @@ async def test_an_answer_closed_early_leaves_the_backend_free(backend: Backend) 
     assert (await answer_to(backend, ask())).text
 
 
-async def test_many_at_once_are_all_answered(backend: Backend) -> None:
+async def test_concurrent_requests_are_all_answered(backend: Backend) -> None:
     questions = [f"What is {number} + 1?" for number in range(10, 26)]
     answers = await asyncio.gather(*(answer_to(backend, ask(text)) for text in questions))
     alone = [await answer_to(backend, ask(text)) for text in questions[:2]]

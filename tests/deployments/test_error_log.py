@@ -1,4 +1,4 @@
-"""Promise: in a replica's log a known error is one line; an unforeseen one keeps its traceback."""
+"""Promise: in a replica's log a known error is one line; an unexpected one keeps its traceback."""
 
 import logging
 
@@ -28,7 +28,7 @@ def test_a_known_error_is_one_line(
 
 
 @pytest.mark.parametrize("error", [ValueError("what nobody foresaw"), LLMError("nor this")])
-def test_another_error_keeps_its_traceback(
+def test_an_unexpected_error_keeps_its_traceback(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert logged(error, caplog) == "ERROR Request failed."

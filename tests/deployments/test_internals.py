@@ -1,4 +1,4 @@
-"""Promise: where a library has lost a part that we replace or override, its backend won't start."""
+"""Promise: a backend does not start if its library has lost a part that we use or replace."""
 
 import os
 import runpy
@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
-# As the backend sets it, which must be before LiteLLM is imported.
+# As deployments.backends.litellm sets it, which must be before LiteLLM is imported.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm
 import openai
 from litellm.litellm_core_utils import url_utils
+from litellm.litellm_core_utils.exception_mapping_utils import ExceptionCheckers
+from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
+from litellm.llms.openai.openai import OpenAIChatCompletion
+from litellm.llms.openai_like.json_loader import JSONProviderRegistry
 from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import VertexGeminiConfig
 from transformers.generation.continuous_batching import model_runner
 from transformers.generation.continuous_batching.cb_logits_processors import (
@@ -31,9 +35,14 @@ LITELLM = "deployments.backends.litellm.backend"
     ("module", "owner", "name"),
     [
         (LITELLM, url_utils, "validate_url"),  # guards against fetching callers' URLs
+        (LITELLM, OpenAIChatCompletion, "_get_openai_client"),
+        (LITELLM, Logging, "pre_call"),
+        (LITELLM, ExceptionCheckers, "is_error_str_context_window_exceeded"),
+        (LITELLM, JSONProviderRegistry, "list_providers"),
         (LITELLM, litellm, "user_url_validation"),
         (LITELLM, litellm, "drop_params"),
         (LITELLM, BaseModelResponseIterator, "_handle_string_chunk"),
+        (LITELLM, BaseModelResponseIterator, "_string_to_dict_parser"),
         (LITELLM, VertexGeminiConfig, "_check_finish_reason"),
         ("deployments.backends.openai_endpoint.backend", openai.AsyncStream, "_iter_events"),
         ("deployments.backends.huggingface.engine", OutputRouter, "deliver_batch"),
@@ -63,7 +72,15 @@ def test_a_backend_does_not_start_without_what_it_replaces(
         runpy.run_module(module)
 
 
-def test_what_is_there_is_replaced() -> None:
+def test_a_stream_without_its_finish_reasons_is_refused() -> None:
+    from deployments.backends.litellm.patches import check_stream
+
+    check_stream(SimpleNamespace(received_finish_reason=None, intermittent_finish_reason=None))
+    with pytest.raises(RuntimeError, match="intermittent_finish_reason"):
+        check_stream(SimpleNamespace(received_finish_reason=None))
+
+
+def test_an_existing_attribute_is_replaced() -> None:
     library = SimpleNamespace(guard=1)
     replace(library, "guard", 2)
     assert library.guard == 2

@@ -1,4 +1,4 @@
-"""Promise: of a provider that can't be reached the operator learns the URL and the cause."""
+"""Promise: if a provider can't be reached, the operator learns the URL and the cause."""
 
 import logging
 import pickle
@@ -32,12 +32,12 @@ def endpoint(hostname: str) -> EndpointConfig:
     return EndpointConfig(name="m", backend="vllm", hostname=hostname)
 
 
-async def test_a_provider_that_is_there_is_reached_whatever_it_says(provider: Fake) -> None:
+async def test_any_response_counts_as_reached(provider: Fake) -> None:
     assert await Provider(endpoint(provider.url)).unreachable() == ""
     assert not any(provider.requests), "what costs was asked"
 
 
-async def test_a_model_without_a_hostname_is_taken_for_reached() -> None:
+async def test_a_model_without_a_hostname_counts_as_reachable() -> None:
     assert await Provider(LiteLLMConfig(name="m", backend="openai")).unreachable() == ""
     assert await Provider(ModelConfig(name="m", backend="x")).unreachable() == ""
 
@@ -51,7 +51,9 @@ async def test_a_model_without_a_hostname_is_taken_for_reached() -> None:
         ("https://127.0.0.1:{taken}", "WRONG_VERSION_NUMBER"),
     ],
 )
-async def test_where_and_why_there_is_no_connection(provider: Fake, url: str, cause: str) -> None:
+async def test_a_failed_connection_names_the_url_and_the_cause(
+    provider: Fake, url: str, cause: str
+) -> None:
     taken = provider.url.rpartition(":")[2]
     url = url.format(free=free_port(), taken=taken)
     why = await Provider(endpoint(url)).unreachable()
@@ -59,7 +61,7 @@ async def test_where_and_why_there_is_no_connection(provider: Fake, url: str, ca
     assert cause in why
 
 
-async def test_it_is_asked_again_only_after_a_while(
+async def test_a_provider_is_tried_again_only_after_a_while(
     provider: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = []
@@ -76,7 +78,7 @@ async def test_it_is_asked_again_only_after_a_while(
 
 
 @pytest.mark.parametrize("backend", ["vllm", "openai", "anthropic", "ollama"])
-async def test_the_error_of_a_request_tells_the_operator_alone(
+async def test_only_the_operator_learns_the_url_of_a_failed_request(
     backend: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MODEL_KEY", "sk-of-nobody")
@@ -98,7 +100,7 @@ async def test_the_error_of_a_request_tells_the_operator_alone(
     await model.aclose()
 
 
-async def test_without_a_hostname_the_host_is_told_that_the_library_asked(
+async def test_without_a_hostname_the_host_that_the_library_called_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MODEL_KEY", "sk-of-nobody")

@@ -55,7 +55,7 @@ def test_a_literal_is_refused_with_the_line_to_write(literal: object) -> None:
         ("schlüssel", "not ASCII"),
     ],
 )
-def test_a_variable_without_a_key_is_named(
+def test_a_variable_that_is_not_a_key_is_named(
     monkeypatch: pytest.MonkeyPatch, value: str | None, why: str
 ) -> None:
     monkeypatch.delenv("MY_KEY", raising=False)

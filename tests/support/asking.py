@@ -1,4 +1,4 @@
-"""Asks a backend as a replica does, without a server before it."""
+"""Asks a backend directly, as a replica does."""
 
 from contextlib import aclosing
 from typing import Any

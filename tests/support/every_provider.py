@@ -1,4 +1,4 @@
-"""Asks one model of every provider that LiteLLM knows, and prints what misses a Python module.
+"""Asks one model of every provider that LiteLLM knows, and prints which lack a Python module.
 
 tests/server/test_plain_install.py runs it in an environment that holds nothing but what users get.
 """

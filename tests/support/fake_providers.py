@@ -452,8 +452,8 @@ def accepting_no_connection() -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
 
 
-# What a provider can do wrong, and what it is to the caller.
 PINGS: list[str | float] = [": ping\n\n", 0.2] * 50
+# How a provider can fail, and the error that the caller gets.
 FAULTS: dict[str, tuple[Answer, type[LLMError]]] = {
     "wrong key": (failing(401, message=f"wrong key {SECRET}"), ProviderRejected),
     "forbidden": (failing(403, message=f"not with {SECRET}"), ProviderRejected),

@@ -14,7 +14,7 @@ Connect = Callable[..., LiteLLMBackend]
 TIME = {"type": "function", "function": {"name": "weather__now", "parameters": PLACE}}
 NAMED = {"type": "function", "function": {"name": "weather/now"}}
 
-# Each wire format that LiteLLM writes itself, by a model that can do most.
+# Each wire format that LiteLLM writes itself, with a model that supports most of it.
 FORMATS = {
     "openai": "gpt-4o",
     "hosted_vllm": "m",

@@ -1,4 +1,4 @@
-"""Promise: no replica connects to where a caller's image URL says."""
+"""Promise: no replica connects to the host of a caller's image URL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from deployments.errors import LLMError, UnsupportedParameter
 
 @pytest.fixture
 async def elsewhere(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[str, list[str]]]:
-    """An address that nobody may connect to, and who did."""
+    """An address to which nothing may connect, and the connections that were made."""
     callers: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,7 +62,7 @@ def litellm_backend(backend: str, model: str, url: str | None) -> LiteLLMBackend
         ("bedrock", "converse/us.amazon.nova-lite-v1:0"),
     ],
 )
-async def test_what_litellm_would_fetch_is_refused(
+async def test_an_image_that_litellm_would_fetch_is_refused(
     elsewhere: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, backend: str, model: str
 ) -> None:
     url, callers = elsewhere
@@ -72,7 +72,7 @@ async def test_what_litellm_would_fetch_is_refused(
     assert callers == []
 
 
-async def test_a_provider_that_takes_the_url_gets_it(
+async def test_a_provider_that_accepts_urls_gets_the_url(
     elsewhere: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, callers = elsewhere
@@ -83,10 +83,10 @@ async def test_a_provider_that_takes_the_url_gets_it(
     assert callers == []
 
 
-async def test_nor_is_one_fetched_to_count_its_tokens(
+async def test_no_image_is_fetched_to_count_its_tokens(
     elsewhere: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """LiteLLM counts by itself where a provider does not say how many tokens there were."""
+    """LiteLLM counts tokens itself if the provider reports none."""
     url, callers = elsewhere
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     with serving(streaming(SOME, STOP, DONE)) as fake, suppress(LLMError):
@@ -96,7 +96,7 @@ async def test_nor_is_one_fetched_to_count_its_tokens(
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/a.png", "HTTPS://example.com/a.png"])
-async def test_an_engine_is_not_asked_to_fetch(url: str) -> None:
+async def test_an_engine_is_not_made_to_fetch(url: str) -> None:
     async def chat(request: Any) -> Any:
         raise AssertionError("the engine was asked")
 

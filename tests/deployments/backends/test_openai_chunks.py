@@ -1,4 +1,4 @@
-"""A stream in OpenAI's format becomes our chunks, whatever a provider makes of its text."""
+"""Promise: a stream in OpenAI's format becomes our chunks, however a provider splits its text."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ async def events(deltas: list[dict[str, Any]], reason: str) -> AsyncIterator[Cha
 
 
 def _event(**fields: Any) -> ChatCompletionChunk:
-    # As the library makes it of what a server sends: unchecked.
+    # As the library builds it from what a server sends: unchecked.
     return ChatCompletionChunk.construct(**fields)
 
 
@@ -57,7 +57,7 @@ def call(arguments: str, name: str | None = None, index: int = 0) -> dict[str, A
         (["a" + HIGH], "a�"),
     ],
 )
-async def test_a_parted_surrogate_pair_is_joined_and_half_of_one_replaced(
+async def test_a_split_surrogate_pair_is_joined_and_half_a_pair_replaced(
     pieces: list[str], text: str
 ) -> None:
     for field in ("content", "reasoning_content", "reasoning"):
@@ -80,10 +80,10 @@ async def test_a_parted_surrogate_pair_is_joined_and_half_of_one_replaced(
         ({"reasoning": "hm", "reasoning_details": [{"text": "hm"}]}, "hm"),
     ],
 )
-async def test_a_model_that_thinks_is_alive_whether_or_not_it_shows_its_thoughts(
+async def test_hidden_reasoning_counts_as_a_sign_of_life(
     delta: dict[str, Any], reasoning: str
 ) -> None:
-    """Who waits for the next chunk must not take it for silent."""
+    """It must not be taken for silence."""
     stream = events([delta] * 3, "stop")
     read_ = read(stream, REQUEST, ToolNames.of(REQUEST), silence=60, context_window=None)
     assert [chunk async for chunk in read_] == [
@@ -92,19 +92,19 @@ async def test_a_model_that_thinks_is_alive_whether_or_not_it_shows_its_thoughts
     ]
 
 
-async def test_an_event_that_says_nothing_is_no_sign_of_life() -> None:
+async def test_an_empty_event_is_not_a_sign_of_life() -> None:
     stream = events([{"role": "assistant", "content": ""}], "stop")
     read_ = read(stream, REQUEST, ToolNames.of(REQUEST), silence=60, context_window=None)
     assert len([chunk async for chunk in read_]) == 1
 
 
 @pytest.mark.parametrize("arguments", ["[" * 100_000, "9" * 5000])
-async def test_arguments_that_cannot_be_read_may_be_what_ran_out_of_tokens(arguments: str) -> None:
+async def test_incomplete_arguments_at_the_token_limit_end_with_length(arguments: str) -> None:
     got = await answer(call(arguments, "f"), reason="tool_calls")
     assert got.finish_reason == "length"
 
 
-async def test_an_answer_that_is_complete_waits_for_nothing_more() -> None:
+async def test_a_complete_answer_does_not_wait_for_the_end_of_the_stream() -> None:
     """A server may send no `[DONE]`, and keep the connection open."""
 
     async def open_end() -> AsyncIterator[ChatCompletionChunk]:

@@ -1,4 +1,4 @@
-"""What is told of a provider's failure, and what is not."""
+"""Promise: a provider's failure is explained without telling a secret."""
 
 import traceback
 
@@ -24,7 +24,7 @@ def test_no_part_of_the_key_is_quoted_wherever_the_reason_is_cut(before: int) ->
     assert SECRET[:1] not in message.partition("xxx")[2]
 
 
-def test_a_key_that_begins_as_another_one_is_cut_out_whole(
+def test_a_key_that_begins_like_another_is_removed_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("A_KEY", SECRET[:12])
@@ -33,7 +33,7 @@ def test_a_key_that_begins_as_another_one_is_cut_out_whole(
     assert message.endswith("key …")
 
 
-def test_an_unknown_error_tells_its_type_and_nothing_else(
+def test_an_unknown_error_shows_only_its_type(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(LLMError) as raised, translated(lambda error: None):
@@ -45,14 +45,14 @@ def test_an_unknown_error_tells_its_type_and_nothing_else(
     assert SECRET not in caplog.text
 
 
-def test_a_traceback_is_no_reason() -> None:
+def test_a_traceback_is_not_quoted() -> None:
     error = ValueError(
         'litellm.APIConnectionError: it broke\nTraceback (most recent call last):\n  File "x.py"'
     )
     assert reason_of(error) == "it broke"
 
 
-def test_no_more_than_three_statuses_are_the_callers_fault() -> None:
+def test_only_three_statuses_are_the_callers_fault() -> None:
     callers = {
         status for status in range(400, 600) if issubclass(by_status(status), InvalidRequest)
     }
@@ -76,7 +76,7 @@ WRONG_KEY = {"code": 400, "details": [{"reason": "API_KEY_INVALID", "domain": "g
         (400, "text", InvalidRequest),
     ],
 )
-def test_moderation_and_a_wrong_key_are_told_by_their_codes(
+def test_moderation_and_a_wrong_key_are_recognised_by_their_codes(
     status: int, error: object, kind: type[LLMError]
 ) -> None:
     assert by_status(status, error) is kind

@@ -1,4 +1,4 @@
-"""Tool names go out as providers allow them and come back as they came."""
+"""Promise: providers get tool names that they allow, and callers get back their own."""
 
 import re
 
@@ -10,7 +10,7 @@ from deployments.contract import ChatRequest
 
 ALLOWED = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
-# Names that are near to each other once they are made safe.
+# Names that are alike once they are made safe.
 near = st.text(alphabet="a_/-.é ", min_size=1, max_size=6)
 names = st.lists(near | st.text(max_size=256), max_size=20)
 
@@ -45,11 +45,11 @@ def test_names_that_would_collide_stay_apart() -> None:
     assert len({mapping.sent(name) for name in ("a/b", "a__b", "a//b", "a/_b")}) == 4
 
 
-def test_a_name_that_the_model_made_up_comes_as_it_is() -> None:
+def test_an_unknown_name_from_the_model_is_kept() -> None:
     assert ToolNames(["a/b"]).came("nonsense") == "nonsense"
 
 
-def test_tools_choice_and_history_of_a_request_are_renamed_alike() -> None:
+def test_tools_choice_and_history_are_renamed_consistently() -> None:
     request = ChatRequest.model_validate(
         {
             "model": "m",

@@ -1,4 +1,4 @@
-"""Promise: a model is called by its provider's name, and what it lacks is said at the start."""
+"""Promise: a model is called by its provider's name, and what it lacks is named at the start."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from deployments.backends.litellm.config import LiteLLMConfig
         ("ollama", "ollama/llama3", "ollama_chat/llama3"),
     ],
 )
-def test_the_provider_is_put_before_the_model_once(backend: str, model: str, sent: str) -> None:
+def test_the_provider_prefix_is_added_once(backend: str, model: str, sent: str) -> None:
     assert LiteLLMConfig(name=model, backend=backend).litellm_model == sent
 
 
@@ -38,7 +38,7 @@ def test_a_provider_that_this_litellm_does_not_know_is_named(connect: Connect) -
         ({"backend": "openai", "model": "gpt-4o-mini", "context_window": 5}, 5),
         ({"backend": "bedrock", "model": "anthropic.claude-3-5-sonnet-20241022-v2:0"}, 200_000),
         ({"backend": "openai", "model": "ours"}, None),
-        # Its name says nothing on a server of one's own.
+        # On one's own server, the name says nothing about the model.
         ({"backend": "hosted_vllm", "model": "gpt-4o-mini", "hostname": "http://h"}, None),
     ],
 )

@@ -19,13 +19,13 @@ UNENDED = [streaming(SOME, *rest) for rest in ([], [DONE], [usage(), DONE], [usa
 async def test_an_answer_without_a_finish_reason_has_broken_off(
     connect: Connect, provider: str, unended: Any
 ) -> None:
-    """Some of LiteLLM's streams took a `[DONE]` for the finish reason "stop"."""
+    """Some of LiteLLM's streams turn `[DONE]` into the finish reason "stop"."""
     with serving(unended) as fake, pytest.raises(ProviderError, match="broke off"):
         await answer_to(connect(provider, fake.url, model="m"), ask())
 
 
 async def test_gemini_without_a_finish_reason_has_broken_off(connect: Connect) -> None:
-    """LiteLLM took each piece of Gemini's without one for the last."""
+    """LiteLLM takes each of Gemini's pieces without one for the last."""
     parts = {"candidates": [{"content": {"role": "model", "parts": [{"text": "some"}]}}]}
     cut = streaming(f"data: {json.dumps(parts)}\r\n\r\n")
     with serving(cut) as fake, pytest.raises(ProviderError, match="broke off"):
@@ -33,8 +33,8 @@ async def test_gemini_without_a_finish_reason_has_broken_off(connect: Connect) -
 
 
 @pytest.mark.parametrize("provider", ["openai", "hosted_vllm"])
-async def test_an_answer_may_speak_of_done(connect: Connect, provider: str) -> None:
-    """LiteLLM took any line with it for the end."""
+async def test_an_answer_may_contain_the_end_mark(connect: Connect, provider: str) -> None:
+    """LiteLLM takes any line that contains it for the end."""
     said = chunk(delta={"role": "assistant", "content": "It ends with [DONE]"})
     with serving(streaming(said, SOME, STOP, usage(), DONE)) as fake:
         answer = await answer_to(connect(provider, fake.url, model="m"), ask())
@@ -42,7 +42,7 @@ async def test_an_answer_may_speak_of_done(connect: Connect, provider: str) -> N
 
 
 @pytest.mark.parametrize("provider", ["openai", "hosted_vllm", "openrouter"])
-async def test_reasoning_comes_apart_from_the_text(connect: Connect, provider: str) -> None:
+async def test_reasoning_is_separate_from_the_text(connect: Connect, provider: str) -> None:
     thought = chunk(delta={"role": "assistant", "reasoning": "hm"})
     with serving(streaming(thought, thought, SOME, STOP, usage(), DONE)) as fake:
         backend = connect(provider, fake.url, model="m")

@@ -1,4 +1,4 @@
-"""Promise: an error is what the provider says by its status, and never tells a secret."""
+"""Promise: the provider's status decides what an error is, and no error holds a secret."""
 
 import inspect
 import traceback
@@ -23,7 +23,7 @@ from deployments.errors import (
 
 @pytest.mark.parametrize("provider", ["openai", "hosted_vllm"])  # the two clients LiteLLM has
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_fault_becomes_the_right_error(connect: Connect, provider: str, fault: str) -> None:
+async def test_each_failure_becomes_its_error(connect: Connect, provider: str, fault: str) -> None:
     answer, kind = FAULTS[fault]
     with serving(answer) as fake:
         backend = connect(provider, fake.url, model="m", timeout=1.0)
@@ -37,7 +37,7 @@ async def test_a_fault_becomes_the_right_error(connect: Connect, provider: str, 
 
 
 @pytest.mark.parametrize("provider", ["openai", "hosted_vllm", "anthropic", "gemini", "ollama"])
-async def test_every_provider_tells_its_rate_limit(connect: Connect, provider: str) -> None:
+async def test_every_providers_rate_limit_is_recognised(connect: Connect, provider: str) -> None:
     with serving(FAULTS["rate limit"][0]) as fake, pytest.raises(RateLimited) as error:
         await answer_to(connect(provider, fake.url, model="m"), ask())
     assert error.value.retry_after == 7
@@ -51,7 +51,7 @@ async def test_every_provider_can_be_unreachable_or_silent(connect: Connect, pro
         await answer_to(connect(provider, fake.url, model="m", timeout=0.5), ask())
 
 
-async def test_a_bad_request_gives_the_reason(connect: Connect) -> None:
+async def test_a_bad_request_quotes_the_reason(connect: Connect) -> None:
     for provider in ("openai", "hosted_vllm"):
         with serving(FAULTS["bad value"][0]) as fake, pytest.raises(InvalidRequest) as error:
             await answer_to(connect(provider, fake.url, model="m"), ask())
@@ -61,7 +61,7 @@ async def test_a_bad_request_gives_the_reason(connect: Connect) -> None:
 @pytest.mark.parametrize(
     ("status", "kind"), [(401, ProviderRejected), (429, RateLimited), (500, ProviderError)]
 )
-async def test_a_status_decides_also_where_litellm_answers_by_the_responses_api(
+async def test_the_status_decides_even_through_the_responses_api(
     connect: Connect, status: int, kind: type[LLMError]
 ) -> None:
     with serving(failing(status)) as fake:
@@ -70,7 +70,7 @@ async def test_a_status_decides_also_where_litellm_answers_by_the_responses_api(
         assert len(fake.requests) == 1
 
 
-async def test_a_provider_is_asked_once_also_where_litellm_drops_our_limit(
+async def test_a_provider_is_asked_once_even_if_litellm_drops_our_limit(
     connect: Connect,
 ) -> None:
     with serving(failing(500)) as fake:
@@ -80,10 +80,10 @@ async def test_a_provider_is_asked_once_also_where_litellm_drops_our_limit(
 
 
 @pytest.mark.parametrize("provider", FORMATS)
-async def test_a_status_decides_whose_fault_it_is_not_the_words_beside_it(
+async def test_the_status_decides_not_the_text_of_the_error(
     connect_format: Connect, provider: str
 ) -> None:
-    """LiteLLM guesses from the text, in which a caller's own words may be quoted."""
+    """LiteLLM guesses from the text, which may quote the caller."""
     words = "429 quota, 500 Internal Server Error, Request timed out, API key not valid, 403"
     statuses = [400, 401, 402, 403, 404, 405, 408, 409, 418, 429, 500, 503, 504]
     answers = iter([failing(status, message=words) for status in statuses])

@@ -1,4 +1,4 @@
-"""Promise: answers in Gemini's, Ollama's and Anthropic's own formats come out like any other."""
+"""Promise: answers in Gemini's, Ollama's and Anthropic's own formats become the same chunks."""
 
 import json
 from typing import Any
@@ -128,7 +128,7 @@ async def test_requests_share_one_pool_of_connections(connect: Connect) -> None:
     assert len(fake.connections) == 1
 
 
-async def test_tokens_are_counted_for_a_provider_that_does_not(connect: Connect) -> None:
+async def test_tokens_are_counted_if_the_provider_reports_none(connect: Connect) -> None:
     with serving(streaming(SOME, STOP, DONE)) as fake:
         answer = await answer_to(connect("openai", fake.url, model="m"), ask())
     assert answer.usage is not None
@@ -140,7 +140,7 @@ def sent_by_anthropic(type: str, **fields: Any) -> str:
     return f"event: {type}\ndata: {json.dumps({'type': type, **fields})}\n\n"
 
 
-async def test_anthropics_cached_tokens_are_among_the_prompts(connect: Connect) -> None:
+async def test_anthropics_cached_tokens_are_part_of_the_prompt(connect: Connect) -> None:
     usage = {
         "input_tokens": 10,
         "cache_read_input_tokens": 300,
@@ -171,7 +171,7 @@ async def test_anthropics_cached_tokens_are_among_the_prompts(connect: Connect) 
 
 
 @pytest.mark.parametrize("provider", ["openai", "hosted_vllm"])
-async def test_a_service_tier_is_told_and_so_is_what_was_cached(
+async def test_the_service_tier_and_cached_tokens_are_reported(
     connect: Connect, provider: str
 ) -> None:
     counts = {
@@ -192,10 +192,8 @@ async def test_a_service_tier_is_told_and_so_is_what_was_cached(
 
 
 @pytest.mark.parametrize("provider", ["openai", "hosted_vllm"])  # the two clients LiteLLM has
-async def test_a_model_that_thinks_in_silence_is_waited_for(
-    connect: Connect, provider: str
-) -> None:
-    """Before the response begins, and between thoughts; not once it has begun to answer."""
+async def test_silence_while_thinking_is_allowed(connect: Connect, provider: str) -> None:
+    """Before the response begins and between thoughts, but not within the answer."""
     thought = chunk(delta={"role": "assistant", "content": "", "reasoning_content": "hm"})
     slow = streaming(thought, 1.2, SOME, STOP, usage(), DONE)
     with serving(thinking(1.2, slow)) as fake:

@@ -37,7 +37,7 @@ from deployments.errors import ProviderError, UnsupportedParameter
         ("openai", {"chat_template_kwargs": {"enable_thinking": False}}),
     ],
 )
-async def test_what_would_be_lost_is_refused(
+async def test_a_parameter_that_would_be_dropped_is_refused(
     connect: Connect, provider: str, asked: dict[str, Any]
 ) -> None:
     with serving(streaming()) as fake, pytest.raises(UnsupportedParameter) as error:
@@ -47,7 +47,7 @@ async def test_what_would_be_lost_is_refused(
 
 
 @pytest.mark.parametrize("provider", ["openai", "hosted_vllm"])
-async def test_the_request_goes_out_as_it_was_asked(connect: Connect, provider: str) -> None:
+async def test_the_request_is_sent_as_given(connect: Connect, provider: str) -> None:
     request = ask(
         max_tokens=7,
         max_completion_tokens=7,
@@ -76,7 +76,7 @@ async def test_the_request_goes_out_as_it_was_asked(connect: Connect, provider: 
 
 
 @pytest.mark.parametrize("provider", ["openai", "gemini", "ollama", "groq", "anthropic"])
-async def test_what_asks_for_nothing_passes(connect: Connect, provider: str) -> None:
+async def test_neutral_values_pass(connect: Connect, provider: str) -> None:
     request = ask(
         frequency_penalty=0,
         presence_penalty=0,
@@ -92,7 +92,7 @@ async def test_what_asks_for_nothing_passes(connect: Connect, provider: str) -> 
     )
     answers = {"gemini": gemini, "ollama": ollama}
     answer = answers.get(provider, streaming(SOME, STOP, usage(), DONE))
-    # None of the fakes speaks Anthropic's format, in which only the request is looked at.
+    # No fake here speaks Anthropic's format; only the request is checked.
     with serving(answer) as fake, suppress(ProviderError):
         await answer_to(connect(provider, fake.url, model="m"), request)
     [body] = fake.requests
@@ -100,10 +100,10 @@ async def test_what_asks_for_nothing_passes(connect: Connect, provider: str) -> 
         assert "-1" not in json.dumps(body)
 
 
-async def test_a_neutral_value_goes_out_where_the_model_has_the_parameter(
+async def test_a_neutral_value_is_sent_if_the_model_has_the_parameter(
     connect: Connect,
 ) -> None:
-    """A vLLM model's own settings may hold something else."""
+    """A vLLM model's own defaults may differ."""
     neutral = {"repetition_penalty": 1, "top_k": -1, "min_p": 0, "frequency_penalty": 0}
     with serving(streaming(SOME, STOP, usage(), DONE)) as fake:
         await answer_to(connect("hosted_vllm", fake.url, model="m"), ask(**neutral))
@@ -111,7 +111,7 @@ async def test_a_neutral_value_goes_out_where_the_model_has_the_parameter(
 
 
 @pytest.mark.parametrize("tier", ["priority", "flex"])
-async def test_a_service_tier_is_bought_only_where_the_operator_allows_it(
+async def test_only_service_tiers_that_the_operator_allows_are_sent(
     connect: Connect, tier: str
 ) -> None:
     with serving(streaming(SOME, STOP, usage(), DONE)) as fake:
@@ -127,12 +127,12 @@ async def test_a_service_tier_is_bought_only_where_the_operator_allows_it(
     assert sent == [None, None, *(["flex"] if tier == "flex" else [])]
 
 
-def test_tiers_that_the_provider_does_not_have_are_refused(connect: Connect) -> None:
+def test_tiers_that_the_provider_lacks_are_refused_at_the_start(connect: Connect) -> None:
     with pytest.raises(ValueError, match="service_tiers"):
         connect("ollama", "http://localhost", service_tiers=["flex"])
 
 
-async def test_what_vllm_has_beyond_openai_goes_out(connect: Connect) -> None:
+async def test_vllms_own_parameters_are_sent(connect: Connect) -> None:
     own = {"top_k": 3, "min_p": 0.5, "repetition_penalty": 1.5, "chat_template_kwargs": {"a": 1}}
     with serving(streaming(SOME, STOP, usage(), DONE)) as fake:
         await answer_to(connect("hosted_vllm", fake.url, model="m"), ask(**own))

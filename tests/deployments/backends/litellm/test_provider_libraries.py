@@ -58,7 +58,7 @@ async def ask(backend: LiteLLMBackend) -> None:
 
 
 @pytest.mark.parametrize(("fields", "variables", "module", "extra"), MISSING)
-async def test_a_missing_library_is_told_at_the_start(
+async def test_a_missing_library_is_named_at_the_start(
     fields: Mapping[str, Any],
     variables: Mapping[str, str],
     module: str,
@@ -70,7 +70,7 @@ async def test_a_missing_library_is_told_at_the_start(
         LiteLLMBackend(given)
     assert f"'{module}'" in str(error.value)
     assert f"pip install 'llm-cores-on-ray-serve{extra}'" in str(error.value)
-    # It is what LiteLLM would fail for the want of; that never is the caller's fault.
+    # Without the check, LiteLLM fails for lack of it, which is never the caller's fault.
     monkeypatch.setattr(litellm_config, "missing_library", lambda *model, **more: None)
     with pytest.raises(ProviderRejected, match="No module named"):
         await ask(LiteLLMBackend(given))

@@ -1,4 +1,4 @@
-"""Promise: a real engine answers in full by each of the three ways that LiteLLM has to it."""
+"""Promise: a real engine answers through each of LiteLLM's three ways to it."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ def real(
     return connect(request.param, url, model=vllm_server.model)
 
 
-async def test_text_comes_whole_and_streamed(real: LiteLLMBackend) -> None:
+async def test_whole_and_streamed_answers_agree(real: LiteLLMBackend) -> None:
     request = ask(max_tokens=12, temperature=0.0)
     whole = await answer_to(real, request)
     streamed = await answer_to(real, request.model_copy(update={"stream": True}))
@@ -70,10 +70,10 @@ async def test_a_seed_is_honoured_or_refused(real: LiteLLMBackend) -> None:
 
 
 @pytest.mark.parametrize("choice", ["required", NAMED], ids=["required", "named"])
-async def test_forced_calls_come_with_their_name(real: LiteLLMBackend, choice: Any) -> None:
+async def test_forced_calls_have_their_name(real: LiteLLMBackend, choice: Any) -> None:
     request = ask(tools=[WEATHER], tool_choice=choice, max_tokens=400, temperature=0.0)
     answer = await answer_to(real, request)
-    # A model that must call may go on calling until its tokens are used up.
+    # A model that must call may keep calling until its tokens are used up.
     assert answer.finish_reason == "tool_calls" or len(answer.tool_calls) > 1
     assert {call.name for call in answer.tool_calls} == {"weather/now"}
     jsonschema.validate(json.loads(answer.tool_calls[0].arguments), PLACE)
@@ -103,18 +103,20 @@ async def test_an_answer_closed_early_is_stopped_on_the_server(
     request = ask(response_format=form, max_tokens=1800, stream=True)
     if real._config.backend == "anthropic":  # LiteLLM takes `minLength` out for Anthropic
         request = ask(tools=[long_tool(schema)], tool_choice="required", max_tokens=1800)
-    # Looked for from the beginning: a quick machine needs little time for the whole answer.
+    # Started first, since a fast machine soon completes the answer.
     running = asyncio.create_task(asyncio.to_thread(vllm_server.wait_until_running))
     async with aclosing(real.chat(request)) as chunks:
         await anext(chunks)
         await running
     deadline = time.monotonic() + 10
     while await asyncio.to_thread(vllm_server.running_requests):
-        assert time.monotonic() < deadline, "the server goes on for nobody"
+        assert time.monotonic() < deadline, "the server is still generating"
         await asyncio.sleep(0.05)
 
 
-async def test_too_long_a_prompt_is_told_from_another_bad_request(real: LiteLLMBackend) -> None:
+async def test_a_prompt_that_is_too_long_is_distinguished_from_other_bad_requests(
+    real: LiteLLMBackend,
+) -> None:
     with pytest.raises(ContextLengthExceeded):
         await answer_to(real, ask("word " * 1000, max_tokens=5))
     with pytest.raises(InvalidRequest) as error:

@@ -1,4 +1,4 @@
-"""Promise: what LiteLLM can't write is the caller's to mend, what it can't send the operator's."""
+"""Promise: what LiteLLM can't translate is the caller's fault; what it can't send isn't."""
 
 import sys
 from typing import Any
@@ -65,7 +65,7 @@ SYSTEM_ALONE = ask(messages=[{"role": "system", "content": "Hi"}])
         ("bedrock", SYSTEM_ALONE),
     ],
 )
-async def test_what_cannot_be_translated_is_the_callers_to_mend(
+async def test_a_request_that_cannot_be_translated_is_the_callers_fault(
     connect_format: Connect, provider: str, request_: ChatRequest
 ) -> None:
     with serving(streaming()) as fake, pytest.raises(Untranslatable) as error:
@@ -75,7 +75,7 @@ async def test_what_cannot_be_translated_is_the_callers_to_mend(
 
 
 @pytest.mark.parametrize("provider", FORMATS)
-async def test_whether_requests_are_sent_is_found_out_without_sending_one(
+async def test_whether_requests_would_be_sent_is_checked_without_sending_one(
     connect_format: Connect, provider: str
 ) -> None:
     with serving(streaming()) as fake:
@@ -86,10 +86,10 @@ async def test_whether_requests_are_sent_is_found_out_without_sending_one(
 @pytest.mark.parametrize(
     ("provider", "request_"), [("gemini", NO_JSON), ("bedrock", NO_IMAGE), ("anthropic", NO_JSON)]
 )
-async def test_what_the_operator_must_mend_is_not_the_callers_fault(
+async def test_what_the_operator_must_fix_is_not_the_callers_fault(
     connect: Connect, monkeypatch: pytest.MonkeyPatch, provider: str, request_: ChatRequest
 ) -> None:
-    """No key is set, so that nobody's requests are sent, good or bad."""
+    """Without a key no request is sent, good or bad."""
     for name in ("GEMINI_API_KEY", "GOOGLE_API_KEY", "ANTHROPIC_API_KEY", "AWS_ACCESS_KEY_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -101,7 +101,7 @@ async def test_what_the_operator_must_mend_is_not_the_callers_fault(
     assert fake.requests == []
 
 
-async def test_a_refusal_to_give_a_token_is_not_the_callers_fault(
+async def test_a_failed_token_exchange_is_not_the_callers_fault(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some providers' keys are exchanged for tokens before a request is sent."""

@@ -1,4 +1,4 @@
-"""Promise: what a server streams comes out whole, in order, and true; requests go out as asked."""
+"""Promise: requests are sent as given, and streams become complete, correct answers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from deployments.errors import DeadlineExceeded
 Connect = Callable[..., OpenAIBackend]
 
 
-async def test_the_request_goes_out_as_it_was_asked(connect: Connect) -> None:
+async def test_the_request_is_sent_as_given(connect: Connect) -> None:
     request = ask(
         max_tokens=7,
         max_completion_tokens=7,
@@ -51,15 +51,13 @@ async def test_the_request_goes_out_as_it_was_asked(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize(("key", "sent"), [("${TEST_KEY}", SECRET), (None, "EMPTY")])
-async def test_where_no_key_is_set_a_dummy_goes_out(
-    connect: Connect, key: str | None, sent: str
-) -> None:
+async def test_without_a_key_a_dummy_is_sent(connect: Connect, key: str | None, sent: str) -> None:
     with serving(streaming(SOME, STOP, usage(), DONE)) as fake:
         await answer_to(connect(fake.url, api_key=key), ask())
     assert fake.headers[0]["authorization"] == f"Bearer {sent}"
 
 
-def test_a_key_that_is_not_there_is_told_at_the_start(connect: Connect) -> None:
+def test_a_missing_key_is_named_at_the_start(connect: Connect) -> None:
     with pytest.raises(ValueError, match="NOT_THERE"):
         connect("http://localhost", api_key="${NOT_THERE}")
 
@@ -88,7 +86,7 @@ def call(index: int, name: str | None, arguments: str, id: str | None = None) ->
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("a/b", "a__b")]
 
 
-async def test_several_calls_are_put_together_and_named_as_they_came(connect: Connect) -> None:
+async def test_several_calls_are_assembled_under_their_own_names(connect: Connect) -> None:
     answer = streaming(
         chunk(delta={"tool_calls": [call(0, "a__b", '{"x"', "one")]}),
         chunk(delta={"tool_calls": [call(0, None, ": 1}")]}),
@@ -106,7 +104,7 @@ async def test_several_calls_are_put_together_and_named_as_they_came(connect: Co
     assert got.finish_reason == "tool_calls"
 
 
-async def test_calls_that_share_an_index_or_lack_an_id_stay_apart(connect: Connect) -> None:
+async def test_calls_that_share_an_index_or_lack_an_id_stay_distinct(connect: Connect) -> None:
     answer = streaming(
         chunk(delta={"tool_calls": [call(0, "one", "{}", "1")]}),
         chunk(delta={"tool_calls": [call(0, "two", "{}", "2")]}),
@@ -130,7 +128,7 @@ async def test_calls_that_share_an_index_or_lack_an_id_stay_apart(connect: Conne
         ("content_filter", "{}", 2, "content_filter"),
     ],
 )
-async def test_the_finish_reason_of_calls_is_true(
+async def test_the_finish_reason_of_calls_is_corrected(
     connect: Connect, said: str, arguments: str, tokens: int, true: str
 ) -> None:
     answer = streaming(
@@ -144,7 +142,7 @@ async def test_the_finish_reason_of_calls_is_true(
 
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
-async def test_reasoning_comes_apart_from_the_text(connect: Connect, field: str) -> None:
+async def test_reasoning_is_separate_from_the_text(connect: Connect, field: str) -> None:
     thought = chunk(delta={field: "hm"})
     with serving(streaming(thought, SOME, STOP, usage(), DONE)) as fake:
         answer = await answer_to(connect(fake.url), ask())
@@ -156,10 +154,8 @@ THOUGHT = chunk(delta={"reasoning_content": "hm"})
 
 
 @pytest.mark.parametrize("effort", [None, "high"])
-async def test_a_model_that_thinks_in_silence_is_waited_for(
-    connect: Connect, effort: str | None
-) -> None:
-    """Before the response begins, after the role that it begins with, and between thoughts."""
+async def test_silence_while_thinking_is_allowed(connect: Connect, effort: str | None) -> None:
+    """Before the response begins, after its role, and between thoughts."""
     slow = streaming(ROLE, 0.6, THOUGHT, 0.6, SOME, STOP, usage(), DONE)
     by_config = {} if effort else {"thinking_timeout": 60}
     with serving(thinking(0.6, slow)) as server:
@@ -169,7 +165,7 @@ async def test_a_model_that_thinks_in_silence_is_waited_for(
 
 
 @pytest.mark.parametrize("effort", [None, "none"])
-async def test_a_model_that_does_not_think_is_not_waited_for(
+async def test_silence_without_thinking_is_not_allowed(
     connect: Connect, effort: str | None
 ) -> None:
     by_config = {"thinking_timeout": 60} if effort else {}
@@ -179,11 +175,11 @@ async def test_a_model_that_does_not_think_is_not_waited_for(
             await answer_to(backend, ask(reasoning_effort=effort))
 
 
-async def test_once_it_has_begun_to_answer_a_model_thinks_no_more(connect: Connect) -> None:
+async def test_silence_within_the_answer_is_not_allowed(connect: Connect) -> None:
     with serving(streaming(SOME, 30.0)) as server, pytest.raises(DeadlineExceeded):
         await answer_to(connect(server.url, timeout=0.4, thinking_timeout=60), ask())
 
 
-async def test_an_answer_that_ended_needs_no_end_mark(connect: Connect) -> None:
+async def test_a_complete_answer_needs_no_end_mark(connect: Connect) -> None:
     with serving(streaming(SOME, STOP, usage())) as fake:
         assert (await answer_to(connect(fake.url), ask())).finish_reason == "stop"

@@ -1,4 +1,4 @@
-"""Promise: a server that fails is told from one that refuses, and no secret is told."""
+"""Promise: a server's failures and refusals are distinguished, and no error holds a secret."""
 
 import inspect
 import traceback
@@ -27,17 +27,17 @@ from deployments.errors import InvalidRequest, ProviderError, RateLimited, Unrea
 Connect = Callable[..., OpenAIBackend]
 
 
-async def test_a_connection_that_is_not_made_in_time_is_no_silence_of_the_model(
+async def test_a_connection_timeout_is_not_the_models_silence(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing was sent, so that the same model may be asked again."""
+    """Nothing was sent, so it is safe to retry."""
     monkeypatch.setattr(backend_module, "_CONNECT_SECONDS", 0.3)
     with accepting_no_connection() as url, pytest.raises(Unreachable):
         await answer_to(connect(url), ask())
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_fault_becomes_the_right_error(connect: Connect, fault: str) -> None:
+async def test_each_failure_becomes_its_error(connect: Connect, fault: str) -> None:
     answer, kind = FAULTS[fault]
     with serving(answer) as fake:
         backend = connect(fake.url, timeout=1.0)
@@ -61,31 +61,31 @@ async def test_a_fault_becomes_the_right_error(connect: Connect, fault: str) -> 
     ],
     ids=["no usage", "no finish reason", "no JSON", "no text", "aborted"],
 )
-async def test_an_answer_is_never_made_up(connect: Connect, events: tuple[str, ...]) -> None:
+async def test_an_incomplete_answer_is_an_error(connect: Connect, events: tuple[str, ...]) -> None:
     with serving(streaming(*events)) as fake, pytest.raises(ProviderError):
         await answer_to(connect(fake.url), ask())
 
 
-async def test_a_rate_limit_says_when_to_come_back(connect: Connect) -> None:
+async def test_a_rate_limit_says_when_to_retry(connect: Connect) -> None:
     with serving(FAULTS["rate limit"][0]) as fake, pytest.raises(RateLimited) as error:
         await answer_to(connect(fake.url), ask())
     assert error.value.retry_after == 7
 
 
-async def test_a_bad_request_gives_the_reason(connect: Connect) -> None:
+async def test_a_bad_request_quotes_the_reason(connect: Connect) -> None:
     with serving(FAULTS["bad value"][0]) as fake, pytest.raises(InvalidRequest) as error:
         await answer_to(connect(fake.url), ask())
     assert "seed too big" in error.value.message
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://nowhere.invalid"])
-async def test_a_server_that_is_not_there_is_unreachable(connect: Connect, url: str) -> None:
+async def test_a_server_that_does_not_exist_is_unreachable(connect: Connect, url: str) -> None:
     with pytest.raises(Unreachable):
         await answer_to(connect(url), ask())
 
 
 def test_every_error_of_the_library_is_in_the_table() -> None:
-    """Those of webhooks, websockets, `.parse()` and token exchange can't come from a chat."""
+    """Errors of webhooks, websockets, `.parse()` and token exchange can't come from a chat."""
     elsewhere = {
         "InvalidWebhookSignatureError",
         "WebSocketConnectionClosedError",

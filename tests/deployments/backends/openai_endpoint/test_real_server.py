@@ -1,4 +1,4 @@
-"""Promise: a real vLLM server answers in full through the openai client."""
+"""Promise: a real vLLM server answers through the openai client."""
 
 import asyncio
 import time
@@ -39,10 +39,7 @@ LONG = {
 }
 
 
-# --- the real server ---
-
-
-async def test_the_window_is_what_the_server_says(
+async def test_the_window_is_the_servers(
     real: OpenAIBackend, vllm_server: VLLMServer, connect: Connect
 ) -> None:
     assert await real.context_window() == CONTEXT
@@ -51,7 +48,7 @@ async def test_the_window_is_what_the_server_says(
     assert await other.context_window() is None
 
 
-async def test_a_server_that_is_down_does_not_say_its_window(connect: Connect) -> None:
+async def test_the_window_of_a_server_that_is_down_is_an_error(connect: Connect) -> None:
     with pytest.raises(Unreachable):
         await connect("http://127.0.0.1:9").context_window()
 
@@ -63,14 +60,14 @@ async def test_both_kinds_answer(real: OpenAIBackend) -> None:
     assert answer.usage.completion_tokens > 0
 
 
-async def test_sampling_that_only_vllm_has_is_honoured(real: OpenAIBackend) -> None:
+async def test_vllms_own_sampling_is_honoured(real: OpenAIBackend) -> None:
     greedy = await answer_to(real, ask(max_tokens=8, temperature=0.0))
     for only_one_token in ({"top_k": 1}, {"min_p": 1.0}):
         answer = await answer_to(real, ask(max_tokens=8, temperature=2.0, **only_one_token))
         assert answer.text == greedy.text
 
 
-async def test_logprobs_come_as_they_are(real: OpenAIBackend) -> None:
+async def test_logprobs_are_passed_on(real: OpenAIBackend) -> None:
     answer = await answer_to(real, ask(max_tokens=4, logprobs=True, top_logprobs=2))
     assert answer.logprobs
     assert all(len(entry["top_logprobs"]) == 2 for entry in answer.logprobs)
@@ -79,7 +76,7 @@ async def test_logprobs_come_as_they_are(real: OpenAIBackend) -> None:
 async def test_an_answer_closed_early_is_stopped_on_the_server(
     real: OpenAIBackend, vllm_server: VLLMServer
 ) -> None:
-    # Looked for from the beginning: a quick machine needs little time for the whole answer.
+    # Started first, since a fast machine soon completes the answer.
     running = asyncio.create_task(asyncio.to_thread(vllm_server.wait_until_running))
     async with aclosing(real.chat(ask(response_format=LONG, stream=True))) as chunks:
         await anext(chunks)
@@ -101,12 +98,12 @@ async def test_an_answer_cancelled_before_its_first_chunk_is_stopped_on_the_serv
 async def until_idle(server: VLLMServer) -> None:
     deadline = time.monotonic() + 10
     while await asyncio.to_thread(server.running_requests):
-        assert time.monotonic() < deadline, "the server goes on for nobody"
+        assert time.monotonic() < deadline, "the server is still generating"
         await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("words", [1000, 20_000])
-async def test_too_long_a_prompt_is_told_from_another_bad_request(
+async def test_a_prompt_that_is_too_long_is_distinguished_from_other_bad_requests(
     real: OpenAIBackend, words: int
 ) -> None:
     with pytest.raises(ContextLengthExceeded):
