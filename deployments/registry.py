@@ -1,4 +1,4 @@
-"""The backends there are, one row each: the only list of them."""
+"""The registry of backends: one row each, and the only place that lists them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kind:
-    """One row. Each part is "module:name", imported where it is first needed: a config where the
-    configuration is read, a backend inside the replica only.
+    """A row of the registry. Classes and functions are written as "module:name" and imported when
+    they are needed: a config when the configuration is read, a backend only inside the replica.
 
     Attributes:
-        names: values of the key `backend` that mean this kind.
+        names: the values of the key `backend` that select this kind.
         config: the class of its models' configuration.
         backend: the class that answers; its only argument is the config.
-        deployment: in place of `backend`, for replicas that are not ours: the function that makes a
-            deployment of a config and options.
-        elsewhere: whether its models are on a server that `hostname` names, which tells it from
-            another kind with the same name.
-        listed: the function that knows public prices and context windows of its models, if any.
+        deployment: instead of `backend`, for replicas that are not ours: a function that makes a
+            Serve application from a config and deployment options.
+        elsewhere: whether its models run on the server that `hostname` names; this distinguishes
+            kinds that share a name.
+        listed: a function that looks up public prices and context windows of its models, if any.
     """
 
     names: tuple[str, ...]
@@ -57,7 +57,7 @@ KINDS: Mapping[str, Kind] = {
         config=f"{_ROOMS}.huggingface.config:HuggingFaceConfig",
         backend=f"{_ROOMS}.huggingface.backend:HuggingFaceBackend",
     ),
-    # Every other name is a provider's.
+    # Any other name is a provider's.
     _OTHERS: Kind(
         names=(),
         config=f"{_ROOMS}.litellm.config:LiteLLMConfig",
@@ -68,7 +68,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 def kind_of(model: Any) -> str:
-    """The row for a model's config, parsed or as it is written."""
+    """The name of the row for a model, given its config, parsed or as written."""
 
     def field(name: str) -> Any:
         return model.get(name) if isinstance(model, Mapping) else getattr(model, name, None)
@@ -81,12 +81,12 @@ def kind_of(model: Any) -> str:
 
 
 def row_of(model: Any) -> Kind:
-    """The row itself."""
+    """The row for a model, given its config, parsed or as written."""
     return KINDS[kind_of(model)]
 
 
 def parse(model: Any) -> "ModelConfig":
-    """The config of one model, from what is written.
+    """The config of one model, from what is written in the configuration.
 
     Raises:
         ValidationError: it is wrong.
@@ -102,7 +102,7 @@ def load(config: "ModelConfig") -> Backend:
 
 
 def listed(model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """LiteLLM's public entry for a model: prices and context window. Empty where there is none, as
+    """The public entry for a model, with prices and its context window; empty if there is none, as
     for models that people run themselves.
 
     Args:
@@ -118,8 +118,8 @@ def listed(model: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def unknown_backend(backend: str) -> str | None:
-    """What to say of a value of the key `backend` that means nothing; None where it means something
-    or that can't be known here."""
+    """The error for a value of the key `backend` that selects nothing; None if it selects a
+    backend, or if LiteLLM's providers can't be listed here."""
     own = {name for kind in KINDS.values() for name in kind.names}
     known = {*own, *ALIASES, *providers()}
     if backend in known or not providers():
@@ -135,7 +135,7 @@ def unknown_backend(backend: str) -> str | None:
 
 
 def named(path: str) -> Any:
-    """What "module:name" means; imports the module.
+    """Imports what "module:name" stands for.
 
     Raises:
         ImportError: a library that it needs is not installed.

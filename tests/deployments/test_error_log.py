@@ -27,7 +27,7 @@ def test_a_known_error_is_one_line(
     assert PROMPT not in caplog.text
 
 
-@pytest.mark.parametrize("error", [ValueError("what nobody foresaw"), LLMError("nor this")])
+@pytest.mark.parametrize("error", [ValueError("unexpected"), LLMError("nor this")])
 def test_an_unexpected_error_keeps_its_traceback(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:

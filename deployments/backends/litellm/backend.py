@@ -128,7 +128,7 @@ class LiteLLMBackend:
 
     async def _sends_plain_requests(self) -> bool:
         """Whether a plain request would be sent. If not, the key, a library or the address is
-        wrong, which the operator must mend."""
+        wrong, which the operator must fix."""
 
         def stop() -> None:
             raise _AboutToSend

@@ -6,7 +6,6 @@ Source: https://docs.litellm.ai/docs/provider_registration/add_model_pricing
 
 import ast
 import json
-import os
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -51,7 +50,6 @@ def models() -> Mapping[str, Mapping[str, Any]]:
     try:
         entries = json.loads((_folder() / _MODELS).read_text("utf-8"))
     except (OSError, ValueError):  # LiteLLM has moved the file
-        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         import litellm
 
         entries = litellm.model_cost
