@@ -1,4 +1,4 @@
-"""The embedding store from a shell: import, export, stats, forget, reembed."""
+"""The embedding store from a shell: import, export, show, forget, re-embed."""
 
 import argparse
 import json
@@ -21,11 +21,11 @@ from deployments.store.sql.forgetting import Selection
 from deployments.store.sql.reembedding import reembed
 from deployments.store.sql.urls import default_url
 
-_REPORTED = 20  # bad rows of a file that are told one by one
+_REPORTED = 20  # bad rows of a file that are printed one by one
 
 
 class _Encoder(Protocol):
-    """Texts to embeddings, of a model with a name."""
+    """An embedding model: texts to embeddings."""
 
     @property
     def name(self) -> str: ...
@@ -35,17 +35,17 @@ class _Encoder(Protocol):
 
 
 class Refused(Exception):
-    """What was asked for is not done; the message says why."""
+    """The command was not carried out; the message says why."""
 
 
 def main(
     arguments: Sequence[str] | None = None, encoder: Callable[[str], _Encoder] = Encoder
 ) -> None:
-    """`python -m ops.store import|export|stats|forget|reembed`; exits with 1 where it is not done.
+    """`python -m ops.store import|export|stats|forget|reembed`; exits with 1 if it fails.
 
     Args:
         arguments: of the command line.
-        encoder: makes the embedding model of a name.
+        encoder: makes an embedding model from its name.
     """
     args = _parser().parse_args(arguments)
     try:
@@ -74,47 +74,53 @@ def _parser() -> argparse.ArgumentParser:
     importing = command(
         "import",
         _import,
-        "Adds histories to a store. Repeating an import changes nothing; all files are checked "
-        "before anything is written.",
+        "Import histories into a store. All files are checked before anything is written, and "
+        "repeating an import changes nothing.",
     )
     importing.add_argument("files", metavar="FILE", nargs="+", help=".json, .jsonl or .parquet")
     importing.add_argument(
-        "--name", help="of the import; what it said before is replaced (default: FILE's stem)"
+        "--name",
+        help="name of the import; a new import replaces rows of an earlier one with the same name "
+        "(default: FILE without its suffix)",
     )
     importing.add_argument(
-        "--skip-bad-rows", action="store_true", help="leave them out instead of refusing the file"
+        "--skip-bad-rows", action="store_true", help="skip bad rows instead of refusing the file"
     )
     importing.add_argument(
-        "--model", help=f"embedding model (default: the store's; of a new store {DEFAULT_MODEL})"
+        "--model", help=f"embedding model (default: the store's; for a new store {DEFAULT_MODEL})"
     )
-    exporting = command("export", _export, "Writes all of a store to a file.")
+    exporting = command("export", _export, "Export a whole store to a file.")
     exporting.add_argument("file", metavar="FILE", help=".json, .jsonl or .parquet")
-    stats = command("stats", _stats, "Tells what is in a store.")
-    stats.add_argument("--json", action="store_true", help="for machines")
+    stats = command("stats", _stats, "Show what a store holds.")
+    stats.add_argument("--json", action="store_true", help="print JSON")
     forgetting = command(
         "forget",
         _forget,
-        "Deletes what is known of models. Options given together narrow it. A running server "
-        "notices within seconds; a history in its configuration is not taken in again until the "
-        "file changes.",
+        "Delete what is known of models. Several options narrow the selection. A running server "
+        "follows within seconds; a history named in its configuration is not imported again until "
+        "the file changes.",
     )
-    forgetting.add_argument("--model", metavar="NAME", help="what this model did")
+    forgetting.add_argument("--model", metavar="NAME", help="only what this model did")
     forgetting.add_argument(
-        "--source", metavar="NAME", help="what one source said: `answers`, or an import's name"
+        "--source",
+        metavar="NAME",
+        help="only what came from this source: `answers`, or the name of an import",
     )
     forgetting.add_argument(
         "--before",
         metavar="DATE",
         type=_moment,
-        help="what nothing was added to since then: 2026-01-31, or 2026-01-31T12:00 (local time)",
+        help="only what has not changed since then: 2026-01-31, or 2026-01-31T12:00 (local time)",
     )
-    forgetting.add_argument("--dry-run", action="store_true", help="only say what it would delete")
-    forgetting.add_argument("--yes", action="store_true", help="don't ask")
+    forgetting.add_argument(
+        "--dry-run", action="store_true", help="only show what would be deleted"
+    )
+    forgetting.add_argument("--yes", action="store_true", help="don't ask for confirmation")
     reembedding = command(
         "reembed",
         _reembed,
-        "Replaces all embeddings by another model's, at once at the end; may be killed and "
-        "repeated. Stop the server before.",
+        "Replace all embeddings with another model's, in one step at the end. An interrupted run "
+        "can be repeated and resumes. Stop the server first.",
     )
     reembedding.add_argument(
         "--model", default=DEFAULT_MODEL, help="embedding model (default: %(default)s)"
@@ -127,8 +133,8 @@ def _import(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> Non
     names = [args.name or file.stem for file in files]
     if len(set(names)) < len(names):
         raise Refused(
-            "two files would be kept under one name, and the second take the first one's place; "
-            "import them one by one, each with a --name of its own"
+            "two files would be imported under the same name, and the second would replace the "
+            "first; import them one at a time, each with its own --name"
         )
     rows = {file: _checked(file, args.skip_bad_rows) for file in files}
     database, embed = _opened(args.store, args.model, encoder)
@@ -143,28 +149,28 @@ def _import(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> Non
                     on_bad_row=(lambda row: None) if args.skip_bad_rows else None,
                     progress=lambda rows, bar=bar: bar.update(rows - bar.n),  # type: ignore[misc]
                 )
-            left_out = f", {done.bad} bad rows left out" if done.bad else ""
+            left_out = f", {done.bad} bad rows skipped" if done.bad else ""
             print(f"{file}: {done.rows} rows, {done.observations} observations{left_out}")
     finally:
         database.close()
 
 
 def _checked(file: Path, skip_bad_rows: bool) -> int:
-    """How many good rows the file has; its bad ones are told."""
+    """The number of good rows in a file; prints the bad ones."""
     bad: list[BadRow] = []
 
-    def tell(row: BadRow) -> None:
+    def report(row: BadRow) -> None:
         bad.append(row)
         if len(bad) <= _REPORTED:
             tqdm.write(str(row), file=sys.stderr)
 
-    rows = sum(1 for _ in tqdm(read_history(file, tell), f"checking {file.name}", unit=" rows"))
+    rows = sum(1 for _ in tqdm(read_history(file, report), f"checking {file.name}", unit=" rows"))
     if len(bad) > _REPORTED:
-        print(f"{file}: and {len(bad) - _REPORTED} bad rows more", file=sys.stderr)
+        print(f"{file}: and {len(bad) - _REPORTED} more bad rows", file=sys.stderr)
     if bad and not skip_bad_rows:
         raise Refused(
-            f"{file}: {len(bad)} bad rows, so nothing is imported; "
-            "--skip-bad-rows imports the others"
+            f"{file}: {len(bad)} bad rows, so nothing was imported; "
+            "use --skip-bad-rows to import the others"
         )
     return rows
 
@@ -172,7 +178,7 @@ def _checked(file: Path, skip_bad_rows: bool) -> int:
 def _opened(
     url: str, model: str | None, encoder: Callable[[str], _Encoder]
 ) -> tuple[Database, _Encoder]:
-    """The store, made if it is not there, and its encoder."""
+    """The store, created if it does not exist, and its encoder."""
     if model is None:
         try:
             database = Database(url)
@@ -188,7 +194,7 @@ def _export(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> Non
     try:
         models = list(database.stats()["models"])
         if not models:
-            raise Refused(f"{database.url} is empty: there is nothing to export")
+            raise Refused(f"{database.url} is empty, there is nothing to export")
         with tqdm(total=database.count(), desc=Path(args.file).name, unit=" rows") as bar:
             rows = write_history(args.file, _counted(database.rows(), bar), models)
     finally:
@@ -216,7 +222,7 @@ def _table(stats: dict[str, Any]) -> str:
         stats["url"],
         f"embeddings of {stats['embedding_model']} ({stats['dimensions']} dimensions)",
         f"{stats['queries']:,} queries, {stats['outcomes']:,} outcomes, {stats['answers']:,} "
-        f"answers that feedback may come for, {stats['bytes'] / 2**20:,.1f} MiB",
+        f"answers awaiting feedback, {stats['bytes'] / 2**20:,.1f} MiB",
         *(f"{answers:,} answers from {source}" for source, answers in stats["sources"].items()),
     ]
     if stats["models"]:
@@ -230,7 +236,7 @@ def _table(stats: dict[str, Any]) -> str:
         lines.append(f"{model:{width}}" + "".join(f"{cell:>10}" for cell in cells))
         if len(known["identities"]) > 1:
             lines += [
-                f"  {answers:,} answers of {identity or 'a model that is not said'}"
+                f"  {answers:,} answers of {identity or 'an unknown model'}"
                 for identity, answers in known["identities"].items()
             ]
     return "\n".join(lines)
@@ -242,7 +248,7 @@ def _mean(value: float | None, places: int) -> str:
 
 def _forget(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> None:
     if args.model is None and args.source is None and args.before is None:
-        raise Refused("say what to forget: --model NAME, --source NAME or --before DATE")
+        raise Refused("nothing selected: give --model NAME, --source NAME or --before DATE")
     database = Database(args.store)
     try:
         stats = database.stats()
@@ -254,8 +260,8 @@ def _forget(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> Non
         found = database.forgettable(selection)
         print(
             f"{database.url}: {found['outcomes']:,} outcomes on {found['queries']:,} queries, "
-            f"{found['emptied']:,} of which go with them, and {found['answers']:,} answers that "
-            "feedback may come for"
+            f"{found['emptied']:,} of which are then deleted too, and {found['answers']:,} answers "
+            "awaiting feedback"
         )
         if args.dry_run or not (found["outcomes"] or found["answers"]):
             return
@@ -264,19 +270,25 @@ def _forget(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> Non
         database.forget(selection)
     finally:
         database.close()
-    print("forgotten")
+    print("deleted")
 
 
 def _moment(value: str) -> float:
-    return datetime.fromisoformat(value).timestamp()
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{value}' is not a date; write 2026-01-31 or 2026-01-31T12:00"
+        ) from None
 
 
 def _one_of(what: str, name: str | None, known: Collection[str]) -> str | None:
-    """The name as the store has it; an import's may be given without "import:"."""
+    """The name as it is in the store; that of an import may be given without "import:"."""
     for full in (name, f"import:{name}"):
         if full is None or full in known:
             return full
-    raise Refused(f"the store has nothing of a {what} '{name}', only of: {', '.join(known) or '-'}")
+    names = ", ".join(known) or "none"
+    raise Refused(f"the store knows no {what} '{name}'; it has: {names}")
 
 
 def _confirm() -> None:
@@ -284,14 +296,14 @@ def _confirm() -> None:
         sure = input("Delete them? [y/N] ")
     except EOFError:
         raise Refused(
-            "nothing is deleted without a yes; give --yes where nobody can be asked"
+            "nothing was deleted: there is no terminal to confirm on; use --yes"
         ) from None
     if sure.strip().lower() not in {"y", "yes"}:
         raise Refused("nothing was deleted")
 
 
 def _reembed(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> None:
-    Database(args.store).close()  # no model is loaded for a store that is not there
+    Database(args.store).close()  # fails before a model is loaded if there is no store
     embed = encoder(args.model)
     with tqdm(desc="re-embedding", unit=" queries") as bar:
 

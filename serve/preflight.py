@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from deployments.config import ModelConfig
 from deployments.embedding.encoder import Encoder
 from deployments.registry import unknown_backend
-from deployments.store.files.history import FORMATS
+from deployments.store.files.history import FORMATS, WRONG_FORMAT
 from serve.access.exposure import check_exposure
 from serve.access.keys import Keys, resolve
 from serve.config import (
@@ -189,7 +189,7 @@ def _faults_of_store_here(store: StoreConfig) -> Iterator[str]:
         if not history.is_file():
             yield f"llms.store.history: there is no file {history}"
         elif history.suffix not in FORMATS:
-            yield f"llms.store.history: {history}: a history is one of {', '.join(FORMATS)}"
+            yield f"llms.store.history: {history}: {WRONG_FORMAT}"
     if missing := Encoder(store.embedding_model).missing:
         yield f"llms.store.embedding_model: {missing}"
 

@@ -1,4 +1,4 @@
-"""What a caller of the embedder keeps of its answers."""
+"""A caller's cache of embeddings; texts already in flight are not sent a second time."""
 
 import asyncio
 import hashlib
@@ -11,13 +11,13 @@ import numpy as np
 
 from deployments.store.evidence import Floats32
 
-_PIECE = 16  # texts in a call: others wait behind it no longer than these take
-_PIECES = 4  # calls for long lists that are out at once
+_PIECE = 16  # texts in a call: no other call waits longer than these take
+_PIECES = 4  # calls for long lists in flight at once
 
 
 @dataclass(eq=False)
 class _Piece:
-    """Texts that are embedded by one call, for everyone who waits for some of them."""
+    """Texts embedded by one call, shared by all callers waiting for any of them."""
 
     texts: dict[bytes, str]
     waiting: int = 0
@@ -25,13 +25,13 @@ class _Piece:
 
 
 class CachedEmbedder:
-    """Embeds lists of texts: recent ones from memory, and one that is on its way only once.
+    """Embeds texts: recent ones from memory, and equal ones in flight only once.
 
     Belongs to one event loop.
 
     Args:
-        embed: texts to embeddings (b, d); gets few texts at a time.
-        size: how many embeddings are kept, the last used.
+        embed: texts to embeddings (b, d); called with a few texts at a time.
+        size: how many embeddings to keep, the most recently used.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class CachedEmbedder:
         self._embed = embed
         self._size = size
         self._recent: OrderedDict[bytes, Floats32] = OrderedDict()
-        self._coming: dict[bytes, _Piece] = {}
-        self._turn = asyncio.Semaphore(_PIECES)
+        self._in_flight: dict[bytes, _Piece] = {}
+        self._slots = asyncio.Semaphore(_PIECES)
 
     async def __call__(self, texts: Sequence[str]) -> Floats32:
-        """Embeddings (len(texts), d). Raises whatever `embed` raises, and keeps no error."""
+        """Embeddings (len(texts), d). Raises whatever `embed` raises; errors are not cached."""
         if not texts:
             return await self._embed([])
         keys = [_key(text) for text in texts]
@@ -52,12 +52,12 @@ class CachedEmbedder:
         for key in found:
             self._recent.move_to_end(key)
         self._send({k: text for k, text in zip(keys, texts, strict=True) if k not in found})
-        pieces = {self._coming[key] for key in keys if key not in found}
+        pieces = {self._in_flight[key] for key in keys if key not in found}
         for piece in pieces:
             piece.waiting += 1
         try:
             for piece in pieces:
-                # Not for this caller alone: if it goes, the others still wait.
+                # Shielded: if this caller is cancelled, others may still be waiting.
                 found |= await asyncio.shield(piece.task)
         finally:
             for piece in pieces:
@@ -68,26 +68,26 @@ class CachedEmbedder:
         return np.stack([found[key] for key in keys])
 
     def _send(self, texts: dict[bytes, str]) -> None:
-        """Has what is not yet on its way embedded."""
-        missing = [(key, text) for key, text in texts.items() if key not in self._coming]
-        # Long lists wait for each other; what is asked alone does not wait behind them.
-        turn = self._turn if len(missing) > _PIECE else nullcontext()
+        """Starts to embed the texts that are not in flight yet."""
+        missing = [(key, text) for key, text in texts.items() if key not in self._in_flight]
+        # Only long lists share the slots, so that a short one never waits behind them.
+        slot = self._slots if len(missing) > _PIECE else nullcontext()
         for start in range(0, len(missing), _PIECE):
             piece = _Piece(dict(missing[start : start + _PIECE]))
-            self._coming |= dict.fromkeys(piece.texts, piece)
-            piece.task = asyncio.create_task(self._fetch(piece, turn))
-            # An error that nobody is left to hear is no news.
+            self._in_flight |= dict.fromkeys(piece.texts, piece)
+            piece.task = asyncio.create_task(self._fetch(piece, slot))
+            # Retrieves the error, so that asyncio does not warn if no caller is left.
             piece.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _fetch(
-        self, piece: _Piece, turn: AbstractAsyncContextManager[None]
+        self, piece: _Piece, slot: AbstractAsyncContextManager[None]
     ) -> dict[bytes, Floats32]:
         try:
-            async with turn:
+            async with slot:
                 embeddings = await self._embed(list(piece.texts.values()))
         finally:
             self._forget(piece)
-        rows = (row.copy() for row in embeddings)  # of which some may stay when others go
+        rows = (row.copy() for row in embeddings)  # views would keep the whole batch in memory
         found = dict(zip(piece.texts, rows, strict=True))
         self._recent |= found
         while len(self._recent) > self._size:
@@ -96,10 +96,10 @@ class CachedEmbedder:
 
     def _forget(self, piece: _Piece) -> None:
         for key in piece.texts:
-            if self._coming.get(key) is piece:
-                del self._coming[key]
+            if self._in_flight.get(key) is piece:
+                del self._in_flight[key]
 
 
 def _key(text: str) -> bytes:
-    """So that what is kept of a text does not grow with it."""
+    """A key whose size doesn't grow with the text."""
     return hashlib.sha256(text.encode(errors="replace")).digest()

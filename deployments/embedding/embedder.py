@@ -11,23 +11,23 @@ from deployments.store.evidence import Floats32
 
 EMBEDDER = "Embedder"
 
-_TOGETHER = 32  # texts that are embedded together; a call that passes it is the last
-_ONGOING = 64  # calls in a replica, those that wait for the next batch with them
-_QUEUED = 1024  # calls of each caller that wait outside of the replicas; more are refused
+_BATCH = 32  # texts embedded together; the call that reaches this number is the batch's last
+_ONGOING = 64  # calls in a replica, including those waiting for the next batch
+_QUEUED = 1024  # calls of each caller that wait outside the replicas; more are refused
 
 
 class Embedder:
-    """One replica, on one core: Ray lets no library of an actor with less than two take more.
+    """One replica. It uses one core: Ray limits the libraries of an actor with less than two CPUs.
 
-    What comes while a batch is embedded is the next batch, so that nothing waits for a batch to
-    fill. (Ray Serve's own batching waits a set time, also for a query that is alone.)
+    Texts that arrive while a batch is embedded form the next batch, so that nothing waits for a
+    batch to fill. (Ray Serve's own batching waits a fixed time, even for a single query.)
     """
 
     def __init__(self, name: str) -> None:
         from deployments.embedding.encoder import Encoder
 
         self._encoder = Encoder(name)
-        self._encoder(["Loads the model before the first request comes."])
+        self._encoder(["This loads the model before the first request."])
         self._waiting: deque[tuple[list[str], asyncio.Future[Floats32]]] = deque()
         self._worker: asyncio.Task[None] | None = None
 
@@ -40,12 +40,12 @@ class Embedder:
         return await answer
 
     async def check_health(self) -> None:
-        """Called by Ray Serve; a replica that raises, or is silent for long, is replaced."""
-        await asyncio.to_thread(self._encoder, ["Is the model there?"])
+        """Called by Ray Serve, which replaces a replica that raises or doesn't respond."""
+        await asyncio.to_thread(self._encoder, ["Is the model working?"])
 
     async def _work(self) -> None:
         while self._waiting:
-            calls = self._next()
+            calls = self._next_batch()
             texts = [text for call, _ in calls for text in call]
             try:
                 embeddings = await asyncio.to_thread(self._encoder, texts)
@@ -60,10 +60,10 @@ class Embedder:
                     answer.set_result(embeddings[start : start + len(call)])
                 start += len(call)
 
-    def _next(self) -> list[tuple[list[str], asyncio.Future[Floats32]]]:
-        """The calls of the next batch: the first that wait, without those given up."""
+    def _next_batch(self) -> list[tuple[list[str], asyncio.Future[Floats32]]]:
+        """The calls of the next batch: the longest waiting, without those cancelled."""
         calls, texts = [], 0
-        while self._waiting and texts < _TOGETHER:
+        while self._waiting and texts < _BATCH:
             call = self._waiting.popleft()
             if not call[1].done():
                 calls.append(call)
@@ -72,7 +72,7 @@ class Embedder:
 
 
 def deploy_embedder(name: str, autoscaling: Autoscaling) -> Application:
-    """The Ray Serve application node for an embedding model, by its name."""
+    """The Ray Serve application node for the embedding model of this name."""
     return rayserve.deployment(
         name=EMBEDDER,
         ray_actor_options={"num_cpus": 0.25},

@@ -1,4 +1,4 @@
-"""Embeddings of texts in this process, by all-MiniLM-L6-v2 or any sentence-transformers model."""
+"""Embeddings in this process, by all-MiniLM-L6-v2 or another sentence-transformers model."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -9,20 +9,20 @@ from deployments.store.evidence import Floats32
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
-_CHARACTERS_PER_TOKEN = 20  # no text needs to be tokenised further than this
+_CHARACTERS_PER_TOKEN = 20  # beyond this, tokenising a text is wasted
 
 
 class Encoder:
-    """Texts to embeddings (b, d) of length 1; a text's is always the same, whatever comes with it.
+    """Texts to embeddings (b, d) of length 1. A text's embedding doesn't depend on the others.
 
-    Loads the model when it is first needed; what is longer than the model takes is cut.
+    Loads the model at its first use. Longer texts than the model takes are cut.
 
     Args:
         name: a sentence-transformers name, or the folder of such a model. The default one comes
-            with the installation; it may be written without the name in front of it.
+            with the installation; its name may be written without the organisation.
 
     Raises:
-        ValueError: at its first use: there is no such model, or sentence-transformers is missing.
+        ValueError: at the first use, if there is no such model or sentence-transformers is missing.
     """
 
     def __init__(self, name: str = DEFAULT_MODEL) -> None:
@@ -33,7 +33,7 @@ class Encoder:
 
     @property
     def dimensions(self) -> int:
-        """d."""
+        """The number of dimensions, d."""
         if self.name == DEFAULT_MODEL:
             from deployments.embedding.minilm import DIMENSIONS
 
@@ -72,8 +72,8 @@ class _SentenceTransformer:
             self._model = SentenceTransformer(name)
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"no embedding model {name}: neither a folder of one here, nor a name that the "
-                f"Hugging Face hub gives ({error})"
+                f"no embedding model {name}: it is neither a folder with a model here, nor a model "
+                f"that the Hugging Face hub returns ({error})"
             ) from error
         self.dimensions: int = self._model.encode(["text"]).shape[1]
         self._characters = _CHARACTERS_PER_TOKEN * (self._model.max_seq_length or 512)

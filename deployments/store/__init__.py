@@ -1,1 +1,1 @@
-"""What was answered before: past queries, what models did on them, and the nearest of them."""
+"""Past queries and what models did on them: kept in a database, searched in memory."""

@@ -1,7 +1,7 @@
-"""What is known of past queries: the arrays that pass between a store and a predictor.
+"""What is known of past queries, as arrays: what a store gives to a predictor.
 
 Shapes: n past queries, b new ones, k neighbours of each, m models, d dimensions of an embedding.
-NaN stands for an outcome that is not known.
+NaN stands for an unknown outcome.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ class Neighbours:
     """The k nearest past queries of each of b new ones, nearest first.
 
     Attributes:
-        ids: (b, k) the store's numbers of the past queries.
-        similarity: (b, k) cosine.
-        quality: (b, k, m) mean quality of a model's answers, 0 to 1.
-        output_tokens: (b, k, m) their mean length.
-        weight: (b, k, m) how many answers were averaged.
+        ids: (b, k), the store's numbers of the past queries.
+        similarity: (b, k), the cosine.
+        quality: (b, k, m), mean quality of a model's answers, 0 to 1.
+        output_tokens: (b, k, m), their mean length.
+        weight: (b, k, m), the number of answers averaged.
     """
 
     ids: Integers
@@ -36,7 +36,7 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What is known of each model overall, each (m,); NaN where nothing is.
+    """What is known of each model overall, each (m,); NaN where nothing is known.
 
     Attributes:
         quality: mean quality of all its scored answers.
@@ -51,7 +51,7 @@ class Means:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All past queries at one moment, to fit a predictor on.
+    """Past queries as they were at one moment, to fit a predictor on.
 
     Attributes:
         queries: n texts.
@@ -67,7 +67,7 @@ class Snapshot:
 
     @classmethod
     def nothing(cls, models: int) -> "Snapshot":
-        """No past queries, of so many models."""
+        """A snapshot without past queries, for this number of models."""
         none = np.zeros((0, models), np.float32)
         return cls([], np.zeros((0, 0), np.float32), none, none, none)
 
@@ -75,7 +75,7 @@ class Snapshot:
         return len(self.queries)
 
     def part(self, rows: npt.NDArray[np.intp]) -> "Snapshot":
-        """The snapshot of these rows alone."""
+        """A snapshot of these rows only."""
         return Snapshot(
             [self.queries[row] for row in rows],
             self.embeddings[rows],
@@ -85,7 +85,7 @@ class Snapshot:
         )
 
     def means(self) -> Means:
-        """What the rows say of each model overall."""
+        """What the rows say about each model overall."""
         return Means(
             _mean(self.quality, self.weight),
             _mean(self.output_tokens, self.weight),
@@ -94,15 +94,15 @@ class Snapshot:
 
 
 class Evidence(Protocol):
-    """What a predictor asks of a store."""
+    """What a predictor needs from a store."""
 
     def __len__(self) -> int:
-        """How many past queries there are with a score."""
+        """The number of past queries with a score."""
         ...
 
     def neighbours(self, embeddings: Floats32, k: int) -> Neighbours:
-        """The nearest past queries of each embedding (b, d): k with a score, or fewer where there
-        are fewer; others that are near may come with them."""
+        """The past queries nearest to each embedding (b, d): k with a score, or all if there are
+        fewer; near ones without a score may come with them."""
         ...
 
     def means(self) -> Means:
@@ -111,7 +111,7 @@ class Evidence(Protocol):
 
 
 def _mean(values: Floats32, weight: Floats32) -> Floats32:
-    """(m,) weighted means of the columns' known values; NaN where none is known."""
+    """(m,), the weighted means of the columns' known values; NaN where none is known."""
     known = ~np.isnan(values)
     total = np.where(known, weight, 0).sum(axis=0, dtype=np.float64)
     sums = np.where(known, values * weight, 0).sum(axis=0, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What the database of past queries is told, and what it gives back."""
+"""What is written to the store, and what is read from it."""
 
 import hashlib
 import math
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from deployments.store.evidence import Floats32
 
-MAX_QUERY_CHARACTERS = 20_000  # a longer query is cut before it is stored, and before it is keyed
+MAX_QUERY_CHARACTERS = 20_000  # longer queries are cut before they are keyed and stored
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one model did on one query; None is not known, `count` answers are averaged."""
+    """What one model did on one query, averaged over `count` answers; None is unknown."""
 
     quality: float | None
     output_tokens: float | None
@@ -20,22 +20,22 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one model did on one query, `count` answers taken together; None is not known.
+    """What one model did on one query, over `count` answers; None is unknown.
 
     Attributes:
-        query: the text that was embedded; cut here to what is stored of it, for it may be long.
-        embedding: (d,), of length 1; of no use where the database holds the query already.
+        query: the text that was embedded; cut here to what is stored of it.
+        embedding: (d,), of length 1; ignored if the database already has the query.
         model: its name.
-        source: who says so: "answers", or "import:<name>".
+        source: where this comes from: "answers", or "import:<name>".
         quality: mean, 0 to 1.
         output_tokens: mean.
         seconds: mean time an answer took.
         count: number of answers.
         input_tokens: tokens of the whole prompt, of which the query may be a part.
         characters: of the whole prompt.
-        replace: takes the place of what this source said of this model on this query before,
-            instead of adding to it.
-        identity: which model was behind the name, as of `ModelConfig.identity`; "" is not said.
+        replace: replace what this source said before about this model on this query, instead of
+            adding to it.
+        identity: the model that the name stood for (see `ModelConfig.identity`); "" if unknown.
     """
 
     query: str
@@ -65,15 +65,15 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRecord:
-    """A completion that feedback may come for.
+    """An answer that feedback may come for, as the database keeps it.
 
     Attributes:
         id: of the completion.
-        model: that wrote it.
-        predicted: the quality predicted when its model was chosen.
+        model: the one that wrote it.
+        predicted: the quality predicted when the model was chosen.
         policy: name of the policy that chose it.
-        cost: USD.
-        identity: which model was behind the name, as of `ModelConfig.identity`; "" is not said.
+        cost: in USD.
+        identity: the model that the name stood for (see `ModelConfig.identity`); "" if unknown.
     """
 
     id: str
@@ -86,7 +86,7 @@ class AnswerRecord:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """An answer that was scored; `replaced` is the score that it had before."""
+    """An answer that was scored; `replaced` is its score before, None if it had none."""
 
     model: str
     predicted: float | None
@@ -96,15 +96,15 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class StoredRow:
-    """A past query and what is known of each model on it, all sources averaged by count.
+    """A past query and what each model did on it, averaged by count over all sources.
 
     Attributes:
-        id: its number in the database; never used again for another query.
+        id: its number in the database, never reused for another query.
         query: the text, cut to MAX_QUERY_CHARACTERS.
         embedding: (d,), of length 1.
         outcomes: of each model; `count` is the number of scores, or of answers if none is scored.
         input_tokens: of the latest prompt with this query whose length is known.
-        revision: number of the transaction that changed it last; what is known is no older.
+        revision: number of the transaction that changed it last; the outcomes may be newer.
     """
 
     id: int
@@ -116,11 +116,11 @@ class StoredRow:
 
 
 def stored_text(query: str) -> str:
-    """The query as it is stored: cut, and without what no database takes as text."""
+    """The query as it is stored: cut, and without characters that databases refuse."""
     text = query[:MAX_QUERY_CHARACTERS].replace("\0", "\N{REPLACEMENT CHARACTER}")
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def key_of(query: str) -> bytes:
-    """What tells queries apart: SHA-256 of the text as it is stored."""
+    """The key of a query: the SHA-256 of its stored text."""
     return hashlib.sha256(stored_text(query).encode("utf-8")).digest()

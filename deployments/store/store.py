@@ -1,7 +1,7 @@
-"""The embedding store: a durable database, what is searched of it in memory, and one writer.
+"""The embedding store: a durable database, its rows in memory for searching, and one writer.
 
-What a write's future gives was committed. Writes that wait while a transaction runs go into the
-next one together, so that a durable commit, which costs milliseconds, is paid for once by many.
+A write's future resolves after the commit. Writes that arrive while a transaction runs share the
+next one, so that many of them pay for one durable commit, which takes milliseconds.
 """
 
 import logging
@@ -27,10 +27,10 @@ from deployments.store.sql.database import Database
 
 logger = logging.getLogger("ray.serve")
 
-_MOST_WAITING = 10_000  # writes; beyond it `StoreOverloaded`
-_MOST_TOGETHER = 512
-_PAUSES_S = 0.1, 0.5, 2.0, 10.0  # between tries to write, while the database does not take it
-_NO_ITEM_S_FAULT = DatabaseUnavailable, EmbeddingModelChanged, NoStore
+_MOST_WAITING = 10_000  # writes; more raise StoreOverloaded
+_BATCH = 512  # writes in one transaction, and rows in one reading
+_BACKOFF_S = 0.1, 0.5, 2.0, 10.0  # between attempts to write while the database is unavailable
+_DATABASE_ERRORS = DatabaseUnavailable, EmbeddingModelChanged, NoStore  # no single write's fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +49,15 @@ class _Score:
 
 T = TypeVar("T")
 Item = TypeVar("Item", _Write, _Score)
-Done = tuple[Sequence[int], Sequence[Any]]  # queries that were touched, and each item's result
+Done = tuple[Sequence[int], Sequence[Any]]  # numbers of queries to reload, each item's result
 
 
 class EmbeddingStore:
-    """Past queries: durable, searched in memory, written by one thread.
+    """Past queries: kept in a database, searched in memory, written by one thread.
 
     Args:
         database: where they are kept.
-        models: whose outcomes are looked at.
+        models: the models whose outcomes are held in memory.
         dimensions: of the embeddings.
     """
 
@@ -69,17 +69,17 @@ class EmbeddingStore:
         self._synced = self._deletions = 0
         self._unread: set[int] = set()
         self._unadopted: set[int] = set()
-        # So that no row comes back that was read before it was deleted, and put in afterwards.
+        # Without it, a row read before its deletion could be put back after it.
         self._refreshing = threading.Lock()
         database.on_deleted = self._forget
-        self._writer = threading.Thread(target=self._write_on, name="store-writer", daemon=True)
+        self._writer = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
         self._writer.start()
 
     def load(self, progress: Callable[[int], None] = lambda loaded: None) -> None:
-        """Reads all rows of the database into memory; `progress` gets how many there are so far."""
+        """Reads all rows into memory; `progress` is called with the number read so far."""
         self.database.adopt()
         revision, deletions = self.database.revision(), self.database.deletions_by_others()
-        self.loaded = 0  # it may be a second try
+        self.loaded = 0  # this may be a second attempt
         for batch in self.database.rows():
             self.rows.put(batch)
             self.loaded += len(batch)
@@ -90,21 +90,21 @@ class EmbeddingStore:
     def observe(
         self, observation: Observation, answer: AnswerRecord | None = None
     ) -> "Future[None]":
-        """Writes what a model did on a query; `answer` is what feedback may come for.
+        """Records what a model did on a query; `answer` identifies it for later feedback.
 
         Raises:
-            StoreOverloaded: too many writes wait.
+            StoreOverloaded: too many writes are waiting.
         """
         done: Future[None] = _future()
         self._submit(_Write(observation, answer, done))
         return done
 
     def score(self, id: str, score: float) -> "Future[Scored | None]":
-        """Writes what an answer was worth, 0 to 1; a second score replaces the first. The future
-        gives None if no answer of this id is known.
+        """Records the score of an answer, 0 to 1; a second one replaces the first. The future's
+        result is None if the id is unknown.
 
         Raises:
-            StoreOverloaded: too many writes wait.
+            StoreOverloaded: too many writes are waiting.
             ValueError: the score is not between 0 and 1.
         """
         if not 0 <= score <= 1:
@@ -114,66 +114,65 @@ class EmbeddingStore:
         return done
 
     def sync(self) -> int:
-        """Takes in what other processes wrote to the database since last time, and says how many
-        rows that was: another store during a redeployment, an import while the server runs. Rows
-        that were deleted since are forgotten.
+        """Reads what other processes have written since the last call (another server during a
+        redeployment, an import), drops rows that they deleted, and returns how many rows changed.
 
         Raises:
-            DatabaseUnavailable: the database can't be reached; the next look takes in the rest.
+            DatabaseUnavailable: the database can't be reached; the next call reads the rest.
         """
         revision, deletions = self.database.revision(), self.database.deletions_by_others()
         ids = self.database.changed_by_others(self._synced)
         if deletions != self._deletions:
             self._forget_deleted()
         self._synced, self._deletions = revision, deletions
-        self.take_in(ids)
+        self.read_imported(ids)
         return len(ids)
 
-    def take_in(self, ids: Sequence[int]) -> None:
-        """Takes in rows that others wrote, who don't say which models were behind the names.
+    def read_imported(self, ids: Sequence[int]) -> None:
+        """Reads rows that an import or another process wrote, after attributing outcomes without
+        an identity to the models served now.
 
         Raises:
-            DatabaseUnavailable: the database can't be reached; they are read next time.
+            DatabaseUnavailable: the database can't be reached; the next call reads them.
         """
-        self._unadopted.update(ids)  # until it was done, which may fail
+        self._unadopted.update(ids)  # kept until adopting them has worked
         if due := sorted(self._unadopted):
             self.database.adopt(due)
-            # Only now: what is unread is read by the next write's refresh, too.
+            # Not before: the next write's refresh also reads what is unread.
             self._unread.update(due)
             self._unadopted.difference_update(due)
             self.database.enforce_bounds()
         self.refresh()
 
     def refresh(self, ids: Iterable[int] = ()) -> None:
-        """Reads rows from the database into memory, in bounded parts, and with them those that
-        could not be read before.
+        """Reads rows into memory, in bounded parts, along with those that could not be read before.
 
         Raises:
-            DatabaseUnavailable: the database can't be reached; they are read next time.
+            DatabaseUnavailable: the database can't be reached; the next call reads them.
         """
         due = sorted(self._unread.union(ids))
-        # Before the reading: what another thread fails to read from now on stays due.
+        # Before reading: rows that another thread fails to read from now on must stay due.
         self._unread.difference_update(due)
         try:
-            for part in chunks(due, _MOST_TOGETHER):
+            for part in chunks(due, _BATCH):
                 with self._refreshing:
                     self.rows.put(self.database.read(part))
-        except Exception:  # whatever it is, they are still due
+        except Exception:  # whatever it is, the rows are still due
             self._unread.update(due)
             raise
 
     def retain(self) -> int:
-        """Deletes what is not to be kept, and says how many queries that was."""
+        """Deletes what need not be kept any longer; returns how many queries that was."""
         return len(self.database.retain())
 
     def snapshot(self, ids: Sequence[int]) -> Snapshot:
-        """These past queries with their texts, to fit a predictor on; those deleted meanwhile are
-        left out."""
-        rows = [row for part in chunks(ids, _MOST_TOGETHER) for row in self.database.read(part)]
+        """These past queries with their texts, to fit a predictor on, without those deleted
+        meanwhile."""
+        rows = [row for part in chunks(ids, _BATCH) for row in self.database.read(part)]
         return self.rows.snapshot(rows)
 
     def close(self) -> None:
-        """Writes what waits, then closes the database."""
+        """Writes what is waiting, then closes the database."""
         self._waiting.put(None)
         self._writer.join()
         self.database.close()
@@ -182,51 +181,53 @@ class EmbeddingStore:
         try:
             self._waiting.put_nowait(item)
         except queue.Full:
-            raise StoreOverloaded(f"{_MOST_WAITING} writes wait for the database") from None
+            raise StoreOverloaded(
+                f"{_MOST_WAITING} writes are already waiting for the database"
+            ) from None
 
-    def _write_on(self) -> None:
+    def _write_all(self) -> None:
         while (first := self._waiting.get()) is not None:
-            together: list[_Write | _Score] = [first]
-            ended = False
-            while len(together) < _MOST_TOGETHER and not self._waiting.empty():
+            batch: list[_Write | _Score] = [first]
+            closing = False
+            while len(batch) < _BATCH and not self._waiting.empty():
                 item = self._waiting.get()
                 if item is None:
-                    ended = True
+                    closing = True
                     break
-                together.append(item)
-            self._commit(together)
-            if ended:
+                batch.append(item)
+            self._commit(batch)
+            if closing:
                 return
 
-    def _commit(self, together: Sequence[_Write | _Score]) -> None:
-        self._settle([item for item in together if isinstance(item, _Write)], self._write)
-        self._settle([item for item in together if isinstance(item, _Score)], self._score)
+    def _commit(self, batch: Sequence[_Write | _Score]) -> None:
+        self._settle([item for item in batch if isinstance(item, _Write)], self._write)
+        self._settle([item for item in batch if isinstance(item, _Score)], self._score)
 
     def _settle(self, items: Sequence[Item], work: Callable[[Sequence[Item], bool], Done]) -> None:
-        """Writes items in one transaction, then tells who waits for them."""
+        """Writes items in one transaction, then resolves their futures."""
         if not items:
             return
         try:
-            ids, results = _persistently(lambda again: work(items, again))
-        except Exception as error:  # whatever it is, who waits must hear of it
-            if len(items) > 1 and not isinstance(error, _NO_ITEM_S_FAULT):
-                # One of them is bad, and the others need not suffer for it.
+            ids, results = _with_retries(lambda again: work(items, again))
+        except Exception as error:  # whatever it is, it belongs to the futures
+            if len(items) > 1 and not isinstance(error, _DATABASE_ERRORS):
+                # One item is bad: find it, and write the others.
                 self._settle(items[: len(items) // 2], work)
                 self._settle(items[len(items) // 2 :], work)
                 return
-            logger.error("the store's database did not take a write", exc_info=error)
+            logger.error("writing to the store's database failed", exc_info=error)
             for item in items:
                 item.done.set_exception(error)
             return
         try:
             self.refresh(ids)
-        except Exception as error:  # noqa: BLE001 - it is committed all the same, and read later
-            logger.warning("the store's database did not give back what it took: %s", error)
+        except Exception as error:  # noqa: BLE001 - committed all the same, and read later
+            logger.warning("reading back from the store's database failed: %s", error)
         for item, result in zip(items, results, strict=True):
             item.done.set_result(result)
 
     def _write(self, items: Sequence[_Write], again: bool) -> Done:
-        # What comes with an answer counts once, however often it is written.
+        # `again` doesn't matter: an observation with an answer counts once, however often written.
         ids = self.database.write(
             [(item.observation, item.answer) if item.answer else item.observation for item in items]
         )
@@ -242,26 +243,26 @@ class EmbeddingStore:
             self.rows.remove(ids)
 
     def _forget_deleted(self) -> None:
-        # Known ones first: what is written in between is there.
+        # In this order: rows written in between are not taken for deleted ones.
         known = self.rows.ids()
         if known:
             self._forget(known - self.database.ids())
 
 
-def _persistently(work: Callable[[bool], T]) -> T:
-    """What `work` gives; while the database is away it is tried again, and told so: what it did
-    before may have been committed."""
-    for tries, pause in enumerate(_PAUSES_S):
+def _with_retries(work: Callable[[bool], T]) -> T:
+    """The result of `work`, repeated while the database is unavailable. Its argument says whether
+    this is a repetition: the attempt before may have been committed."""
+    for attempt, pause in enumerate(_BACKOFF_S):
         try:
-            return work(tries > 0)
+            return work(attempt > 0)
         except DatabaseUnavailable as error:
-            logger.warning("the store's database is away: %s", error)
+            logger.warning("the store's database is unavailable: %s", error)
             time.sleep(pause)
     return work(True)
 
 
 def _future() -> "Future[Any]":
-    """One that can't be cancelled: what is written can't be taken back by who no longer waits."""
+    """A future that can't be cancelled: a write in progress can't be taken back."""
     future: Future[Any] = Future()
     future.set_running_or_notify_cancel()
     return future

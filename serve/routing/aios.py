@@ -13,7 +13,7 @@ import numpy as np
 from deployments.embedding.encoder import Encoder
 from deployments.store.evidence import Floats32, Snapshot
 from deployments.store.files.history import History, read_history
-from deployments.store.memory.snapshots import SnapshotEvidence, gather
+from deployments.store.memory.snapshots import SnapshotEvidence, snapshot_of
 from serve.routing.arrays import Booleans, Floats
 from serve.routing.forecast.forecaster import Forecaster
 from serve.routing.forecast.predictor import Prediction
@@ -149,7 +149,9 @@ class SmartRouting:
 
     def _read(self, history: History | None) -> Snapshot:
         models = list(self._index)
-        snapshot, unknown = gather(read_history(history if history is not None else ()), models)
+        snapshot, unknown = snapshot_of(
+            read_history(history if history is not None else ()), models
+        )
         if unknown and not len(snapshot):
             raise ValueError(
                 f"the history knows none of the models {models}, only {sorted(unknown)}"

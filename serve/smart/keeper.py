@@ -242,7 +242,7 @@ class Keeper:
                 embed,
                 name=file.stem,
                 progress=progress,
-                written=store.take_in,
+                written=store.read_imported,
             )
         finally:
             self.message, self.rows = "", ()

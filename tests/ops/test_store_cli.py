@@ -98,7 +98,7 @@ def test_stats_are_a_table_for_people(file, tmp_path, capsys):
     database.close()
     run("stats", "--store", url)
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        "  600 answers of a model that is not said",
+        "  600 answers of an unknown model",
         "  1 answers of openai/gpt",
     ]
 
@@ -106,14 +106,14 @@ def test_stats_are_a_table_for_people(file, tmp_path, capsys):
 def test_a_file_with_bad_rows_is_refused_whole_and_so_are_those_beside_it(file, tmp_path, capsys):
     url = f"sqlite:///{tmp_path}/store.db"
     bad = history(tmp_path / "bad.jsonl", item("a"), item("b", 7), item(""), item("c"))
-    with pytest.raises(SystemExit, match="2 bad rows, so nothing is imported"):
+    with pytest.raises(SystemExit, match="2 bad rows, so nothing was imported"):
         run("import", file, bad, "--store", url)
     told = capsys.readouterr().err
     assert "bad.jsonl, line 2: the score of 'small' must be between 0 and 1" in told
     assert "bad.jsonl, line 3: 'query' must be text" in told
     assert not (tmp_path / "store.db").exists()
     run("import", file, bad, "--store", url, "--skip-bad-rows")
-    assert "2 rows, 2 observations, 2 bad rows left out" in capsys.readouterr().out
+    assert "2 rows, 2 observations, 2 bad rows skipped" in capsys.readouterr().out
     assert stats(url, capsys)["queries"] == 602
 
 
@@ -123,7 +123,7 @@ def test_many_bad_rows_are_not_all_told(tmp_path, capsys):
         run("import", bad, "--store", f"sqlite:///{tmp_path}/store.db")
     told = capsys.readouterr().err
     assert told.count("'query' must be text") < 30
-    assert "and 80 bad rows more" in told
+    assert "and 80 more bad rows" in told
 
 
 def test_a_new_store_takes_the_model_that_is_asked_for_and_keeps_it(file, tmp_path, capsys):
@@ -197,7 +197,7 @@ def test_forgetting_says_first_what_it_would_delete_and_asks(filled, capsys, mon
 
     run("forget", "--model", "small", "--store", filled, "--dry-run")
     told = capsys.readouterr().out
-    assert "3 outcomes on 2 queries, 1 of which go with them, and 1 answers" in told
+    assert "3 outcomes on 2 queries, 1 of which are then deleted too, and 1 answers" in told
     answer("n")
     with pytest.raises(SystemExit, match="nothing was deleted"):
         run("forget", "--model", "small", "--store", filled)
@@ -215,14 +215,20 @@ def test_forgetting_says_first_what_it_would_delete_and_asks(filled, capsys, mon
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "say what to forget"),
-        (["--model", "smal"], "a model 'smal', only of: large, small"),
-        (["--source", "nobody"], "a source 'nobody', only of: answers, import:past"),
+        ([], "nothing selected"),
+        (["--model", "smal"], "no model 'smal'; it has: large, small"),
+        (["--source", "nobody"], "no source 'nobody'; it has: answers, import:past"),
     ],
 )
 def test_what_can_not_be_forgotten_is_said(filled, options, message):
     with pytest.raises(SystemExit, match=message):
         run("forget", *options, "--store", filled, "--yes")
+
+
+def test_a_date_that_is_none_is_refused_with_an_example(capsys):
+    with pytest.raises(SystemExit):
+        run("forget", "--before", "yesterday")
+    assert "'yesterday' is not a date; write 2026-01-31" in capsys.readouterr().err
 
 
 def test_a_running_server_notices_what_was_forgotten(filled):
@@ -334,7 +340,7 @@ def test_who_writes_while_it_is_re_embedded_is_taken_in_and_then_refused(store_u
     ("arguments", "message"),
     [
         (["import", "nowhere.jsonl"], "nowhere.jsonl"),
-        (["import", "{tmp}/a.csv"], "a history is one of"),
+        (["import", "{tmp}/a.csv"], "a history must be a"),
         (["export", "{tmp}/a.json"], "no store at"),
         (["stats"], "no store at"),
         (["reembed"], "no store at"),
@@ -358,7 +364,7 @@ def test_an_empty_store_or_another_kind_of_file_is_not_exported(tmp_path, file):
     with pytest.raises(SystemExit, match="nothing to export"):
         run("export", tmp_path / "out.json", "--store", url)
     run("import", file, "--store", url)
-    with pytest.raises(SystemExit, match="a history is one of"):
+    with pytest.raises(SystemExit, match="a history must be a"):
         run("export", tmp_path / "out.csv", "--store", url)
     assert not list(tmp_path.glob("out*"))
 

@@ -78,7 +78,7 @@ def test_what_is_right_has_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             {**PRICED, "name": "a"},
             {"store": {"history": [__file__]}},
-            "a history is one of .json, .jsonl, .parquet",
+            "a history must be a .json, .jsonl or .parquet file",
         ),
     ],
 )

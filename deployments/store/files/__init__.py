@@ -1,1 +1,1 @@
-"""Histories in files: read, imported, exported."""
+"""Histories of past queries in files: read, imported, exported."""

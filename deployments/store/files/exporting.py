@@ -1,4 +1,4 @@
-"""Writing what a database holds as a history, in the formats that histories are read in."""
+"""Writing a store's rows to a file, in the formats that histories are read from."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,37 +6,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from deployments.store.files.history import WRONG_FORMAT
 from deployments.store.observations import Outcome, StoredRow
 
 Batches = Iterable[Sequence[StoredRow]]
 
 
 def write_history(path: str | Path, batches: Batches, models: Sequence[str]) -> int:
-    """Writes rows to a file (.json, .jsonl, .parquet), which is there once it is whole.
+    """Writes rows to a file (.json, .jsonl, .parquet), which appears only when it is complete.
 
     Args:
-        path: of the file; one that is there is replaced.
-        batches: the rows, as by `Database.rows`.
-        models: all that the rows know, since Parquet's columns come first.
+        path: of the file; an existing one is replaced.
+        batches: the rows, as from `Database.rows`.
+        models: all models in the rows; Parquet needs its columns in advance.
 
     Returns:
         How many rows were written.
 
     Raises:
-        ValueError: the suffix is of no known kind.
+        ValueError: the suffix is unknown.
         OSError: the file can't be written.
     """
     path = Path(path)
     writers = {".json": _write_json, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
     if path.suffix not in writers:
-        raise ValueError(f"{path}: a history is one of {', '.join(writers)}, not '{path.suffix}'")
-    with _whole(path) as file:
+        raise ValueError(f"{path}: {WRONG_FORMAT}")
+    with _complete(path) as file:
         return writers[path.suffix](file, batches, models)
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside `path` that takes its place at the end, if nothing goes wrong before."""
+def _complete(path: Path) -> Iterator[IO[bytes]]:
+    """A file beside `path` that replaces it at the end, if nothing fails before."""
     partial = path.with_name(f"{path.name}.part")
     try:
         with partial.open("wb") as file:

@@ -1,9 +1,9 @@
-"""Reading what models did on past queries: AIOS's bootstrap JSON, JSONL of it, Parquet, or rows.
+"""Reading histories of past queries: AIOS's bootstrap JSON, the same as JSONL, Parquet, or objects.
 
 JSON is an array of `{"query", "input_token_length", "outputs": [{"model_name", "correctness",
-"output_token_length"}]}`; JSONL has one such object in a line. Parquet has one row for a query with
-`query`, `input_tokens` and, for each model m, `score__m` and `out__m`; null means not known. Beyond
-AIOS's format, an output may have a `count` of the answers that it averages; in Parquet `count__m`.
+"output_token_length"}]}`; JSONL has one such object per line. Parquet has one row per query with
+`query`, `input_tokens` and, for each model m, `score__m` and `out__m`; null means unknown. Beyond
+AIOS's format, an output may have the `count` of answers that it averages (`count__m` in Parquet).
 Source: https://docs.aios.foundation/aios-docs/aios-kernel/llm-cores/llm-routing
 """
 
@@ -18,15 +18,16 @@ from deployments.store.observations import Outcome
 History = str | Path | Iterable[Mapping[str, Any]]
 
 FORMATS = (".json", ".jsonl", ".parquet")
+WRONG_FORMAT = "a history must be a .json, .jsonl or .parquet file"
 
 _BATCH = 1024
-_BEYOND = 1e15  # what any number can be; also refuses infinity and what no float holds
+_TOO_LARGE = 1e15  # for any number here; also refuses infinity and integers that no float holds
 _MOST_ANSWERS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A past query and what each model that answered it did."""
+    """A past query and the outcomes of the models that answered it."""
 
     query: str
     input_tokens: int | None
@@ -34,7 +35,7 @@ class Row:
 
 
 class BadRow(ValueError):
-    """A row that can't be used; the message says where it stands and what is wrong."""
+    """A row that can't be used; the message says where it is and what is wrong."""
 
 
 def read_history(
@@ -44,12 +45,12 @@ def read_history(
 
     Args:
         history: a path, or the rows themselves.
-        on_bad_row: gets every row that can't be used, which is then left out; without it, the
-            first one is raised.
+        on_bad_row: called with each row that can't be used, which is then skipped; without it,
+            the first one is raised.
 
     Raises:
         BadRow: a row is wrong and there is no `on_bad_row`.
-        ValueError: the file is of no known kind, isn't what its name says, or is empty.
+        ValueError: the suffix is unknown, the content doesn't match it, or the file is empty.
         FileNotFoundError: there is no such file.
     """
     for where, parse in _rows(history):
@@ -76,7 +77,7 @@ def _rows(history: History) -> Parsers:
     path = Path(history)
     readers = dict(zip(FORMATS, (_json_rows, _jsonl_rows, _parquet_rows), strict=True))
     if path.suffix not in readers:
-        raise ValueError(f"{path}: a history is one of {', '.join(readers)}, not '{path.suffix}'")
+        raise ValueError(f"{path}: {WRONG_FORMAT}")
     yield from readers[path.suffix](path)
 
 
@@ -101,7 +102,7 @@ def _json_rows(path: Path) -> Parsers:
         if text[at : at + 1] == ",":
             at = _skip(text, at + 1)
         elif text[at : at + 1] != "]":
-            raise ValueError(f"{path}, line {line}: a comma or the end of the array is missing")
+            raise ValueError(f"{path}, line {line}: expected a comma or the end of the array")
 
 
 def _text(path: Path) -> str:
@@ -114,7 +115,7 @@ def _text(path: Path) -> str:
 
 
 def _skip(text: str, at: int) -> int:
-    """The next place that is no white space."""
+    """The next position that is not white space."""
     while at < len(text) and text[at].isspace():
         at += 1
     return at
@@ -128,7 +129,7 @@ def _jsonl_rows(path: Path) -> Parsers:
                 empty = False
                 yield f"{path}, line {number}", lambda line=line: _from_line(line)  # type: ignore[misc]
     if empty:
-        raise ValueError(f"{path}: there are no rows in it")
+        raise ValueError(f"{path}: the file has no rows")
 
 
 def _parquet_rows(path: Path) -> Parsers:
@@ -145,18 +146,18 @@ def _parquet_rows(path: Path) -> Parsers:
                 yield f"{path}, row {number}", lambda item=item: _from_columns(item, models)  # type: ignore[misc]
     except FileNotFoundError:
         raise
-    except (ArrowException, OSError) as error:  # the latter of pages that are damaged
+    except (ArrowException, OSError) as error:  # OSError: damaged pages
         after = f", after row {number}" if number else ""
-        raise ValueError(f"{path}{after}: not a Parquet file, or a damaged one: {error}") from error
+        raise ValueError(f"{path}{after}: not a Parquet file, or damaged: {error}") from error
     if not number:
-        raise ValueError(f"{path}: there are no rows in it")
+        raise ValueError(f"{path}: the file has no rows")
 
 
 def _columns(path: Path, names: list[str]) -> tuple[list[str], list[str]]:
-    """The models, and the columns that tell of them and of the query."""
+    """The models, and the columns to read."""
     models = [name.removeprefix("score__") for name in names if name.startswith("score__")]
     if "query" not in names or not models:
-        raise ValueError(f"{path}: there must be a column 'query' and columns 'score__<model>'")
+        raise ValueError(f"{path}: needs a column 'query' and columns 'score__<model>'")
     wanted = {"query", "input_tokens"}
     wanted |= {f"{kind}__{model}" for kind in ("score", "out", "count") for model in models}
     return models, [name for name in names if name in wanted]
@@ -176,7 +177,7 @@ def _from_line(line: bytes) -> Row:
 
 def _from_object(item: Any) -> Row:
     if not isinstance(item, Mapping):
-        raise BadRow(f"a row is an object, not {type(item).__name__}")
+        raise BadRow(f"a row must be an object, not {type(item).__name__}")
     outputs = item.get("outputs")
     if not isinstance(outputs, list | tuple):
         raise BadRow("'outputs' must be a list")
@@ -184,9 +185,9 @@ def _from_object(item: Any) -> Row:
     for output in outputs:
         name = output.get("model_name") if isinstance(output, Mapping) else None
         if not isinstance(name, str) or not name or not name.isprintable():
-            raise BadRow("every output needs a 'model_name', a text")
+            raise BadRow("every output needs a 'model_name' of printable text")
         if name in outcomes:
-            raise BadRow(f"two outputs of model '{name}'")
+            raise BadRow(f"model '{name}' has two outputs")
         outcomes[name] = _outcome(
             name,
             output.get("correctness"),
@@ -209,7 +210,7 @@ def _from_columns(item: Mapping[str, Any], models: list[str]) -> Row:
 
 def _row(query: Any, input_tokens: Any, outcomes: Mapping[str, Outcome]) -> Row:
     if not isinstance(query, str) or not query.strip():
-        raise BadRow("'query' must be text that is not empty")
+        raise BadRow("'query' must be text, and not empty")
     tokens = _number("the input length", input_tokens)
     return Row(query, None if tokens is None else int(tokens), outcomes)
 
@@ -226,6 +227,6 @@ def _outcome(model: str, quality: Any, tokens: Any, count: Any) -> Outcome:
 def _number(what: str, value: Any) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, int | float) or not 0 <= value < _BEYOND:
+    if not isinstance(value, int | float) or not 0 <= value < _TOO_LARGE:
         raise BadRow(f"{what} must be a number, 0 or more, not {value!r}")
     return float(value)

@@ -1,4 +1,4 @@
-"""Taking a history into the database: embedded, written in bounded pieces, never counted twice."""
+"""Importing a history into the database: in bounded transactions, never counted twice."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from deployments.store.files.history import BadRow, History, Row, read_history
 from deployments.store.observations import Observation, key_of, stored_text
 from deployments.store.sql.database import Database
 
-_CHUNK = 256  # rows of one transaction: short enough for others to write in between
+_CHUNK = 256  # rows in one transaction: short enough for others to write in between
 
 Embed = Callable[[Sequence[str]], Floats32]
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import did: rows read, observations written, bad rows left out."""
+    """What an import did: rows read, observations written, bad rows skipped."""
 
     rows: int
     observations: int
@@ -33,32 +33,32 @@ def import_history(
     progress: Callable[[int], None] | None = None,
     written: Callable[[list[int]], None] | None = None,
 ) -> Imported:
-    """Writes what models did on past queries, from a file or rows of any import format.
+    """Writes a history, from a file or from objects, to the database.
 
-    Rows of one query are averaged, by count. What an import of this name said before of a model on
-    a query is replaced; so an import may be repeated, and an import that was killed is mended by
-    repeating it. What an earlier import of the name said of other queries stays.
+    Rows of one query are averaged by count. They replace what an import of this name said before
+    about the same model and query, so an import can be repeated, and repeating completes one that
+    was interrupted. What an earlier import of this name said about other queries stays.
 
     Args:
-        database: where to.
+        database: where to write.
         history: as in `read_history`.
-        embed: texts to embeddings (b, d), of the database's embedding model; asked only for queries
-            that the database has not.
+        embed: texts to embeddings (b, d), by the database's embedding model; called only for
+            queries that the database does not have.
         name: of the import; the observations' source is "import:<name>".
-        on_bad_row: gets every row that can't be used, which is then left out; without it, the first
-            one is raised, and what was written before it stays.
-        progress: gets the number of rows done so far, after each piece.
-        written: gets the numbers of the queries of each piece, once they are in the database.
+        on_bad_row: called with each row that can't be used, which is then skipped; without it, the
+            first one is raised, and what was written before it stays.
+        progress: called with the number of rows done so far, after each transaction.
+        written: called with the numbers of the queries of each transaction, after its commit.
 
     Raises:
-        BadRow, ValueError, FileNotFoundError: as by `read_history`.
-        ValueError: the name is empty or no printable text.
+        BadRow, ValueError, FileNotFoundError: as in `read_history`.
+        ValueError: the name is empty or not printable.
     """
     if not name or not name.isprintable():
-        raise ValueError(f"an import's name must be a printable text, not {name!r}")
+        raise ValueError(f"an import's name must be printable text, not {name!r}")
     bad: list[BadRow] = []
 
-    def left_out(row: BadRow) -> None:
+    def skip(row: BadRow) -> None:
         if on_bad_row is None:
             raise row
         on_bad_row(row)
@@ -66,7 +66,7 @@ def import_history(
 
     seen = _Seen()
     done = observed = 0
-    rows = read_history(history, left_out)
+    rows = read_history(history, skip)
     while chunk := list(islice(rows, _CHUNK)):
         embeddings = _embeddings(database, [row.query for row in chunk], embed)
         observations = list(_observations(chunk, embeddings, f"import:{name}", seen))
@@ -81,14 +81,14 @@ def import_history(
 
 
 class _Seen:
-    """Which models' outcomes were met on which queries; some 100 bytes for a query."""
+    """Which models have occurred with which queries; some 100 bytes per query."""
 
     def __init__(self) -> None:
         self._bits: dict[str, int] = {}
         self._models: dict[bytes, int] = {}
 
     def before(self, query: str, model: str) -> bool:
-        """Whether this pair was met before; from now on it was."""
+        """Whether this pair has occurred before; remembers it."""
         bit = self._bits.setdefault(model, 1 << len(self._bits))
         key = key_of(query)
         models = self._models.get(key, 0)
@@ -101,7 +101,7 @@ def _embeddings(database: Database, queries: Sequence[str], embed: Embed) -> lis
     known = dict(zip(texts, database.embeddings(texts), strict=True))
     new = [text for text, embedding in known.items() if embedding is None]
     known |= zip(new, embed(new) if new else (), strict=True)
-    return [known[text] for text in texts]  # type: ignore[misc]  # none is None any more
+    return [known[text] for text in texts]  # type: ignore[misc]  # all are known now
 
 
 def _observations(

@@ -1,1 +1,1 @@
-"""What is searched of past queries, in memory."""
+"""Past queries in memory, where they are searched."""

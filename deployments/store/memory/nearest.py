@@ -4,12 +4,12 @@ import numpy as np
 
 from deployments.store.evidence import Floats32, Integers
 
-_SIMILARITIES = 2**26  # of one block of new queries; bounds the memory that a product takes
+_SIMILARITIES = 2**26  # in one block of new queries; bounds the memory of a product
 
 
 def nearest(embeddings: Floats32, past: Floats32, k: int) -> tuple[Integers, Floats32]:
     """Row numbers and cosines, each (b, min(k, n)), of the k rows of `past` nearest to each
-    embedding, nearest first; all rows are of length 1."""
+    embedding, nearest first. All rows must be of length 1."""
     n = len(past)
     k = min(k, n)
     ids = np.zeros((len(embeddings), k), np.int64)

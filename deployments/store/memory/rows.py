@@ -1,7 +1,7 @@
-"""Past queries in memory, ready to be searched: growing arrays and two indices over them.
+"""Past queries in memory: growing arrays, and two indices to search them.
 
-Most traffic is never scored. So that answers without a score don't crowd the scored ones out of the
-nearest, the two have an index each: the scored tell of quality and length, the others of length.
+Most traffic is never scored. Queries with a score and those without have an index each, so that the
+latter, which tell only lengths, don't crowd the former out of the nearest neighbours.
 """
 
 import threading
@@ -15,16 +15,15 @@ from deployments.store.observations import StoredRow
 
 Outcomes = tuple[Floats32, Floats32, Floats32]  # (m,) quality, output tokens, weight
 
-_FEWEST = 1024  # rows that arrays begin with; they double when they are full
-_UNSCORED = 64  # of the nearest without a score; lengths vary little, so few tell enough
+_FEWEST = 1024  # rows that arrays begin with; they double when full
+_UNSCORED = 64  # nearest ones without a score; lengths vary little, so a few are enough
 
 
 class Rows:
-    """Implements deployments.store.evidence.Evidence. Threads may read and write at once.
+    """Implements `deployments.store.evidence.Evidence`. Threads may read and write at once.
 
     Args:
-        models: those whose outcomes are kept, in the order of the arrays' columns; outcomes of
-            others stay in the database alone.
+        models: the models whose outcomes are kept, in the order of the arrays' columns.
         dimensions: of the embeddings.
     """
 
@@ -41,22 +40,22 @@ class Rows:
         self._tokens = np.full(shape, np.nan, np.float32)
         self._weight = np.zeros(shape, np.float32)
         self._totals = _Totals(len(self.models))
-        # Indexing a row takes longer than writing it, and the indices have locks of their own.
+        # Two locks: indexing a row takes longer than writing it, and indices have their own locks.
         self._writing, self._reading = threading.Lock(), threading.Lock()
 
     def __len__(self) -> int:
-        """How many past queries have a score of any of the models."""
+        """The number of past queries with a score of any of the models."""
         return len(self._scored)
 
     @property
     def unscored(self) -> int:
-        """How many past queries have answers, but no score."""
+        """The number of past queries with answers but no score."""
         return len(self._unscored)
 
     def put(self, rows: Sequence[StoredRow]) -> None:
-        """Takes in rows, each in place of what was known of its query, unless that is newer: who
-        reads a row may come later than who reads its next revision. Those that tell nothing of the
-        models are left out, and forgotten if they did before."""
+        """Adds rows, each replacing what was known of its query unless that is newer: threads may
+        deliver two revisions of a row in the wrong order. Rows without outcomes of the models are
+        removed."""
         scored: dict[int, Floats32] = {}
         unscored: dict[int, Floats32] = {}
         empty: list[int] = []
@@ -72,7 +71,7 @@ class Rows:
                     place = self._write(row.id, outcomes)
                     self._revision[place] = row.revision
                     (scored if known else unscored)[place] = row.embedding
-            # Only what has its place in the arrays is found.
+            # After the arrays: whatever a search finds must be in them.
             for index, other, found in (
                 (self._scored, self._unscored, scored),
                 (self._unscored, self._scored, unscored),
@@ -84,17 +83,17 @@ class Rows:
             self._remove(empty)
 
     def remove(self, ids: Iterable[int]) -> None:
-        """Forgets rows; ids that are not there are fine."""
+        """Removes rows; unknown ids are ignored."""
         with self._writing:
             self._remove(ids)
 
     def ids(self) -> set[int]:
-        """Ids of all rows."""
+        """The ids of all rows."""
         with self._writing:
             return set(self._place)
 
     def neighbours(self, embeddings: Floats32, k: int) -> Neighbours:
-        """The k nearest scored past queries of each embedding (b, d), and some without a score."""
+        """The k scored past queries nearest to each embedding (b, d), and some without a score."""
         places, similarity = self._scored.search(embeddings, k)
         if len(self._unscored):
             more = self._unscored.search(embeddings, min(k, _UNSCORED))
@@ -118,7 +117,7 @@ class Rows:
             return self._totals.means()
 
     def sample(self, most: int, random: np.random.Generator) -> list[int]:
-        """Ids of scored rows, in order: all of them, or `most` drawn evenly."""
+        """The ids of scored rows, in order: all of them, or `most` drawn at random."""
         with self._reading:
             scored = ~np.isnan(self._quality[: self._used]).all(axis=1)
             ids: Integers = np.sort(self._ids[: self._used][scored])
@@ -127,7 +126,7 @@ class Rows:
         return [int(id) for id in ids]
 
     def snapshot(self, rows: Sequence[StoredRow]) -> Snapshot:
-        """The rows as arrays, with the same columns."""
+        """These rows as arrays, with the same columns."""
         outcomes = [self._outcomes(row) for row in rows]
         shape = (len(rows), len(self.models))
         quality, tokens, weight = (
@@ -156,7 +155,7 @@ class Rows:
         return place is not None and row.revision < self._revision[place]
 
     def _write(self, id: int, outcomes: Outcomes) -> int:
-        """Puts what is known of a query into its place, and says which that is."""
+        """Writes a query's outcomes into its place in the arrays, and returns that place."""
         with self._reading:
             place = self._placed(id)
             old = self._quality[place], self._tokens[place], self._weight[place]
@@ -184,7 +183,7 @@ class Rows:
             setattr(self, name, np.concatenate([getattr(self, name), more]))
 
     def _outcomes(self, row: StoredRow) -> Outcomes:
-        """(m,) quality, output tokens and weight of each model."""
+        """The quality, output tokens and weight of each model, each (m,)."""
         quality, tokens, weight = (array.copy() for array in self._totals.nothing)
         for model, outcome in row.outcomes.items():
             column = self._column.get(model)
@@ -196,7 +195,7 @@ class Rows:
 
 
 class _Totals:
-    """Running sums over all rows, so that means cost the same at any size."""
+    """Running sums over all rows, so that means cost the same for any number of them."""
 
     def __init__(self, models: int) -> None:
         self.nothing: Outcomes = (
@@ -207,16 +206,12 @@ class _Totals:
         # Rows: sum of quality, weight of quality, sum of tokens, weight of tokens, scored queries.
         self._sums = np.zeros((5, models))
 
-    def replace(
-        self,
-        old: Outcomes,
-        new: Outcomes,
-    ) -> None:
+    def replace(self, old: Outcomes, new: Outcomes) -> None:
         self._sums += _sums(*new) - _sums(*old)
 
     def means(self) -> Means:
         quality, scored, tokens, counted, queries = self._sums
-        # What was added and taken away again leaves a rest of rounding.
+        # Sums of what was added and subtracted again are not exactly 0.
         some, more = scored > 0.5, counted > 0.5
         return Means(
             np.where(some, quality / np.where(some, scored, 1), np.nan).astype(np.float32),

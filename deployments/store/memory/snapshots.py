@@ -35,7 +35,7 @@ class SnapshotEvidence:
 
 
 class _Sum:
-    """What one model did on one query, over all rows of that query."""
+    """Totals of what one model did on one query."""
 
     def __init__(self) -> None:
         self.answers = self.scored = self.counted = 0
@@ -51,16 +51,16 @@ class _Sum:
             self.tokens += outcome.output_tokens * outcome.count
 
 
-def gather(rows: Iterable[Row], models: Sequence[str]) -> tuple[Snapshot, frozenset[str]]:
-    """Puts rows into arrays, without embeddings; rows of one query are averaged with counts.
+def snapshot_of(rows: Iterable[Row], models: Sequence[str]) -> tuple[Snapshot, frozenset[str]]:
+    """A history as a snapshot, still without embeddings; rows of one query are averaged by count.
 
     Args:
         rows: the history.
         models: the models whose outcomes are kept, in the order of the arrays' columns.
 
     Returns:
-        The snapshot, its embeddings (n, 0), and the names in the history that are not in `models`;
-        what those models did is left out, and a query that only they answered with it.
+        The snapshot, its embeddings (n, 0), and the names in the history that are not in `models`.
+        What those models did is left out, and so are queries that only they answered.
     """
     column = {model: index for index, model in enumerate(models)}
     sums: dict[str, dict[int, _Sum]] = {}

@@ -1,1 +1,1 @@
-"""The durable database of past queries."""
+"""The database of past queries: durable, in SQLite or PostgreSQL."""

@@ -1,4 +1,4 @@
-"""Which part of what is known is to be forgotten."""
+"""Which part of what is known to forget."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +20,12 @@ from deployments.store.sql.schema import answers, outcomes
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What models did; several conditions narrow it.
+    """Outcomes and answers that meet all of these conditions.
 
     Attributes:
-        model: by this name.
-        source: who said so: "answers", or "import:<name>".
-        before: nothing was added to it since this time, in unix seconds.
+        model: of the model with this name.
+        source: from this source: "answers", or "import:<name>".
+        before: unchanged since this time, in Unix seconds.
     """
 
     model: str | None = None
@@ -33,7 +33,7 @@ class Selection:
     before: float | None = None
 
     def outcomes(self, table: FromClause = outcomes) -> ColumnElement[bool]:
-        """Which rows of `outcomes` that is."""
+        """The condition on `outcomes`."""
         wanted: list[ColumnElement[bool]] = [true()]
         if self.model is not None:
             wanted.append(table.c.model == self.model)
@@ -44,7 +44,7 @@ class Selection:
         return and_(*wanted)
 
     def answers(self, until: float) -> ColumnElement[bool]:
-        """Which of the answers that feedback may come for, no younger than a unix time."""
+        """The condition on `answers`, for those given before `until`, in Unix seconds."""
         if self.source not in (None, "answers"):
             return false()
         wanted = answers.c.at < (until if self.before is None else min(until, self.before))
@@ -52,8 +52,9 @@ class Selection:
 
 
 def counted(connection: Connection, selection: Selection, until: float) -> dict[str, int]:
-    """How much that is: `outcomes` (of a model on a query, from one source), the `queries` that
-    they are of, how many of those would be `emptied`, and `answers` that feedback may come for."""
+    """How much a selection holds: `outcomes` (of one model on one query from one source), the
+    `queries` they belong to, how many of these would be `emptied`, and `answers` awaiting
+    feedback."""
 
     def number(query: Any) -> int:
         return int(connection.scalar(query) or 0)

@@ -1,7 +1,7 @@
-"""Bringing the tables of an older database up to date, by Alembic.
+"""Migrating the tables of an older database, by Alembic.
 
-The database tells its version in a table of Alembic's. To change the tables, change `schema.py` and
-add a revision to `migrations/versions`; a test compares the two.
+The database's version is in Alembic's own table. To change the tables, change `schema.py` and add a
+revision to `migrations/versions`; a test compares the two.
 """
 
 import logging
@@ -17,21 +17,21 @@ from sqlalchemy import Connection
 
 logger = logging.getLogger("ray.serve")
 
-_UNVERSIONED = "1"  # the tables as they were before a database told its version
+_UNVERSIONED = "1"  # the tables as they were before databases had a version
 VERSION_TABLE = "store_version"
-_upgrading = threading.Lock()  # Alembic's context is one for the process
+_upgrading = threading.Lock()  # Alembic has one context for the process
 
 
 def stamp(connection: Connection) -> None:
-    """Notes that the tables, which have just been made, are of the newest version."""
+    """Records that the tables, which have just been created, have the newest version."""
     _context(connection).stamp(_scripts(), "head")
 
 
 def upgrade(connection: Connection, shown: str) -> None:
-    """Brings the tables to the newest version, within the transaction of `connection`.
+    """Migrates the tables to the newest version, within the transaction of `connection`.
 
     Raises:
-        ValueError: they are of a newer version than this program knows.
+        ValueError: their version is newer than this program knows.
     """
     context = _context(connection)
     version = context.get_current_revision()
@@ -44,9 +44,9 @@ def upgrade(connection: Connection, shown: str) -> None:
     if version not in {script.revision for script in _scripts().walk_revisions()}:
         raise ValueError(
             f"{shown} was written by a newer version of this program (its schema is {version}, "
-            f"known here are those up to {newest}): install that version, or give another store"
+            f"known here is up to {newest}): install that version, or give another store"
         )
-    logger.info("the tables of %s are brought from version %s to %s", shown, version, newest)
+    logger.info("migrating the tables of %s from version %s to %s", shown, version, newest)
     config = _config()
     config.attributes["connection"] = connection
     with _upgrading:

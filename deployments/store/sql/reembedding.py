@@ -1,8 +1,8 @@
-"""Replacing all embeddings of a database with another model's, so that nobody sees them mixed.
+"""Replacing all embeddings in a database with another model's, without ever mixing the two.
 
-The new ones are gathered in a table of their own, batch by batch; if killed, what is there is used
-the next time. At the end they take the place of the old ones in one transaction. Whoever has the
-database open with the old model is refused from then on.
+The new ones are collected in a table of their own, batch by batch, so that an interrupted run can
+be resumed. At the end one transaction swaps them in. From then on, programs that have the database
+open with the old model get EmbeddingModelChanged.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from deployments.store.sql.schema import queries, reembedded
 from deployments.store.sql.vectors import encoded
 
 _BATCH = 256  # queries
-_TARGET = "reembedding"  # in the header: the model and dimensions that are being made
+_TARGET = "reembedding"  # key in the header: the model and dimensions in progress
 
 _missing = (
     select(queries.c.id, queries.c.text)
@@ -40,17 +40,17 @@ def reembed(
     Args:
         url: of the database.
         embedding_model: name of the new model.
-        dimensions: d of its embeddings.
+        dimensions: of its embeddings.
         embed: texts to its embeddings (b, d).
-        progress: gets the number of queries done, and of all.
+        progress: called with the number of queries done, and of all.
 
     Returns:
-        How many queries there are; 0 if the embeddings are of this model already.
+        How many queries there are; 0 if the embeddings are already this model's.
 
     Raises:
-        ValueError: there is no store, `embed` gives what is no embedding of length 1, or another
-            process re-embeds with another model.
-        DatabaseUnavailable: the database can't be reached any more.
+        ValueError: there is no store, `embed` returns embeddings not of length 1, or another
+            process re-embeds with a different model.
+        DatabaseUnavailable: the database can't be reached.
     """
     target = (embedding_model, dimensions)
     connections = Connections(url, create=False)
@@ -60,12 +60,12 @@ def reembed(
             if (header["embedding_model"], header["dimensions"]) == target:
                 return 0
             if header.get(_TARGET) != list(target):
-                connection.execute(delete(reembedded))  # of a third model, and never finished
+                connection.execute(delete(reembedded))  # a third model's, never finished
                 write_header(connection, {**header, _TARGET: target})
         while True:
             _fill(connections, target, embed, progress)
             with connections.writing() as connection:
-                # Queries may have come meanwhile; then another turn, which is a short one.
+                # Queries added meanwhile are embedded in another, short round.
                 if connection.execute(_missing.limit(1)).first() is None:
                     return _swap(connection, target)
     finally:
@@ -78,7 +78,7 @@ def _fill(
     embed: Callable[[Sequence[str]], Floats32],
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Embeds every query that has no new embedding yet."""
+    """Embeds every query without a new embedding."""
     with connections.reading() as connection:
         done = connection.scalar(select(func.count()).select_from(reembedded)) or 0
         total = connection.scalar(select(func.count()).select_from(queries)) or 0
@@ -91,8 +91,8 @@ def _fill(
         vectors = encoded(embed([text for _, text in batch]), target[1])
         new = dict(zip([id for id, _ in batch], vectors, strict=True))
         with connections.writing() as connection:
-            _aimed(connection, target)
-            # Some may have been deleted meanwhile, or embedded by another process.
+            _checked_header(connection, target)
+            # Some may meanwhile have been deleted, or embedded by another process.
             wanted = connection.scalars(
                 _missing.with_only_columns(queries.c.id).where(queries.c.id.in_(new))
             )
@@ -105,16 +105,18 @@ def _fill(
             progress(done, max(done, total))
 
 
-def _aimed(connection: Connection, target: tuple[str, int]) -> dict[str, Any]:
-    """The header, if it still says that the database is to have these embeddings."""
+def _checked_header(connection: Connection, target: tuple[str, int]) -> dict[str, Any]:
+    """The header, if it still names this target."""
     header = read_header(connection)
     if header is None or header.get(_TARGET) != list(target):
-        raise ValueError("the store is being re-embedded by another process, or was; start again")
+        raise ValueError(
+            "another process re-embeds this store, or has done so; wait for it, then run this again"
+        )
     return header
 
 
 def _swap(connection: Connection, target: tuple[str, int]) -> int:
-    header = _aimed(connection, target)
+    header = _checked_header(connection, target)
     new = select(reembedded.c.embedding).where(reembedded.c.query_id == queries.c.id)
     swapped = connection.execute(update(queries).values(embedding=new.scalar_subquery()))
     connection.execute(delete(reembedded))

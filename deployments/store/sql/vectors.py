@@ -1,4 +1,4 @@
-"""Embeddings as a database keeps them: float16, little endian."""
+"""Embeddings as the database stores them: float16, little endian."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,13 @@ def encoded(embeddings: Sequence[Floats32] | Floats32, dimensions: int) -> list[
     """The bytes of each embedding.
 
     Raises:
-        ValueError: one is not of shape (dimensions,), or not of length 1.
+        ValueError: an embedding does not have the shape (dimensions,), or is not of length 1.
     """
     for embedding in embeddings:
         if np.shape(embedding) != (dimensions,):
-            raise ValueError(f"an embedding is ({dimensions},), not {np.shape(embedding)}")
+            raise ValueError(
+                f"an embedding must have the shape ({dimensions},), not {np.shape(embedding)}"
+            )
     vectors = np.asarray(embeddings, np.float32)
     lengths = np.linalg.norm(vectors.reshape(-1, dimensions), axis=1)
     if not np.all(np.abs(lengths - 1) < 0.01):
@@ -24,7 +26,7 @@ def encoded(embeddings: Sequence[Floats32] | Floats32, dimensions: int) -> list[
 
 
 def decoded(stored: Sequence[bytes], dimensions: int) -> Floats32:
-    """(n, dimensions) embeddings from their bytes; what float16 took of their length is mended."""
+    """(n, dimensions), embeddings from their bytes, normalised again after float16's rounding."""
     halves = np.frombuffer(b"".join(stored), "<f2").reshape(-1, dimensions)
     vectors: Floats32 = halves.astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,19 +1,19 @@
-"""A SQLite file that only its owner may read: it holds the texts of queries."""
+"""A SQLite file that only its owner can read, since it holds users' queries."""
 
 import logging
 from pathlib import Path
 
 logger = logging.getLogger("ray.serve")
 
-_BESIDE = "", "-wal", "-shm"  # SQLite makes the others with the permissions of the first
+_BESIDE = "", "-wal", "-shm"  # SQLite gives the others the permissions of the first
 
 
 def make_private(path: Path) -> None:
-    """Makes the file, and its folder, if they aren't there, and takes everybody else's permissions
-    away from the file if it is. A folder that is there stays as it is: it may hold other things.
+    """Creates the file, and its folder, if they don't exist; takes all permissions of other users
+    from an existing file. An existing folder is left alone: it may hold other things.
 
     Raises:
-        OSError: the file can't be made.
+        OSError: the file can't be created.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.touch(mode=0o600)
@@ -22,6 +22,6 @@ def make_private(path: Path) -> None:
             if file.stat().st_mode & 0o077:
                 file.chmod(0o600)
         except FileNotFoundError:
-            pass  # also where another process has just removed it
+            pass  # or another process has just removed it
         except PermissionError:
-            logger.warning("%s may be read by others, and only its owner can change that", file)
+            logger.warning("other users can read %s, and only its owner can change that", file)

@@ -1,4 +1,4 @@
-"""What Alembic runs to migrate: on the connection that it is given, within its transaction."""
+"""What Alembic runs to migrate: on the given connection, within its transaction."""
 
 from alembic import context
 

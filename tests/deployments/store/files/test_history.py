@@ -91,8 +91,8 @@ def test_rows_as_objects():
         (output(count=1.5), "count of 'small'"),
         (GOOD | {"input_token_length": "8"}, "input length"),
         (GOOD | {"query": ""}, "not empty"),
-        (GOOD | {"outputs": GOOD["outputs"][:1] * 2}, "two outputs of model 'small'"),
-        ("text", "a row is an object"),
+        (GOOD | {"outputs": GOOD["outputs"][:1] * 2}, "model 'small' has two outputs"),
+        ("text", "a row must be an object"),
     ],
 )
 def test_a_bad_row_says_what_is_wrong(row, message):
@@ -193,7 +193,7 @@ def test_a_damaged_parquet_file_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "", "a history is one of"),
+        ("a.csv", "", "a history must be a"),
         ("a.json", "", "not a JSON array"),
         ("a.jsonl", "", "no rows"),
         ("a.jsonl", "\n\n", "no rows"),

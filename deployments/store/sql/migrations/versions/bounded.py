@@ -1,5 +1,5 @@
-"""Queries know whether they are scored, so that what goes first is found quickly; outcomes and
-answers say which model was behind the name; an answer outlives its query."""
+"""Queries know whether they are scored, to find quickly what to delete first; outcomes and answers
+know which model their name stood for; an answer outlives its query."""
 
 import json
 
@@ -31,7 +31,7 @@ def _mark_scored() -> None:
 
 
 def _remake_outcomes() -> None:
-    # Made anew, for SQLite can't change a primary key.
+    # In new tables, since SQLite can't change a primary key.
     reference = sa.ForeignKey("queries.id", ondelete="CASCADE")
     op.create_table(
         "new_outcomes",

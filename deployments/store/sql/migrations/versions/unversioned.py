@@ -1,4 +1,4 @@
-"""The tables as they were before a database told its version; nothing has to be done for them."""
+"""The tables as they were before databases had a version; there is nothing to do."""
 
 revision = "1"
 down_revision = None
