@@ -125,7 +125,6 @@ def test_callers_keys_and_their_file_are_read(
 def test_libraries_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     # As in an installation without extras.
     for module in (
-        "serve.preflight",
         "deployments.backends.vllm.config",
         "deployments.embedding.encoder",
         "deployments.store.sql.dialects.postgresql",
