@@ -1,1 +1,1 @@
-"""Which models can answer now."""
+"""Which models can answer now, and why the others can't."""

@@ -1,4 +1,4 @@
-"""The models' context windows: as configured, else as their replicas say."""
+"""The models' context windows: configured, or asked of their replicas."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from serve.availability.replicas import Availability
 
 logger = logging.getLogger("ray.serve")
 
-# How often models without an answer are looked for, and how soon one that failed is asked again.
+# Seconds between rounds, and until a model whose replica failed to answer is asked again.
 _PERIOD_S, _RETRY_S = 1.0, 60.0
 _PATIENCE_S = 15.0
 
@@ -23,11 +23,11 @@ class ContextWindows:
 
     Args:
         models: their configurations.
-        handles: the deployments.
-        availability: says which have replicas; one that sleeps is not woken.
+        handles: of their deployments.
+        availability: tells which have replicas; those scaled to zero are not woken.
 
     Attributes:
-        known: tokens, of each model where it is known. It grows.
+        known: tokens, for each model whose window is known so far.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class ContextWindows:
         self._asking: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
-        """Begins to ask."""
+        """Starts asking."""
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask_all())
 
     def largest(self, names: Collection[str]) -> int | None:
-        """The largest of some models' windows; None where none is known."""
+        """The largest window of these models; None if none is known."""
         return max((self.known[name] for name in names if name in self.known), default=None)
 
     async def _ask_all(self) -> None:
@@ -67,8 +67,8 @@ class ContextWindows:
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 window = await self._handles[name].context_window.remote()
-        except Exception as error:  # noqa: BLE001 - whatever it is, requests go on without it
-            logger.debug("model '%s' did not say its context window: %s", name, error)
+        except Exception as error:  # noqa: BLE001 - requests work without it
+            logger.debug("could not read the context window of model '%s': %s", name, error)
             self._not_before[name] = time.monotonic() + _RETRY_S
         else:
             del self._not_before[name]

@@ -1,4 +1,4 @@
-"""Which models can answer, as far as replicas, providers and the last requests tell."""
+"""Reports which models can answer, from their replicas, providers and recent requests."""
 
 import asyncio
 import time
@@ -16,16 +16,16 @@ from serve.availability.replicas import Availability, ModelState
 from serve.dispatch.circuits import Circuits
 
 _PERIOD_S = 1.0
-# Providers are checked rarely, unreachable ones more often: somebody is waiting for them.
+# Seconds between checks of a provider; fewer while it is unreachable, to notice its return soon.
 _REACHED_S, _UNREACHED_S = 30.0, 5.0
 _PATIENCE_S = 10.0
 
 
 class Readiness:
-    """How each model is reported, as this router replica sees it.
+    """The reported state of each model, as seen by this router replica.
 
-    It only reports: which models are asked depends on their circuits, which are told when a
-    provider is back. A model counts as available only once its provider has been checked.
+    It only reports: routing depends on the models' circuits, which are notified when a provider
+    becomes reachable again. A model counts as available only after its provider has been checked.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class Readiness:
     def watch(self) -> None:
         """Checks the providers in the background."""
         if self._watcher is None:
-            self._watcher = asyncio.create_task(self._look())
+            self._watcher = asyncio.create_task(self._check_all())
 
     def state(self, name: str) -> ModelState:
-        """How a model is."""
+        """The state of a model."""
         state, fault = self._availability.states[name], self._circuits.fault(name)
         if not state.available:
             return state
@@ -63,15 +63,15 @@ class Readiness:
 
     @property
     def status(self) -> Literal["ready", "degraded", "unavailable"]:
-        """Of all models together; "unavailable" where none can answer."""
+        """The status of the whole server; "unavailable" if no model can answer."""
         names = self._availability.states
         if all(self.state(name).available for name in names):
             return "ready"
         return "degraded" if any(map(self._can_answer, names)) else "unavailable"
 
     def _can_answer(self, name: str) -> bool:
-        # A model that keeps failing counts once it may be tried again. A load balancer would
-        # otherwise never send the request that finds it well.
+        # A model that keeps failing counts again once its circuit is half-open. Otherwise a load
+        # balancer would never send the request that finds it recovered.
         placed = self._availability.states[name].available
         return placed and not self._without_provider(name) and not self._circuits.rests(name)
 
@@ -86,21 +86,21 @@ class Readiness:
             return f"its provider has been unreachable since {since}: {provider.why}"
         return ""
 
-    async def _look(self) -> None:
+    async def _check_all(self) -> None:
         while True:
-            await asyncio.gather(*map(self._look_for, self._due()))
+            await asyncio.gather(*map(self._check, self._due()))
             await asyncio.sleep(_PERIOD_S)
 
-    async def _look_for(self, name: str) -> None:
+    async def _check(self, name: str) -> None:
         provider = self._providers[name]
-        was_away = bool(provider.why)
-        await provider.look()
-        if was_away and not provider.why:
+        was_unreachable = bool(provider.why)
+        await provider.check()
+        if was_unreachable and not provider.why:
             self._circuits.reached(name)
 
     def _due(self) -> Iterator[str]:
         for name, provider in self._providers.items():
-            # An answer tells as much, and on a busy replica a check would take a request's place.
+            # A recent answer proves as much, and on a busy replica a check would take up a slot.
             if self._circuits.silence(name) < _REACHED_S:
                 provider.found("")
             elif self._availability.states[name].replicas and provider.due <= time.monotonic():
@@ -108,12 +108,12 @@ class Readiness:
 
 
 class _Provider:
-    """What a model's replicas last said of its provider.
+    """The last result of checking a model's provider.
 
     Attributes:
-        why: it can't be reached; "" if it can, None before the first check.
+        why: why it is unreachable; "" if it is reachable, None before the first check.
         since: when it became unreachable, in seconds since 1970.
-        due: when it is to be checked again, by `time.monotonic`.
+        due: when to check again, by `time.monotonic`.
     """
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
@@ -122,16 +122,16 @@ class _Provider:
         self.since = 0.0
         self.due = -inf
 
-    async def look(self) -> None:
-        """Asks a replica. If it doesn't answer, the last result stands."""
+    async def check(self) -> None:
+        """Asks a replica to check. If it doesn't answer, the last result stands."""
         why = self.why or ""
-        with suppress(Exception):  # whatever crosses the handle: replicas are watched elsewhere
+        with suppress(Exception):  # any error can cross the handle; replicas are watched elsewhere
             async with asyncio.timeout(_PATIENCE_S):
                 why = await self._ask()
         self.found(why)
 
     def found(self, why: str) -> None:
-        """Notes why it can't be reached, or that it can."""
+        """Records why it is unreachable; "" if it is reachable."""
         if why and not self.why:
             self.since = time.time()
         self.why = why

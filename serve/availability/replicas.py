@@ -1,4 +1,4 @@
-"""Which models have a running replica, as Ray Serve's controller sees it."""
+"""Watches which models have a running replica, as reported by Ray Serve's controller."""
 
 import asyncio
 import logging
@@ -20,9 +20,9 @@ from serve.ray_internals import DeploymentStatus, ReplicaState, application_deta
 
 logger = logging.getLogger("ray.serve")
 
-_PERIOD_S, _SHORTEST_S = 1.0, 0.2
+_PERIOD_S, _MIN_INTERVAL_S = 1.0, 0.2
 _PATIENCE_S = 10.0
-# A replica whose settings change, whose controller is new, or that will move, answers meanwhile.
+# A replica also answers while it is reconfigured, recovered by a new controller, or to be migrated.
 _SERVING = (
     ReplicaState.RUNNING,
     ReplicaState.UPDATING,
@@ -30,15 +30,22 @@ _SERVING = (
     ReplicaState.PENDING_MIGRATION,
 )
 _FAILED = ("UNHEALTHY", "DEPLOY_FAILED")
-# How the lines of a traceback begin, and how many characters of an error are enough.
+# How the lines of a traceback start, and the most characters of an error that are shown.
 _FRAME, _CODE = '  File "', "    "
 _LONGEST_MESSAGE = 600
 
 
 @dataclass(frozen=True, slots=True)
 class ModelState:
-    """How a model is: `status` is Ray Serve's, `replicas` are those that run, `message` says why
-    there are no more. `returning` is one whose replicas are being replaced, all at once."""
+    """The state of a model.
+
+    Attributes:
+        available: whether requests can be sent to it.
+        status: Ray Serve's status of its deployment.
+        replicas: the number of running replicas.
+        message: why there are no more of them; "" if nothing is wrong.
+        returning: whether all its replicas are being replaced at once.
+    """
 
     available: bool
     status: str
@@ -48,51 +55,55 @@ class ModelState:
 
 
 class Availability:
-    """Asks the controller once a second; between the answers, the last one holds. It is asked
-    sooner only where that one would turn a request away."""
+    """The last known state of each model, from polling the controller once a second.
+
+    It is polled sooner only if a request would otherwise be rejected.
+
+    Attributes:
+        states: of each model by name.
+        deployed: when the application was deployed, in seconds since 1970.
+    """
 
     def __init__(self, models: Mapping[str, ModelConfig], deployment_names: Mapping[str, str]):
         self._models = models
         self._deployment_names = deployment_names
         unknown = ModelState(available=True, status="UNKNOWN", replicas=0, message="")
         self.states: dict[str, ModelState] = dict.fromkeys(models, unknown)
-        # When the application was deployed, in seconds since 1970.
         self.deployed = time.time()
         self._waits: dict[str, set[asyncio.Timeout]] = {name: set() for name in models}
         self._watcher: asyncio.Task[None] | None = None
-        self._looking = asyncio.Lock()
-        # A thread of its own, and one question at a time: one that the controller leaves without an
-        # answer holds up nothing else.
+        self._polling = asyncio.Lock()
+        # One thread and one call at a time: a controller that doesn't answer blocks nothing else.
         self._reader = ThreadPoolExecutor(1, "availability")
         self._reading: asyncio.Future[dict[str, ModelState]] | None = None
-        self._looked = 0.0
+        self._polled = 0.0
 
     def running(self, names: Sequence[str]) -> list[str]:
-        """Those of `names` that can answer now, or else those that soon can again."""
+        """The models among `names` that can answer now, or else those that soon will again."""
         running = [name for name in names if self.states[name].available]
         return running or [name for name in names if self.states[name].returning]
 
     async def running_now(self, names: Sequence[str]) -> list[str]:
-        """As `running`; where that is none, asks whether it is still so."""
+        """Like `running`, but polls the controller again before returning an empty list."""
         if not self.running(names):
             with suppress(TimeoutError):
-                async with asyncio.timeout(_PERIOD_S), self._looking:
-                    if time.monotonic() - self._looked > _SHORTEST_S:
-                        await self._try_to_look()
+                async with asyncio.timeout(_PERIOD_S), self._polling:
+                    if time.monotonic() - self._polled > _MIN_INTERVAL_S:
+                        await self._try_to_poll()
         return self.running(names)
 
     def sleeps(self, name: str) -> bool:
-        """Whether a model is scaled to zero: it has no replica until it is asked."""
+        """Whether a model is scaled to zero and will start on the next request."""
         state = self.states[name]
         return state.available and not state.replicas and self._models[name].may_sleep
 
     def is_lost(self, name: str) -> bool:
-        """Whether no replica will answer for a model in the time of a request."""
+        """Whether no replica of a model can be expected to answer a request."""
         return not self.running([name])
 
     @asynccontextmanager
     async def patience(self, name: str, seconds: float) -> AsyncIterator[None]:
-        """Waits for a model's replica, until it is lost.
+        """A timeout for waiting on a model's replicas, which also ends when the model is lost.
 
         Raises:
             TimeoutError: after `seconds`, or when the model is lost.
@@ -105,26 +116,28 @@ class Availability:
                 self._waits[name].discard(wait)
 
     async def watch(self) -> None:
-        """Looks once, then goes on looking in the background."""
+        """Polls once, then keeps polling in the background."""
         if self._watcher is None:
-            await self._look()
-            self._watcher = asyncio.create_task(self._go_on_looking())
+            await self._poll()
+            self._watcher = asyncio.create_task(self._keep_polling())
 
-    async def _go_on_looking(self) -> None:
+    async def _keep_polling(self) -> None:
         while True:
             await asyncio.sleep(_PERIOD_S)
-            async with self._looking:
-                await self._try_to_look()
+            async with self._polling:
+                await self._try_to_poll()
 
-    async def _try_to_look(self) -> None:
+    async def _try_to_poll(self) -> None:
         try:
-            await self._look()
-        except Exception as error:  # noqa: BLE001 - one failed look must not be the last
-            # The controller may be away for a moment; models that run go on without it.
-            logger.warning("the controller did not say which models run: %s", error)
-        self._looked = time.monotonic()  # not earlier, or all who wait meanwhile would look, too
+            await self._poll()
+        except Exception as error:  # noqa: BLE001 - one failure must not end the polling
+            # The controller may be restarting; running replicas don't need it.
+            logger.warning("could not read the models' states from the Serve controller: %s", error)
+        self._polled = (
+            time.monotonic()
+        )  # set last, or every request that waits meanwhile would poll as well
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         name = rayserve.get_replica_context().app_name
         loop = asyncio.get_running_loop()
         if self._reading is None or self._reading.done():
@@ -132,13 +145,13 @@ class Availability:
         async with asyncio.timeout(_PATIENCE_S):
             self.states = await asyncio.shield(self._reading) or self.states
         for model in filter(self.is_lost, self.states):
-            # What has been given to a replica ends with it; what waits for one would wait on.
+            # Requests sent to a replica fail with it; those waiting for one would wait in vain.
             for wait in self._waits[model]:
                 if not wait.expired():
                     wait.reschedule(loop.time())
 
     def _read(self, name: str) -> dict[str, ModelState]:
-        """How each model is; nothing where the controller doesn't know the application yet."""
+        """The state of each model; empty if the controller doesn't know the application yet."""
         details = application_details(name)
         if not details:
             return {}
@@ -156,7 +169,7 @@ class Availability:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What Ray Serve says of a deployment, and how many of its replicas run, start and stop."""
+    """Ray Serve's status of a deployment, and how many of its replicas run, start and stop."""
 
     status: str
     message: str
@@ -177,14 +190,13 @@ class Deployment:
         )
 
 
-def messages(said: Mapping[str, str]) -> dict[str, str]:
-    """What Ray Serve says of deployments, by their names, each in one line; of those that are well
-    nothing."""
-    return {name: _one_line(message) for name, message in said.items() if message.strip()}
+def messages(by_deployment: Mapping[str, str]) -> dict[str, str]:
+    """Ray Serve's messages by deployment, each on one line, without the empty ones."""
+    return {name: _one_line(message) for name, message in by_deployment.items() if message.strip()}
 
 
 def _one_line(message: str) -> str:
-    """Of a traceback the error that it ends with, which may be of several lines itself."""
+    """The message, or if it contains a traceback, the (perhaps multi-line) error at its end."""
     lines = message.splitlines()
     frames = [number for number, line in enumerate(lines) if line.startswith(_FRAME)]
     if frames:
@@ -195,10 +207,10 @@ def _one_line(message: str) -> str:
 def state_of(
     model: ModelConfig, deployment: Deployment | None, why: str, before: ModelState
 ) -> ModelState:
-    """How a model is, by its deployment and by how it was `before`; `why` is for its message."""
+    """A model's state, from its deployment and its state `before`; `why` becomes the message."""
     if deployment is None:
         return ModelState(available=False, status="NOT_STARTED", replicas=0, message="")
-    # A model that is allowed to sleep wakes by being asked.
+    # A model scaled to zero starts on the next request.
     wakes = model.may_sleep and deployment.status not in _FAILED
     available = deployment.running > 0 or wakes
     was_there = before.replicas > 0 or before.returning or deployment.stopping > 0

@@ -1,4 +1,4 @@
-"""Wakes models that are scaled to zero, while other models answer the requests."""
+"""Starts models that are scaled to zero while other models answer."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,15 +7,15 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-# Time for an engine to start. If it takes longer, the next request wakes it again.
+# Seconds for an engine to start. If it takes longer, the next request wakes it again.
 _PATIENCE_S = 600.0
 
 
 class Waker:
-    """Ray Serve starts a replica when one is called. There is one such call per model at a time."""
+    """Makes Ray Serve start a replica by calling it, with one call per model at a time."""
 
     def __init__(self, handles: Mapping[str, DeploymentHandle[Any]]) -> None:
-        # Every replica has this method, and it is cheap.
+        # A method that every replica has and that costs little.
         self._calls = {
             name: handle.options(method_name="check_health").remote
             for name, handle in handles.items()
@@ -23,7 +23,7 @@ class Waker:
         self._waking: dict[str, asyncio.Task[None]] = {}
 
     def wake(self, name: str) -> None:
-        """Wakes a model, without waiting for it."""
+        """Starts waking a model and returns at once."""
         if name not in self._waking:
             self._waking[name] = asyncio.create_task(self._wake(name))
 

@@ -29,6 +29,7 @@ from transformers.utils import chat_template_utils
 from deployments.internals import replace, require
 
 LITELLM = "deployments.backends.litellm.backend"
+HUGGINGFACE = "deployments.backends.huggingface"
 
 
 @pytest.mark.parametrize(
@@ -45,22 +46,18 @@ LITELLM = "deployments.backends.litellm.backend"
         (LITELLM, BaseModelResponseIterator, "_string_to_dict_parser"),
         (LITELLM, VertexGeminiConfig, "_check_finish_reason"),
         ("deployments.backends.openai_endpoint.backend", openai.AsyncStream, "_iter_events"),
-        ("deployments.backends.huggingface.engine", OutputRouter, "deliver_batch"),
+        (f"{HUGGINGFACE}.engine", OutputRouter, "deliver_batch"),
         (
-            "deployments.backends.huggingface.engine",
+            f"{HUGGINGFACE}.engine",
             model_runner,
             "infer_max_single_request_tokens",
         ),
         (
-            "deployments.backends.huggingface.chat_template",
+            f"{HUGGINGFACE}.chat_template",
             chat_template_utils,
             "_get_template_variables",
         ),
-        (
-            "deployments.backends.huggingface.decoding",
-            ContinuousBatchingLogitsProcessor,
-            "prepare_tensor_args",
-        ),
+        (f"{HUGGINGFACE}.decoding", ContinuousBatchingLogitsProcessor, "prepare_tensor_args"),
     ],
 )
 def test_a_backend_does_not_start_without_what_it_replaces(

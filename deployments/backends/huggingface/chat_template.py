@@ -12,9 +12,8 @@ from deployments.backends.huggingface.turns import Turn, native_turns, plain_tur
 from deployments.contract import ChatRequest
 from deployments.errors import InvalidRequest, UnsupportedParameter
 
-# `_get_template_variables` is private, but no public function tells what a template reads.
-
-# Variables of a template that the server sets; a request can't.
+# Variables that the server sets, so a request can't. (`_get_template_variables`, which lists all of
+# a template's, is private; no public function does.)
 _RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
 
 
