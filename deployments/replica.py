@@ -1,4 +1,4 @@
-"""A backend in a process of Ray Serve's: what a replica of most models is."""
+"""A backend in a Ray Serve replica."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -11,14 +11,14 @@ from deployments.errors import ProviderError, Unreachable
 from deployments.reachability import Provider
 from deployments.registry import load
 
-# Seconds between two messages of one stream: for each stream that there is, and at the longest.
+# Seconds between two messages of a stream: per running stream, and at most.
 _GAP_S, _LONGEST_GAP_S = 0.004, 0.1
-# A backend that runs ahead of its reader by this many chunks waits for it.
+# The most chunks that a backend may be ahead of its reader.
 _READ_AHEAD = 1024
 
 
 class Replica:
-    """One replica of one model."""
+    """One replica of a model."""
 
     def __init__(self, config: ModelConfig) -> None:
         log_known_errors_in_one_line()
@@ -27,7 +27,7 @@ class Replica:
         self._sender = Sender(min(config.timeout, config.first_token_timeout))
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        """Answers `request`, in as few messages as may be; see `Sender`."""
+        """Answers `request` in as few messages as possible; see `Sender`."""
         async with aclosing(self._sender.send(self._backend.chat(request), request)) as pieces:
             try:
                 async for piece in pieces:
@@ -38,7 +38,7 @@ class Replica:
         self._provider.reached()
 
     async def unreachable(self) -> str:
-        """Why the model's provider can't be reached; "" where it can, as far as is known."""
+        """Why the model's provider can't be reached; "" if it can, as far as known."""
         return await self._provider.unreachable()
 
     async def context_window(self) -> int | None:
@@ -46,37 +46,37 @@ class Replica:
         return await self._backend.context_window()
 
     async def check_health(self) -> None:
-        """Called by Ray Serve; a replica that raises is replaced."""
+        """Called by Ray Serve, which replaces the replica if this raises."""
         await self._backend.check_health()
 
     async def __del__(self) -> None:
-        # A replica whose constructor raised has no backend.
+        # There is no backend if the constructor raised.
         if hasattr(self, "_backend"):
             await self._backend.aclose()
 
 
 class Sender:
-    """Sends the answers of one replica in as few messages as may be.
+    """Sends the answers of one replica in as few messages as possible.
 
-    A message costs about a millisecond of processors' time on its way to the client, in processes
-    that all streams share with all other work. So each of n streams sends every 4n milliseconds at
-    most, and after 100 in any case: one alone sends token by token, unless they come faster than
-    anybody reads; of many, what comes faster than it could be sent leaves together. What begins or
-    ends an answer waits for nothing. (docs/results.md says what was tried.)
+    On its way to the client, a message costs about a millisecond of CPU time in processes that all
+    streams share. So with n streams, each sends a message every 4n milliseconds, or every 100 if
+    that is sooner. A single stream thus sends token by token, and of many streams the tokens that
+    arrive in between are sent together. The start and the end of an answer are never delayed.
+    (docs/results.md has the measurements.)
 
     Args:
         silence: seconds after which the router gives up waiting.
     """
 
     def __init__(self, silence: float) -> None:
-        # Often enough for the router to see that an answer which it waits for whole goes on.
+        # Often enough that the router sees progress while it waits for a whole answer.
         self._whole_gap = silence / 4
         self._streams = 0
 
     async def send(
         self, chunks: AsyncGenerator[Chunk, None], request: ChatRequest
     ) -> AsyncGenerator[Chunk, None]:
-        """An answer as it leaves: streamed, soon; whole, in as few chunks as may be."""
+        """The answer in messages: frequent ones if it is streamed, otherwise as few as possible."""
         if not request.stream:
             pieces = coalesce(chunks, lambda: self._whole_gap, first=self._whole_gap)
         else:
@@ -93,12 +93,12 @@ class Sender:
 async def coalesce(
     chunks: AsyncGenerator[Chunk, None], gap: Callable[[], float], *, first: float = 0.0
 ) -> AsyncGenerator[Chunk, None]:
-    """Joins chunks, since each item costs a message between processes.
+    """Merges chunks, since each item costs a message between processes.
 
     Args:
-        chunks: what the backend writes.
-        gap: seconds that lie between two items, at least; the last one comes at once.
-        first: seconds to wait for more before the first item is sent.
+        chunks: from the backend.
+        gap: the least seconds between two items; the last one is not delayed.
+        first: seconds to wait for more chunks before the first item.
     """
     queue: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue(_READ_AHEAD)
 
@@ -108,11 +108,11 @@ async def coalesce(
                 await queue.put(chunk)
             await queue.put(None)
         except asyncio.CancelledError:
-            # Of a library's own making, perhaps: then the reader still waits.
+            # A library may have raised it, and then the reader is still waiting.
             with suppress(asyncio.QueueFull):
-                queue.put_nowait(ProviderError("the backend gave up"))
+                queue.put_nowait(ProviderError("the backend cancelled the answer"))
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the reader
+        except Exception as error:  # noqa: BLE001 - any error is passed to the reader
             await queue.put(error)
 
     reading = asyncio.create_task(read())
@@ -122,7 +122,7 @@ async def coalesce(
         while True:
             items = [await queue.get()]
             with suppress(TimeoutError):
-                # A time that is past takes what is there.
+                # If the time is past, this takes only what is already there.
                 async with asyncio.timeout_at(not_before):
                     while isinstance(items[-1], Chunk):
                         items.append(await queue.get())
@@ -134,6 +134,6 @@ async def coalesce(
             if isinstance(items[-1], Exception):
                 raise items[-1]
     finally:
-        # Only when nothing reads it any more can the backend's stream be closed.
+        # The backend's stream can be closed only once nothing reads it.
         reading.cancel()
         await asyncio.wait([reading])

@@ -14,8 +14,8 @@ import numpy as np
 from deployments.store.evidence import Evidence, Floats32, Integers, Snapshot
 from deployments.store.observations import Scored
 from serve.routing.arrays import Booleans, Floats
+from serve.routing.forecast.fitting import Refit
 from serve.routing.forecast.forecaster import Forecaster
-from serve.routing.forecast.learned import Refit
 from serve.routing.forecast.predictor import Prediction
 from serve.routing.optimise.floor import above_floor
 from serve.routing.optimise.online import Policy

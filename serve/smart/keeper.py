@@ -20,7 +20,7 @@ from deployments.store.evidence import Floats32, Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
 from deployments.store.store import EmbeddingStore
 from serve.routing.decider import Decider
-from serve.routing.forecast.learned import Refit
+from serve.routing.forecast.fitting import Refit
 from serve.routing.prices import Price
 
 logger = logging.getLogger("ray.serve")

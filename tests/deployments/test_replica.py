@@ -1,4 +1,4 @@
-"""Promise: a replica sends what its model writes at once, joined when the reader is slow."""
+"""Promise: a replica sends chunks at once, and merges them when the reader is slow."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -12,7 +12,7 @@ from deployments.replica import Sender, coalesce
 
 
 class Source:
-    """Chunks "0", "1", … of which the first leaves alone; knows whether it was closed."""
+    """Yields chunks "0", "1", …, pausing after the first, and notes whether it was closed."""
 
     def __init__(self, count: int, error: Exception | None = None) -> None:
         self.closed = False

@@ -6,8 +6,9 @@ import sys
 from typing import Any
 
 import pytest
+from ray._private import worker
 from ray.autoscaler.v2 import sdk
-from ray.core.generated.autoscaler_pb2 import ClusterResourceState
+from ray.core.generated import autoscaler_pb2
 from ray.serve import context
 from ray.serve._private import common, constants
 from ray.serve._private.client import ServeControllerClient
@@ -51,9 +52,9 @@ def test_unmet_demands_are_read_from_the_state_of_the_cluster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """That Ray fills it in, `tests/cluster/test_placement.py` shows on a real cluster."""
-    state = ClusterResourceState()
+    state: Any = autoscaler_pb2.ClusterResourceState()  # type: ignore[attr-defined]  # generated
     state.pending_resource_requests.add().request.resources_bundle["GPU"] = 2.0
-    monkeypatch.setattr(ray_internals.global_worker, "gcs_client", None, raising=False)
+    monkeypatch.setattr(worker.global_worker, "gcs_client", None, raising=False)
     monkeypatch.setattr(ray_internals, "get_cluster_resource_state", lambda _: state)
     assert ray_internals.unmet_demands() == [{"GPU": 2.0}]
 
@@ -70,7 +71,8 @@ async def test_a_request_counts_as_accepted_before_anything_was_produced() -> No
     class Response(DeploymentResponseGenerator[Any]):
         def __init__(self) -> None:
             self._replica_result = None
-            self._replica_result_future = asyncio.get_running_loop().create_future()
+            self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            self._replica_result_future = self.future
             self._is_router_running_in_separate_loop = False
 
         def __del__(self) -> None:
@@ -80,5 +82,5 @@ async def test_a_request_counts_as_accepted_before_anything_was_produced() -> No
     waiting = asyncio.ensure_future(ray_internals.replica_assigned(response))
     await asyncio.sleep(0)
     assert not waiting.done()
-    response._replica_result_future.set_result(None)
+    response.future.set_result(None)
     await waiting

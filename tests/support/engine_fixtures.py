@@ -65,7 +65,7 @@ class HandleBackend:
     """The contract's `Backend` over a deployment's handle."""
 
     def __init__(self, deployment: str) -> None:
-        handle = rayserve.get_deployment_handle(deployment, app_name=APP)
+        handle: Any = rayserve.get_deployment_handle(deployment, app_name=APP)
         self._handle, self._chat = handle, handle.options(stream=True, method_name="chat")
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
@@ -113,7 +113,7 @@ def engines(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Engin
     return running
 
 
-TOOL = {
+TOOL: dict[str, Any] = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}},
 }

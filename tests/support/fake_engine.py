@@ -1,4 +1,4 @@
-"""An engine that needs no GPU, of the class that Ray's `LLMServer` takes one of another kind by."""
+"""An engine without a GPU, for Ray's `LLMServer` to run instead of vLLM's."""
 
 import json
 from collections.abc import AsyncGenerator
@@ -10,15 +10,15 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
 
 class Engine(LLMEngine):
-    """Stands in Ray's server where vLLM's engine does, and streams what that one would."""
+    """Streams the events that vLLM's engine would."""
 
     def __init__(self, llm_config: LLMConfig) -> None:
         self._model = llm_config.model_id
 
     async def start(self) -> None:
-        """There is nothing to load."""
+        """Loads nothing."""
 
-    async def chat(
+    async def chat(  # type: ignore[override]  # the engines are generators, whatever the base says
         self, request: ChatCompletionRequest, raw_request_info: object = None
     ) -> AsyncGenerator[str, None]:
         """vLLM's events of a streamed answer."""
@@ -38,7 +38,8 @@ class Engine(LLMEngine):
     def routing_stats(self) -> dict[str, Any]:
         return {}
 
-    async def _not_asked(self, *args: object) -> Any:
+    async def _not_implemented(self, *args: object) -> Any:
         raise NotImplementedError
 
-    resolve_lora = completions = embeddings = transcriptions = reset_prefix_cache = _not_asked
+    resolve_lora = completions = embeddings = _not_implemented  # type: ignore[assignment]  # abstract
+    transcriptions = reset_prefix_cache = _not_implemented  # type: ignore[assignment]

@@ -10,7 +10,7 @@ from deployments.backends.huggingface.backend import HuggingFaceBackend
 from deployments.backends.huggingface.config import HuggingFaceConfig
 from deployments.contract import ChatRequest, Chunk, merge
 
-WEATHER = {
+WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "get/weather",
@@ -26,7 +26,7 @@ WEATHER = {
         },
     },
 }
-CLOCK = {"type": "function", "function": {"name": "clock"}}
+CLOCK: dict[str, Any] = {"type": "function", "function": {"name": "clock"}}
 TOOLS = [WEATHER, CLOCK]
 ORDER = {
     "type": "object",
@@ -52,7 +52,7 @@ ORDER = {
     "additionalProperties": False,
 }
 PARIS = '{"name": "get/weather", "arguments": {"city": "Paris", "unit": "C"}}'
-# A request that is still being answered when a test looks.
+# A schema whose answer is still being written when a test looks.
 LONG = {"type": "string", "minLength": 1000}
 ANSWERS = {
     "one": f"<tool_call>\n{PARIS}\n</tool_call>",
@@ -89,7 +89,7 @@ def calls(chunk: Chunk) -> list[tuple[str, Any]]:
     return [(call.name, json.loads(call.arguments)) for call in chunk.tool_calls]
 
 
-async def comes_true(condition: Callable[[], bool]) -> bool:
+async def becomes_true(condition: Callable[[], bool]) -> bool:
     for _ in range(500):
         if condition():
             return True
@@ -98,10 +98,10 @@ async def comes_true(condition: Callable[[], bool]) -> bool:
 
 
 async def settled(backend: HuggingFaceBackend) -> bool:
-    """Whether the engine comes to hold no request, and no block of the cache for one."""
+    """Whether the engine soon holds no request and no block of the cache."""
     processor = backend._engine._manager.batch_processor
     allocators = processor.cache.cache_allocators.values()
-    return await comes_true(
+    return await becomes_true(
         lambda: (
             not processor.has_pending_requests()
             and not any(allocator.block_table for allocator in allocators)

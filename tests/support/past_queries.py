@@ -1,13 +1,17 @@
-"""Past queries made up for tests, whose chances of a right answer are known."""
+"""Synthetic past queries, whose probabilities of a right answer are known."""
 
 import numpy as np
 
-from deployments.store.evidence import Snapshot
+from deployments.store.evidence import Floats32, Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
+from serve.routing.arrays import Floats
+from serve.routing.forecast.predictor import Prediction, Predictor
 
 
-def world(n, models=4, seed=0, known=1.0, dimensions=16):
-    """Queries on a sphere; one direction is difficulty, and dearer models mind it less."""
+def world(
+    n: int, models: int = 4, seed: int = 0, known: float = 1.0, dimensions: int = 16
+) -> tuple[Snapshot, Floats]:
+    """Queries on a sphere: one direction is difficulty, and more expensive models are better."""
     random = np.random.default_rng(seed)
     embeddings = random.normal(size=(n, dimensions)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
@@ -22,7 +26,10 @@ def world(n, models=4, seed=0, known=1.0, dimensions=16):
     return Snapshot(queries, embeddings, quality, tokens, weight), chance
 
 
-def predict(predictor, snapshot, embeddings, k=32):
+def predict(
+    predictor: Predictor, snapshot: Snapshot, embeddings: Floats32, k: int = 32
+) -> Prediction:
+    """What a predictor makes of queries with these embeddings, by their k nearest past ones."""
     evidence = SnapshotEvidence(snapshot)
     found = evidence.neighbours(embeddings, k)
     queries = ["question 1"] * len(embeddings)

@@ -1,4 +1,4 @@
-"""Answers by a vLLM engine in this process, as Ray's `LLMServer` gives it."""
+"""Answers requests with a vLLM engine in this process, through Ray's `LLMServer`."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from deployments.contract import ChatRequest, Chunk
 from deployments.errors import DeadlineExceeded, InvalidRequest, LLMError, ProviderError
 from deployments.request import not_fetched
 
-# What `LLMServer.chat` gives for a streamed request: lists of server-sent events, or of one error.
+# What `LLMServer.chat` yields for a streamed request: lists of server-sent events, or of one error.
 Items = AsyncGenerator[list[Any], None]
 Chat = Callable[[ChatCompletionRequest], Awaitable[Items]]
 
@@ -30,7 +30,7 @@ _DATA, _END, _ERROR = "data: ", "[DONE]", '{"error"'
 
 
 class _EngineError(Exception):
-    """What the engine answers instead of an answer: the body of OpenAI's error."""
+    """The engine's error response, with a body in OpenAI's format."""
 
     def __init__(self, error: Mapping[str, Any]) -> None:
         super().__init__(error.get("message", ""))
@@ -41,7 +41,7 @@ class _EngineError(Exception):
 class VLLMBackend:
     """A model in an engine of this process.
 
-    Every answer is streamed from the engine, so that one whose reader has gone is stopped there.
+    Every answer is streamed from the engine, so that generation stops when the reader is gone.
     """
 
     def __init__(self, config: EngineConfig, chat: Chat) -> None:
@@ -73,7 +73,7 @@ class VLLMBackend:
                     yield chunk
 
     def _asked(self, request: ChatRequest, names: ToolNames) -> ChatCompletionRequest:
-        # An id of our own making: the caller's may come twice, which the engine takes ill.
+        # A fresh id, since the engine fails on duplicates and a client may send the same one twice.
         asked = body(request, names, model=request.model) | {"request_id": uuid4().hex}
         try:
             return ChatCompletionRequest(**asked)
@@ -87,9 +87,11 @@ class VLLMBackend:
         if isinstance(error, TimeoutError):
             return explain(DeadlineExceeded, name)
         if not isinstance(error, _EngineError):
-            # Its process has gone, say: this replica will be replaced, another may answer.
+            # For instance, its process died: Serve replaces the replica, and another may answer.
             logger.error("the engine of model '%s' failed", name, exc_info=error)
-            return ProviderError(f"the engine of model '{name}' failed; its replica's log says why")
+            return ProviderError(
+                f"the engine of model '{name}' failed; see the log of its replica for the cause"
+            )
         kind = by_status(error.status)
         if kind is InvalidRequest:
             kind = refusal(None, error.param, reason)
@@ -97,10 +99,10 @@ class VLLMBackend:
 
 
 async def _events(items: Items) -> AsyncGenerator[ChatCompletionChunk, None]:
-    """The events of a stream.
+    """The parsed events of a stream.
 
     Raises:
-        _EngineError: the engine answers with an error, before the stream or within it.
+        _EngineError: the engine reports an error, before or within the stream.
     """
     async with aclosing(items):
         async for item in items:

@@ -1,4 +1,4 @@
-"""Ray's own vLLM deployment, behind our contract. Imported only where such a model is configured.
+"""Ray Serve LLM's vLLM deployment behind our contract; imported only if a model needs it.
 
 Source: https://docs.ray.io/en/latest/serve/llm/index.html
 """
@@ -28,32 +28,45 @@ from deployments.contract import ChatRequest, Chunk
 from deployments.error_log import log_known_errors_in_one_line
 from deployments.replica import Sender
 
+# Each adapter in use takes GPU memory; more than these take turns.
+_MOST_ADAPTERS_AT_ONCE = 4
+
+# Arguments of the engine, and those of vLLM's server that concern answers rather than HTTP.
+_ARGUMENTS = frozenset(
+    field.name for args in (AsyncEngineArgs, BaseFrontendArgs) for field in dataclasses.fields(args)
+)
+# By the key of a parser: the key of a plugin that adds more of them, and the names vLLM has.
+_PARSERS: Mapping[str, tuple[str, Callable[[], Collection[str]]]] = {
+    "tool_call_parser": ("tool_parser_plugin", ToolParserManager.list_registered),
+    "reasoning_parser": ("reasoning_parser_plugin", ReasoningParserManager.list_registered),
+}
+
 
 class VLLMReplica(LLMServer):
-    """One replica of one model: Ray's server around the engine, asked by our `ChatRequest`."""
+    """One replica of a model: Ray's server around the engine, with our `ChatRequest` as input."""
 
     async def __init__(  # type: ignore[misc]
         self, llm_config: LLMConfig, config: EngineConfig
     ) -> None:
-        # vLLM reports to its makers unless it is told not to.
+        # By default vLLM sends usage statistics to its developers.
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         await super().__init__(llm_config)
         log_known_errors_in_one_line()
-        _refuse_another_model(llm_config)
+        _check_model_was_found(llm_config)
         self._sender = Sender(min(config.timeout, config.first_token_timeout))
         self._backend = VLLMBackend(config, super().chat)
 
     async def chat(  # type: ignore[override]
         self, request: ChatRequest
     ) -> AsyncGenerator[Chunk, None]:
-        """Answers `request`, in as few messages as may be; see `Sender`."""
+        """Answers `request` in as few messages as possible; see `Sender`."""
         async with aclosing(self._sender.send(self._backend.chat(request), request)) as pieces:
             async for piece in pieces:
                 yield piece
 
     async def context_window(self) -> int | None:
         """See `Backend.context_window`."""
-        # Ray's server shows nothing of what the engine made of `max_model_len`.
+        # Private, but Ray's server has no public way to the engine's resolved `max_model_len`.
         engine: Any = self.engine
         longest: int = engine._engine_client.model_config.max_model_len
         return longest
@@ -67,17 +80,17 @@ def deploy_engine(config: EngineConfig, options: dict[str, Any]) -> Application:
         options: of its deployment.
 
     Raises:
-        ValueError: vLLM has no argument or parser of a name that `engine` gives, or Ray refuses the
-            whole.
+        ValueError: `engine` names an argument or parser that vLLM doesn't have, or Ray rejects the
+            configuration.
     """
     for key in config.engine:
-        _known("argument", key, _ARGUMENTS)
-    # vLLM itself would look these up only when the weights are loaded.
+        _check_known("argument", key, _ARGUMENTS)
+    # vLLM would look these up only after loading the weights.
     for key, (plugin, parsers) in _PARSERS.items():
         if config.engine.get(key) and not config.engine.get(plugin):
-            _known(key, config.engine[key], parsers())
+            _check_known(key, config.engine[key], parsers())
     if "autoscaling_config" not in options:
-        # Else Ray's default for LLMs autoscales towards a thousand million requests a replica.
+        # Ray's default for LLMs would autoscale at a billion requests for each replica.
         options["num_replicas"] = 1
     return build_llm_deployment(
         llm_config(config),
@@ -87,7 +100,7 @@ def deploy_engine(config: EngineConfig, options: dict[str, Any]) -> Application:
     )
 
 
-def _known(what: str, name: str, names: Collection[str]) -> None:
+def _check_known(what: str, name: str, names: Collection[str]) -> None:
     if name not in names:
         near = difflib.get_close_matches(str(name), names, 1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
@@ -95,15 +108,15 @@ def _known(what: str, name: str, names: Collection[str]) -> None:
 
 
 def llm_config(config: EngineConfig) -> LLMConfig:
-    """Ray's configuration for ours.
+    """Our configuration translated to Ray's.
 
     Raises:
-        ValueError: Ray refuses it.
+        ValueError: Ray rejects it.
     """
     engine = dict(config.engine)
     shared = config.gpus is not None and 0 < config.gpus < 1
     if shared:
-        # Each takes its part of the GPU's memory, and leaves some.
+        # Each replica takes its share of the GPU's memory, with some headroom.
         engine.setdefault("gpu_memory_utilization", round(0.9 * (config.gpus or 0), 3))
     if config.tensor_parallel_size > 1:
         engine["tensor_parallel_size"] = config.tensor_parallel_size
@@ -125,40 +138,29 @@ def llm_config(config: EngineConfig) -> LLMConfig:
             runtime_env={"env_vars": _sharing(config.gpus)} if config.gpus and shared else None,
             deployment_config={"ray_actor_options": config.ray_actor_options},
             log_engine_metrics=not engine.get("disable_log_stats"),
-            # The first token leaves at once; `Sender` joins what comes faster than it can be sent.
+            # The first token is sent at once; `Sender` batches tokens that arrive faster than that.
             experimental_configs={"stream_batching_interval_ms": 0},
         )
     except ValidationError as error:
-        # Not the whole error: it repeats what it was given.
+        # Only the message, since the whole error repeats its input.
         raise ValueError(f"engine: {error.errors()[0]['msg']}") from None
 
 
-# Every adapter in use at once takes memory of the GPU; more of them take turns.
-_MOST_ADAPTERS_AT_ONCE = 4
-
-# Those of vLLM's server are about its HTTP, which is not used here, but for the ones on answers.
-_ARGUMENTS = frozenset(
-    field.name for args in (AsyncEngineArgs, BaseFrontendArgs) for field in dataclasses.fields(args)
-)
-
-
-_PARSERS: Mapping[str, tuple[str, Callable[[], Collection[str]]]] = {
-    "tool_call_parser": ("tool_parser_plugin", ToolParserManager.list_registered),
-    "reasoning_parser": ("reasoning_parser_plugin", ReasoningParserManager.list_registered),
-}
-
-
 def _sharing(gpus: float) -> dict[str, str]:
-    """What the replicas that share a GPU find in their environment.
+    """Environment variables of replicas that share a GPU.
 
     Source: https://docs.ray.io/en/latest/serve/llm/user-guides/fractional-gpu.html
     """
     return {"VLLM_RAY_PER_WORKER_GPUS": str(gpus), "VLLM_DISABLE_COMPILE_CACHE": "1"}
 
 
-def _refuse_another_model(llm_config: LLMConfig) -> None:
-    """Raises where an object store had no model, for then Ray looks on the hub for one called as
-    this one is called here."""
+def _check_model_was_found(llm_config: LLMConfig) -> None:
+    """Raises ValueError if an object store had no model.
+
+    Ray would then load whatever the hub has under this model's name.
+    """
+    # `STREAMING_LOAD_FORMATS` and the engine config's fields are private, but Ray only logs that a
+    # download failed.
     engine: Any = llm_config.get_engine_config()
     streamed = engine.engine_kwargs.get("load_format") in STREAMING_LOAD_FORMATS
     if engine.mirror_config and not streamed and not Path(engine.actual_hf_model_id).is_dir():
@@ -166,7 +168,7 @@ def _refuse_another_model(llm_config: LLMConfig) -> None:
 
 
 def _placement(config: EngineConfig) -> dict[str, Any] | None:
-    """What a replica's processes are placed by; None for Ray's way, one GPU for each worker."""
+    """Where a replica's processes go; None for Ray's default of one GPU per worker."""
     if config.gpus == 0:
         return {"bundles": [{"CPU": config.cpus}]}
     if config.gpus is not None and config.gpus < 1:

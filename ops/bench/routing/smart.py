@@ -9,7 +9,7 @@ from deployments.store.evidence import Integers
 from deployments.store.memory.snapshots import SnapshotEvidence
 from ops.bench.routing.data import Data, Split
 from serve.routing.arrays import Floats
-from serve.routing.forecast.learned import refit
+from serve.routing.forecast.fitting import refit
 from serve.routing.forecast.predictor import NeighbourPredictor, default_n_similar, price_prior
 from serve.routing.optimise.batch import assign
 from serve.routing.optimise.online import Policy

@@ -1,4 +1,4 @@
-"""Cheap signs of how hard a text is, that an embedding of its meaning leaves out."""
+"""Cheap indicators of a text's difficulty that an embedding of its meaning leaves out."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 from serve.routing.arrays import Floats
 
-_LONGEST = 20_000  # characters looked at
+_LONGEST = 20_000  # characters; the rest of a text is ignored
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _COUNTED = [ord(mark) for mark in "\n?\\$=({[.,"]
 _ASCII = [chr(code) for code in range(128)]
@@ -22,9 +22,9 @@ _KINDS = np.array(
 
 
 def text_features(queries: Sequence[str]) -> Floats:
-    """(n, f) lengths, numbers, marks and kinds of characters of each text; logarithms of counts.
+    """(n, f) lengths, numbers, punctuation and kinds of characters of n texts; counts as logs.
 
-    Letters outside ASCII are only counted as such.
+    Characters outside ASCII are only counted.
     """
     return np.array([_features(query[:_LONGEST]) for query in queries]).reshape(len(queries), -1)
 

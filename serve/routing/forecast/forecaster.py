@@ -1,7 +1,6 @@
-"""What a query will be worth and cost on each model: evidence, a fitted predictor, and prices.
+"""Forecasts the quality and cost of queries on each model, from evidence, a predictor and prices.
 
-A library call and the shared actor of the server forecast by the same class; they differ only in
-where the evidence lies.
+The Python API and the server's shared actor use the same class; only their evidence differs.
 """
 
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from deployments.store.evidence import Evidence, Floats32, Neighbours, Snapshot
 from serve.routing.arrays import Booleans, Floats
-from serve.routing.forecast.learned import Refit, refit
+from serve.routing.forecast.fitting import Refit, refit
 from serve.routing.forecast.predictor import (
     NeighbourPredictor,
     Prediction,
@@ -24,26 +23,26 @@ from serve.routing.optimise.online import Policy
 from serve.routing.optimise.problem import Assignment
 from serve.routing.prices import Price, costs
 
-CHARACTERS_PER_TOKEN = 4.0  # where nothing is known: near enough to weigh prompts' costs
+CHARACTERS_PER_TOKEN = 4.0  # until it is known; good enough to compare the costs of prompts
 
-_MOST_OPTIMISMS = 1000  # for so many requirements and candidates they are remembered
-_BLOCK = 256  # queries predicted at a time; bounds the memory that neighbours' outcomes take
+_CACHED_OPTIMISMS = 1000  # pairs of a requirement and candidates
+_BLOCK = 256  # queries at a time; bounds the memory for neighbours' outcomes
 
 
 class Forecaster:
-    """Predicts from evidence; fitted on a snapshot of it, it also knows how far off it is.
+    """Predicts from evidence; once fitted on a snapshot of it, also knows its own optimism.
 
     Args:
         evidence: the past queries.
         prices: of the m models.
-        own_priors: (m,) qualities to begin with; NaN where the price shall tell.
-        n_similar: the fewest past queries to predict from; as evidence grows, more are looked at.
+        own_priors: (m,) prior qualities, 0 to 1; NaN to derive one from the price.
+        n_similar: the fewest past queries to predict from; their number grows with the evidence.
 
     Attributes:
-        characters_per_token: of prompts, as far as is known.
+        characters_per_token: of prompts, as far as known.
 
     Raises:
-        ValueError: `n_similar` is under 1, or a prior is not between 0 and 1.
+        ValueError: `n_similar` is less than 1, or a prior is not between 0 and 1.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Forecaster:
         n_similar: int = 16,
     ) -> None:
         if n_similar < 1:
-            raise ValueError(f"n_similar must be 1 or more, not {n_similar}")
+            raise ValueError(f"n_similar must be at least 1, not {n_similar}")
         own = np.full(len(prices), np.nan) if own_priors is None else np.array(own_priors, float)
         if not ((own >= 0) & (own <= 1) | np.isnan(own)).all():
             raise ValueError(f"prior_quality must be between 0 and 1, not {own.tolist()}")
@@ -66,19 +65,19 @@ class Forecaster:
         self.adopt(self.refit(Snapshot.nothing(len(self.prices))))
 
     def refit(self, snapshot: Snapshot) -> Refit:
-        """Fits a predictor on past queries. Takes seconds to a minute and changes nothing yet."""
+        """Fits a predictor on past queries, without using it yet. Takes seconds to a minute."""
         return refit(snapshot, self._prior, max(self._n_similar, default_n_similar(len(snapshot))))
 
     def adopt(self, fitted: Refit) -> None:
-        """Swaps in what `refit` gave, whole."""
+        """Starts using the result of `refit`."""
         lengths = [len(query) / self.characters_per_token for query in fitted.queries]
         cost = costs(self.prices, np.array(lengths), fitted.backtest.output_tokens)
-        # All at once: other threads may be forecasting.
+        # One assignment, since other threads may be forecasting.
         self._past = _Past(fitted, cost)
 
     @property
     def fitted(self) -> Refit:
-        """What was swapped in last."""
+        """The fitted predictor in use."""
         return self._past.fitted
 
     def predict(self, queries: Sequence[str], embeddings: Floats32) -> Prediction:
@@ -100,7 +99,7 @@ class Forecaster:
         )
 
     def expect(self) -> Prediction:
-        """What the next query can be expected to be, nothing being known of it; (1, m)."""
+        """The prediction for a query of which nothing is known; (1, m)."""
         shape = (1, 0, len(self.prices))
         none = np.zeros(shape, np.float32)
         near = Neighbours(
@@ -112,16 +111,18 @@ class Forecaster:
         )
 
     def costs(self, input_tokens: npt.ArrayLike, prediction: Prediction) -> Floats:
-        """Predicted USD, (b, m), of queries whose prompts have these lengths (b,)."""
+        """(b, m) predicted costs in USD of queries whose prompts have these lengths (b,)."""
         return costs(self.prices, np.asarray(input_tokens, np.float64), prediction.output_tokens)
 
     def optimism(self, requirement: float, columns: Sequence[int]) -> float:
-        """How much too high predictions are for what a requirement makes these models answer."""
+        """By how much predictions exceed the real quality of the choices for a requirement."""
         return self._past.optimism(requirement, tuple(columns))
 
     def start_policy(self, requirement: float, columns: Sequence[int]) -> Policy:
-        """A policy for these candidates, begun at the multiplier that past queries would have
-        had. Takes tens of milliseconds."""
+        """A policy for these candidates that starts with the multiplier of past queries.
+
+        Takes tens of milliseconds.
+        """
         past = self._past
         optimism = past.optimism(requirement, tuple(columns))
         quality = past.fitted.backtest.quality[:, columns]
@@ -135,8 +136,11 @@ class Forecaster:
         allowed: Booleans,
         capacities: npt.ArrayLike | None = None,
     ) -> Assignment:
-        """Optimises a batch; its `quality` is what predictions say less what they were too high
-        by on past queries, as far as that could be aimed for. See `optimise.batch.assign`."""
+        """Optimises a batch as `optimise.batch.assign` does.
+
+        The result's `quality` is corrected for optimism: predicted quality less the amount by which
+        predictions exceeded reality on past queries, as far as it could be aimed for.
+        """
         optimism = self.optimism(requirement, [int(c) for c in np.flatnonzero(allowed.any(axis=0))])
         aim = min(max(requirement + optimism, 0.0), 1.0)
         answer = assign(prediction.quality, cost, aim, allowed=allowed, capacities=capacities)
@@ -145,7 +149,7 @@ class Forecaster:
 
 
 class _Past:
-    """A fitted predictor with what its backtest would have cost, (n, m) USD."""
+    """A fitted predictor, the costs of its backtest (n, m) in USD, and a cache of optimisms."""
 
     def __init__(self, fitted: Refit, cost: Floats) -> None:
         self.fitted, self.cost = fitted, cost
@@ -155,7 +159,7 @@ class _Past:
         key = (requirement, columns)
         optimism = self._optimism.get(key)
         if optimism is None:
-            if len(self._optimism) >= _MOST_OPTIMISMS:
+            if len(self._optimism) >= _CACHED_OPTIMISMS:
                 self._optimism.clear()
             optimism = self.fitted.backtest.optimism(self.cost, *key)
             self._optimism[key] = optimism

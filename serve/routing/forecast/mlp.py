@@ -1,12 +1,11 @@
-"""Small neural networks that predict all models' qualities from embedding and text features.
+"""Small neural networks that predict all models' qualities from an embedding and text features.
 
-One network for each fold of the rows: it is fitted on the other folds, so that its own fold says
-when to stop and what would have been predicted for queries not seen; new queries get the mean of
-all. Inputs and hidden units are dropped at random while fitting, without which a few thousand rows
-would be learned by heart. In NumPy, for networks this small need nothing else, and the process that
-decides for all requests need not wake PyTorch. Sources: Srivastava et al., "Dropout", JMLR 15
-(2014); Kingma and Ba, "Adam", ICLR 2015; Krogh and Vedelsby, "Neural network ensembles, cross
-validation, and active learning", NIPS 7 (1994).
+Each fold of the rows has a network that is fitted on the other folds. Its own fold decides when to
+stop and provides held-out predictions; new queries get the mean of all networks. Dropout of inputs
+and hidden units prevents overfitting to a few thousand rows. Written in NumPy: networks this small
+need nothing else, and the process that decides for all requests need not load PyTorch. Sources:
+Srivastava et al., "Dropout", JMLR 15 (2014); Kingma and Ba, "Adam", ICLR 2015; Krogh and Vedelsby,
+"Neural network ensembles, cross validation, and active learning", NIPS 7 (1994).
 """
 
 from collections.abc import Sequence
@@ -25,19 +24,19 @@ _FOLDS = 5
 _HIDDEN = 128
 _INPUT_DROPOUT, _HIDDEN_DROPOUT = 0.4, 0.5
 _LARGEST_BATCH = 128
-_PATIENCE = 6  # epochs without better predictions of the rows left out
+_PATIENCE = 6  # epochs without better predictions of the held-out rows
 _MOST_STEPS = 3000  # bounds the time: half a minute on one core
 _RATE, _DECAY, _SQUARE_DECAY = 1e-3, 0.9, 0.999  # Adam's
-_LARGEST_INPUT = 4.0  # standard deviations; texts unlike any seen must not be extrapolated far
+_LARGEST_INPUT = 4.0  # standard deviations; limits extrapolation to unusual texts
 
-Reals = npt.NDArray[np.floating[Any]]  # all float32, which NumPy's own types lose sight of
+Reals = npt.NDArray[np.floating[Any]]  # all float32, which NumPy's type stubs don't preserve
 # Of f networks: hidden layer (f, d, h) and bias (f, 1, h), output (f, h, m) and bias (f, 1, m).
 Weights = tuple[Reals, Reals, Reals, Reals]
 
 
 @dataclass(frozen=True, slots=True)
 class MLP:
-    """The fitted networks; inputs are shifted and scaled first, both (d,)."""
+    """The fitted networks; inputs are first shifted and scaled, by (d,) each."""
 
     shift: Reals
     scale: Reals
@@ -51,16 +50,16 @@ class MLP:
 
 
 def fit_mlp(snapshot: Snapshot) -> tuple[MLP, Floats]:
-    """Fits on ten rows or more, each with at least one known quality.
+    """Fits on at least ten rows, each with at least one known quality.
 
     Returns:
-        The networks, and (n, m) what is predicted for each row by the one that has not seen it.
+        The networks, and the predictions (n, m) for each row by the network that has not seen it.
     """
     random = np.random.default_rng(0)
     raw = _raw_inputs(snapshot.queries, snapshot.embeddings)
     shift, scale = raw.mean(axis=0), raw.std(axis=0) + 1e-6
-    # The embedding keeps its geometry: one scale for all its dimensions, each a third of a
-    # feature's, for they are many.
+    # One scale for all dimensions of the embedding preserves its geometry. Since there are many,
+    # each weighs a third of a feature.
     dimensions = snapshot.embeddings.shape[1]
     scale[:dimensions] = 3 * np.sqrt((scale[:dimensions] ** 2).mean())
     inputs = _scaled(raw, shift, scale)
@@ -73,7 +72,7 @@ def fit_mlp(snapshot: Snapshot) -> tuple[MLP, Floats]:
 
     weights = _initial(random, inputs.shape[1], truth, known)
     adam = _Adam(weights)
-    best, left_out, best_loss, waited = weights, np.zeros_like(truth), np.inf, 0
+    best, held_out, best_loss, waited = weights, np.zeros_like(truth), np.inf, 0
     while adam.steps < _MOST_STEPS and waited < _PATIENCE:
         order = np.stack([random.permutation(part)[:rows] for part in seen])
         for start in range(0, rows - batch + 1, batch):
@@ -84,8 +83,8 @@ def fit_mlp(snapshot: Snapshot) -> tuple[MLP, Floats]:
         loss = float((known * (guess - truth) ** 2).sum())
         waited += 1
         if loss < best_loss:
-            best, left_out, best_loss, waited = weights, guess, loss, 0
-    return MLP(shift, scale, best), left_out.astype(np.float64)
+            best, held_out, best_loss, waited = weights, guess, loss, 0
+    return MLP(shift, scale, best), held_out.astype(np.float64)
 
 
 def _raw_inputs(queries: Sequence[str], embeddings: Floats32) -> Reals:
@@ -97,7 +96,7 @@ def _scaled(raw: Reals, shift: Reals, scale: Reals) -> Reals:
 
 
 def _initial(random: np.random.Generator, dimensions: int, truth: Reals, known: Reals) -> Weights:
-    """Predicts each model's mean, whatever the query."""
+    """Weights that predict each model's mean for any query."""
     mean = (truth.sum(axis=0) + 1) / (known.sum(axis=0) + 2)
     models = truth.shape[1]
     hidden = random.standard_normal((_FOLDS, dimensions, _HIDDEN), np.float32)
@@ -110,7 +109,7 @@ def _initial(random: np.random.Generator, dimensions: int, truth: Reals, known: 
 
 
 def _quality(weights: Weights, inputs: Reals) -> Reals:
-    """(f, b, m) what each network makes of (b, d) inputs."""
+    """(f, b, m) each network's predictions for (b, d) inputs."""
     hidden, hidden_bias, output, output_bias = weights
     return _sigmoid(np.maximum(inputs @ hidden + hidden_bias, 0) @ output + output_bias)
 
@@ -122,11 +121,11 @@ def _gradients(
     truth: Reals,
     known: Reals,
 ) -> Weights:
-    """Of the cross-entropy of the known outcomes, (f, b, m), by inputs of each network's own."""
+    """Gradients of the known outcomes' cross-entropy (f, b, m); each network has its own inputs."""
     hidden, hidden_bias, output, output_bias = weights
-    inputs = inputs * _kept(random, inputs.shape, _INPUT_DROPOUT)
+    inputs = inputs * _dropout_mask(random, inputs.shape, _INPUT_DROPOUT)
     units = inputs @ hidden + hidden_bias
-    passes = (units > 0) * _kept(random, units.shape, _HIDDEN_DROPOUT)
+    passes = (units > 0) * _dropout_mask(random, units.shape, _HIDDEN_DROPOUT)
     units *= passes
     error = (_sigmoid(units @ output + output_bias) - truth) * known / inputs.shape[1]
     back = (error @ output.transpose(0, 2, 1)) * passes
@@ -138,8 +137,8 @@ def _gradients(
     )
 
 
-def _kept(random: np.random.Generator, shape: tuple[int, ...], dropout: float) -> Reals:
-    """Zero with the probability `dropout`, and as much more than one elsewhere."""
+def _dropout_mask(random: np.random.Generator, shape: tuple[int, ...], dropout: float) -> Reals:
+    """A dropout mask: 0 with probability `dropout`, otherwise 1 / (1 − dropout)."""
     return (random.random(shape, np.float32) >= dropout).astype(np.float32) / (1 - dropout)
 
 
@@ -149,7 +148,7 @@ def _sigmoid(logits: Reals) -> Reals:
 
 
 class _Adam:
-    """Steps of gradient descent, each weight at its own rate."""
+    """Adam's gradient descent, with a rate for each weight."""
 
     def __init__(self, weights: Weights) -> None:
         self.steps = 0

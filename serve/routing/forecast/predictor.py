@@ -1,8 +1,7 @@
-"""Prediction from neighbours: a kernel average of what was seen, shrunk to each model's mean.
+"""Prediction from neighbours: a kernel average of past outcomes, shrunk to each model's mean.
 
-A model that the neighbours have not seen gets its mean; one that nothing is known of gets its
-prior, which comes from its config or from its price. Nothing is ever predicted as zero for lack of
-evidence.
+A model without outcomes among the neighbours gets its mean, and one without any outcomes its prior,
+which comes from its config or its price. Lack of evidence never means a prediction of zero.
 """
 
 from collections.abc import Sequence
@@ -17,20 +16,20 @@ from serve.routing.arrays import Floats
 from serve.routing.prices import Price
 
 TEMPERATURE = 0.12  # of the kernel exp(−(1 − cosine) / temperature)
-_PRIOR_WEIGHT = 1.0  # of the model's mean, in answers to the very same query
+_PRIOR_WEIGHT = 1.0  # of the model's mean, in answers to an identical query
 _MEAN_WEIGHT = 4.0  # of the prior within the model's mean, in answers
-_TYPICAL_TOKENS = 256.0  # an answer's length where no model's answer has been seen
+_TYPICAL_TOKENS = 256.0  # an answer's length before any has been seen
 _NEIGHBOURS = 16, 256
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What b queries can expect of m models, each (b, m).
+    """Predictions for b queries on m models, each (b, m).
 
     Attributes:
         quality: 0 to 1.
         output_tokens: length of the answer.
-        uncertainty: standard deviation of the quality's estimate.
+        uncertainty: standard deviation of the estimated quality.
     """
 
     quality: Floats
@@ -39,7 +38,7 @@ class Prediction:
 
 
 class Predictor(Protocol):
-    """Anything that predicts."""
+    """Predicts quality and length from an embedding, neighbours and means."""
 
     def predict(
         self,
@@ -48,25 +47,25 @@ class Predictor(Protocol):
         neighbours: Neighbours,
         means: Means,
     ) -> Prediction:
-        """Predicts for b queries, given their embeddings (b, d) and what a store knows."""
+        """Predicts for b queries, given their embeddings (b, d) and the store's evidence."""
         ...
 
 
 def default_n_similar(n: int) -> int:
-    """How many neighbours to look at among n past queries: 6 √n, between 16 and 256.
+    """The number of neighbours to look at among n past queries: 6 √n, between 16 and 256.
 
-    More neighbours average out the noise of single outcomes, fewer are nearer: the balance grows
-    with the root of n. The factor was chosen by cross-validation on recorded outcomes; more than
-    256 gained nothing there, and take longer to find.
+    More neighbours average out noise, fewer are more similar; the optimum grows with the root of n.
+    The factor was chosen by cross-validation on recorded outcomes, where more than 256 gained
+    nothing and took longer to find.
     """
     return int(min(max(6 * n**0.5, _NEIGHBOURS[0]), _NEIGHBOURS[1]))
 
 
 def price_prior(prices: Sequence[Price]) -> Floats:
-    """(m,) qualities to begin with where nothing is known: dearer models are held for better.
+    """(m,) prior qualities: more expensive models are assumed to be better.
 
-    .15 for each factor of ten around .65 at the geometric mean of the prices; cautious, since a
-    price is a weak sign and real outcomes soon outweigh it.
+    0.65 at the geometric mean of the prices, and 0.15 more for each factor of ten. Cautious, since
+    a price is a weak signal and real outcomes soon outweigh it.
     """
     level = np.log10([max(price.input + price.output, 1e-12) for price in prices])
     prior: Floats = np.clip(0.65 + 0.15 * (level - level.mean()), 0.3, 0.9)
@@ -74,10 +73,10 @@ def price_prior(prices: Sequence[Price]) -> Floats:
 
 
 class NeighbourPredictor:
-    """The kernel average.
+    """Predicts by the kernel average.
 
     Args:
-        prior: (m,) qualities to begin with.
+        prior: (m,) prior qualities, 0 to 1.
     """
 
     def __init__(self, prior: npt.ArrayLike) -> None:
@@ -98,10 +97,10 @@ class NeighbourPredictor:
 
 
 def believed(means: Means, prior: Floats) -> tuple[Floats, Floats]:
-    """(m,) mean quality and answer length of each model, its prior counted in.
+    """(m,) mean quality and answer length of each model, including its prior.
 
-    The priors are moved to the level of the models that are known, for queries may be harder or
-    easier than they assume.
+    Priors are shifted to the level of the known models, since queries may be harder or easier than
+    the priors assume.
     """
     known = means.count > 0
     seen = np.where(known, np.nan_to_num(means.quality), 0.0)
@@ -115,8 +114,10 @@ def believed(means: Means, prior: Floats) -> tuple[Floats, Floats]:
 
 
 def _shrunk(values: Floats32, weight: Floats32, mean: Floats) -> tuple[Floats, Floats]:
-    """Weighted means (b, m) of (b, k, m), with `mean` as one more value, and the number of equally
-    weighted values that would say as much."""
+    """Weighted means of values (b, k, m) and `mean` (m,), and effective sample sizes; (b, m) each.
+
+    An effective sample size is the number of equally weighted values with the same variance.
+    """
     known = np.where(np.isnan(values), 0, weight)
     total = known.sum(axis=1, dtype=np.float64)
     sums = np.einsum("bkm,bkm->bm", known, np.nan_to_num(values), dtype=np.float64)

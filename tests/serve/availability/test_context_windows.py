@@ -1,4 +1,4 @@
-"""Promise: a model's context window is asked of a replica once, and no request waits for it."""
+"""Promise: a replica is asked once for its context window, and no request waits for it."""
 
 import asyncio
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from serve.availability.replicas import ModelState
 
 
 class Handle:
-    """A deployment's handle, as far as it is asked for the window."""
+    """A deployment's handle with set answers."""
 
     def __init__(self, *answers: int | Exception | None) -> None:
         self._answers = list(answers)
@@ -55,12 +55,12 @@ def watched(
 
 async def until(known: Mapping[str, int], name: str) -> int:
     async with asyncio.timeout(5):
-        while name not in known:  # noqa: ASYNC110 - it tells nobody when it grows
+        while name not in known:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.001)
     return known[name]
 
 
-async def test_what_is_configured_is_not_asked_for() -> None:
+async def test_a_configured_window_is_not_asked_for() -> None:
     handles = {"a": Handle(), "b": Handle(7)}
     found = watched(handles, dict.fromkeys("ab", state(1)), a=5)
     assert await until(found.known, "b") == 7
@@ -71,7 +71,7 @@ async def test_what_is_configured_is_not_asked_for() -> None:
     assert found.largest("") is None
 
 
-async def test_a_model_that_sleeps_is_not_woken_but_asked_when_it_is_awake() -> None:
+async def test_a_model_scaled_to_zero_is_asked_once_it_runs() -> None:
     handle, states = Handle(7), {"a": state(0)}
     found = watched({"a": handle}, states)
     await asyncio.sleep(0.05)
@@ -80,7 +80,7 @@ async def test_a_model_that_sleeps_is_not_woken_but_asked_when_it_is_awake() -> 
     assert await until(found.known, "a") == 7
 
 
-async def test_one_that_fails_is_asked_again_and_one_that_does_not_know_is_not() -> None:
+async def test_only_a_failed_question_is_repeated() -> None:
     handles = {"a": Handle(Unreachable("x"), RuntimeError("y"), 7), "b": Handle(None)}
     found = watched(handles, dict.fromkeys("ab", state(1)))
     assert await until(found.known, "a") == 7

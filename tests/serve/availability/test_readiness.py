@@ -1,8 +1,9 @@
-"""Promise: a model is called available only while it can answer, and why it can't is told."""
+"""Promise: a model is reported as available only while it can answer, else with the reason."""
 
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ LOCAL = ModelConfig(name="local", backend="x")
 
 
 class Handle:
-    """A handle whose replica says what it is told to say."""
+    """A deployment's handle whose replica gives a set answer."""
 
     def __init__(self, says: str | Exception) -> None:
         self.says = says
@@ -47,7 +48,7 @@ class Handle:
 
 
 class Watched:
-    """The readiness of models, with all that it is made of."""
+    """The readiness of models and its parts."""
 
     def __init__(self, *models: ModelConfig, says: str | Exception = "") -> None:
         configs = {model.name: model for model in models}
@@ -56,7 +57,7 @@ class Watched:
         self.availability = Availability(configs, {name: name for name in configs})
         self.availability.states = dict.fromkeys(configs, RUNS)
         self.circuits = Circuits(configs, lambda: self.now)
-        handles = dict.fromkeys(configs, self.handle)
+        handles: Any = dict.fromkeys(configs, self.handle)
         self.readiness = Readiness(configs, handles, self.availability, self.circuits)
 
     async def wait_until(self, holds: Callable[[Readiness], bool]) -> None:
@@ -86,7 +87,7 @@ async def test_a_model_is_available_once_its_provider_has_been_checked() -> None
     assert watched.readiness.state("hosted") == RUNS
 
 
-async def test_a_provider_that_cannot_be_reached_is_told_until_it_is_back() -> None:
+async def test_an_unreachable_provider_is_reported_until_it_is_back() -> None:
     watched = Watched(HOSTED, LOCAL, says="http://127.0.0.1:9: Connection refused")
     watched.readiness.watch()
     await watched.wait_until(lambda readiness: "since" in readiness.state("hosted").message)
@@ -95,7 +96,7 @@ async def test_a_provider_that_cannot_be_reached_is_told_until_it_is_back() -> N
     assert message.startswith(f"its provider has been unreachable since {year}-")
     assert message.endswith(": http://127.0.0.1:9: Connection refused")
     assert watched.readiness.status == "degraded"
-    # What requests met with meanwhile is over, too.
+    # The failures of requests in the meantime are forgotten, too.
     for _ in range(2):
         watched.circuits.failed("hosted", Unreachable("can't be reached"))
     watched.handle.says = ""
@@ -103,7 +104,7 @@ async def test_a_provider_that_cannot_be_reached_is_told_until_it_is_back() -> N
     assert not watched.circuits.is_open("hosted")
 
 
-async def test_a_provider_that_is_back_may_fail_all_the_same() -> None:
+async def test_a_reachable_provider_may_still_be_failing() -> None:
     watched = Watched(HOSTED, says="http://127.0.0.1:9: Connection refused")
     watched.readiness.watch()
     await watched.wait_until(lambda readiness: "since" in readiness.state("hosted").message)
@@ -112,19 +113,19 @@ async def test_a_provider_that_is_back_may_fail_all_the_same() -> None:
     await watched.wait_until(lambda readiness: "broken" in readiness.state("hosted").message)
 
 
-async def test_a_server_none_of_whose_providers_can_be_reached_is_unavailable() -> None:
+async def test_a_server_without_reachable_providers_is_unavailable() -> None:
     watched = Watched(HOSTED, says="http://127.0.0.1:9: Connection refused")
     watched.readiness.watch()
     await watched.wait_for("unavailable")
 
 
-async def test_a_replica_that_does_not_say_is_no_sign_of_a_missing_provider() -> None:
+async def test_a_replica_that_fails_to_check_says_nothing_of_its_provider() -> None:
     watched = Watched(HOSTED, says=RuntimeError("it has gone"))
     watched.readiness.watch()
     await watched.wait_for("ready")
 
 
-async def test_a_model_that_answers_shows_that_its_provider_is_there() -> None:
+async def test_an_answer_shows_that_the_provider_is_reachable() -> None:
     watched = Watched(HOSTED, says="http://127.0.0.1:9: Connection refused")
     watched.circuits.began("hosted")
     watched.readiness.watch()
@@ -133,7 +134,7 @@ async def test_a_model_that_answers_shows_that_its_provider_is_there() -> None:
     await watched.wait_for("unavailable")
 
 
-async def test_checking_a_provider_wakes_no_model() -> None:
+async def test_checking_providers_wakes_no_model() -> None:
     watched = Watched(SLEEPER, says="not to be asked")
     watched.readiness.watch()
     await asyncio.sleep(0.1)
@@ -146,7 +147,7 @@ async def test_a_model_that_fails_every_request_is_not_available() -> None:
     await watched.wait_for("ready")
     watched.circuits.failed("hosted", ProviderError("it is broken"))
     state = watched.readiness.state("hosted")
-    assert state.available, "one fault is no habit"
+    assert state.available, "one failure does not open the circuit"
     assert state.message.startswith("has been failing since ")
     assert state.message.endswith(": it is broken")
     error = Unreachable("can't be reached")
@@ -160,14 +161,14 @@ async def test_a_model_that_fails_every_request_is_not_available() -> None:
     assert watched.readiness.state("hosted") == RUNS
 
 
-async def test_a_server_whose_only_model_may_be_tried_again_is_not_unavailable() -> None:
-    """Or a load balancer would keep the requests away that could find it well."""
+async def test_a_server_whose_only_model_is_half_open_is_degraded() -> None:
+    """Otherwise a load balancer would keep away the requests that could find it recovered."""
     watched = Watched(HOSTED)
     watched.readiness.watch()
     await watched.wait_for("ready")
     for _ in range(2):
         watched.circuits.failed("hosted", ProviderError("it is broken"))
-    assert watched.readiness.status == "unavailable"
+    await watched.wait_for("unavailable")
     watched.now += 10
-    assert watched.readiness.status == "degraded"
+    await watched.wait_for("degraded")
     assert not watched.readiness.state("hosted").available

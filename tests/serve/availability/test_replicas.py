@@ -1,4 +1,4 @@
-"""Promise: it is known which models can answer, and why one can't is told in one line."""
+"""Promise: which models can answer is known, and one line says why another can't."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from serve.availability.replicas import Availability, Deployment, ModelState, me
 from serve.availability.shortages import shortage, shortages
 
 
-def test_of_a_traceback_the_whole_error_is_told() -> None:
+def test_of_a_traceback_the_error_is_shown() -> None:
     try:
         raise ValueError(
             "it can't be loaded:\n  there is no such folder\n    https://example.com\n"
@@ -27,20 +27,20 @@ def test_of_a_traceback_the_whole_error_is_told() -> None:
     }
 
 
-def test_what_is_no_traceback_is_told_whole() -> None:
+def test_a_message_without_traceback_is_shown_whole() -> None:
     said = "Deployment 'm' takes long.\nThis may be caused by a slow __init__."
     assert messages({"m": said}) == {"m": said.replace("\n", " ")}
 
 
-def test_an_error_without_end_is_cut() -> None:
+def test_a_long_error_is_shortened() -> None:
     assert len(messages({"m": "word " * 10_000})["m"]) <= 600
 
 
-def test_of_a_deployment_that_is_well_nothing_is_told() -> None:
+def test_a_healthy_deployment_has_no_message() -> None:
     assert messages({"m": "", "n": "\n"}) == {}
 
 
-def test_a_shortage_counts_all_bundles_beside_what_there_is() -> None:
+def test_a_shortage_compares_all_bundles_with_the_cluster() -> None:
     bundles = [{"GPU": 1.0, "CPU": 1.0}, {"GPU": 1.0}]
     total, free = {"GPU": 1.0, "CPU": 8.0}, {"CPU": 7.5}
     assert shortage(bundles, total, free) == (
@@ -50,7 +50,7 @@ def test_a_shortage_counts_all_bundles_beside_what_there_is() -> None:
     )
 
 
-def test_of_an_engine_that_lost_a_node_what_was_lost_is_missing(
+def test_an_engine_that_lost_a_node_lacks_its_bundles_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     group = {
@@ -69,7 +69,7 @@ def test_of_an_engine_that_lost_a_node_what_was_lost_is_missing(
     assert shortages("ours") == {"m": shortage([{"GPU": 1.0}], {"GPU": 1.0}, {})}
 
 
-def test_of_plain_replicas_those_wait_for_room_whose_resources_are_asked_for_in_vain(
+def test_plain_replicas_lack_room_if_ray_reports_their_demand_as_unmet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     starting = {"state": "STARTING"}
@@ -112,7 +112,7 @@ WELL = ModelState(available=True, status="HEALTHY", replicas=1, message="")
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "UPDATING", "RECOVERING", "PENDING_MIGRATION"])
-def test_a_replica_that_answers_is_available_whatever_happens_around_it(state: str) -> None:
+def test_a_replica_that_answers_is_available_in_any_state(state: str) -> None:
     assert state_of(MODEL, deployment("UPDATING", state), "", WELL).available
 
 
@@ -126,7 +126,7 @@ def test_a_replica_that_answers_is_available_whatever_happens_around_it(state: s
         ("UNHEALTHY", ["STARTING"], WELL, False),
         ("DEPLOY_FAILED", [], ModelState(False, "UPDATING", 0, "", returning=True), False),
     ],
-    ids=["replaced", "still stopping", "gone on", "first start", "died", "failed"],
+    ids=["replaced", "still stopping", "still starting", "first start", "died", "failed"],
 )
 def test_a_model_whose_replicas_are_replaced_is_returning(
     status: str, states: list[str], before: ModelState, returning: bool
@@ -135,7 +135,7 @@ def test_a_model_whose_replicas_are_replaced_is_returning(
     assert (state.available, state.returning) == (False, returning)
 
 
-def test_a_returning_model_is_waited_for_where_there_is_no_other() -> None:
+def test_a_returning_model_counts_if_there_is_no_other() -> None:
     models = {name: ModelConfig(name=name, backend="x") for name in "ab"}
     availability = Availability(models, {"a": "a", "b": "b"})
     away = ModelState(False, "UPDATING", 0, "", returning=True)
@@ -144,7 +144,7 @@ def test_a_returning_model_is_waited_for_where_there_is_no_other() -> None:
     assert availability.running(["a"]) == ["a"]
 
 
-async def test_who_waits_for_a_model_that_is_lost_waits_no_longer(
+async def test_waiting_ends_when_the_model_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     availability = Availability({"m": MODEL}, {"m": "m"})
@@ -165,34 +165,35 @@ async def test_who_waits_for_a_model_that_is_lost_waits_no_longer(
     assert availability.is_lost("m")
 
 
-async def test_before_a_request_is_turned_away_the_controller_is_asked_again(
+async def test_the_controller_is_polled_again_before_a_request_is_rejected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     availability = Availability({"m": MODEL}, {"m": "m"})
     monkeypatch.setattr(rayserve, "get_replica_context", Mock())
-    looks = []
-    monkeypatch.setattr(availability, "_read", lambda name: looks.append(name) or {"m": WELL})
+    read = Mock(return_value={"m": WELL})
+    monkeypatch.setattr(availability, "_read", read)
     availability.states = {"m": ModelState(False, "UPDATING", 0, "")}
     assert await availability.running_now(["m"]) == ["m"]
     # Not by every request at once.
     availability.states = {"m": ModelState(False, "UNHEALTHY", 0, "")}
     assert await asyncio.gather(*(availability.running_now(["m"]) for _ in range(9))) == [[]] * 9
-    assert len(looks) == 1
+    assert read.call_count == 1
 
 
-async def test_a_controller_that_does_not_answer_holds_nobody_up(
+async def test_a_controller_that_does_not_answer_blocks_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     availability = Availability({"m": MODEL}, {"m": "m"})
     monkeypatch.setattr(rayserve, "get_replica_context", Mock())
-    answer, asked = threading.Event(), []
-    monkeypatch.setattr(availability, "_read", lambda name: asked.append(name) or answer.wait(60))
+    answer = threading.Event()
+    read = Mock(side_effect=lambda name: answer.wait(60))
+    monkeypatch.setattr(availability, "_read", read)
     availability.states = {"m": ModelState(False, "UNHEALTHY", 0, "")}
     try:
         async with asyncio.timeout(10):
             for _ in range(2):
                 waiting = (availability.running_now(["m"]) for _ in range(20))
                 assert await asyncio.gather(*waiting) == [[]] * 20
-        assert len(asked) == 1, "each question that is left without an answer holds a thread"
+        assert read.call_count == 1, "each call without an answer would hold a thread"
     finally:
         answer.set()

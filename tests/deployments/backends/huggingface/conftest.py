@@ -14,7 +14,7 @@ from deployments.backends.huggingface.backend import HuggingFaceBackend
 
 @pytest.fixture(scope="package")
 def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HuggingFaceBackend]:
-    """A model of random weights, its template without tools."""
+    """A model with random weights, whose template has no tools."""
     backend = HuggingFaceBackend(config(random_model(tmp_path_factory.mktemp("random"))))
     yield backend
     asyncio.run(backend.aclose())
@@ -22,7 +22,7 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hugging
 
 @pytest.fixture(scope="package")
 def reciting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HuggingFaceBackend]:
-    """A model that knows `ANSWERS` by heart, its template with tools."""
+    """A model that recites `ANSWERS`, whose template has tools."""
     folder = reciting_model(tmp_path_factory.mktemp("reciting"), ANSWERS, tools=TOOLS)
     backend = HuggingFaceBackend(config(folder))
     yield backend
@@ -31,7 +31,7 @@ def reciting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HuggingFaceBa
 
 @pytest.fixture
 async def own(tmp_path: Path) -> AsyncIterator[Any]:
-    """Makes backends of a random model for one test, and closes them."""
+    """Makes backends with random weights for one test, and closes them."""
     made: list[HuggingFaceBackend] = []
 
     def make(**fields: Any) -> HuggingFaceBackend:

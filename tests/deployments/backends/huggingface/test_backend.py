@@ -22,7 +22,7 @@ from deployments.errors import (
 )
 
 
-async def test_an_answer_ends_with_its_reason_and_its_tokens_counted(
+async def test_an_answer_ends_with_its_finish_reason_and_usage(
     reciting: HuggingFaceBackend,
 ) -> None:
     tokenizer = byte_tokenizer(CHATML_WITH_TOOLS)
@@ -35,7 +35,7 @@ async def test_an_answer_ends_with_its_reason_and_its_tokens_counted(
         [{"role": "user", "content": "text"}], add_generation_prompt=True, return_dict=False
     )
     assert last.usage.prompt_tokens == len(prompt)
-    # The end of the answer is a token that the model wrote, too.
+    # The end of the answer is a generated token, too.
     assert last.usage.completion_tokens == len(tokenizer.encode(ANSWERS["text"])) + 1
 
 
@@ -46,7 +46,7 @@ async def test_text_streams_in_whole_characters(reciting: HuggingFaceBackend) ->
     assert "".join(pieces) == ANSWERS["text"]
 
 
-async def test_requests_together_answer_what_each_answers_alone(
+async def test_requests_in_a_batch_answer_as_they_do_alone(
     random_weights: HuggingFaceBackend,
 ) -> None:
     requests = [ask(f"{i}: " + "why? " * i, max_tokens=10 + 2 * i) for i in range(32)]
@@ -58,7 +58,8 @@ async def test_requests_together_answer_what_each_answers_alone(
 
 
 async def test_max_tokens_ends_an_answer(random_weights: HuggingFaceBackend) -> None:
-    for fields in ({"max_tokens": 7}, {"max_completion_tokens": 7}):
+    limits: list[dict[str, Any]] = [{"max_tokens": 7}, {"max_completion_tokens": 7}]
+    for fields in limits:
         reply = await answer(random_weights, ask(**fields))
         assert reply.finish_reason == "length"
         assert reply.usage is not None
@@ -107,7 +108,7 @@ async def test_the_beginning_of_a_stop_string_alone_is_text(reciting: HuggingFac
 @pytest.mark.parametrize(
     "field", [{"logprobs": True}, {"logit_bias": {"1": 5.0}}, {"presence_penalty": 1.0}]
 )
-async def test_what_it_cannot_do_is_refused(
+async def test_unsupported_parameters_are_refused(
     random_weights: HuggingFaceBackend, field: dict[str, Any]
 ) -> None:
     with pytest.raises(UnsupportedParameter) as refused:
@@ -122,7 +123,7 @@ async def test_an_unknown_option_of_the_chat_template_is_refused(
         await answer(random_weights, ask(chat_template_kwargs={"enable_thinking": True}))
 
 
-async def test_what_a_template_cannot_write_for_its_depth_is_refused(
+async def test_messages_that_a_template_cannot_render_are_refused(
     reciting: HuggingFaceBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     too_deep = "{%- macro again() %}{{ again() }}{% endmacro %}{{ again() }}"
@@ -132,7 +133,7 @@ async def test_what_a_template_cannot_write_for_its_depth_is_refused(
 
 
 async def test_images_are_refused(random_weights: HuggingFaceBackend) -> None:
-    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    image: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     request = ChatRequest(model="tiny", messages=[{"role": "user", "content": [image]}])
     with pytest.raises(UnsupportedParameter):
         await answer(random_weights, request)

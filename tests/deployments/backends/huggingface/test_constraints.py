@@ -21,7 +21,7 @@ from deployments.errors import (
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 7}])
-async def test_random_weights_answer_valid_json(
+async def test_even_random_weights_answer_valid_json(
     random_weights: HuggingFaceBackend, sampling: dict[str, Any]
 ) -> None:
     replies = await asyncio.gather(
@@ -36,10 +36,13 @@ async def test_random_weights_answer_valid_json(
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_json_that_never_ends_by_itself_is_brought_to_its_end(
+async def test_json_that_the_model_would_never_end_is_closed(
     random_weights: HuggingFaceBackend, seed: int
 ) -> None:
-    endless = {"type": "object", "properties": {"story": {"type": "string", "minLength": 40}}}
+    endless: dict[str, Any] = {
+        "type": "object",
+        "properties": {"story": {"type": "string", "minLength": 40}},
+    }
     endless["required"] = ["story"]
     request = ask(response_format=schema(endless), max_tokens=120, temperature=1.0, seed=seed)
     reply = await answer(random_weights, request)
@@ -48,11 +51,15 @@ async def test_json_that_never_ends_by_itself_is_brought_to_its_end(
 
 
 @pytest.mark.parametrize("limit", range(9, 15))
-async def test_json_is_whole_or_its_finish_reason_is_length(
+async def test_json_is_complete_or_its_finish_reason_is_length(
     random_weights: HuggingFaceBackend, limit: int
 ) -> None:
-    """Also where its last token is the last that it may have: `{"a": true}` is 11 or 12 of them."""
-    short = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+    """Also if its last token is the last allowed one: `{"a": true}` takes 11 or 12."""
+    short: dict[str, Any] = {
+        "type": "object",
+        "properties": {"a": {"type": "boolean"}},
+        "required": ["a"],
+    }
     short["additionalProperties"] = False
     reply = await answer(random_weights, ask(response_format=schema(short), max_tokens=limit))
     try:
@@ -63,10 +70,13 @@ async def test_json_is_whole_or_its_finish_reason_is_length(
         assert reply.finish_reason == "stop"
 
 
-async def test_a_forced_call_that_is_brought_to_its_end_is_a_call(
+async def test_a_forced_call_that_is_closed_early_is_a_call(
     random_weights: HuggingFaceBackend,
 ) -> None:
-    say = {"name": "say", "parameters": {"type": "object", "properties": {"x": {"type": "string"}}}}
+    say: dict[str, Any] = {
+        "name": "say",
+        "parameters": {"type": "object", "properties": {"x": {"type": "string"}}},
+    }
     say["parameters"]["required"] = ["x"]
     tools = [{"type": "function", "function": say}]
     request = ask(tools=tools, tool_choice="required", parallel_tool_calls=False, max_tokens=120)
@@ -84,9 +94,11 @@ async def test_constrained_and_free_requests_share_a_batch(
     random_weights: HuggingFaceBackend,
 ) -> None:
     free = [ask(f"{i}", max_tokens=60) for i in range(6)]
-    held = [ask(f"{i}", response_format=schema(ORDER)) for i in range(6)]
+    constrained = [ask(f"{i}", response_format=schema(ORDER)) for i in range(6)]
     alone = [await answer(random_weights, request) for request in free]
-    mixed = await asyncio.gather(*(answer(random_weights, request) for request in [*free, *held]))
+    mixed = await asyncio.gather(
+        *(answer(random_weights, request) for request in [*free, *constrained])
+    )
     assert mixed[:6] == alone
     for reply in mixed[6:]:
         validate(json.loads(reply.text), ORDER)

@@ -15,7 +15,7 @@ from deployments.backends.huggingface.decoding import Decoding
 from deployments.contract import ChatRequest
 
 
-async def test_a_seed_draws_the_same_whatever_else_is_answered(
+async def test_a_seed_draws_the_same_whatever_else_is_in_the_batch(
     random_weights: HuggingFaceBackend,
 ) -> None:
     def seeded(seed: int) -> ChatRequest:
@@ -41,7 +41,7 @@ async def test_without_a_seed_answers_differ(random_weights: HuggingFaceBackend)
     [{"temperature": 0.0}, {"temperature": 1e-9}, {"top_k": 1}, {"top_p": 1e-9}, {"min_p": 1.0}],
 )
 async def test_parameters_narrow_the_choice_to_the_likeliest(
-    random_weights: HuggingFaceBackend, narrow: dict[str, float]
+    random_weights: HuggingFaceBackend, narrow: dict[str, Any]
 ) -> None:
     likeliest = await answer(random_weights, ask(max_tokens=20))
     drawn = await answer(random_weights, ask(**{"temperature": 1.5, **narrow}, max_tokens=20))
@@ -62,6 +62,6 @@ async def test_the_models_own_sampling_is_the_default(own: Any) -> None:
     assert greedy[0] == greedy[1]
 
 
-def test_decoding_survives_the_engines_copies() -> None:
+def test_decodings_survive_the_engines_copies() -> None:
     decoding = Decoding(3)
     assert deepcopy(decoding) is decoding

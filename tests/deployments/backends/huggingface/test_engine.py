@@ -8,7 +8,7 @@ from huggingface_requests import (
     LONG,
     answer,
     ask,
-    comes_true,
+    becomes_true,
     schema,
     settled,
 )
@@ -32,14 +32,14 @@ async def test_a_closed_answer_leaves_the_batch(random_weights: HuggingFaceBacke
 async def test_a_cancelled_task_leaves_the_batch(random_weights: HuggingFaceBackend) -> None:
     task = asyncio.create_task(answer(random_weights, ask(response_format=schema(LONG))))
     processor = random_weights._engine._manager.batch_processor
-    assert await comes_true(processor.has_pending_requests)
+    assert await becomes_true(processor.has_pending_requests)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await settled(random_weights)
 
 
-async def test_a_full_cache_starts_answers_anew_without_changing_them(
+async def test_a_full_cache_restarts_answers_without_changing_them(
     own: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deployments.backends.huggingface.engine._CPU_CACHE", 0)
@@ -50,17 +50,22 @@ async def test_a_full_cache_starts_answers_anew_without_changing_them(
         ask("greedy", max_tokens=300),
     ]
     alone = [await answer(backend, request) for request in requests]
-    anew: list[int] = []
+    restarts: list[None] = []
     offloading = backend._engine._manager.batch_processor.offloading_manager
     offload = offloading.offload_requests
-    monkeypatch.setattr(offloading, "offload_requests", lambda: anew.append(1) or offload())
+
+    def counted() -> Any:
+        restarts.append(None)
+        return offload()
+
+    monkeypatch.setattr(offloading, "offload_requests", counted)
     assert await asyncio.gather(*(answer(backend, request) for request in requests)) == alone
-    assert anew
+    assert restarts
 
 
 async def test_one_failing_request_leaves_the_others(random_weights: HuggingFaceBackend) -> None:
     class Unknown:
-        """The engine checks the type of what a request brings."""
+        """Not a `Decoding`, which the engine checks."""
 
     other = asyncio.create_task(answer(random_weights, ask(max_tokens=40)))
     with pytest.raises(ProviderError, match="'tiny'"):
@@ -91,7 +96,7 @@ async def test_a_dead_engine_fails_its_requests_and_the_health_check(
         await backend.check_health()
 
 
-async def test_silence_ends_in_time(own: Any) -> None:
+async def test_a_silent_engine_times_out(own: Any) -> None:
     backend = own(timeout=0.2)
     with backend._engine._manager.pause(), pytest.raises(DeadlineExceeded, match="'tiny'"):
         await answer(backend, ask(max_tokens=5))
@@ -105,4 +110,4 @@ async def test_closing_ends_the_engines_thread(own: Any) -> None:
     assert not thread.is_alive()
     with pytest.raises(ProviderError):
         await backend.check_health()
-    await backend.aclose()  # once more does no harm
+    await backend.aclose()  # closing twice is harmless

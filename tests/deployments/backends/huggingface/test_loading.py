@@ -12,7 +12,7 @@ from deployments.backends.huggingface.backend import HuggingFaceBackend
 from deployments.backends.huggingface.loading import _device, _placement
 
 
-def test_a_model_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_model_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"model 'tiny'.*set `model` to the folder"):
         HuggingFaceBackend(config(tmp_path / "missing"))
     folder = random_model(tmp_path)
@@ -37,18 +37,18 @@ def test_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
         ({"gpus": 0.5}, "cuda"),
     ],
 )
-def test_whichever_gpu_is_named_is_the_first_that_the_replica_sees(
+def test_any_named_gpu_is_the_first_that_the_replica_sees(
     tmp_path: Path, fields: dict[str, Any], device: str
 ) -> None:
     given = config(tmp_path, **fields)
     assert (_device(given), _placement(given)) == (torch.device(device), {})
 
 
-def test_the_memory_of_a_gpu_bounds_the_first_that_the_replica_sees(tmp_path: Path) -> None:
+def test_a_memory_limit_applies_to_the_first_gpu_that_the_replica_sees(tmp_path: Path) -> None:
     placement = _placement(config(tmp_path, max_gpu_memory={3: "24GB"}))
     assert placement["max_memory"] == {0: "24GB"}
 
 
-def test_a_context_window_over_the_models_is_refused(tmp_path: Path) -> None:
+def test_a_context_window_larger_than_the_models_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="context_window"):
         HuggingFaceBackend(config(random_model(tmp_path), context_window=CONTEXT + 1))

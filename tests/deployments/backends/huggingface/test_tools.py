@@ -26,7 +26,7 @@ from deployments.errors import (
 )
 
 
-async def test_a_call_is_read_from_what_the_model_writes(reciting: HuggingFaceBackend) -> None:
+async def test_a_call_in_free_text_is_parsed(reciting: HuggingFaceBackend) -> None:
     for stream in (False, True):
         reply = await answer(reciting, ask("one", tools=TOOLS, stream=stream))
         assert calls(reply) == [("get/weather", {"city": "Paris", "unit": "C"})]
@@ -34,7 +34,7 @@ async def test_a_call_is_read_from_what_the_model_writes(reciting: HuggingFaceBa
         assert reply.finish_reason == "tool_calls"
 
 
-async def test_calls_amid_text_are_read_and_the_text_streams(
+async def test_calls_within_text_are_parsed_and_the_text_streams(
     reciting: HuggingFaceBackend,
 ) -> None:
     pieces = await chunks_of(reciting, ask("two", tools=TOOLS, stream=True))
@@ -45,14 +45,14 @@ async def test_calls_amid_text_are_read_and_the_text_streams(
     assert len([piece for piece in pieces if piece.text]) > 5
 
 
-async def test_one_call_at_most_where_none_may_be_parallel(reciting: HuggingFaceBackend) -> None:
+async def test_without_parallel_calls_there_is_one_at_most(reciting: HuggingFaceBackend) -> None:
     reply = await answer(reciting, ask("two", tools=TOOLS, parallel_tool_calls=False))
     assert [name for name, _ in calls(reply)] == ["get/weather"]
     assert reply.finish_reason == "tool_calls"
     assert await settled(reciting)
 
 
-async def test_tools_offered_leave_text_as_it_is(reciting: HuggingFaceBackend) -> None:
+async def test_tools_do_not_change_plain_text(reciting: HuggingFaceBackend) -> None:
     reply = await answer(reciting, ask("text", tools=TOOLS))
     assert (reply.text, reply.tool_calls) == (ANSWERS["text"], ())
     assert reply.finish_reason == "stop"
@@ -66,10 +66,10 @@ async def test_tool_choice_none_offers_no_tools(reciting: HuggingFaceBackend) ->
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 5}])
-async def test_random_weights_call_when_they_must(
+async def test_even_random_weights_make_required_calls(
     random_weights: HuggingFaceBackend, sampling: dict[str, Any]
 ) -> None:
-    parameters = WEATHER["function"]["parameters"]  # type: ignore[index]
+    parameters = WEATHER["function"]["parameters"]
     required = await answer(random_weights, ask(tools=TOOLS, tool_choice="required", **sampling))
     assert calls(required)
     for name, arguments in calls(required):
@@ -84,7 +84,7 @@ async def test_random_weights_call_when_they_must(
     assert chosen.text == required.text == ""
 
 
-async def test_a_required_call_is_a_single_one_where_none_may_be_parallel(
+async def test_without_parallel_calls_a_required_call_is_a_single_one(
     random_weights: HuggingFaceBackend,
 ) -> None:
     request = ask(tools=TOOLS, tool_choice="required", parallel_tool_calls=False)
@@ -98,7 +98,7 @@ async def test_arguments_of_a_named_tool_stream(random_weights: HuggingFaceBacke
     assert len({delta.id for delta in deltas if delta.id}) == 1
 
 
-async def test_tools_beside_a_schema_give_a_call_or_the_schema(
+async def test_tools_with_a_schema_give_a_call_or_valid_json(
     random_weights: HuggingFaceBackend,
 ) -> None:
     for seed in range(4):
@@ -119,16 +119,17 @@ async def test_a_tool_with_a_broken_schema_is_refused(
 
 
 @pytest.mark.parametrize("name", ["random_weights", "reciting"])
-async def test_results_of_tools_are_sent_back(name: str, request: pytest.FixtureRequest) -> None:
+async def test_results_of_tools_reach_the_prompt(name: str, request: pytest.FixtureRequest) -> None:
     backend: HuggingFaceBackend = request.getfixturevalue(name)
     call = {"name": "get/weather", "arguments": '{"city": "Paris"}'}
-    messages = [
+    messages: list[Any] = [
         {"role": "user", "content": "one"},
         {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": call}]},
         {"role": "tool", "tool_call_id": "c", "content": "sunny"},
     ]
+    tools: Any = TOOLS
     prompts = [
-        backend._template.prompt(ChatRequest(model="tiny", messages=messages[:n], tools=TOOLS))
+        backend._template.prompt(ChatRequest(model="tiny", messages=messages[:n], tools=tools))
         for n in (1, 3)
     ]
     asked, told = (backend._tokenizer.decode(prompt) for prompt in prompts)

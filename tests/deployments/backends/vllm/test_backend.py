@@ -35,7 +35,9 @@ class Engine:
 
     async def chat(self, request: Any) -> AsyncGenerator[list[Any], None]:
         self.requests.append(request)
-        return Batcher(self._stream(), interval_ms=0).stream()
+        batches: Any = Batcher(self._stream(), interval_ms=0).stream()
+        items: AsyncGenerator[list[Any], None] = batches
+        return items
 
     async def _stream(self) -> AsyncGenerator[Any, None]:
         try:

@@ -1,4 +1,4 @@
-"""Promise: a vLLM engine inside Ray Serve is a model like any other, over HTTP too."""
+"""Promise: a vLLM engine inside Ray Serve is a model like any other, also over HTTP."""
 
 import asyncio
 import json
@@ -13,6 +13,7 @@ import psutil
 import pytest
 from backends_under_test import BACKENDS
 from engine_fixtures import ADAPTER, CALL, NAME, RECITED, SAID, THOUGHT, TOOL, Engines
+from openai.types.chat import ChatCompletion
 from serve_fixtures import in_repository
 
 from deployments.contract import Backend, ChatRequest, merge
@@ -37,10 +38,10 @@ def text(engines: Engines, body: dict[str, Any]) -> str:
     return str(reply.json()["choices"][0]["message"]["content"])
 
 
-# --- the same model, whoever runs it ---
+# --- the same model in three runtimes ---
 
 
-@pytest.mark.timeout(900)  # the first to ask for both engines
+@pytest.mark.timeout(900)  # starts both engines
 @pytest.mark.usefixtures("vllm_server", "engines")
 async def test_the_same_text_comes_from_transformers_a_vllm_server_and_this_engine(
     request: pytest.FixtureRequest,
@@ -62,17 +63,17 @@ async def answer_of(backend: Backend, question: str) -> str:
         return merge([chunk async for chunk in chunks]).text
 
 
-# --- what the engine itself understands of an answer ---
+# --- answers parsed by the engine ---
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_reasoning_comes_apart_from_the_text(engines: Engines, stream: bool) -> None:
+def test_reasoning_is_separate_from_the_text(engines: Engines, stream: bool) -> None:
     message = said(engines, ask(SUM, model="reciting", stream=stream))
     assert (message["reasoning_content"], message["content"]) == (THOUGHT, SAID)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_a_call_that_the_model_writes_by_itself_is_read(engines: Engines, stream: bool) -> None:
+def test_a_call_in_free_text_is_parsed(engines: Engines, stream: bool) -> None:
     message = said(engines, ask(WEATHER, model="reciting", stream=stream, tools=[TOOL]))
     (call,) = message["tool_calls"]
     assert call["function"]["name"] == CALL["name"]
@@ -80,10 +81,11 @@ def test_a_call_that_the_model_writes_by_itself_is_read(engines: Engines, stream
 
 
 def said(engines: Engines, body: dict[str, Any]) -> dict[str, Any]:
-    """The message of an answer, whole or put together by OpenAI's client."""
+    """The message of an answer, assembled from the events if it is streamed."""
     client = engines.client()
     if not body["stream"]:
-        return client.chat.completions.create(**body).choices[0].message.model_dump()
+        reply: ChatCompletion = client.chat.completions.create(**body)
+        return reply.choices[0].message.model_dump()
     parts: dict[str, Any] = {"content": "", "reasoning_content": "", "tool_calls": []}
     for event in client.chat.completions.create(**body):
         delta = event.choices[0].delta.model_dump()
@@ -155,7 +157,7 @@ def test_an_adapter_answers_by_its_own_name(engines: Engines) -> None:
     assert adapted != plain
 
 
-def test_an_adapter_that_changes_nothing_answers_as_its_model(engines: Engines) -> None:
+def test_an_adapter_of_zeros_answers_like_its_model(engines: Engines) -> None:
     for question in ("What is the capital of Germany?", SUM, "Sort 52, 31, 90."):
         plain = text(engines, ask(question))
         assert text(engines, ask(question, model=f"{NAME}:same")) == plain
@@ -168,19 +170,19 @@ def test_adapters_are_listed_under_their_model(engines: Engines) -> None:
     assert parents[NAME] is None
 
 
-def test_an_adapter_answers_only_who_asks_for_it(engines: Engines) -> None:
+def test_an_adapter_answers_only_requests_that_name_it(engines: Engines) -> None:
     by_turn = {chat(engines, ask(SUM, model="auto")).json()["model"] for _ in range(6)}
     assert by_turn == {NAME, "reciting"}
     chosen = chat(engines, ask(SUM, model="auto", models=[ADAPTER]))
     assert chosen.headers["x-router-model"] == ADAPTER
 
 
-def test_an_adapter_that_is_not_there_is_no_model(engines: Engines) -> None:
+def test_an_unknown_adapter_is_an_unknown_model(engines: Engines) -> None:
     reply = chat(engines, ask(SUM, model=f"{NAME}:nothing"))
     assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found")
 
 
-# --- who leaves, and what breaks ---
+# --- disconnects and crashes ---
 
 LONG_TOKENS = 1900  # at least: a character is one
 LONG = {
@@ -195,11 +197,9 @@ def long(stream: bool) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-async def test_an_answer_whose_client_leaves_is_stopped_in_the_engine(
-    engines: Engines, stream: bool
-) -> None:
+async def test_generation_stops_when_the_client_disconnects(engines: Engines, stream: bool) -> None:
     def idle() -> bool:
-        # Metrics move with the engine's steps: a short answer has it say how it stands.
+        # Metrics are updated by the engine's steps, so make it take some.
         return bool(text(engines, ask(SUM))) and engines.running_requests(NAME) == 0
 
     await until(idle, 60)
@@ -215,7 +215,7 @@ async def test_an_answer_whose_client_leaves_is_stopped_in_the_engine(
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("victim", ["ray::ServeReplica:engines:engine", "VLLM::EngineCore"])
-async def test_what_is_killed_is_replaced_and_leaves_no_request_hanging(
+async def test_a_killed_process_is_replaced_and_no_request_hangs(
     engines: Engines, victim: str
 ) -> None:
     ours = psutil.Process().children(recursive=True)
@@ -230,7 +230,7 @@ async def test_what_is_killed_is_replaced_and_leaves_no_request_hanging(
     assert set(outcomes) <= {"an answer", "an error"}
     assert "an error" in outcomes
     await until(lambda: not any(process.is_running() for process in family), 120)
-    # A request may have waited for the new replica, of which the router hears a moment later.
+    # A request may wait for the new replica before the router's health report shows it.
     await until(lambda: chat(engines, ask(SUM)).status_code == 200, 240)
     await until(lambda: engines.health()["models"][NAME]["available"], 60)
     assert text(engines, ask(SUM)) == "42"
@@ -241,12 +241,13 @@ REPLICA = "ray::ServeReplica:engines:engine"
 
 def cmdline(process: psutil.Process) -> list[str]:
     with suppress(psutil.Error):
-        return process.cmdline()
+        line: list[str] = process.cmdline()
+        return line
     return []
 
 
 async def outcome(client: httpx.AsyncClient, body: dict[str, Any]) -> str:
-    """How a request ended for its caller: OpenAI's way in any case."""
+    """How a request ended for its caller, always in a form that OpenAI defines."""
     async with client.stream("POST", "/v1/chat/completions", json=body) as reply:
         content = (await reply.aread()).decode()
     if reply.status_code != 200:
@@ -262,8 +263,8 @@ async def outcome(client: httpx.AsyncClient, body: dict[str, Any]) -> str:
 
 
 async def until(holds: Callable[[], bool], seconds: float) -> None:
-    """Waits for something to hold."""
+    """Polls until a condition holds."""
     deadline = time.monotonic() + seconds
     while not await asyncio.to_thread(holds):
-        assert time.monotonic() < deadline, "it never came to hold"
+        assert time.monotonic() < deadline, "the condition never held"
         await asyncio.sleep(0.1)

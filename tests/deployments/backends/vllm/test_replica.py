@@ -1,4 +1,4 @@
-"""Promise: a model's config becomes the deployment of Ray's that it describes, or is refused."""
+"""Promise: a model's config becomes the Ray deployment that it describes, or is refused."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from deployments.deploy import deploy
 from serve.app import build
 from serve.config import ConfigError
 
-pytestmark = pytest.mark.usefixtures("ray_cluster")  # what places an engine asks Ray
+pytestmark = pytest.mark.usefixtures("ray_cluster")  # Ray is asked where an engine can go
 
 
 def config(**fields: Any) -> EngineConfig:
@@ -31,7 +31,7 @@ def options(**fields: Any) -> dict[str, Any]:
 
 
 def engine_arguments(**fields: Any) -> dict[str, Any]:
-    """The arguments of vLLM's that a model's config becomes."""
+    """The vLLM arguments that a model's config becomes."""
     from deployments.backends.vllm.replica import llm_config
 
     return dict(llm_config(config(**fields)).engine_kwargs)
@@ -48,11 +48,13 @@ def engine_arguments(**fields: Any) -> dict[str, Any]:
         ({"gpus": 0}, [0]),
     ],
 )
-def test_a_replica_asks_for_a_gpu_for_each_worker(fields: dict, gpus: list[float]) -> None:
+def test_a_replica_asks_for_a_gpu_for_each_worker(
+    fields: dict[str, Any], gpus: list[float]
+) -> None:
     placed = options(**fields)
     assert [bundle.get("GPU", 0) for bundle in placed["bundles"]] == gpus
     assert sum(bundle.get("CPU", 0) for bundle in placed["bundles"]) == 1
-    # On one node where it can be, on more where it must.
+    # On one node if possible, otherwise on several.
     assert placed["strategy"] == "PACK"
 
 
@@ -61,30 +63,30 @@ def test_a_replica_goes_where_the_accelerator_is() -> None:
         assert bundle["accelerator_type:H100"] > 0
 
 
-def test_gpus_alone_part_each_layer_over_them() -> None:
+def test_gpus_without_an_engine_setting_are_tensor_parallel() -> None:
     assert engine_arguments(gpus=4)["tensor_parallel_size"] == 4
     pipelined = engine_arguments(gpus=8, engine={"pipeline_parallel_size": 2})
     assert pipelined["tensor_parallel_size"] == 4
     assert "tensor_parallel_size" not in engine_arguments(gpus=0)
 
 
-def test_what_is_passed_to_the_engine_is_passed_as_it_is() -> None:
+def test_engine_arguments_are_passed_unchanged() -> None:
     engine = {"max_model_len": 8192, "quantization": "fp8", "seed": 7}
     assert engine_arguments(engine=engine) == engine
 
 
-def test_a_parser_of_tool_calls_is_used_without_a_further_switch() -> None:
+def test_a_tool_call_parser_enables_tool_calls() -> None:
     assert engine_arguments(engine={"tool_call_parser": "hermes"})["enable_auto_tool_choice"]
     off = {"tool_call_parser": "hermes", "enable_auto_tool_choice": False}
     assert engine_arguments(engine=off) == off
 
 
-def test_adapters_have_room_beside_each_other() -> None:
+def test_all_adapters_may_be_loaded_at_once() -> None:
     assert engine_arguments(adapters={"a": "x", "b": "y"})["max_loras"] == 2
     assert engine_arguments(adapters={"a": "x"}, engine={"max_loras": 3})["max_loras"] == 3
 
 
-def test_replicas_scale_by_the_requests_they_have() -> None:
+def test_replicas_scale_by_their_ongoing_requests() -> None:
     scaled = options(autoscaling={"min_replicas": 1, "max_replicas": 8}, max_ongoing_requests=64)
     assert scaled["max_ongoing_requests"] == 64
     assert scaled["autoscaling_config"]["target_ongoing_requests"] == 32
@@ -97,11 +99,12 @@ def test_without_autoscaling_there_is_one_replica() -> None:
     assert fixed["max_ongoing_requests"] == config().max_ongoing_requests
 
 
-def test_who_shares_a_gpu_takes_a_part_of_its_memory() -> None:
+def test_replicas_that_share_a_gpu_take_a_part_of_its_memory() -> None:
     from deployments.backends.vllm.replica import llm_config
 
     shared = llm_config(config(gpus=0.5))
     assert shared.engine_kwargs["gpu_memory_utilization"] == 0.45
+    assert shared.runtime_env is not None
     assert shared.runtime_env["env_vars"]["VLLM_RAY_PER_WORKER_GPUS"] == "0.5"
     own = llm_config(config(gpus=0.5, engine={"gpu_memory_utilization": 0.3}))
     assert own.engine_kwargs["gpu_memory_utilization"] == 0.3
@@ -109,12 +112,14 @@ def test_who_shares_a_gpu_takes_a_part_of_its_memory() -> None:
 
 
 def test_an_object_store_without_the_model_is_not_the_hubs_model() -> None:
-    from deployments.backends.vllm.replica import _refuse_another_model, llm_config
+    from deployments.backends.vllm.replica import _check_model_was_found, llm_config
 
-    stored = EngineConfig(name="gpt2", backend="vllm", model="s3://bucket/gpt2")
+    stored = EngineConfig.model_validate(
+        {"name": "gpt2", "backend": "vllm", "model": "s3://bucket/gpt2"}
+    )
     with pytest.raises(ValueError, match="there is no model at s3://bucket/gpt2"):
-        _refuse_another_model(llm_config(stored))
-    _refuse_another_model(llm_config(config()))
+        _check_model_was_found(llm_config(stored))
+    _check_model_was_found(llm_config(config()))
 
 
 @pytest.mark.parametrize(
@@ -127,12 +132,14 @@ def test_an_object_store_without_the_model_is_not_the_hubs_model() -> None:
         ({"reasoning_parser": "qwen33"}, "no reasoning_parser 'qwen33'; did you mean 'qwen3'"),
     ],
 )
-def test_what_vllm_does_not_have_is_refused(engine: dict, says: str) -> None:
+def test_unknown_engine_arguments_and_parsers_are_refused(
+    engine: dict[str, Any], says: str
+) -> None:
     with pytest.raises(ValueError, match=says):
         deploy(config(engine=engine), "own")
 
 
-def test_parsers_of_a_plugin_are_vllms_to_find() -> None:
+def test_parsers_from_a_plugin_are_left_to_vllm() -> None:
     engine = {"tool_call_parser": "mine", "tool_parser_plugin": "mine.py"}
     deploy(config(engine=engine), "own")
 

@@ -1,31 +1,33 @@
-"""The networks learn what can be learned, judge only rows they have not seen, and bear gaps."""
+"""Promise: the networks learn what can be learned, and are judged on rows they have not seen."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from past_queries import predict, world
 
 from serve.routing.forecast.features import text_features
-from serve.routing.forecast.learned import BlendPredictor, refit
+from serve.routing.forecast.fitting import BlendPredictor, refit
 from serve.routing.forecast.mlp import fit_mlp
 from serve.routing.forecast.predictor import NeighbourPredictor
 
 
 @pytest.fixture(autouse=True)
-def _numbers_stay_numbers():
-    """A division by nothing or an overflow is a mistake, even where no result shows it."""
+def _numbers_stay_numbers() -> Iterator[None]:
+    """A division by zero or an overflow is a bug, even if no result shows it."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
 
 
-def brier(quality, chance):
-    return float(((quality - chance) ** 2).mean())
+def brier(quality: npt.ArrayLike, chance: npt.ArrayLike) -> float:
+    return float(((np.asarray(quality) - np.asarray(chance)) ** 2).mean())
 
 
-def test_they_predict_new_queries_better_than_the_means():
+def test_networks_predict_new_queries_better_than_the_means() -> None:
     snapshot, _ = world(1000)
     new, chance = world(300, seed=1)
     mlp, _ = fit_mlp(snapshot)
@@ -34,15 +36,15 @@ def test_they_predict_new_queries_better_than_the_means():
     assert brier(guess, chance) < 0.5 * brier(snapshot.means().quality, chance)
 
 
-def test_what_is_said_of_a_row_left_out_knows_nothing_of_its_outcomes():
+def test_held_out_predictions_do_not_know_the_outcome() -> None:
     snapshot, _ = world(300)
-    # Pure chance: whoever had seen the outcomes would seem to predict them.
+    # Pure chance: only a network that has seen an outcome could predict it.
     coins = np.random.default_rng(0).integers(0, 2, snapshot.quality.shape).astype(np.float32)
-    _, left_out = fit_mlp(replace(snapshot, quality=coins))
-    assert brier(left_out, coins) > 0.24
+    _, held_out = fit_mlp(replace(snapshot, quality=coins))
+    assert brier(held_out, coins) > 0.24
 
 
-def test_one_query_is_predicted_as_it_is_among_many():
+def test_a_query_is_predicted_alone_as_in_a_batch() -> None:
     snapshot, _ = world(300)
     mlp, _ = fit_mlp(snapshot)
     many = mlp.predict(snapshot.queries[:20], snapshot.embeddings[:20])
@@ -50,7 +52,7 @@ def test_one_query_is_predicted_as_it_is_among_many():
     assert np.allclose(alone[0], many[7], atol=1e-5)
 
 
-def test_the_same_rows_give_the_same_networks():
+def test_the_same_rows_give_the_same_networks() -> None:
     snapshot, _ = world(300)
     first, again = (fit_mlp(snapshot)[0] for _ in range(2))
     assert (
@@ -59,7 +61,7 @@ def test_the_same_rows_give_the_same_networks():
     ).all()
 
 
-def test_texts_unlike_any_seen_get_qualities_all_the_same():
+def test_unusual_texts_still_get_valid_qualities() -> None:
     snapshot, _ = world(300)
     mlp, _ = fit_mlp(snapshot)
     strange = ["", "9" * 500, "語" * 30_000, "$" * 20_000, "\ud800"]
@@ -69,7 +71,7 @@ def test_texts_unlike_any_seen_get_qualities_all_the_same():
     assert ((guess >= 0) & (guess <= 1)).all()
 
 
-def test_rows_without_any_score_are_no_evidence():
+def test_rows_without_scores_are_not_fitted_on() -> None:
     scored, _ = world(600)
     more, _ = world(1200, seed=2)
     unscored = replace(more, quality=np.full_like(more.quality, np.nan))
@@ -90,7 +92,7 @@ def test_rows_without_any_score_are_no_evidence():
     assert brier(guess, chance) < brier(scored.means().quality, chance)
 
 
-def test_a_model_hardly_known_is_left_to_its_neighbours_and_its_mean():
+def test_a_model_with_few_outcomes_is_predicted_by_neighbours() -> None:
     snapshot, _ = world(1000)
     few = np.arange(1000) >= 3
     for array in (snapshot.quality, snapshot.output_tokens):
@@ -105,7 +107,7 @@ def test_a_model_hardly_known_is_left_to_its_neighbours_and_its_mean():
     assert np.abs(blend - near)[:, 2].max() < 0.05 < np.abs(blend - near)[:, 0].max()
 
 
-def test_a_model_nobody_has_scored_gets_what_neighbours_alone_say():
+def test_a_model_without_scores_is_predicted_by_neighbours_alone() -> None:
     snapshot, _ = world(500)
     snapshot.quality[:, 3] = np.nan
     prior = np.full(4, 0.5)
@@ -117,7 +119,7 @@ def test_a_model_nobody_has_scored_gets_what_neighbours_alone_say():
 
 
 @pytest.mark.parametrize("models", [1, 2])
-def test_one_or_two_models_are_enough(models):
+def test_one_or_two_models_are_enough(models: int) -> None:
     snapshot, _ = world(400, models=models)
     fitted = refit(snapshot, np.full(models, 0.5))
     assert fitted.backtest.quality.shape == (400, models)
@@ -128,7 +130,7 @@ def test_one_or_two_models_are_enough(models):
 
 
 @pytest.mark.parametrize("outcome", [0.0, 1.0])
-def test_outcomes_that_are_all_alike_break_nothing(outcome):
+def test_identical_outcomes_break_nothing(outcome: float) -> None:
     snapshot, _ = world(300, models=2)
     snapshot.quality[:] = outcome
     fitted = refit(snapshot, np.full(2, 0.5))
@@ -136,7 +138,7 @@ def test_outcomes_that_are_all_alike_break_nothing(outcome):
     assert np.abs(guess.quality - outcome).max() < 0.1
 
 
-def test_only_unscored_rows_leave_the_priors():
+def test_without_any_scores_predictions_are_the_priors() -> None:
     snapshot, _ = world(400)
     snapshot.quality[:] = np.nan
     prior = np.array([0.3, 0.5, 0.6, 0.9])
@@ -148,15 +150,17 @@ def test_only_unscored_rows_leave_the_priors():
     assert np.allclose(guess.output_tokens, 100)
 
 
-def test_a_snapshot_too_large_is_sampled_and_its_scores_are_kept(monkeypatch):
-    monkeypatch.setattr("serve.routing.forecast.learned._MOST_ROWS", 500)
+def test_a_large_snapshot_is_sampled_and_its_scores_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("serve.routing.forecast.fitting._MOST_ROWS", 500)
     snapshot, _ = world(2000)
     snapshot.quality[np.arange(2000) % 5 != 0] = np.nan
     fitted = refit(snapshot, np.full(4, 0.5))
     assert set(fitted.queries) == {f"question {number}" for number in range(0, 2000, 5)}
 
 
-def test_features_count_what_they_say():
+def test_features_count_what_they_claim() -> None:
     # Lengths in characters and words, numbers, the largest, the longest word, then marks.
     features = text_features(["Is 3.5 + 40 = 43.5?\nYES, né", ""])
     counts = np.expm1(features[0, :15])

@@ -1,4 +1,4 @@
-"""Predictions follow what was seen, are shrunk to what is known, and swapped in if better."""
+"""Promise: predictions follow past outcomes, and a new predictor is used only if it is better."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from past_queries import predict, world
 
 from deployments.store.evidence import Snapshot
 from deployments.store.memory.nearest import nearest
-from serve.routing.forecast.learned import BlendPredictor, refit
+from serve.routing.forecast.fitting import BlendPredictor, refit
 from serve.routing.forecast.predictor import (
     NeighbourPredictor,
     believed,
@@ -17,7 +17,7 @@ from serve.routing.optimise.batch import assign
 from serve.routing.prices import Price
 
 
-def test_nearest_is_what_sorting_all_gives():
+def test_nearest_agrees_with_sorting_everything() -> None:
     snapshot, _ = world(500)
     ids, similarity = nearest(snapshot.embeddings[:20], snapshot.embeddings, 10)
     cosine = snapshot.embeddings[:20] @ snapshot.embeddings.T
@@ -26,7 +26,7 @@ def test_nearest_is_what_sorting_all_gives():
     assert nearest(snapshot.embeddings[:2], snapshot.embeddings[:3], 10)[0].shape == (2, 3)
 
 
-def test_predictions_follow_the_neighbourhood():
+def test_predictions_follow_the_neighbourhood() -> None:
     snapshot, _ = world(2000)
     new, chance = world(300, seed=1)
     guess = predict(NeighbourPredictor(np.full(4, 0.5)), snapshot, new.embeddings, 64)
@@ -35,7 +35,7 @@ def test_predictions_follow_the_neighbourhood():
     assert np.allclose(guess.output_tokens, 100)
 
 
-def test_a_model_nobody_has_seen_gets_its_prior_never_zero():
+def test_a_model_without_outcomes_gets_its_prior_and_never_zero() -> None:
     snapshot, _ = world(300)
     snapshot.quality[:, 3], snapshot.output_tokens[:, 3], snapshot.weight[:, 3] = np.nan, np.nan, 0
     prior = np.array([0.5, 0.6, 0.7, 0.8])
@@ -46,7 +46,7 @@ def test_a_model_nobody_has_seen_gets_its_prior_never_zero():
     assert (guess.uncertainty[:, 3] > guess.uncertainty[:, 0]).all()
 
 
-def test_a_model_the_neighbours_have_not_seen_gets_its_mean():
+def test_a_model_without_outcomes_among_the_neighbours_gets_its_mean() -> None:
     snapshot, _ = world(200)
     near = (
         snapshot.embeddings[0] @ snapshot.embeddings.T
@@ -61,7 +61,7 @@ def test_a_model_the_neighbours_have_not_seen_gets_its_mean():
     assert guess.quality[0, 2] == pytest.approx(mean[2])
 
 
-def test_nothing_known_at_all_gives_the_priors():
+def test_without_evidence_predictions_are_the_priors() -> None:
     empty = world(0)[0]
     prior = np.array([0.3, 0.5, 0.6, 0.9])
     guess = predict(NeighbourPredictor(prior), empty, np.zeros((2, 16), np.float32))
@@ -69,7 +69,7 @@ def test_nothing_known_at_all_gives_the_priors():
     assert (guess.output_tokens > 0).all()
 
 
-def test_more_answers_to_a_query_weigh_more():
+def test_more_answers_to_a_query_weigh_more() -> None:
     snapshot, _ = world(2, models=1)
     snapshot.embeddings[:] = snapshot.embeddings[0]
     snapshot.quality[:, 0], snapshot.weight[:, 0] = [0, 1], [1, 9]
@@ -77,20 +77,20 @@ def test_more_answers_to_a_query_weigh_more():
     assert guess.quality[0, 0] > 0.75
 
 
-def test_dearer_models_are_held_for_better_until_known():
+def test_more_expensive_models_are_assumed_better_until_known() -> None:
     prior = price_prior([Price(1e-7, 1e-7), Price(1e-6, 1e-6), Price(1e-5, 1e-5)])
     assert (np.diff(prior) > 0).all()
     assert ((prior >= 0.3) & (prior <= 0.9)).all()
     assert price_prior([Price(0, 0), Price(0, 0)])[0] == pytest.approx(0.65)
 
 
-def test_neighbours_grow_with_the_store():
+def test_neighbours_grow_with_the_store() -> None:
     assert default_n_similar(0) == 16
     assert 16 < default_n_similar(1000) < default_n_similar(5000)
     assert default_n_similar(10**6) == 256
 
 
-def test_networks_that_pay_are_taken_and_predict_better():
+def test_networks_that_improve_predictions_are_accepted() -> None:
     snapshot, _ = world(2000)
     new, chance = world(300, seed=1)
     fitted = refit(snapshot, np.full(4, 0.5))
@@ -102,9 +102,9 @@ def test_networks_that_pay_are_taken_and_predict_better():
     assert ((better - chance) ** 2).mean() < ((plain - chance) ** 2).mean()
 
 
-def test_networks_that_do_not_pay_are_refused():
+def test_networks_that_improve_nothing_are_rejected() -> None:
     random = np.random.default_rng(0)
-    # Points on a circle, each with outcomes of its own: too fine a pattern for small networks.
+    # Points on a circle with alternating outcomes: too fine a pattern for small networks.
     place = random.integers(0, 16, 600)
     angle = 2 * np.pi * place / 16
     embeddings = np.column_stack([np.cos(angle), np.sin(angle)]).astype(np.float32)
@@ -117,13 +117,13 @@ def test_networks_that_do_not_pay_are_refused():
     assert isinstance(fitted.predictor, NeighbourPredictor)
 
 
-def test_few_rows_are_left_to_neighbours():
+def test_few_rows_are_not_fitted_on() -> None:
     fitted = refit(world(50)[0], np.full(4, 0.5))
     assert isinstance(fitted.predictor, NeighbourPredictor)
     assert not fitted.accepted
 
 
-def test_sparse_outcomes_are_enough_to_fit_on():
+def test_sparse_outcomes_are_enough_to_fit_on() -> None:
     snapshot, _ = world(3000, known=0.25)
     fitted = refit(snapshot, np.full(4, 0.5))
     assert isinstance(fitted.predictor, BlendPredictor)
@@ -135,7 +135,7 @@ def test_sparse_outcomes_are_enough_to_fit_on():
     assert ((guess.quality - chance) ** 2).mean() < ((plain - chance) ** 2).mean()
 
 
-def test_optimism_makes_the_real_mean_hold_the_requirement():
+def test_optimism_makes_the_real_mean_hold_the_requirement() -> None:
     snapshot, _ = world(4000)
     new, chance = world(4000, seed=1)
     fitted = refit(snapshot, np.full(4, 0.5))

@@ -1,8 +1,7 @@
-"""The learned predictor: neighbours blended with small neural networks, fitted on a snapshot.
+"""Fits a predictor on past queries: neighbours blended with small neural networks.
 
-Fitting makes a new predictor beside the one in use; `refit` gives it only if it predicts past
-queries that it has not seen better than neighbours alone do, so that a worse one is never swapped
-in.
+Fitting leaves the predictor in use alone. `refit` returns the blend only if it predicts held-out
+past queries better than neighbours alone, so a worse predictor is never swapped in.
 """
 
 from collections.abc import Sequence
@@ -23,23 +22,22 @@ from serve.routing.forecast.predictor import (
 )
 from serve.routing.optimise.batch import assign
 
-_CAUTION = 200.0  # outcomes of a model at which the networks have half their share
+_CAUTION = 200.0  # known outcomes of a model at which the networks get half their share
 _FEWEST_ROWS = 200
 _MOST_ROWS = 20_000
 _CHECKED_ROWS = 4_000
-_BLOCK = 256  # queries at a time; bounds the memory that neighbours' outcomes take
-_BELIEF = 50.0  # outcomes that count as much as the belief that predictions are right
+_BLOCK = 256  # queries at a time; bounds the memory for neighbours' outcomes
+_BELIEF = 50.0  # outcomes; the weight of the prior belief that predictions are unbiased
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How much the networks count beside the neighbours, 0 to 1.
+    """The weights of the networks against the neighbours, 0 to 1.
 
     Attributes:
-        level: in how well a query goes for all models together.
-        difference: in how much better it goes for one model than for another.
-        trust: (m,) the part of either that is kept for each model; little where few of its
-            outcomes are known.
+        level: for the quality common to all models.
+        difference: for the differences between models.
+        trust: (m,) a factor of both for each model, small if few of its outcomes are known.
     """
 
     level: float
@@ -53,12 +51,12 @@ class Shares:
 
 
 class BlendPredictor:
-    """Neighbours and networks together.
+    """A blend of two predictors.
 
     Args:
-        neighbours: the ones.
-        mlp: the others.
-        shares: how much the networks count.
+        neighbours: predicts from similar past queries.
+        mlp: the fitted networks.
+        shares: the weights of the networks.
     """
 
     def __init__(self, neighbours: NeighbourPredictor, mlp: MLP, shares: Shares) -> None:
@@ -73,18 +71,18 @@ class BlendPredictor:
     ) -> Prediction:
         near = self._neighbours.predict(queries, embeddings, neighbours, means)
         quality = self._shares.blend(near.quality, self._mlp.predict(queries, embeddings))
-        # Where the two disagree, at least one of them is wrong.
+        # Where the two disagree, at least one is wrong.
         uncertainty = np.hypot(near.uncertainty, quality - near.quality)
         return Prediction(quality, near.output_tokens, uncertainty)
 
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
-    """What would have been predicted for past queries, each left out, beside what came of them.
+    """Held-out predictions for n past queries, and their real quality.
 
     Attributes:
-        quality, output_tokens: (n, m) predictions.
-        truth: (n, m) real quality; NaN where it is not known.
+        quality, output_tokens: (n, m) predicted without knowledge of the query itself.
+        truth: (n, m) real quality; NaN where unknown.
     """
 
     quality: Floats
@@ -99,14 +97,14 @@ class Backtest:
         return float(((self.quality - self.truth)[known] ** 2).mean())
 
     def optimism(self, cost: Floats, requirement: float, models: npt.ArrayLike) -> float:
-        """How much better than it turned out the predictions held what they would have chosen.
+        """By how much predictions exceed the real quality of the models they choose.
 
-        Choosing by predictions favours those that are too high, so a batch that holds a
-        requirement as predicted misses it in truth; aiming higher by this much holds it.
+        Choosing by predictions favours those that are too high, so a batch that meets a requirement
+        as predicted falls short in reality. Aiming higher by this much meets it.
 
         Args:
-            cost: (n, m) predicted costs, USD.
-            requirement: the real mean quality wanted.
+            cost: (n, m) predicted costs in USD.
+            requirement: the real mean quality to hold, 0 to 1.
             models: columns of the candidates.
         """
         columns = np.asarray(models, np.int64)
@@ -114,7 +112,7 @@ class Backtest:
             return 0.0
         quality, truth = self.quality[:, columns], self.truth[:, columns]
         optimism = 0.0
-        # A fixed point: what to aim at depends on what the aim chooses; it settles in a few steps.
+        # A fixed point, since the aim depends on what it chooses; it converges in a few steps.
         for _ in range(8):
             aim = min(max(requirement + optimism, 0.0), 1.0)
             choice = assign(quality, cost[:, columns], aim).choice
@@ -130,9 +128,14 @@ class Backtest:
 
 @dataclass(frozen=True, slots=True)
 class Refit:
-    """A fitted predictor, how it does on past queries, and how neighbours alone do.
+    """A fitted predictor and how well it does.
 
-    `queries` are the texts of the backtest's rows.
+    Attributes:
+        predictor: the blend if it was accepted, otherwise neighbours alone.
+        queries: the texts of the backtest's rows.
+        backtest: of `predictor`.
+        accepted: whether the blend does better than neighbours alone.
+        loss, neighbours_loss: mean squared errors of the blend and of neighbours alone.
     """
 
     predictor: Predictor
@@ -144,15 +147,15 @@ class Refit:
 
 
 def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int | None = None) -> Refit:
-    """Fits on a snapshot; where the networks don't pay, the answer is neighbours alone.
+    """Fits on a snapshot; if the networks don't improve predictions, uses neighbours alone.
 
-    Takes about ten seconds on 10,000 rows: run it beside the requests, and swap in the answer
-    whole. Of more than 20,000 rows, an even sample is fitted on, those with a score first.
+    Takes about ten seconds for 10,000 rows, so run it in another thread and swap in the result. Of
+    more than 20,000 rows, fits on a uniform sample that prefers rows with a score.
 
     Args:
         snapshot: past queries with their embeddings.
-        prior: (m,) qualities to begin with.
-        n_similar: neighbours to look at; grows with the snapshot where None.
+        prior: (m,) prior qualities, 0 to 1.
+        n_similar: neighbours to look at; if None, their number grows with the snapshot.
     """
     random = np.random.default_rng(0)
     snapshot = _sample(snapshot, random)
@@ -161,7 +164,7 @@ def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int | None = None
     enough = len(scored) >= _FEWEST_ROWS
     candidates = scored if enough else np.arange(len(snapshot))
     rows = np.sort(random.permutation(candidates)[:_CHECKED_ROWS])
-    alone = _left_out(snapshot, rows, near, n_similar or default_n_similar(len(snapshot)))
+    alone = _held_out(snapshot, rows, near, n_similar or default_n_similar(len(snapshot)))
     checked = [snapshot.queries[row] for row in rows]
     if not enough:
         return Refit(near, checked, alone, False, alone.loss(), alone.loss())
@@ -176,7 +179,7 @@ def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int | None = None
 
 
 def _sample(snapshot: Snapshot, random: np.random.Generator) -> Snapshot:
-    """All rows, or as many as can be fitted on in time."""
+    """All rows, or as many as can be fitted in reasonable time."""
     if len(snapshot) <= _MOST_ROWS:
         return snapshot
     order = random.permutation(len(snapshot))
@@ -185,10 +188,10 @@ def _sample(snapshot: Snapshot, random: np.random.Generator) -> Snapshot:
 
 
 def _shares(alone: Backtest, learned: Floats, count: Integers) -> Shares:
-    """By stacking: the shares that predict the rows left out best, half way back to equal ones.
+    """The shares that predict held-out rows best, shrunk half way to equal shares.
 
-    The level and the differences are weighed apart, for networks may know well how hard a query is
-    and neighbours better who can do it. Source: Breiman, "Stacked regressions", Machine Learning
+    Level and differences get separate shares: networks may know better how hard a query is, and
+    neighbours which model can answer it. Source: Breiman, "Stacked regressions", Machine Learning
     24 (1996).
     """
     trust = count / (count + _CAUTION)
@@ -200,16 +203,16 @@ def _shares(alone: Backtest, learned: Floats, count: Integers) -> Shares:
 
 
 def _apart(near: Floats, learned: Floats, trust: Floats) -> tuple[Floats, Floats]:
-    """How far two predictions (b, m) are apart: in all models alike, and in each beyond that."""
+    """The difference of two predictions (b, m): common to all models, and of each beyond that."""
     apart = learned - near
     level = (apart @ trust / trust.sum())[:, None]
     return trust * level, trust * (apart - level)
 
 
-def _left_out(
+def _held_out(
     snapshot: Snapshot, rows: npt.NDArray[np.intp], predictor: NeighbourPredictor, k: int
 ) -> Backtest:
-    """Predicts `rows` from all rows but themselves."""
+    """Predicts each of `rows` from all rows except itself."""
     means = snapshot.means()
     shape = (len(rows), snapshot.quality.shape[1])
     quality, tokens = np.zeros(shape), np.zeros(shape)
