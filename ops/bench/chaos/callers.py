@@ -14,7 +14,7 @@ from ops.bench import fault_server
 from ops.bench.caller import Reply, ask
 from ops.bench.chaos.cluster import DEADLINE_S
 
-LATE_S = 2.0  # by which a request may exceed it on a busy machine
+LATE_S = 2.0  # beyond the deadline, tolerated on a busy machine
 
 
 @dataclass(frozen=True)
@@ -75,21 +75,21 @@ class Call:
 
 async def call(client: httpx.AsyncClient, question: Question) -> Call:
     """Sends a request, and retries once if the connection breaks."""
-    made = Call(question, time.monotonic())
-    for made.retries in (0, 1):
+    result = Call(question, time.monotonic())
+    for result.retries in (0, 1):
         began = time.monotonic()
         try:
-            _judge(made, await _ask(client, question))
+            _judge(result, await _ask(client, question))
             break
         except Broken as error:
-            made.said = str(error)
+            result.said = str(error)
         except httpx.TimeoutException:
-            made.said = "timed out"
+            result.said = "timed out"
             break
         finally:
-            made.longest = max(made.longest, time.monotonic() - began)
-    made.ended = time.monotonic()
-    return made
+            result.longest = max(result.longest, time.monotonic() - began)
+    result.ended = time.monotonic()
+    return result
 
 
 async def _ask(client: httpx.AsyncClient, question: Question) -> Reply:
@@ -104,14 +104,14 @@ async def _ask(client: httpx.AsyncClient, question: Question) -> Reply:
     return reply
 
 
-def _judge(made: Call, reply: Reply) -> None:
-    made.attempts, made.rescues = reply.attempts, len(reply.rescued)
-    if reply.is_answer and reply.text == made.question.answer:
-        made.outcome = "answered"
+def _judge(result: Call, reply: Reply) -> None:
+    result.attempts, result.rescues = reply.attempts, len(reply.rescued)
+    if reply.is_answer and reply.text == result.question.answer:
+        result.outcome = "answered"
     elif reply.is_error and (reply.is_stream or reply.status in (429, 503, 504)):
-        made.outcome, made.said = "refused", f"{reply.status} {reply.code}"
+        result.outcome, result.said = "refused", f"{reply.status} {reply.code}"
     else:
-        made.said = f"{reply.status} {reply.error or reply.text!r} {reply.reasons} {reply.done}"
+        result.said = f"{reply.status} {reply.error or reply.text!r} {reply.reasons} {reply.done}"
 
 
 @asynccontextmanager

@@ -139,7 +139,7 @@ async def _started(provider: str) -> AsyncIterator[tuple[str, Nodes]]:
             raise RuntimeError("the application did not start")
         async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_S, trust_env=False) as client:
             # Several at once, so that every router and replica gets some.
-            for made in await asyncio.gather(*(call(client, each) for each in QUESTIONS * 4)):
-                if made.outcome != "answered":
-                    raise RuntimeError(f"{made.question} was not answered: {made.said}")
+            for result in await asyncio.gather(*(call(client, each) for each in QUESTIONS * 4)):
+                if result.outcome != "answered":
+                    raise RuntimeError(f"{result.question} was not answered: {result.said}")
         yield url, nodes

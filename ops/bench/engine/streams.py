@@ -71,7 +71,7 @@ def body(prompt: str) -> bytes:
 
 
 async def ask(session: aiohttp.ClientSession, prompt: str) -> list[Arrival]:
-    """What arrives, and when. Parsing comes later, since it would delay what follows."""
+    """Sends a request; returns what arrives and when. Parsing is left for later: it takes time."""
     data = body(prompt)
     began = time.perf_counter()
     async with session.post(PATH, data=data, headers=JSON_HEADERS) as response:

@@ -1,5 +1,7 @@
-"""The rules that smart routing is compared with. Each predicts the quality and cost of `test` rows
-from `train` rows alone."""
+"""The rules that smart routing is compared with.
+
+Each predicts the quality and cost of `test` rows from `train` rows alone.
+"""
 
 from collections.abc import Callable
 
