@@ -91,7 +91,7 @@ class Nodes:
         return running == {name: {"RUNNING": number} for name, number in REPLICAS.items()}
 
 
-SEQUENCE, CONTROLLER = "ray::Sequence", "ray::ServeController"
+SEQUENCE, CONTROLLER = "ray::SequenceActor", "ray::ServeController"
 
 
 def replica(deployment: str) -> str:
