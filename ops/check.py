@@ -10,13 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 
-from ray._private.utils import get_num_cpus
-
 from deployments.config import HostedConfig, ModelConfig
 from deployments.contract import ChatRequest
 from deployments.errors import LLMError
 from deployments.registry import load
 from ops.probes import Finding, Listing, listing_of, probe
+from ops.ray_internals import available_cpus
 from serve.config import ConfigError
 from serve.preflight import inspect
 from serve.routing.prices import price_of
@@ -148,7 +147,7 @@ def _shortages(models: Models) -> list[str]:
     needs = [_cpus_and_gpus(model) for model in models.values()]
     cpus, gpus = sum(needed for needed, _ in needs), sum(needed for _, needed in needs)
     problems = []
-    if cpus > (have := get_num_cpus()):
+    if cpus > (have := available_cpus()):
         problems.append(f"the models need CPU {cpus:g} in total, but this machine has {have:g}")
     if gpus and gpus > (have := _gpus()):
         problems.append(f"the models need GPU {gpus:g} in total, but this machine has {have:g}")

@@ -15,6 +15,7 @@ from ray.serve.deployment import Application
 
 from ops.local.console import Console
 from ops.local.startup import APPLICATION, wait_until_ready
+from ops.ray_internals import start_deleting
 from serve.config import ConfigError, load_config
 
 LOOPBACK = "127.0.0.1"
@@ -87,7 +88,7 @@ def _drain(console: Console) -> None:
             f"stopping: running requests have {_DRAIN_S} s to finish; Ctrl-C again stops them now"
         )
         end = time.monotonic() + _DRAIN_S
-        rayserve.delete(APPLICATION, _blocking=False)
+        start_deleting(APPLICATION)
         while rayserve.status().applications and time.monotonic() < end:
             time.sleep(0.1)
     except KeyboardInterrupt:

@@ -1,0 +1,15 @@
+"""Promise: the private parts of Ray that the commands rely on exist and mean what we think."""
+
+import inspect
+
+from ray import serve as rayserve
+
+from ops.ray_internals import available_cpus
+
+
+def test_the_available_cpus_are_counted() -> None:
+    assert available_cpus() >= 1
+
+
+def test_an_application_can_be_deleted_without_blocking() -> None:
+    assert inspect.signature(rayserve.delete).parameters["_blocking"].default is True
