@@ -43,32 +43,32 @@ docs: .venv/.tested
 audit: .venv/.tested
 	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement ops/constraints.txt
 
-# The demo's held-out questions through the application, started anew: smart, each model, by turn.
+# Asks a fresh application the demo's held-out questions: smart, each model alone, in turn.
 demo-eval: .venv/.served
 	$(BIN)/python -m ops.demo.live --port $(PORT)
 
-# Routing quality against cost, and the optimiser's time. Needs recorded outcomes: ROUTING_DATA=folder
+# Routing quality and cost, and the optimiser's time. Needs recorded outcomes: ROUTING_DATA=folder
 bench-routing: .venv/.tested
 	$(BIN)/python -m ops.bench.routing --out build/bench-routing
 
-# The store's times at 10^3 to 10^5 rows, beside Chroma; MOST=1000000 for more
+# The store's times with 10^3 to 10^5 rows, compared with Chroma; MOST=1000000 for more
 bench-store: .venv/.tested
 	$(PIP) chromadb
 	$(BIN)/python -m ops.bench.store --out build/bench-store $(if $(MOST),--most $(MOST))
 
-# Streaming beside vLLM's own server and Ray's own application, on an otherwise idle machine
+# Streaming compared with vLLM's own server and Ray's own application; needs an idle machine
 bench-engine: .venv/.tested
 	$(BIN)/python -m ops.bench.engine --out build/bench-engine
 
-# What callers and providers see when providers fail in every way of a table
+# What callers and providers see when providers fail, in a table of cases
 bench-faults: .venv/.tested
 	$(BIN)/python -m ops.bench.faults --out build/bench-faults
 
-# Up to ten times as many requests as can be answered
+# Load of up to ten times the capacity
 bench-overload: .venv/.tested
 	$(BIN)/python -m ops.bench.overload --out build/bench-overload
 
-# Processes of a cluster of three nodes are killed under load: what callers see
+# What callers see when processes of a three-node cluster are killed under load
 bench-chaos: .venv/.tested
 	$(BIN)/python -m ops.bench.chaos --out build/bench-chaos
 

@@ -19,10 +19,14 @@ def provider() -> Iterator[FaultServer]:
 
 
 def post(
-    provider: FaultServer, model: str, *more: dict[str, str], **fields: object
+    provider: FaultServer,
+    model: str,
+    *more: dict[str, str],
+    timeout_s: float = 5,
+    **fields: object,
 ) -> httpx.Response:
     body = {"model": model, "messages": [QUESTION, *more], **fields}
-    return httpx.post(f"{provider.url}{PATH}", json=body, timeout=1)
+    return httpx.post(f"{provider.url}{PATH}", json=body, timeout=timeout_s)
 
 
 def last(provider: FaultServer) -> str:
@@ -55,7 +59,7 @@ def test_a_cut_stream_has_its_first_tokens_and_no_end(provider: FaultServer) -> 
 def test_a_client_that_disconnects_is_noticed(provider: FaultServer) -> None:
     for model in ("silent", "stalled=4"):
         with pytest.raises(httpx.ReadTimeout):
-            post(provider, model)
+            post(provider, model, timeout_s=0.3)
         assert last(provider) == "left"
 
 

@@ -18,11 +18,13 @@ class Server:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.deployments = dict.fromkeys(("Router", "a", "b"), ("HEALTHY", ""))
-        self.models = {name: {"available": True, "message": ""} for name in ("a", "b")}
+        self.models: dict[str, dict[str, Any]] = {
+            name: {"available": True, "message": ""} for name in ("a", "b")
+        }
         self.shortages: dict[str, str] = {}
         self.more: dict[str, Any] = {}
         self.keys = False
-        monkeypatch.setattr(startup.rayserve, "status", self.status)
+        monkeypatch.setattr("ops.local.startup.rayserve.status", self.status)
         monkeypatch.setattr(startup, "shortages", lambda application: self.shortages)
         monkeypatch.setattr(startup, "fetch_health", self.health)
         for name in ("_PERIOD_S", "_ROOM_S", "_SETTLING_S"):
@@ -123,7 +125,7 @@ def test_progress_is_shown(server: Server, monkeypatch: pytest.MonkeyPatch) -> N
         else:
             server.more = {"store": {"status": "ready"}}
 
-    monkeypatch.setattr(startup.time, "sleep", later)
+    monkeypatch.setattr("ops.local.startup.time.sleep", later)
     assert output() == "  starting processes, loading weights\n  store: importing h.jsonl\n"
 
 
