@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import NullPool, create_engine, make_url, text
+from postgres_fixtures import PostgreSQL
+from sqlalchemy import Connection, NullPool, Row, create_engine, make_url, text
 
 from deployments.store.sql.database import Database
 from deployments.store.store import EmbeddingStore
@@ -84,9 +87,10 @@ class Writer:
     """A process that writes until it is killed, and can be started again: to a "database" directly,
     or from several threads to a "store" on top of it."""
 
-    def __init__(self, kind, url):
+    def __init__(self, kind: str, url: str) -> None:
         self.kind, self.url = kind, url
-        self.written, self.scored = [], []
+        self.written: list[str] = []
+        self.scored: list[str] = []
         self.kills = 0
         self._process = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(THREADS)],
@@ -95,21 +99,24 @@ class Writer:
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._input, self._output = self._process.stdin, self._process.stdout
 
-    def start(self):
+    def start(self) -> int:
         """Starts writing; returns the process's id."""
-        self._process.stdin.write(f"{self.kind} {self.url}\n")
-        self._process.stdin.flush()
+        self._input.write(f"{self.kind} {self.url}\n")
+        self._input.flush()
         self.kills += 1
         return int(self._next()[1])
 
-    def until(self, acknowledged):
+    def until(self, acknowledged: int) -> None:
         """Reads this many acknowledgements."""
         for _ in range(acknowledged):
             kind, id = self._next()
             {"w": self.written, "s": self.scored}[kind].append(id)
 
-    def ended(self):
+    def ended(self) -> int:
         """Reads all remaining acknowledgements; returns the exit status."""
         while True:
             kind, id = self._next()
@@ -117,22 +124,25 @@ class Writer:
                 return int(id)
             {"w": self.written, "s": self.scored}[kind].append(id)
 
-    def close(self):
-        self._process.stdin.close()
+    def close(self) -> None:
+        self._input.close()
         self._process.wait(60)
-        self._process.stdout.close()
+        self._output.close()
 
-    def _next(self):
-        kind, _, rest = self._process.stdout.readline().strip().partition(" ")
+    def _next(self) -> tuple[str, str]:
+        kind, _, rest = self._output.readline().strip().partition(" ")
         return kind, rest
 
 
-@pytest.fixture
-def writing():
-    """Starts writers, and closes them after the test."""
-    writers = []
+Writing = Callable[[str, str], Writer]
 
-    def start(kind, url):
+
+@pytest.fixture
+def writing() -> Iterator[Writing]:
+    """Starts writers, and closes them after the test."""
+    writers: list[Writer] = []
+
+    def start(kind: str, url: str) -> Writer:
         Database(url, "encoder", 8).close()
         writers.append(Writer(kind, url))
         return writers[-1]
@@ -142,7 +152,7 @@ def writing():
         writer.close()
 
 
-def kill(writer):
+def kill(writer: Writer) -> None:
     """Kills the writer after some acknowledgements, at a random moment."""
     process = writer.start()
     writer.until(random.randrange(1, 12))
@@ -151,27 +161,28 @@ def kill(writer):
     assert writer.ended() == signal.SIGKILL
 
 
-def check(writer, connection):
+def check(writer: Writer, connection: Connection) -> None:
     """Acknowledged writes are there; others are there completely or not at all."""
 
-    def rows(query):
+    def rows(query: str) -> Sequence[Row[Any]]:
         return connection.execute(text(query)).all()
 
-    scores = dict(tuple(row) for row in rows("SELECT id, score FROM answers"))
+    scores = {row.id: row.score for row in rows("SELECT id, score FROM answers")}
     assert scores.keys() >= set(writer.written)
     assert {id for id, score in scores.items() if score == 0.5} >= set(writer.scored)
-    ((answers, scored, quality),) = rows(
-        "SELECT sum(answers), sum(scored), sum(quality_sum) FROM outcomes"
+    (total,) = rows(
+        "SELECT sum(answers) AS answers, sum(scored) AS scored, sum(quality_sum) AS quality"
+        " FROM outcomes"
     )
     in_flight = writer.kills * (THREADS if writer.kind == "store" else 1)
-    assert answers == len(scores) <= len(writer.written) + in_flight
-    assert scored == len([score for score in scores.values() if score is not None])
-    assert quality == float(scored) / 2
+    assert total.answers == len(scores) <= len(writer.written) + in_flight
+    assert total.scored == len([score for score in scores.values() if score is not None])
+    assert total.quality == float(total.scored) / 2
     ((queries,),) = rows("SELECT count(*) FROM queries")
     assert len(rows("SELECT DISTINCT query_id FROM outcomes")) == queries
 
 
-def check_memory(url):
+def check_memory(url: str) -> None:
     """A new store loads everything."""
     store = EmbeddingStore(Database(url, "encoder", 8), ["small"], 8)
     store.load()
@@ -181,7 +192,9 @@ def check_memory(url):
 
 
 @pytest.mark.parametrize(("kind", "kills"), [("store", 50), ("database", 10)])
-def test_kills_of_a_writer_to_sqlite(tmp_path, writing, kind, kills):
+def test_kills_of_a_writer_to_sqlite(
+    tmp_path: Path, writing: Writing, kind: str, kills: int
+) -> None:
     url = f"sqlite:///{tmp_path}/store.db"
     writer = writing(kind, url)
     for _ in range(kills):
@@ -197,7 +210,9 @@ def test_kills_of_a_writer_to_sqlite(tmp_path, writing, kind, kills):
 
 
 @pytest.mark.parametrize("kind", ["store", "database"])
-def test_kills_of_a_writer_to_postgresql(postgresql, writing, kind):
+def test_kills_of_a_writer_to_postgresql(
+    postgresql: PostgreSQL, writing: Writing, kind: str
+) -> None:
     url = postgresql.database()
     writer = writing(kind, url)
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
@@ -209,7 +224,7 @@ def test_kills_of_a_writer_to_postgresql(postgresql, writing, kind):
     check_memory(url)
 
 
-def test_a_kill_of_the_postgresql_server(postgresql, writing):
+def test_a_kill_of_the_postgresql_server(postgresql: PostgreSQL, writing: Writing) -> None:
     url = postgresql.database()
     writer = writing("database", url)
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"), poolclass=NullPool)

@@ -93,6 +93,7 @@ async def test_requests_beyond_the_queue_are_refused_as_openai_does_and_the_othe
     assert len(refused) >= len(bodies) // 2
     for reply in refused:
         assert (reply.status, reply.code) == (429, "overloaded")
+        assert reply.error
         assert reply.error.keys() == {"message", "type", "param", "code"}
         assert int(reply.headers["retry-after"]) >= 1
     assert max(reply.seconds for reply in refused) < min(reply.seconds for reply in answered)

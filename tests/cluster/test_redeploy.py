@@ -97,7 +97,10 @@ def wait_for_replicas(*numbers: int, patience_s: float = 60) -> None:
 def replicas() -> list[dict[str, int]]:
     """The number of replicas in each state, for each deployment."""
     deployments = rayserve.status().applications[APP].deployments
-    return [deployment.replica_states for deployment in deployments.values()]
+    return [
+        {str(state.value): number for state, number in deployment.replica_states.items()}
+        for deployment in deployments.values()
+    ]
 
 
 class Traffic:

@@ -68,7 +68,9 @@ described = schemathesis.openapi.from_dict(
 
 
 @described.parametrize()
-def test_any_request_gets_what_the_description_says(case: schemathesis.Case, smart: Server) -> None:
+def test_any_request_gets_what_the_description_says(
+    case: schemathesis.Case[Any], smart: Server
+) -> None:
     """Whatever is sent, valid or not: no 5xx, and status, headers and body as /openapi.json says;
     what it calls invalid is refused."""
     reach(case)
@@ -79,7 +81,7 @@ def test_any_request_gets_what_the_description_says(case: schemathesis.Case, sma
         assert last == "data: [DONE]" or "error" in json.loads(last.removeprefix("data: "))
 
 
-def reach(case: schemathesis.Case) -> None:
+def reach(case: schemathesis.Case[Any]) -> None:
     """Sends what would end at a model's name to the model that answers, asks it for little, and
     leaves time: of a very short one Ray's proxy tells the end itself."""
     seconds = str(case.headers.get("x-request-timeout-seconds", ""))

@@ -5,6 +5,7 @@ import json
 import re
 import time
 from collections import Counter
+from typing import Any
 
 import httpx
 import jsonschema
@@ -13,9 +14,9 @@ import pytest
 from serve_fixtures import Server, kill_actor, unavailable
 from vllm_fixtures import CONTEXT
 
-QUESTION = [{"role": "user", "content": "What is 7 plus 5?"}]
+QUESTION: list[Any] = [{"role": "user", "content": "What is 7 plus 5?"}]
 SEVERAL = ["demo-small", "demo-large", "demo/third"]
-WEATHER = {
+WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "city/weather",
@@ -66,7 +67,7 @@ def test_a_stream_gives_the_same_answer(client: openai.OpenAI, model: str) -> No
 @pytest.mark.parametrize("model", ["demo-small", "engine", "hosted"])
 @pytest.mark.parametrize("choice", ["required", "named"])
 def test_a_tool_is_called_by_its_own_name(client: openai.OpenAI, model: str, choice: str) -> None:
-    named = {"type": "function", "function": {"name": "city/weather"}}
+    named: Any = {"type": "function", "function": {"name": "city/weather"}}
     answer = client.chat.completions.create(
         model=model,
         messages=QUESTION,
@@ -79,6 +80,7 @@ def test_a_tool_is_called_by_its_own_name(client: openai.OpenAI, model: str, cho
     assert answer.finish_reason == "tool_calls"
     assert answer.message.tool_calls
     call = answer.message.tool_calls[0]
+    assert call.type == "function"
     assert call.function.name == "city/weather"
     jsonschema.validate(json.loads(call.function.arguments), WEATHER["function"]["parameters"])
     # The answer is sent back as it came, followed by the tool's result.
@@ -95,7 +97,7 @@ def test_a_tool_is_called_by_its_own_name(client: openai.OpenAI, model: str, cho
 
 @pytest.mark.parametrize("model", ["demo-small", "engine", "hosted"])
 def test_json_conforms_to_its_schema(client: openai.OpenAI, model: str) -> None:
-    schema = {
+    schema: dict[str, Any] = {
         "type": "object",
         "properties": {
             "size": {"enum": ["s", "m"]},
@@ -162,9 +164,10 @@ def test_a_tool_call_streams(client: openai.OpenAI, model: str) -> None:
         stream=True,
     )
     choices = [chunk.choices[0] for chunk in stream if chunk.choices]
-    deltas = [delta for choice in choices for delta in choice.delta.tool_calls or ()]
-    assert "".join(delta.function.name or "" for delta in deltas) == "city/weather"
-    arguments = "".join(delta.function.arguments or "" for delta in deltas)
+    calls = [call.function for choice in choices for call in choice.delta.tool_calls or ()]
+    deltas = [delta for delta in calls if delta]
+    assert "".join(delta.name or "" for delta in deltas) == "city/weather"
+    arguments = "".join(delta.arguments or "" for delta in deltas)
     jsonschema.validate(json.loads(arguments), WEATHER["function"]["parameters"])
     assert choices[-1].finish_reason == "tool_calls"
 
@@ -191,7 +194,7 @@ def test_a_context_window_is_listed_as_soon_as_it_is_known(client: openai.OpenAI
     known = dict.fromkeys(["demo-small", "engine", "auto"], CONTEXT)
     deadline = time.monotonic() + 30
     while True:
-        windows = {model.id: model.model_extra["context_window"] for model in client.models.list()}
+        windows = {model.id: model.to_dict()["context_window"] for model in client.models.list()}
         if windows.items() >= known.items():
             break
         assert time.monotonic() < deadline, windows
@@ -252,7 +255,7 @@ def test_a_context_window_is_listed_as_soon_as_it_is_known(client: openai.OpenAI
     ],
 )
 def test_bad_input_is_refused_and_the_next_request_answered(
-    server: Server, fields: dict, status: int, code: str, says: str
+    server: Server, fields: dict[str, Any], status: int, code: str, says: str
 ) -> None:
     body = {"model": "auto", "models": SEVERAL, "messages": QUESTION, **fields}
     if fields.get("model") and "models" not in fields:

@@ -169,11 +169,11 @@ def test_a_tool_is_called_by_its_name_and_its_result_answered(
 ) -> None:
     # Ollama can't be told to call one; its fake calls one when it is asked to.
     choice = "auto" if model == "ollama" else "required"
-    asked = {"tools": [WEATHER], "tool_choice": choice, "max_tokens": 400}
-    question = {"role": "user", "content": "call it"}
+    asked: dict[str, Any] = {"tools": [WEATHER], "tool_choice": choice, "max_tokens": 400}
+    question: Any = {"role": "user", "content": "call it"}
     if stream:
         with client.chat.completions.stream(model=model, messages=[question], **asked) as events:
-            answer = events.get_final_completion()
+            answer: Any = events.get_final_completion()
     else:
         answer = ask(client, model, "call it", **asked)
     message = answer.choices[0].message

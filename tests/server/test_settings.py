@@ -39,7 +39,9 @@ def deploy(folder: Path, user_config: dict[str, Any] | None) -> None:
     if user_config is not None:
         application["deployments"] = [{"name": "Router", "user_config": user_config}]
     config = ServeDeploySchema.model_validate({"applications": [application]})
-    _get_global_client().deploy_apps(config, _blocking=True)
+    client = _get_global_client()
+    assert client
+    client.deploy_apps(config, _blocking=True)
 
 
 def replicas() -> set[str]:

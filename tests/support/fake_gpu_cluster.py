@@ -54,7 +54,7 @@ def main() -> None:
                 print(json.dumps(look(names)), file=answers, flush=True)
         finally:
             ray.shutdown()
-            cluster.shutdown()
+            cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _add(cluster: Cluster, nodes: Mapping[str, Any], names: dict[str, str]) -> None:

