@@ -39,7 +39,7 @@ def main() -> None:
             (np.flatnonzero(data.train), np.flatnonzero(~data.train)),
         )
         figures, curves = measure(data, folds)
-        plot(data, curves, args.out / f"{name}.png")
+        plot(data, curves, args.out / f"{name}.svg")
         results[f"{name}, five-fold"] = figures
         tables.append(table(f"{name}, five-fold", figures, goals))
         figures, _ = measure(data, [held_out])

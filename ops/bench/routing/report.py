@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ops.bench.routing.curves import CLOSE, hull
 from ops.bench.routing.data import Data
 from serve.routing.arrays import Floats
@@ -14,39 +16,74 @@ GOALS = {  # for the five folds
 MISS_GOAL, ONLINE_GOAL = 0.02, 1.02
 
 
+# Legible on light and on dark pages.
+INK = "#6e7681"
+COLOURS = {
+    "random mix of single models": "#8c959f",
+    "AIOS's rule": "#d1242f",
+    "128 neighbours, one multiplier": "#1a7f37",
+    "oracle": "#bf8700",
+    "smart's neighbours alone": "#8250df",
+    "smart": "#1a6fc9",
+}
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "curves",  # the same curves give the same file
+    **dict.fromkeys(["text.color", "axes.labelcolor", "axes.edgecolor"], INK),
+    **dict.fromkeys(["xtick.color", "ytick.color", "grid.color"], INK),
+    **dict.fromkeys(["axes.spines.top", "axes.spines.right"], False),
+    **dict.fromkeys(["figure.facecolor", "axes.facecolor"], "none"),
+    "grid.alpha": 0.3,
+}
+MOST_POINTS = 400  # of a line
+
+
 def plot(data: Data, curves: dict[str, Floats], file: Path) -> None:
     """Plots quality over cost for all rules: in full, and the range that AIQ and CR cover."""
     import matplotlib
 
-    matplotlib.use("Agg")
+    matplotlib.use("svg")
     from matplotlib import pyplot
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    pyplot.rcParams.update(STYLE)
     alone = curves["random mix of single models"]
     best = alone[alone[:, 1].argmax()]
-    figure, (whole, part) = pyplot.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
+    figure, (whole, part) = pyplot.subplots(1, 2, figsize=(9.6, 4.3), layout="constrained")
     for axes, scale in ((whole, 1e3), (part, 1 / best[0])):
         for name, points in curves.items():
             line, ours = hull(points), name == "smart"
-            width, order = (2.5, 3) if ours else (1.2, 2)
-            axes.plot(line[:, 0] * scale, line[:, 1], label=name, linewidth=width, zorder=order)
-        axes.plot(alone[:, 0] * scale, alone[:, 1], "k.", markersize=4, label="single models")
-        axes.grid(alpha=0.3)
-    whole.set(xscale="log", xlabel="cost of 1,000 queries, USD", ylabel="quality", title="all")
+            line = line[np.linspace(0, len(line) - 1, min(len(line), MOST_POINTS), dtype=int)]
+            axes.plot(
+                line[:, 0] * scale,
+                line[:, 1],
+                label=name,
+                color=COLOURS[name],
+                linestyle="--" if name == "smart's neighbours alone" else "-",
+                linewidth=2.6 if ours else 1.4,
+                zorder=3 if ours else 2,
+            )
+        axes.plot(
+            alone[:, 0] * scale, alone[:, 1], ".", color=INK, markersize=5, label="single models"
+        )
+        axes.grid()
+    whole.set(
+        xscale="log", xlabel="cost of 1,000 queries, USD", ylabel="mean quality", title="all costs"
+    )
     whole.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     whole.xaxis.set_major_formatter(FuncFormatter(lambda cost, _: f"{cost:g}"))
     whole.xaxis.set_minor_formatter(NullFormatter())
-    part.axhline(best[1] - CLOSE, color="k", linestyle=":", label="best single model − .02")
+    part.axhline(best[1] - CLOSE, color=INK, linestyle=":", label="best single model − .02")
     part.set(
         xlim=(0, 1.05),
         ylim=(best[1] - 4 * CLOSE, best[1] + 1.5 * CLOSE),
         xlabel="cost, relative to the best single model",
         title="up to the best single model",
     )
-    figure.suptitle(f"{data.name}, five-fold: {len(data.ids):,} queries, {len(data.prices)} models")
+    figure.suptitle(f"{data.name}: {len(data.ids):,} queries, {len(data.prices)} models, five-fold")
     handles, names = part.get_legend_handles_labels()
-    figure.legend(handles, names, fontsize=8, loc="outside lower center", ncols=4)
-    figure.savefig(file, dpi=120)
+    figure.legend(handles, names, fontsize=9, loc="outside lower center", ncols=4, frameon=False)
+    figure.savefig(file, metadata={"Date": None})
     pyplot.close(figure)
 
 
