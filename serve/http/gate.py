@@ -182,6 +182,13 @@ def caller_of(request: HTTPConnection) -> Caller | None:
     return caller
 
 
+def authenticated(request: HTTPConnection) -> Caller:
+    """The caller of a request to an endpoint that needs a key, where the server has any."""
+    caller = caller_of(request)
+    assert caller is not None, "the gate admits no others"
+    return caller
+
+
 def _check_headers(raw: Sequence[tuple[bytes, bytes]], headers: Headers) -> None:
     size = sum(len(name) + len(value) for name, value in raw)
     if len(raw) > _MOST_HEADERS or size > _MOST_HEADER_BYTES:

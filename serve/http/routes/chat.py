@@ -2,14 +2,13 @@
 
 from fastapi import APIRouter, Request, Response
 
-from serve.access.keys import ANYONE
 from serve.core import Answer
 from serve.dispatch.candidates import AUTO
 from serve.dispatch.deadlines import within
 from serve.http import openapi
 from serve.http.access_log import access_of
 from serve.http.deadline import deadline_of
-from serve.http.gate import caller_of
+from serve.http.gate import authenticated
 from serve.http.json_response import json_response
 from serve.http.replies import EventStream, completion, events
 from serve.http.requests import parse
@@ -31,7 +30,7 @@ async def chat_completions(request: Request) -> Response:
     chat = parsed.chat
     if chat.model == AUTO or chat.model in server.core.models:  # else the caller made it up
         access.asked = chat.model
-    answer = await server.core.answer(parsed, caller_of(request) or ANYONE, deadline)
+    answer = await server.core.answer(parsed, authenticated(request), deadline)
     access.quality, access.wanted = answer.quality, answer.wanted
     headers = _headers(answer)
     if chat.stream:

@@ -7,10 +7,9 @@ from fastapi import APIRouter, Path, Request, Response
 
 from deployments.config import ModelConfig
 from deployments.errors import ModelNotFound
-from serve.access.keys import ANYONE
 from serve.dispatch.candidates import AUTO
 from serve.http import openapi
-from serve.http.gate import caller_of
+from serve.http.gate import authenticated
 from serve.http.json_response import json_response
 from serve.http.server import Server, server_of
 
@@ -37,7 +36,7 @@ async def get_model(request: Request, name: Annotated[str, Path()]) -> Response:
 
 def _allowed(request: Request) -> Mapping[str, ModelConfig]:
     """The models that the caller may ask for; to it, there are no others."""
-    return (caller_of(request) or ANYONE).allowed(server_of(request).core.models)
+    return authenticated(request).allowed(server_of(request).core.models)
 
 
 def _describe(server: Server, name: str, models: Mapping[str, ModelConfig]) -> dict[str, Any]:

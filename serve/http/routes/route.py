@@ -5,10 +5,9 @@ from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from serve.access.keys import ANYONE
 from serve.http import openapi
 from serve.http.batches import Batch, check_capacities, reply
-from serve.http.gate import caller_of
+from serve.http.gate import authenticated
 from serve.http.json_response import json_response
 from serve.http.requests import parse_as
 from serve.http.server import server_of
@@ -20,7 +19,7 @@ router = APIRouter()
 @router.post("/v1/route", **openapi.ROUTE)
 async def route(request: Request) -> Response:
     """Routes a batch of queries without calling a model, and says why."""
-    server, caller = server_of(request), caller_of(request) or ANYONE
+    server, caller = server_of(request), authenticated(request)
     core = server.core
     batch = await server.bodies.read(request, partial(parse_as, Batch))
     strategy = core.strategy_for_batch(batch.router.strategy, batch.options)
