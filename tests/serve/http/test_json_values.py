@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serve.http import json_values
@@ -28,6 +28,8 @@ def count(value: Any) -> int:
 def test_it_counts_as_the_decoder_does(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_values, "_WINDOW", window)
 
+    # A busy machine must not fail it.
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(values, st.booleans())
     def check(value: Any, ascii: bool) -> None:
         body = json.dumps(value, ensure_ascii=ascii).encode()
