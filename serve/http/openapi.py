@@ -43,6 +43,7 @@ from serve.http.schemas import (
     LiveReply,
     Model,
     ModelList,
+    RankReply,
     ReadyReply,
     RouteReply,
 )
@@ -182,7 +183,7 @@ CHAT: dict[str, Any] = {
 ROUTE: dict[str, Any] = {
     "dependencies": _KEY,
     "responses": {
-        200: {"model": RouteReply},
+        200: {"model": RouteReply | RankReply},
         **_errors(*_BODY, ModelNotFound, ModelUnavailable),
     },
     "openapi_extra": _takes(

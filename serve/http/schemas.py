@@ -153,6 +153,26 @@ class RouteReply(TypedDict):
     data: list[Routed]
 
 
+class Ranked(TypedDict):
+    """One of the candidates, best first."""
+
+    model: str
+
+
+class RankedQuery(TypedDict):
+    index: int
+    model: str
+    reason: str
+    candidates: list[Ranked]
+
+
+class RankReply(TypedDict):
+    """The choice for each query by a strategy that predicts nothing."""
+
+    object: Literal["list"]
+    data: list[RankedQuery]
+
+
 class FeedbackReply(TypedDict):
     object: Literal["feedback"]
     id: str

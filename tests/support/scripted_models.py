@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -20,7 +20,7 @@ from serve.dispatch.dispatcher import Dispatch, Dispatcher
 from serve.routing.prices import Price
 from serve.routing.sequential import SequentialStrategy
 from serve.routing.strategy import Strategy
-from serve.strategies import STRATEGIES
+from serve.strategies import STRATEGIES, Kind
 
 REQUEST = ChatRequest(model="auto", messages=[{"role": "user", "content": "Count."}])
 STREAMED = REQUEST.model_copy(update={"stream": True})
@@ -113,6 +113,16 @@ class Models:
             turns = count()
             strategy = SequentialStrategy(lambda key: asyncio.sleep(0, next(turns)))
         sequential = replace(STRATEGIES["sequential"], make=lambda context: strategy)
+        kinds = {**STRATEGIES, "sequential": sequential}
+        return await self.core_with(kinds, RouterConfig(), prices)
+
+    async def core_with(
+        self,
+        kinds: Mapping[str, Kind],
+        router: RouterConfig,
+        prices: dict[str, Price] | None = None,
+    ) -> Core:
+        """A core over the models, with these strategies and settings."""
         core = Core(
             self.configs,
             self.handles,
@@ -120,9 +130,9 @@ class Models:
             self.circuits,
             windows={},
             smart=None,
-            kinds={**STRATEGIES, "sequential": sequential},
+            kinds=kinds,
         )
-        await core.configure(RouterConfig(strategy="sequential"), prices or {})
+        await core.configure(router, prices or {})
         return core
 
     @property

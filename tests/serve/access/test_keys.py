@@ -114,7 +114,7 @@ def test_a_file_holds_hashes_alone(tmp_path: Path) -> None:
     for content, says in (
         ([{"name": "env", "key": "${A_KEY}"}], "each with its sha256"),
         ([{"name": "env", "key": "sk-literal"}], "0.key: must name an environment variable"),
-        ([], "holds a list of keys"),
+        ([], "must hold a list of keys"),
         ({"keys": []}, "is wrong"),
         ([known(models=["none"])], "there is no model 'none'"),
     ):
