@@ -31,7 +31,7 @@ class Source:
             self.closed = True
 
 
-async def test_the_first_leaves_at_once_and_the_rest_together() -> None:
+async def test_the_first_chunk_is_sent_at_once_and_the_rest_together() -> None:
     pieces = []
     async for piece in coalesce(Source(5).chunks(), lambda: 0):
         pieces.append(piece.text)
@@ -47,7 +47,7 @@ async def test_a_whole_answer_is_one_item_unless_it_takes_long() -> None:
     assert [piece.text async for piece in soon] == ["0", "1234"]
 
 
-async def test_what_came_before_an_error_is_sent_before_it() -> None:
+async def test_chunks_before_an_error_are_sent_before_it() -> None:
     pieces = []
 
     async def read() -> None:
@@ -59,8 +59,8 @@ async def test_what_came_before_an_error_is_sent_before_it() -> None:
     assert "".join(pieces) == "012"
 
 
-async def test_a_reader_that_leaves_closes_the_source() -> None:
-    """Also while the source is being waited for, where it can't be closed from outside."""
+async def test_closing_the_reader_closes_the_source() -> None:
+    """Even while waiting for the source, which can't be closed from outside then."""
     source = Source(10**9)
 
     async def read() -> None:
@@ -85,34 +85,34 @@ STREAMED = ChatRequest.model_validate(
 
 
 async def written(count: int, every_s: float) -> AsyncGenerator[Chunk, None]:
-    """An answer that is written at a steady pace."""
+    """An answer at a steady pace."""
     for number in range(count):
         yield Chunk(text=str(number))
         await asyncio.sleep(every_s)
 
 
 async def sent(sender: Sender, count: int, every_s: float) -> list[str]:
-    """The items in which such an answer leaves."""
+    """The items that such an answer is sent in."""
     pieces = sender.send(written(count, every_s), STREAMED)
     return [piece.text async for piece in pieces]
 
 
-async def test_a_stream_alone_leaves_token_by_token() -> None:
+async def test_a_single_stream_is_sent_token_by_token() -> None:
     assert await sent(Sender(30), 5, every_s=0.03) == list("01234")
 
 
-async def test_of_many_streams_the_tokens_that_come_too_fast_leave_together() -> None:
+async def test_with_many_streams_fast_tokens_are_sent_together() -> None:
     sender = Sender(30)
     streams = await asyncio.gather(*(sent(sender, 10, every_s=0.002) for _ in range(100)))
     for pieces in streams:
         assert "".join(pieces) == "0123456789"
         assert pieces[0].startswith("0")
         assert len(pieces) < 10
-    # Who is alone again sends each token again.
+    # Alone again, a stream sends each token again.
     assert await sent(sender, 5, every_s=0.03) == list("01234")
 
 
-async def test_what_begins_or_ends_an_answer_waits_for_nothing() -> None:
+async def test_the_start_and_the_end_of_an_answer_are_not_delayed() -> None:
     async with asyncio.timeout(30):
         pieces = [piece.text async for piece in coalesce(written(3, 0.01), lambda: 60)]
     assert "".join(pieces) == "012"

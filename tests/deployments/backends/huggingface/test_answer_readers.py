@@ -1,4 +1,4 @@
-"""What models write is read into text and calls, however it is cut into pieces."""
+"""Promise: output is parsed into text and calls, however it is divided into pieces."""
 
 import json
 from itertools import pairwise
@@ -105,7 +105,7 @@ TEXT = {
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_calls_are_understood_as_models_write_them(name: str) -> None:
+def test_calls_are_parsed_in_the_formats_models_use(name: str) -> None:
     written, text, expected = WRITTEN[name]
     answer = read(CallReader(TOOLS), written)
     assert calls(answer) == expected
@@ -113,7 +113,7 @@ def test_calls_are_understood_as_models_write_them(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TEXT)
-def test_what_is_no_call_stays_text_to_the_letter(name: str) -> None:
+def test_anything_else_stays_text_verbatim(name: str) -> None:
     answer = read(CallReader(TOOLS), TEXT[name])
     assert answer.text == TEXT[name]
     assert answer.tool_calls == ()
@@ -133,7 +133,7 @@ def test_the_pieces_of_a_stream_change_nothing(written: str, data: st.DataObject
     assert calls(streamed) == calls(whole)
 
 
-def test_text_streams_on_while_a_possible_call_is_held_back() -> None:
+def test_text_streams_while_a_possible_call_is_held_back() -> None:
     reader = CallReader(TOOLS)
 
     def feed(text: str) -> Chunk:
@@ -149,7 +149,7 @@ def test_text_streams_on_while_a_possible_call_is_held_back() -> None:
     assert feed("So").text == "So"
 
 
-def test_calls_have_unique_ids_and_count_on() -> None:
+def test_calls_have_unique_ids_and_increasing_indices() -> None:
     answer = read(CallReader(TOOLS), f"[{PARIS}, {PARIS}] {PARIS}")
     assert [call.index for call in answer.tool_calls] == [0, 1, 2]
     ids = {call.id for call in answer.tool_calls}
@@ -173,7 +173,7 @@ def test_half_a_surrogate_pair_stays_escaped() -> None:
     call.arguments.encode()
 
 
-def test_arguments_of_a_chosen_tool_stream_as_they_come() -> None:
+def test_arguments_of_a_named_tool_stream() -> None:
     reader = ArgumentsReader("clock")
     chunks = [*reader.feed('{"zone":'), *reader.feed(' "UTC"}'), *reader.finish()]
     assert [delta.name for chunk in chunks for delta in chunk.tool_calls] == ["clock", "", ""]
@@ -198,7 +198,7 @@ RESPONSES = {
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_the_models_own_response_template_is_read(size: int) -> None:
+def test_the_models_own_response_template_is_applied(size: int) -> None:
     written = f"<think>Hm, Paris.</think>Let me look.<call>{PARIS}</call><call>{OSLO}</call>"
     reader = TemplateReader(ResponseParser(RESPONSES, prefix=""), TOOLS)
     answer = read(reader, *(written[i : i + size] for i in range(0, len(written), size)))
@@ -208,14 +208,14 @@ def test_the_models_own_response_template_is_read(size: int) -> None:
     assert reader.called
 
 
-def test_a_response_template_that_the_model_breaks_leaves_text() -> None:
+def test_output_that_violates_the_response_template_is_text() -> None:
     reader = TemplateReader(ResponseParser(RESPONSES, prefix=""), TOOLS)
     answer = read(reader, "Look: <call>{not JSON", "}</call>", " and on")
     assert answer.text == "Look: {not JSON}</call> and on"
     assert answer.tool_calls == ()
 
 
-def test_a_response_template_does_not_make_a_call_of_an_unknown_tool() -> None:
+def test_a_response_template_does_not_call_unknown_tools() -> None:
     reader = TemplateReader(ResponseParser(RESPONSES, prefix=""), TOOLS)
     answer = read(reader, '<call>{"name": "launch", "arguments": {}}</call>')
     assert answer.text == '{"name": "launch", "arguments": {}}'

@@ -1,4 +1,4 @@
-"""Tools and formats reach models whose chat template knows nothing of them."""
+"""Promise: tools and formats reach models whose chat template doesn't support them."""
 
 import json
 from typing import Any
@@ -54,7 +54,7 @@ def test_tools_are_described_in_the_system_turn() -> None:
     assert "clock" in turns[0]["content"]
 
 
-def test_without_instructions_the_messages_stay_as_they_are() -> None:
+def test_without_instructions_the_messages_are_unchanged() -> None:
     assert plain_turns(ask()) == native_turns(ask()) == [USER]
 
 
@@ -86,7 +86,7 @@ def test_calls_and_results_become_text() -> None:
     ]
 
 
-def test_calls_and_results_stay_calls_and_results_for_a_template_that_knows_them() -> None:
+def test_a_template_with_tools_receives_calls_and_results() -> None:
     _, assistant, tool, _ = native_turns(ask(HISTORY, tools=[WEATHER]))
     assert assistant["tool_calls"][0]["function"]["arguments"] == {"city": "Paris"}
     assert (tool["role"], tool["name"], tool["content"]) == ("tool", "weather", "sunny")
@@ -97,21 +97,21 @@ def test_calls_and_results_stay_calls_and_results_for_a_template_that_knows_them
     ["Paris", "[" * 100_000, "9" * 5000, '{"city": "\\ud83d"}'],
     ids=["no JSON", "too deep", "too long a number", "half a surrogate pair"],
 )
-def test_arguments_that_cannot_be_read_are_shown_as_they_were(arguments: str) -> None:
+def test_invalid_arguments_are_shown_verbatim(arguments: str) -> None:
     broken = {**CALL, "function": {"name": "weather", "arguments": arguments}}
     request = ask([USER, {"role": "assistant", "tool_calls": [broken]}])
     assert native_turns(request)[1]["tool_calls"][0]["function"]["arguments"] == arguments
     assert json.dumps(arguments) in plain_turns(request)[1]["content"]
 
 
-def test_a_schema_is_told_to_every_template() -> None:
+def test_every_template_receives_the_schema() -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "integer"}}}
     for turns in (native_turns, plain_turns):
         assert '{"type": "integer"}' in turns(ask(response_format=wanted))[0]["content"]
         assert "JSON object" in turns(ask(response_format={"type": "json_object"}))[0]["content"]
 
 
-def test_a_developer_is_the_system_and_parts_are_joined() -> None:
+def test_developer_messages_are_system_messages_and_parts_are_joined() -> None:
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     messages = [{"role": "developer", "content": parts}, {"role": "user", "content": parts}]
     assert [turn["role"] for turn in plain_turns(ask(messages))] == ["system", "user"]
@@ -125,7 +125,7 @@ def test_images_are_refused() -> None:
     assert refused.value.param == "messages"
 
 
-def test_the_first_user_says_what_a_template_without_a_system_cannot() -> None:
+def test_without_a_system_role_the_first_user_message_has_its_text() -> None:
     turns = [{"role": "system", "content": "Be kind."}, USER]
     assert without_system(turns) == [{"role": "user", "content": "Be kind.\n\nHow is Paris?"}]
     assert without_system(turns[:1]) == [{"role": "user", "content": "Be kind."}]

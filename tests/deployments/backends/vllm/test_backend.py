@@ -1,4 +1,4 @@
-"""Promise: whatever an engine says or raises, its caller gets an answer or an error of ours."""
+"""Promise: whatever an engine returns or raises, the caller gets an answer or one of our errors."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from deployments.errors import (
 
 
 class Engine:
-    """Gives what it is told to, by the way that it takes in Ray's `LLMServer.chat`."""
+    """Yields set items in the form that Ray's `LLMServer.chat` does."""
 
     def __init__(self, *items: Any) -> None:
         self._items = items
@@ -100,7 +100,7 @@ async def test_a_stream_is_read_to_its_end() -> None:
         ((), ProviderError),
     ],
 )
-async def test_a_fault_becomes_the_right_error(
+async def test_an_engine_error_becomes_the_right_error_of_ours(
     items: tuple[Any, ...], kind: type[LLMError]
 ) -> None:
     with pytest.raises(kind) as error:
@@ -109,20 +109,20 @@ async def test_a_fault_becomes_the_right_error(
     assert "'ours'" in error.value.message
 
 
-async def test_a_refusal_gives_the_engines_reason_and_the_field() -> None:
+async def test_a_refusal_has_the_engines_reason_and_param() -> None:
     with pytest.raises(InvalidRequest, match="too hot") as error:
         await answer(Engine(refused(400, "too hot", "temperature")), ask())
     assert error.value.param == "temperature"
 
 
-async def test_a_silent_engine_is_given_up() -> None:
+async def test_a_silent_engine_times_out() -> None:
     engine = Engine(SOME, FOREVER)
     with pytest.raises(DeadlineExceeded):
         await answer(engine, ask(), timeout=0.2)
     await asyncio.wait_for(engine.closed.wait(), 10)
 
 
-async def test_a_stream_closed_early_is_closed_in_the_engine() -> None:
+async def test_closing_a_stream_closes_it_in_the_engine() -> None:
     engine = Engine(SOME, FOREVER)
     async with aclosing(backend(engine).chat(ask(stream=True))) as chunks:
         assert (await anext(chunks)).text == "some"
@@ -130,14 +130,14 @@ async def test_a_stream_closed_early_is_closed_in_the_engine() -> None:
     await asyncio.wait_for(engine.closed.wait(), 10)
 
 
-async def test_a_parameter_that_the_engine_passes_over_is_refused() -> None:
+async def test_a_parameter_that_the_engine_ignores_is_refused() -> None:
     engine = Engine()
     with pytest.raises(UnsupportedParameter):
         await answer(engine, ask(verbosity="low"))
     assert not engine.requests
 
 
-async def test_the_request_goes_in_as_it_was_asked() -> None:
+async def test_the_request_reaches_the_engine_unchanged() -> None:
     engine = Engine(SOME, STOP, usage(), DONE)
     tool = {"type": "function", "function": {"name": "a/b"}}
     await answer(engine, ask(model="ours:sql", tools=[tool], seed=3, top_k=4, user="somebody"))
@@ -148,7 +148,7 @@ async def test_the_request_goes_in_as_it_was_asked() -> None:
     assert request.stream_options.include_usage
 
 
-async def test_no_two_requests_share_an_id() -> None:
+async def test_request_ids_are_unique() -> None:
     engine = Engine(SOME, STOP, usage(), DONE)
     for _ in range(2):
         await answer(engine, ask())
