@@ -133,9 +133,8 @@ class Availability:
         except Exception as error:  # noqa: BLE001 - one failure must not end the polling
             # The controller may be restarting; running replicas don't need it.
             logger.warning("could not read the models' states from the Serve controller: %s", error)
-        self._polled = (
-            time.monotonic()
-        )  # set last, or every request that waits meanwhile would poll as well
+        # Set last, or every request that waits meanwhile would poll as well.
+        self._polled = time.monotonic()
 
     async def _poll(self) -> None:
         name = rayserve.get_replica_context().app_name

@@ -49,11 +49,6 @@ class Constraint:
         self._length = 0
         self._allowed: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
 
-    @property
-    def broken(self) -> bool:
-        """Whether the grammar failed on the answer."""
-        return bool(self._matcher.is_error())
-
     def read(self, answer: Sequence[int]) -> None:
         """Advances to the end of the answer so far, given as all of its tokens."""
         self._matcher.consume_tokens(list(answer[self._length :]))

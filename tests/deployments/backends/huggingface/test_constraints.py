@@ -39,11 +39,11 @@ async def test_even_random_weights_answer_valid_json(
 async def test_json_that_the_model_would_never_end_is_closed(
     random_weights: HuggingFaceBackend, seed: int
 ) -> None:
-    endless: dict[str, Any] = {
+    endless = {
         "type": "object",
         "properties": {"story": {"type": "string", "minLength": 40}},
+        "required": ["story"],
     }
-    endless["required"] = ["story"]
     request = ask(response_format=schema(endless), max_tokens=120, temperature=1.0, seed=seed)
     reply = await answer(random_weights, request)
     validate(json.loads(reply.text), endless)
@@ -55,12 +55,12 @@ async def test_json_is_complete_or_its_finish_reason_is_length(
     random_weights: HuggingFaceBackend, limit: int
 ) -> None:
     """Also if its last token is the last allowed one: `{"a": true}` takes 11 or 12."""
-    short: dict[str, Any] = {
+    short = {
         "type": "object",
         "properties": {"a": {"type": "boolean"}},
         "required": ["a"],
+        "additionalProperties": False,
     }
-    short["additionalProperties"] = False
     reply = await answer(random_weights, ask(response_format=schema(short), max_tokens=limit))
     try:
         validate(json.loads(reply.text), short)
@@ -73,12 +73,8 @@ async def test_json_is_complete_or_its_finish_reason_is_length(
 async def test_a_forced_call_that_is_closed_early_is_a_call(
     random_weights: HuggingFaceBackend,
 ) -> None:
-    say: dict[str, Any] = {
-        "name": "say",
-        "parameters": {"type": "object", "properties": {"x": {"type": "string"}}},
-    }
-    say["parameters"]["required"] = ["x"]
-    tools = [{"type": "function", "function": say}]
+    text = {"type": "object", "properties": {"x": {"type": "string"}}, "required": ["x"]}
+    tools = [{"type": "function", "function": {"name": "say", "parameters": text}}]
     request = ask(tools=tools, tool_choice="required", parallel_tool_calls=False, max_tokens=120)
     reply = await answer(random_weights, request)
     assert [list(arguments) for _, arguments in calls(reply)] == [["x"]]
