@@ -21,12 +21,18 @@ TESTS = Path(__file__).parent
 # Fixtures that start something real. Those that depend on them (`server`, `engines`, …) need no
 # entry. A test or parameter that starts one in another way says so by the marker `uses`.
 REAL_PARTS = {"ray_cluster", "vllm_server", "postgresql", "plain", "engine"}
-# Rooms whose tests start servers, clusters and engines without such a fixture, or take long.
-SLOW_ROOMS = [
-    TESTS / room
-    for room in (
-        *("server", "cluster", "fuzz"),
-        *("deployments/backends/huggingface", "deployments/backends/vllm"),
+# Rooms and files that take long without such a fixture.
+SLOW = [
+    TESTS / name
+    for name in (
+        "server",  # programs and their clusters
+        "cluster",
+        "fuzz",
+        "deployments/backends/huggingface",  # the engine
+        # imports of torch and vLLM
+        "deployments/backends/vllm",
+        "deployments/backends/test_images.py",
+        "deployments/test_internals.py",
     )
 ]
 QUICK = "not slow"  # as `make test-quick` says it
@@ -39,7 +45,7 @@ settings.register_profile("fuzz", max_examples=5000, deadline=None)
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Spares `make test-quick` the imports of the rooms that it leaves out."""
-    return (config.option.markexpr == QUICK and collection_path in SLOW_ROOMS) or None
+    return (config.option.markexpr == QUICK and collection_path in SLOW) or None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -48,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for `pytest -n`, so that each real part is started once."""
     for item in items:
         parts = _parts(item)
-        if parts or any(room in item.path.parents for room in SLOW_ROOMS):
+        if parts or any(path in SLOW for path in (item.path, *item.path.parents)):
             item.add_marker("slow")
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     # The longest group begins first, the quick tests fill the gap at the end.

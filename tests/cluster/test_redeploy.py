@@ -98,7 +98,7 @@ def replicas() -> list[dict[str, int]]:
     """The number of replicas in each state, for each deployment."""
     deployments = rayserve.status().applications[APP].deployments
     return [
-        {str(state.value): number for state, number in deployment.replica_states.items()}
+        {str(state): number for state, number in deployment.replica_states.items()}
         for deployment in deployments.values()
     ]
 

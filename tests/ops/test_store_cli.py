@@ -369,6 +369,7 @@ def test_an_empty_store_or_another_kind_of_file_is_not_exported(tmp_path, file):
     assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.slow  # in processes that load the model
 def test_the_command_with_the_real_embedding_model(tmp_path):
     questions = ["What is 2 + 2?", "How much is two plus two?", "Who wrote Hamlet?"]
     file = history(tmp_path / "a.jsonl", *map(item, questions))
