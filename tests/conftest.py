@@ -84,9 +84,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_fixture_setup(fixturedef: "pytest.FixtureDef[Any]", request: Any) -> None:
-    """Fails a test that starts a real part without having been marked as slow for it."""
-    item = request.session.stash[_CURRENT]
-    if fixturedef.argname in REAL_PARTS - _parts(item):
+    """Fails a quick test that starts a real part at run time."""
+    if fixturedef.argname in REAL_PARTS and not _slow(request.session.stash[_CURRENT]):
         pytest.fail(f"{fixturedef.argname} is started at run time: add the marker `uses`")
 
 
