@@ -26,7 +26,7 @@ COLOURS = {
     "smart's neighbours alone": "#8250df",
     "smart": "#1a6fc9",
 }
-STYLE = {
+STYLE: dict[Any, Any] = {  # by names that matplotlib types as literals
     "svg.fonttype": "none",
     "svg.hashsalt": "curves",  # the same curves give the same file
     **dict.fromkeys(["text.color", "axes.labelcolor", "axes.edgecolor"], INK),
