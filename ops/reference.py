@@ -198,5 +198,7 @@ def errors() -> str:
             continue  # a test's own
         again = "yes" if error.retryable else "another model" if error.elsewhere else "no"
         meaning = _line((error.__doc__ or "").partition("\n\n")[0])
+        if error is LLMError:
+            meaning = "The server failed; its log says why."
         lines.append(f"| {error.status} | `{error.code}` | `{error.type}` | {meaning} | {again} |")
     return "\n".join([*lines, ""])
