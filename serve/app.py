@@ -1,4 +1,4 @@
-"""The application: `serve run serve.app:app`, or `build` with a configuration of one's own."""
+"""The application: `serve run serve.app:app`, or `build` with your own configuration."""
 
 import hashlib
 import re
@@ -23,12 +23,12 @@ from serve.sequence import SequenceActor
 from serve.smart.actor import DeciderActor
 from serve.smart.client import ACTOR_NAME as DECIDER
 
-_MOST_CALLS = 2000  # that wait for the decider, of each router replica
-_MOST_REQUESTS = 10_000
+_MAX_PENDING_CALLS = 2000  # of the decider, from each router replica
+_MAX_REQUESTS = 10_000
 
 
 def build(args: dict[str, Any]) -> Application:
-    """The graph: the router over one deployment for each model.
+    """Builds the application: the router, and the deployments of the models.
 
     Args:
         args: the configuration itself (`llms`, `server`), or `config`: the path of a YAML file
@@ -51,13 +51,12 @@ def build(args: dict[str, Any]) -> Application:
         embedder = deploy_embedder(store.embedding_model, store.embedder)
     router = RouterDeployment.options(
         autoscaling_config=config.server.autoscaling.model_dump(exclude_unset=True),
-        # Ray creates the models' replicas first, and they may take all CPUs. The router reserves
-        # none, so that it can always start and report which models have no room.
+        # Ray creates the models' replicas first, which may take all CPUs. The router reserves none,
+        # so that it can always start and report which models have no room.
         ray_actor_options={"num_cpus": 0},
-        # The router says itself, and in OpenAI's JSON, when it has enough; these are for a router
-        # that no longer does.
-        max_ongoing_requests=_MOST_REQUESTS,
-        max_queued_requests=_MOST_REQUESTS,
+        # The router itself refuses excess requests, in OpenAI's JSON; these are for when it can't.
+        max_ongoing_requests=_MAX_REQUESTS,
+        max_queued_requests=_MAX_REQUESTS,
         max_surge_percent=100,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         graceful_shutdown_timeout_s=GRACE_S,
@@ -69,7 +68,7 @@ def build(args: dict[str, Any]) -> Application:
 
 
 def _deployed(models: Sequence[ModelConfig], names: Mapping[str, str]) -> dict[str, Application]:
-    """The deployment of each model, and of each adapter that of its model.
+    """The deployment of each model; an adapter has its model's.
 
     Raises:
         ConfigError: a model can't be deployed as it is configured.
@@ -88,8 +87,8 @@ def _deployed(models: Sequence[ModelConfig], names: Mapping[str, str]) -> dict[s
 
 
 def _prices(config: AppConfig) -> dict[str, Price]:
-    """The price of each model that has one: as configured, else as LiteLLM lists it. The preflight
-    checks have refused models without a price where smart routing needs one."""
+    """The price of each model that has one: as configured, else as LiteLLM lists it. Preflight
+    refuses models without a price where a strategy needs one."""
     prices = {}
     for model in config.llms.models:
         with suppress(ValueError):
@@ -103,22 +102,24 @@ def _decider(models: Sequence[ModelConfig], store: StoreConfig) -> DeploymentAct
     return DeploymentActorConfig(
         name=DECIDER,
         actor_class=DeciderActor,
-        # In plain values: Ray Serve makes such of a configuration where another overrides it.
+        # In plain values, as Ray Serve turns configurations into them when another one overrides.
         init_kwargs={
             "identities": {model.name: model.identity for model in models},
             "priors": priors,
             "store": store.model_dump(mode="json"),
         },
-        actor_options={"max_pending_calls": _MOST_CALLS, "max_concurrency": 4 * _MOST_CALLS},
+        actor_options={
+            "max_pending_calls": _MAX_PENDING_CALLS,
+            "max_concurrency": 4 * _MAX_PENDING_CALLS,
+        },
     )
 
 
 def deployment_names(models: Sequence[ModelConfig]) -> dict[str, str]:
-    """A Ray Serve deployment name for each model's name: the same where it can be. An adapter is in
-    its model's deployment.
+    """A Ray Serve deployment name for each model: its own name where possible. An adapter is in its
+    model's deployment.
 
-    Where two would collide, the later one gets a piece of its hash, so that the names don't depend
-    on chance.
+    If two names collide, the later one gets a part of its hash, so that names are deterministic.
     """
     taken = {"Router", EMBEDDER}
     names = {}
@@ -132,7 +133,7 @@ def deployment_names(models: Sequence[ModelConfig]) -> dict[str, str]:
 
 
 def __getattr__(name: str) -> Application:
-    """`app`, the embedded default, made when it is asked for: `build` needs no demo models."""
+    """`app`, the default application, built on first access: `build` needs no demo models."""
     if name == "app":
         return build({"config": str(DEFAULT_CONFIG)})
     raise AttributeError(name)

@@ -1,4 +1,4 @@
-"""What of a configuration can be known to fail before anything starts, all of it at once."""
+"""Checks a configuration before anything starts, and reports all of its faults at once."""
 
 import errno
 import logging
@@ -43,15 +43,15 @@ _SERVER = TypeAdapter(ServerConfig)
 
 @dataclass(frozen=True)
 class Inspection:
-    """A configuration and its faults, each with the path of its key.
+    """A configuration and its faults, each with the path of the key.
 
     Attributes:
         config: None if a key or a value is wrong.
-        models: those without such a fault, by their place in the list.
+        models: those without such a fault, by their index in the list.
         server: None if it has such a fault.
-        faults: what fails on any machine.
-        faults_here: what fails if the replicas run on this machine: an environment variable that is
-            not set, a file or a library that is missing.
+        faults: what would fail on any machine.
+        faults_here: what would fail if the replicas ran on this machine: an environment variable
+            that is not set, a missing file or library.
     """
 
     config: AppConfig | None
@@ -62,7 +62,7 @@ class Inspection:
 
 
 def inspect(args: dict[str, Any]) -> Inspection:
-    """Inspects a configuration, given as to `load_config`, without a network.
+    """Inspects a configuration, given as for `load_config`, without network access.
 
     Raises:
         ConfigError: there is no such file, or it can't be read.
@@ -104,24 +104,24 @@ def inspect(args: dict[str, Any]) -> Inspection:
 
 
 def checked(args: dict[str, Any]) -> AppConfig:
-    """The configuration for a cluster, which may have what is missing here: that is logged.
+    """The configuration for a cluster. What is missing on this machine alone is only logged.
 
     Raises:
-        ConfigError: with the path of every key at fault.
+        ConfigError: with the path of every wrong key.
     """
     found = inspect(args)
     if found.config is None or found.faults:
         raise ConfigError(wrong("the configuration", found.faults))
     for fault in found.faults_here:
-        logger.warning("not on this machine, but needed by the replicas: %s", fault)
+        logger.warning("missing on this machine, but needed where the replicas run: %s", fault)
     return found.config
 
 
 def checked_here(args: dict[str, Any], host: str, port: int) -> AppConfig:
-    """The configuration for a server that listens at `host` and `port` of this machine.
+    """The configuration for a server on this machine that listens on `host` and `port`.
 
     Raises:
-        ConfigError: with everything that is known to fail here.
+        ConfigError: with everything that would fail here.
     """
     found = inspect(args)
     address = list(address_faults(host, port))
@@ -137,14 +137,14 @@ def checked_here(args: dict[str, Any], host: str, port: int) -> AppConfig:
 
 
 def address_faults(host: str, port: int) -> Iterator[str]:
-    """Why the server can't listen there, if it can't."""
+    """Why the server can't listen there; nothing if it can."""
     if not 1 <= port <= 65535:
-        yield f"port {port}: ports go from 1 to 65535"
-        port = 0  # any, to try the host
+        yield f"port {port}: must be from 1 to 65535"
+        port = 0  # any port, to check the host
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError):
-        yield f"host {host}: unknown; give an address of this machine, such as 127.0.0.1"
+        yield f"host {host}: unknown; use an address of this machine, such as 127.0.0.1"
         return
     try:
         with socket.socket(family, kind) as probe:

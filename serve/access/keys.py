@@ -1,4 +1,4 @@
-"""Who calls: the keys that a router replica knows, and what each may do."""
+"""Callers: the keys that a router replica knows, and what each may do."""
 
 import hashlib
 import hmac
@@ -11,20 +11,20 @@ from serve.config import ConfigError, KeyConfig, ServerConfig, check_keys, load_
 
 Model = TypeVar("Model")
 
-# What can be guessed is no key: 32 hexadecimal digits hold 128 bits.
+# Shorter keys could be guessed: 32 hexadecimal digits hold 128 bits.
 _SHORTEST = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: `name` is None where no key is asked for, `models` where all may be asked for."""
+    """A caller: `name` is None if no key is needed, `models` if all are allowed."""
 
     name: str | None = None
     models: frozenset[str] | None = None
     requests_per_minute: int | None = None
 
     def allowed(self, models: Mapping[str, Model]) -> Mapping[str, Model]:
-        """Those of `models` that the caller may know of."""
+        """Those of `models` that the caller may use, and see."""
         if self.models is None:
             return models
         return {name: model for name, model in models.items() if name in self.models}
@@ -34,11 +34,11 @@ ANYONE = Caller()
 
 
 class Keys:
-    """The keys of a replica, of which it keeps the hashes alone.
+    """The keys of a replica, which keeps only their hashes.
 
     Raises:
-        ConfigError: a key's variable is not set or holds no key, two keys are the same, or the file
-            of keys is wrong.
+        ConfigError: a key's variable is not set or holds no valid key, two keys are the same, or
+            the keys file is wrong.
     """
 
     def __init__(self, config: ServerConfig, models: Collection[str]) -> None:
@@ -51,13 +51,13 @@ class Keys:
         self._callers = _by_hash(keys)
 
     def caller(self, authorization: str | None) -> Caller | None:
-        """Who presents `Authorization: Bearer …`; None if it is no key that is known."""
+        """The caller who sent `Authorization: Bearer …`; None if the key is unknown."""
         if not self.asked_for:
             return ANYONE
         scheme, _, token = (authorization or "").partition(" ")
         presented = hash_of(token.strip())
         found = None
-        # To the end each time: how long it takes tells nothing of what is known.
+        # Always to the end, so that the time taken reveals nothing about the keys.
         for known, caller in self._callers:
             if hmac.compare_digest(known, presented):
                 found = caller
@@ -65,12 +65,12 @@ class Keys:
 
 
 def new_key() -> str:
-    """A key that nobody guesses."""
+    """A random key."""
     return f"sk-{secrets.token_urlsafe(32)}"
 
 
 def hash_of(key: str) -> bytes:
-    """What is kept of a key. Keys are long and random, so that a quick hash serves."""
+    """The hash that is kept of a key. Keys are long and random, so a fast hash suffices."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
@@ -89,9 +89,9 @@ def resolve(key: KeyConfig) -> str:
     """The key itself, from the environment.
 
     Raises:
-        ConfigError: its variable is not set, or holds no key.
+        ConfigError: its variable is not set, or holds no valid key.
     """
-    assert key.key is not None  # or else its hash is given
+    assert key.key is not None  # otherwise its hash is given
     needed_by = f"server.keys: '{key.name}'"
     try:
         value = key.key.resolve_key(needed_by=needed_by, runs="the router's replica")

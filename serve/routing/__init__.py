@@ -1,4 +1,4 @@
-"""The strategies: which of the models that may answer a request shall."""
+"""The strategies, without Ray or HTTP: which of the candidates should answer a request."""
 
 from serve.routing.aios import SmartRouting
 from serve.routing.sequential import SequentialRouting

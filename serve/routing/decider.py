@@ -1,6 +1,6 @@
-"""Decides single requests and batches by forecast: what the shared actor of smart routing does.
+"""Decides single requests and batches by forecast, as the shared actor of smart routing does.
 
-It knows nothing of Ray, of SQL or of HTTP, and does one thing at a time.
+Without Ray, SQL or HTTP; not thread-safe, except where a method says so.
 """
 
 import json
@@ -23,13 +23,13 @@ from serve.routing.optimise.problem import Assignment
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Question, Ranking
 
-# Callers choose requirements and candidates, so the number kept is bounded; the longest unused
+# Callers choose requirements and candidates, so the number kept is bounded; the least recently used
 # goes first.
 MAX_POLICIES = 200
 
 
 class Impossible(ValueError):
-    """A batch that can't be decided as it was asked for; the message says why."""
+    """A batch can't be decided as asked; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Routes:
         assignment: its `choice` are columns.
         prediction, cost: (n, m) each.
         near, similarity: (n, k) the store's numbers of the nearest past queries, and cosines.
-        cold: whether nothing was known, so that qualities are guesses.
+        cold: whether no answer has been scored yet, so that qualities are guesses.
         past: texts of the nearest past queries, by number; None if they are not shown.
     """
 
@@ -62,8 +62,8 @@ class Decider:
 
     Args:
         evidence: the past queries.
-        prices: of each model, by its name; the order is that of the evidence's columns.
-        priors: qualities to begin with, for those models whose price shall not tell.
+        prices: of each model, by name, in the order of the evidence's columns.
+        priors: initial qualities, for models whose price is no guide.
         n_similar: the fewest past queries to predict from.
     """
 
@@ -88,23 +88,23 @@ class Decider:
         return not len(self._evidence)
 
     def policy_name(self, question: Question) -> str:
-        """Requests of one requirement over the same candidates share a policy."""
+        """Requests with the same requirement and candidates share a policy."""
         return json.dumps([round(question.requirement, 3), sorted(question.candidates)])
 
     def ready_for(self, question: Question) -> bool:
-        """Whether `decide` is a matter of a millisecond, because its policy is at hand."""
+        """Whether `decide` has its policy, and so takes about a millisecond."""
         name = self.policy_name(question)
         return question.floor or (name in self._policies and name not in self._outdated)
 
     def new_policy(self, name: str) -> Policy:
-        """A policy, begun where past queries say it should. Takes tens of milliseconds, and
-        changes nothing: it may run in another thread."""
+        """A policy whose multiplier starts where past queries suggest. Takes tens of milliseconds
+        and changes nothing, so it may run in another thread."""
         requirement, candidates = json.loads(name)
         return self._forecaster.start_policy(requirement, [self._column[m] for m in candidates])
 
     def begin(self, name: str, policy: Policy) -> None:
-        """Takes a new policy. Of one that is there, the multiplier has followed the traffic; only
-        its forecasts are others now."""
+        """Takes a new policy. An existing one keeps its multiplier, which has followed the traffic;
+        only its forecasts are replaced."""
         known = self._policies.get(name)
         self._outdated.discard(name)
         self._keep(name, replace(known, optimism=policy.optimism) if known else policy)
@@ -144,7 +144,7 @@ class Decider:
         )
 
     def correct(self, scored: Scored, score: float) -> None:
-        """Tells the policy that chose an answer what it was worth."""
+        """Corrects the policy that chose an answer by what the answer was worth."""
         policy = self._policies.get(scored.policy) if scored.policy else None
         if policy is not None and scored.policy is not None and scored.predicted is not None:
             self._policies[scored.policy] = policy.correct(scored.predicted, score, scored.replaced)
@@ -194,7 +194,7 @@ class Decider:
 
     @property
     def tokens_per_character(self) -> float:
-        """Of prompts, as far as is known; may be set, more than 0."""
+        """Of prompts, as estimated; may be set to a value above 0."""
         return 1 / self._forecaster.characters_per_token
 
     @tokens_per_character.setter
@@ -203,11 +203,11 @@ class Decider:
 
     @property
     def fitted(self) -> Refit:
-        """The fitted predictor that is in use."""
+        """The predictor in use."""
         return self._forecaster.fitted
 
     def refit(self, snapshot: Snapshot) -> Refit:
-        """Fits a predictor. Takes seconds, and changes nothing: it may run in another thread."""
+        """Fits a predictor. Takes seconds and changes nothing, so it may run in another thread."""
         return self._forecaster.refit(snapshot)
 
     def adopt(self, fitted: Refit, tokens_per_character: float | None = None) -> None:
@@ -215,7 +215,7 @@ class Decider:
 
         Args:
             fitted: what `refit` gave, of this decider or of one with other prices.
-            tokens_per_character: of past prompts, where it is known.
+            tokens_per_character: of past prompts; None if unknown.
         """
         if tokens_per_character:
             self.tokens_per_character = tokens_per_character
@@ -223,11 +223,11 @@ class Decider:
         self._outdated = set(self._policies)
 
     def policies(self) -> dict[str, Any]:
-        """All policies in plain numbers, to be kept over a restart."""
+        """All policies as plain numbers, to be stored over a restart."""
         return {name: policy.to_dict() for name, policy in self._policies.items()}
 
     def restore(self, policies: Mapping[str, Any]) -> None:
-        """Takes back what `policies` gave; those over models that are no longer here are left."""
+        """Restores what `policies` gave, except policies over models that no longer exist."""
         for name, state in policies.items():
             if set(json.loads(name)[1]) <= self._column.keys():
                 self._keep(name, Policy.from_dict(state))
@@ -263,7 +263,7 @@ class Decider:
     def _columns(self, models: Sequence[str]) -> list[int]:
         for model in models:
             if model not in self._column:
-                raise ValueError(f"smart routing knows no model '{model}'")
+                raise ValueError(f"smart routing has no model '{model}'")
         return [self._column[model] for model in models]
 
     def _keep(self, name: str, policy: Policy) -> None:
@@ -275,7 +275,7 @@ class Decider:
     def _reason(
         self, question: Question, order: Integers, prediction: Prediction, cost: Floats
     ) -> str:
-        """One line: what was wanted, and what was predicted of the first two."""
+        """What was wanted, and what was predicted of the first two, in one line."""
         told = [
             f"{self.models[column]} {prediction.quality[0, column]:.2f}"
             f"+-{prediction.uncertainty[0, column]:.2f} for ${cost[column]:.2g}"

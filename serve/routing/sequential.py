@@ -1,4 +1,4 @@
-"""Sequential routing: each set of candidates is served by turn.
+"""Sequential routing: each set of candidates takes turns.
 
 Source: https://docs.aios.foundation/aios-docs/aios-kernel/llm-cores/llm-routing
 """
@@ -30,12 +30,12 @@ class Turns:
 
 
 def turn_key(candidates: Sequence[str]) -> str:
-    """The name of a set of candidates, whatever the order they are written in."""
+    """A key for a set of candidates, independent of their order."""
     return "\n".join(sorted(candidates))
 
 
 def rotate(candidates: Sequence[str], turn: int) -> list[str]:
-    """The candidates in the order of preference at a turn: the one whose turn it is, then on."""
+    """The candidates in order of preference, beginning with the one whose turn it is."""
     ordered = sorted(candidates)
     first = turn % len(ordered)
     return ordered[first:] + ordered[:first]
@@ -62,7 +62,7 @@ class SequentialRouting:
         llm_configs: the models, each with at least a "name".
 
     Raises:
-        ValueError: no models, one without a name, or two of one name.
+        ValueError: no models, one without a name, or two with the same name.
     """
 
     def __init__(self, llm_configs: Sequence[Mapping[str, Any]]) -> None:
@@ -81,8 +81,8 @@ class SequentialRouting:
     ) -> list[int]:
         """Distributes queries over the selected models, in the order of `llm_configs`.
 
-        A call goes on where the last one for the same selection stopped; other selections don't
-        disturb it.
+        A call continues where the last one for the same selection stopped, whatever other
+        selections were made in between.
 
         Args:
             selected_llms: names, or mappings with a "name".

@@ -1,1 +1,1 @@
-"""Smart routing in the server: one decider for all router replicas, and what it learns from."""
+"""Smart routing in the server: one decider for all router replicas, which learns from answers."""

@@ -1,7 +1,7 @@
 """The actor that decides for all router replicas: store, forecasts and policies in one process.
 
-One message asks for a decision, so that searching, predicting and optimising cost one round trip.
-Its store's database outlives it; what it holds in memory is made anew from there when it starts.
+A decision is one message, so that searching, predicting and optimising cost one round trip. The
+store's database outlives the actor, which loads it into memory when it starts.
 """
 
 import asyncio
@@ -21,28 +21,28 @@ from serve.routing.decider import Routes
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Question, Ranking
 
-_SHOWN = 500  # characters of a past query
-_NAMED = 5  # past queries for each query of a batch
-_ONCE_MORE_S = 0.5
-_MOST_BATCHES = 16  # that wait
+_SHOWN_CHARACTERS = 500  # of a past query
+_NEIGHBOURS = 5  # past queries shown for each query of a batch
+_FEEDBACK_RETRY_S = 0.5
+_MAX_WAITING_BATCHES = 16
 
 
 class Busy(Exception):
-    """As many batches wait as may."""
+    """Too many batches wait."""
 
 
 class StoreAway(Exception):
     """The store has not been opened yet."""
 
 
-# Ray Serve starts no router before this actor, which may thus wait for no room, either.
+# Ray Serve starts no router before this actor, so it must never wait for room.
 @ray.remote(num_cpus=0)
 class DeciderActor:
-    """One for the application.
+    """One per application.
 
     Args:
-        identities: of the models, by their names, in the order of every array's columns.
-        priors: qualities to begin with, where a model's config gives one.
+        identities: of the models, by name, in the order of every array's columns.
+        priors: initial qualities of the models that are configured with one.
         store: a StoreConfig in plain values.
 
     Raises:
@@ -79,9 +79,9 @@ class DeciderActor:
         try:
             self._keeper.store = open_store()
         except EmbeddingModelChanged:
-            raise  # which only people can mend
+            raise  # only an operator can repair this
         except (ValueError, ConnectionError):
-            pass  # The keeper tries again, and says why it can't.
+            pass  # the keeper tries again and reports the cause
         # One at a time, so that batches leave room for single requests.
         self._batches, self._waiting = ThreadPoolExecutor(1, "batches"), 0
         self._preparing: dict[str, asyncio.Task[None]] = {}
@@ -93,8 +93,8 @@ class DeciderActor:
         server: str,
         embedder: DeploymentHandle[Any],
     ) -> None:
-        """Takes the settings of a router replica; all of them have the same."""
-        # Without a memory: a history's texts come once. In pieces, so that requests get between.
+        """Takes the settings of a router replica; they are the same for all of them."""
+        # Without a cache, as a history's texts come once; in pieces, to let requests through.
         embed = CachedEmbedder(embedder.remote, size=0)
         self._keeper.configure(prices, n_similar, server, embed)
 
@@ -114,16 +114,16 @@ class DeciderActor:
             Busy: too many batches wait.
         """
         decider, store = self._keeper.decider, self._keeper.store
-        if self._waiting >= _MOST_BATCHES:
-            raise Busy(f"{_MOST_BATCHES} batches wait")
+        if self._waiting >= _MAX_WAITING_BATCHES:
+            raise Busy(f"{_MAX_WAITING_BATCHES} batches are waiting already")
 
         def work() -> Routes:
             if not show_queries:
                 return decider.route(question, embeddings, neighbours=0)
-            routes = decider.route(question, embeddings, neighbours=_NAMED)
+            routes = decider.route(question, embeddings, neighbours=_NEIGHBOURS)
             near = sorted({int(id) for id in routes.near.ravel()})
             rows = store.database.read(near) if store is not None else []
-            return replace(routes, past={row.id: row.query[:_SHOWN] for row in rows})
+            return replace(routes, past={row.id: row.query[:_SHOWN_CHARACTERS] for row in rows})
 
         self._waiting += 1
         try:
@@ -132,28 +132,28 @@ class DeciderActor:
             self._waiting -= 1
 
     async def learn(self, observation: Observation, answer: AnswerRecord) -> None:
-        """Keeps what a model did; durably when this returns.
+        """Stores what a model did, durably by the time this returns.
 
         Raises:
-            StoreAway, StoreOverloaded, DatabaseUnavailable: it could not be kept.
+            StoreAway, StoreOverloaded, DatabaseUnavailable: it could not be stored.
         """
         if self._keeper.store is None:
             raise StoreAway("the store has not been opened yet")
         await asyncio.wrap_future(self._keeper.store.observe(observation, answer))
 
     async def feedback(self, id: str, score: float) -> bool:
-        """Keeps what an answer was worth, durably when this returns; False for an unknown id.
+        """Stores what an answer was worth, durably when this returns; False for an unknown id.
 
         Raises:
-            StoreAway, StoreOverloaded, DatabaseUnavailable: it could not be kept.
+            StoreAway, StoreOverloaded, DatabaseUnavailable: it could not be stored.
         """
         keeper = self._keeper
         if keeper.store is None:
             raise StoreAway("the store has not been opened yet")
         scored = await asyncio.wrap_future(keeper.store.score(id, score))
         if scored is None:
-            # What another router replica says of the answer may still be on its way.
-            await asyncio.sleep(_ONCE_MORE_S)
+            # The answer's record may still be on its way from another router replica.
+            await asyncio.sleep(_FEEDBACK_RETRY_S)
             scored = await asyncio.wrap_future(keeper.store.score(id, score))
         if scored is None:
             return False
@@ -163,7 +163,7 @@ class DeciderActor:
         return True
 
     async def status(self) -> dict[str, Any]:
-        """How the store is: for /health/ready."""
+        """The state of the store, for /health/ready."""
         keeper = self._keeper
         status = {"status": keeper.status, "message": keeper.message, "rows": keeper.rows}
         if keeper.store is None:
@@ -172,7 +172,7 @@ class DeciderActor:
         return {**status, "scored": len(rows), "unscored": rows.unscored}
 
     async def _prepared(self, question: Question) -> None:
-        """Begins a policy, once for all who wait for it."""
+        """Starts a policy, once for all requests that wait for it."""
         decider = self._keeper.decider
         name = decider.policy_name(question)
         if name not in self._preparing:

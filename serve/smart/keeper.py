@@ -1,7 +1,7 @@
-"""Keeps a decider and its store going: opens, loads, imports, fits, saves, and starts again.
+"""Runs a decider and its store: opens, loads, imports, fits, saves and retries.
 
-Until the store has been loaded a stand-in decides, which knows nothing but prices; then the decider
-that knows takes its place, whole. What fails is tried again, and nothing here fails a request.
+Until the store is loaded, a decider that knows only prices takes its place. What fails is retried,
+and nothing here fails a request.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ logger = logging.getLogger("ray.serve")
 
 Embed = Callable[[list[str]], Awaitable[Floats32]]
 
-_TICK_S = 1.0  # between looks at what there is to do; so much of the policies a crash may lose
+_TICK_S = 1.0  # between rounds of maintenance; a crash loses at most this much of the policies
 _SYNC_TICKS, _RETAIN_TICKS = 10, 600
-_GROWN, _FEWEST_NEW = 0.1, 50  # part of the scored rows, and scores, that make a new fit worth it
+_GROWN, _FEWEST_NEW = 0.1, 50  # a refit needs this share of the scored rows as new scores, or 50
 _FIT_PAUSE_S = 30.0  # between two fits
 _FITTED_ROWS = 20_000
-_AGAIN_S, _LONGEST_AGAIN_S = 2.0, 60.0  # after a start that failed
+_RETRY_S, _LONGEST_RETRY_S = 2.0, 60.0  # backoff after a failed start
 _EMBEDDING_S = 120.0  # for a piece of a history
 _EMBEDDER_S = 120.0  # for the embedder to start; its model may have to be made first
 _PROGRESS_ROWS = 100_000
@@ -45,17 +45,16 @@ class Keeper:
 
     Args:
         models: names, in the order of every array's columns.
-        priors: qualities to begin with, where a model's config gives one.
-        open_store: opens the store; may take seconds, and raises while it can't be had.
-        histories: files to take in.
+        priors: initial qualities of the models that are configured with one.
+        open_store: opens the store; may take seconds, and raises if it fails.
+        histories: files to import.
 
     Attributes:
         decider: decides now.
         store: None until it could be opened.
-        status, message: how the store is: "waiting", "loading", "ready" or "failed", and what
-            people may want to know of that.
-        rows: of what `message` tells, how many are done, and of how many; empty where that is not
-            known.
+        status, message: the state of the store: "waiting", "loading", "ready" or "failed", and
+            details for people.
+        rows: how many rows of what `message` describes are done, and of how many; empty if unknown.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class Keeper:
         self._models, self._priors = list(models), priors
         self._open_store = open_store
         self._histories = histories
-        self._taken_in: dict[Path, tuple[int, int]] = {}
+        self._imported_versions: dict[Path, tuple[int, int]] = {}
         self.decider: Decider
         self.store: EmbeddingStore | None = None
         self.status, self.message = "waiting", ""
@@ -88,12 +87,12 @@ class Keeper:
     def configure(
         self, prices: Mapping[str, Price], n_similar: int, server: str, embed: Embed
     ) -> None:
-        """Takes settings; new ones begin new policies, for multipliers are in money.
+        """Takes settings; changed ones start new policies, because multipliers are in money.
 
         Args:
             prices: of every model.
             n_similar: the fewest past queries to predict from.
-            server: what tells this server from others with the same store.
+            server: identifies this server among those that share the store.
             embed: texts to embeddings.
         """
         self._embed, self._server = embed, server
@@ -111,7 +110,7 @@ class Keeper:
             self.decider = decider
 
     def scored(self) -> None:
-        """To be told of each first score of an answer, since a fit is due after some of them."""
+        """Counts the first score of an answer; enough of them make a refit due."""
         self._new_scores += 1
 
     def _new_decider(self, store: EmbeddingStore | None) -> Decider:
@@ -120,16 +119,16 @@ class Keeper:
         return Decider(evidence, self._prices, self._priors, self._n_similar)
 
     async def _live(self) -> None:
-        pause = _AGAIN_S
+        pause = _RETRY_S
         while True:
             try:
                 await self._start()
                 break
-            except Exception:  # whatever it is, its cause may go away
-                logger.exception("the store did not start; it is tried again in %g s", pause)
-                self.status, self.message = "failed", "the server's log says why"
+            except Exception:  # any cause may be temporary
+                logger.exception("the store did not start; next attempt in %g s", pause)
+                self.status, self.message = "failed", "see the server's log"
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_AGAIN_S)
+                pause = min(2 * pause, _LONGEST_RETRY_S)
         tick = 0
         while True:
             await asyncio.sleep(_TICK_S)
@@ -146,12 +145,12 @@ class Keeper:
     async def _try(self, work: Callable[[EmbeddingStore], Awaitable[None]]) -> None:
         try:
             await work(self._opened())
-        except Exception:  # what fails now may work at the next look
-            logger.exception("the store's keeping failed; it goes on")
-            self.message = "its database does not answer as it should; the server's log says why"
+        except Exception:  # any cause may be temporary
+            logger.exception("maintenance of the store failed; it continues")
+            self.message = "its database fails; see the server's log"
 
     def _opened(self) -> EmbeddingStore:
-        assert self.store is not None, "the store is opened before anything is done with it"
+        assert self.store is not None, "the store is open before it is maintained"
         return self.store
 
     async def _start(self) -> None:
@@ -167,7 +166,7 @@ class Keeper:
         self.message = ""
         await self._sync(store)
         self._saved = await asyncio.to_thread(self._saved_policies, store)
-        decider = self._new_decider(store)  # whose settings may have changed meanwhile
+        decider = self._new_decider(store)  # the settings may have changed meanwhile
         decider.restore(self._saved)
         decider.adopt(fitted, self._tokens_per_character)
         self.decider, self._loaded = decider, True
@@ -195,33 +194,35 @@ class Keeper:
             before = self.message
             self.message = f"{loaded // _PROGRESS_ROWS * _PROGRESS_ROWS} of {total} rows or more"
             if self.message != before and loaded >= _PROGRESS_ROWS:
-                logger.info("the store loads: %s", self.message)
+                logger.info("loading the store: %s", self.message)
 
         store.load(progress)
         self.message = ""
 
     async def _import_all(self, store: EmbeddingStore) -> None:
-        """Takes the histories in, but those that were taken in before. One that can't be must not
-        keep the rest from use, and is tried again."""
+        """Imports the histories that have not been imported yet. One that fails doesn't stop the
+        others, and is retried."""
         loop = asyncio.get_running_loop()
         for file in self._histories:
             try:
                 await asyncio.to_thread(self._imported, store, file, loop)
-            except Exception:  # it may be anything, from a bad row to a full disk
-                logger.exception("the history %s was not taken in", file)
+            except Exception:  # anything from a bad row to a full disk
+                logger.exception("the history %s was not imported", file)
 
     def _imported(self, store: EmbeddingStore, file: Path, loop: asyncio.AbstractEventLoop) -> None:
         about = file.stat()
         version = about.st_mtime_ns, about.st_size
-        if self._taken_in.get(file) == version:
+        if self._imported_versions.get(file) == version:
             return
         name, digest = f"imported:{file.stem}", hashlib.sha256(file.read_bytes()).hexdigest()
         if store.database.state.get(name) != digest:
-            self._take_in(store, file, loop)
+            self._import_file(store, file, loop)
             store.database.state.set(name, digest)
-        self._taken_in[file] = version
+        self._imported_versions[file] = version
 
-    def _take_in(self, store: EmbeddingStore, file: Path, loop: asyncio.AbstractEventLoop) -> None:
+    def _import_file(
+        self, store: EmbeddingStore, file: Path, loop: asyncio.AbstractEventLoop
+    ) -> None:
         from deployments.store.files.history import read_history
         from deployments.store.files.importing import import_history
 
@@ -232,9 +233,9 @@ class Keeper:
             embedded = asyncio.run_coroutine_threadsafe(self._embedded(list(texts)), loop)
             return embedded.result(_EMBEDDING_S)
 
-        logger.info("the store takes in %s", file)
+        logger.info("importing %s into the store", file)
         total = sum(1 for _ in read_history(file))
-        self.message, self.rows = f"taking in {file.name}", (0, total)
+        self.message, self.rows = f"importing {file.name}", (0, total)
         try:
             import_history(
                 store.database,
@@ -251,8 +252,7 @@ class Keeper:
         return await self._embed(texts)
 
     async def _sync(self, store: EmbeddingStore) -> None:
-        """Takes in what others wrote or made the store forget, and how long prompts have been of
-        late."""
+        """Reads what other processes wrote or deleted, and the recent length of prompts."""
         before = store.rows.means().count.sum()
         await asyncio.to_thread(store.sync)
         self._new_scores += abs(int(store.rows.means().count.sum() - before))
@@ -266,13 +266,13 @@ class Keeper:
 
     @property
     def _policies_name(self) -> str:
-        """Under which the policies of these prices are kept: multipliers are in money."""
+        """The name under which policies for these prices are stored: multipliers are in money."""
         told = [[model, price.input, price.output] for model, price in self._prices.items()]
         return _POLICIES + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
     def _saved_policies(self, store: EmbeddingStore) -> dict[str, Any]:
-        """This server's own policies; where it has none yet, the latest of another server with the
-        same prices, which are a better beginning than none."""
+        """This server's policies; if it has none yet, the latest ones of a server with the same
+        prices, which are a better start than none."""
         kept = store.database.state.with_prefix(_POLICIES)
         # Before servers had names, a state was the policies alone.
         saved = {
@@ -308,7 +308,7 @@ class Keeper:
         self._new_scores -= new
 
     async def _fitted(self, decider: Decider, store: EmbeddingStore) -> Refit:
-        """A predictor fitted on the store's rows, beside the requests."""
+        """A predictor fitted on the store's rows, without holding up requests."""
 
         def work() -> Refit:
             ids = store.rows.sample(_FITTED_ROWS, np.random.default_rng(0))
@@ -317,7 +317,7 @@ class Keeper:
         fitted = await asyncio.get_running_loop().run_in_executor(self._fitter, work)
         self._fitted_at = asyncio.get_running_loop().time()
         logger.info(
-            "a predictor was fitted; %s queries tell how good it is; better than neighbours: %s",
+            "fitted a predictor; evaluated on %s queries; better than neighbours: %s",
             len(fitted.queries),
             fitted.accepted,
         )

@@ -1,4 +1,4 @@
-"""What every answer teaches: its real length, cost and time go to the store when it has ended."""
+"""Learning from answers: their real length, cost and time go to the store when they end."""
 
 import asyncio
 import logging
@@ -21,20 +21,20 @@ from serve.smart.client import SharedDecider
 logger = logging.getLogger("ray.serve")
 
 _SOURCE = "answers"
-_MOST_WAITING = 200  # answers that are on their way to the store
+_MAX_WAITING = 200  # answers on their way to the store
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What is known of an answer before it has come.
+    """What is known of an answer before it is there.
 
     Attributes:
         id: of the completion.
         query: the text that stands for its conversation.
-        characters: of the whole prompt; None where they don't tell its length.
+        characters: of the whole prompt; None if they don't determine its length.
         predicted: the quality predicted when the model was chosen.
         policy: the name of the policy that chose it.
-        price: of the model, where it is known.
+        price: of the model; None if unknown.
     """
 
     id: str
@@ -46,10 +46,10 @@ class Lesson:
 
 
 class Learner:
-    """Follows answers to their end. Those that don't reach it teach nothing.
+    """Follows answers to their end. Incomplete answers teach nothing.
 
     Args:
-        decider: who is told of them.
+        decider: stores what is learned.
         identities: of the models, by their names (see `ModelConfig.identity`).
     """
 
@@ -58,7 +58,7 @@ class Learner:
         self._waiting: set[asyncio.Task[None]] = set()
         self._lost = Counter(
             "llm_router_lessons_lost",
-            description="Answers that the store could not be told of.",
+            description="Answers that could not be sent to the store.",
         )
 
     async def follow(
@@ -67,8 +67,8 @@ class Learner:
         lesson: Lesson,
         embedding: Awaitable[Floats32 | None],
     ) -> AsyncGenerator[Chunk, None]:
-        """The answer's chunks, unchanged; what they teach is on its way before their end is seen,
-        so that feedback finds it. An answer of two models teaches nothing of either."""
+        """The answer's chunks, unchanged. What they teach is sent before the last one is read, so
+        that feedback finds it. An answer by two models teaches nothing about either."""
         usage, ended, read_s, arrived = None, False, 0.0, dispatch.started
         try:
             async with aclosing(dispatch):
@@ -80,7 +80,7 @@ class Learner:
                     read_s += time.monotonic() - arrived
         except GeneratorExit:
             if ended and not dispatch.rescues:
-                # The caller, who knows it, left without waiting for more.
+                # The client had the whole answer and left without reading to the end.
                 seconds = arrived - dispatch.started - read_s
                 self._later(self._teach(dispatch.model, lesson, usage, seconds, embedding))
             raise
@@ -96,13 +96,13 @@ class Learner:
         seconds: float,
         embedding: Awaitable[Floats32 | None],
     ) -> None:
-        """Sends what was learned on its way, and leaves the rest to a task."""
+        """Sends what was learned, and leaves waiting for the store to a task."""
         vector = await embedding
         if vector is None:
             self._lost.inc()
             return
-        if len(self._waiting) >= _MOST_WAITING:
-            self._lose(ActorAway("too many answers wait"))
+        if len(self._waiting) >= _MAX_WAITING:
+            self._lose(ActorAway("too many answers are waiting"))
             return
         observation = Observation(
             lesson.query,
@@ -124,13 +124,13 @@ class Learner:
             self._identities[model],
         )
         try:
-            self._later(self._kept(self._decider.learn(observation, answer)))
+            self._later(self._stored(self._decider.learn(observation, answer)))
         except ActorAway as error:
             self._lose(error)
 
-    async def _kept(self, kept: Awaitable[None]) -> None:
+    async def _stored(self, stored: Awaitable[None]) -> None:
         try:
-            await kept
+            await stored
         except ActorAway as error:
             self._lose(error)
 
@@ -141,11 +141,11 @@ class Learner:
 
     def _lose(self, error: ActorAway) -> None:
         self._lost.inc()
-        logger.warning("the store was not told of an answer: %s", error)
+        logger.warning("an answer was not stored: %s", error)
 
 
 def cost(price: Price | None, usage: Usage | None) -> float | None:
-    """USD that an answer cost; None where its price or its length is not known."""
+    """USD that an answer cost; None if its price or length is unknown."""
     if price is None or usage is None:
         return None
     return price.cost(usage)

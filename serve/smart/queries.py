@@ -1,4 +1,4 @@
-"""Which text of a conversation stands for it, when past queries like it are looked for."""
+"""The text that stands for a conversation when similar past queries are looked up."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -9,14 +9,14 @@ from deployments.contract import ChatRequest
 from deployments.store.observations import MAX_QUERY_CHARACTERS
 
 QueryChoice = Literal["last_user_message", "user_messages", "conversation"]
-"""`last_user_message` is AIOS's choice: what is asked now. The others take in what led to it, the
-user's part of it or all, and of that the end, for an embedding has room for some 250 tokens."""
+"""`last_user_message` is AIOS's choice: what is asked now. The others include what led to it, the
+user's messages or all of them; only the end, as an embedding covers some 250 tokens."""
 
 _END = 1000  # characters
 
 
 def query_of(request: ChatRequest, choice: QueryChoice) -> str:
-    """The text; "" where the chosen messages have none, as when they are images alone."""
+    """The text; "" if the chosen messages have none, such as images only."""
     users = [_text(message) for message in request.messages if message["role"] == "user"]
     if choice == "last_user_message":
         return users[-1][:MAX_QUERY_CHARACTERS].strip() if users else ""
@@ -26,7 +26,7 @@ def query_of(request: ChatRequest, choice: QueryChoice) -> str:
 
 
 def prompt_characters(request: ChatRequest) -> int:
-    """How much a model has to read: all messages and the tools' descriptions."""
+    """The length of the prompt: all messages and the tools' descriptions."""
     messages = sum(len(_text(message)) for message in request.messages)
     return messages + (len(to_json(request.tools)) if request.tools else 0)
 

@@ -1,4 +1,4 @@
-"""What tells this server from others that share its store, also after a restart."""
+"""Identifies this server among those that share its store, also after a restart."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from ray import serve as rayserve
 
 from serve.ray_internals import http_options
 
-_HEAD = "node:__internal_head__"  # a resource that Ray gives to one node of a cluster
+_HEAD = "node:__internal_head__"  # a resource that Ray gives to the head node only
 
 
 def server_name() -> str:
-    """The cluster's head, the port of its proxies and the application; the same in all replicas of
-    the router. Asks Ray, so it blocks for a moment."""
+    """The cluster's head, the port of its proxies and the application; the same in all
+    router replicas. Asks Ray, so it blocks for a moment."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     heads = [node["NodeManagerHostname"] for node in nodes if _HEAD in node["Resources"]]
     http = http_options()

@@ -1,4 +1,4 @@
-"""What a router replica needs for smart routing, put together: embedder, decider, learner."""
+"""Smart routing in a router replica: its embedder, decider and learner, put together."""
 
 import asyncio
 import logging
@@ -28,10 +28,10 @@ from serve.smart.server_name import server_name
 
 logger = logging.getLogger("ray.serve")
 
-# An embedding takes milliseconds; a request goes on without it sooner than wait for long.
-_PATIENCE_S = 2.0
-_PAUSE_S = 5.0  # in which an embedder that failed is not asked
-_BATCH_PATIENCE_S = 120.0
+# An embedding takes milliseconds; after this a request continues without it.
+_EMBEDDING_TIMEOUT_S = 2.0
+_PAUSE_S = 5.0  # without embeddings after the embedder failed
+_BATCH_TIMEOUT_S = 120.0
 _STATUS_PERIOD_S = 1.0
 
 
@@ -50,13 +50,13 @@ class Smart:
         self._asking = asyncio.Lock()
 
     async def configure(self, router: RouterConfig, prices: dict[str, Price]) -> None:
-        """Takes new settings; `prices` are of all models."""
+        """Takes new settings, and the prices of all models."""
         self._router = router
         server = await asyncio.to_thread(server_name)
         await self._decider.configure(prices, router.n_similar, server)
 
     def embedding(self, query: str) -> "asyncio.Task[Floats32 | None]":
-        """The embedding of a query on its way; None if there is no text, or no embedder now."""
+        """Starts embedding a query; gives None if it has no text or the embedder fails."""
         return asyncio.create_task(self._embedding(query))
 
     async def decide(self, question: Question) -> Ranking:
@@ -88,7 +88,7 @@ class Smart:
         queries = [query[:MAX_QUERY_CHARACTERS] for query in question.queries]
         question = replace(question, queries=queries)
         try:
-            async with asyncio.timeout(_BATCH_PATIENCE_S):
+            async with asyncio.timeout(_BATCH_TIMEOUT_S):
                 embeddings = await self._embedder(queries)
             return await self._decider.route(
                 question, embeddings, show_queries=self._router.show_queries
@@ -99,8 +99,8 @@ class Smart:
             raise _away(error) from error
 
     async def status(self, timeout_s: float) -> dict[str, Any]:
-        """How the store is."""
-        # Anyone may ask for it, without a key: so the decider is asked once a second at the most.
+        """The state of the store."""
+        # Open to callers without a key, so the decider is asked once a second at most.
         async with self._asking:
             if time.monotonic() - self._asked > _STATUS_PERIOD_S:
                 try:
@@ -114,7 +114,7 @@ class Smart:
         if not query or time.monotonic() < self._not_before:
             return None
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_EMBEDDING_TIMEOUT_S):
                 embeddings = await self._embedder([query])
         except (TimeoutError, RayError, RayServeException) as error:
             if time.monotonic() >= self._not_before:
@@ -126,5 +126,5 @@ class Smart:
 
 
 def _away(error: Exception) -> ModelUnavailable:
-    logger.warning("smart routing is away: %s", error)
-    return ModelUnavailable("smart routing's store is away for a moment", retry_after=1)
+    logger.warning("smart routing is unavailable: %s", error)
+    return ModelUnavailable("smart routing's store is unavailable; try again", retry_after=1)

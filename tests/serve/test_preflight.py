@@ -161,8 +161,8 @@ def test_for_a_cluster_what_is_missing_here_is_logged(
 @pytest.mark.parametrize(
     ("host", "port", "says"),
     [
-        ("127.0.0.1", 99999, "port 99999: ports go from 1 to 65535"),
-        ("127.0.0.1", 0, "port 0: ports go from 1 to 65535"),
+        ("127.0.0.1", 99999, "port 99999: must be from 1 to 65535"),
+        ("127.0.0.1", 0, "port 0: must be from 1 to 65535"),
         ("no.such.host.invalid", 8000, "host no.such.host.invalid: unknown"),
         ("a" * 70 + ".b", 8000, "unknown"),
         ("192.0.2.1", 8000, "host 192.0.2.1: not an address of this machine"),

@@ -26,7 +26,7 @@ PRICES = {"small": Price(1e-7, 4e-7), "large": Price(3e-6, 1.2e-5)}
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_TICK_S", "_AGAIN_S", "_FIT_PAUSE_S"):
+    for name in ("_TICK_S", "_RETRY_S", "_FIT_PAUSE_S"):
         monkeypatch.setattr(module, name, 0.01)
 
 
