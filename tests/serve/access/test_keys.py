@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,11 +16,11 @@ KEY = new_key()
 MODELS = ["small", "large"]
 
 
-def keys(*entries: dict, **server: object) -> Keys:
+def keys(*entries: dict[str, Any], **server: object) -> Keys:
     return Keys(ServerConfig.model_validate({"keys": list(entries), **server}), MODELS)
 
 
-def known(name: str = "team", key: str = KEY, **more: object) -> dict:
+def known(name: str = "team", key: str = KEY, **more: object) -> dict[str, Any]:
     return {"name": name, "sha256": hash_of(key).hex(), **more}
 
 
@@ -29,7 +30,7 @@ def test_a_key_is_known_by_its_variable_or_its_hash(monkeypatch: pytest.MonkeyPa
     ring = keys(known(models=["small"]), {"name": "env", "key": "${TEAM_KEY}"})
     team = ring.caller(f"Bearer {KEY}")
     assert team
-    assert (team.name, team.models) == ("team", {"small"})
+    assert (team.name, team.models) == ("team", frozenset({"small"}))
     env = ring.caller(f"bearer  {other}")
     assert env
     assert env.name == "env"
@@ -95,7 +96,7 @@ def test_a_caller_sees_its_models_alone() -> None:
     ],
 )
 def test_keys_that_can_not_be_kept_are_refused_at_the_start(
-    entries: list[dict], says: str, monkeypatch: pytest.MonkeyPatch
+    entries: list[dict[str, Any]], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEAK_KEY", "too-short-to-be-a-secret")
     monkeypatch.setenv("ODD_KEY", "with a space in it, which no header can hold")
@@ -110,7 +111,7 @@ def test_a_file_holds_hashes_alone(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump([known(models=["large"])]))
     caller = keys(keys_file=str(file)).caller(f"Bearer {KEY}")
     assert caller
-    assert caller.models == {"large"}
+    assert caller.models == frozenset({"large"})
     for content, says in (
         ([{"name": "env", "key": "${A_KEY}"}], "each with its sha256"),
         ([{"name": "env", "key": "sk-literal"}], "0.key: must name an environment variable"),

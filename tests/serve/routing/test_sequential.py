@@ -1,6 +1,7 @@
 """Promise: n queries over m models give each n/m, give or take one, for every set of candidates."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -51,13 +52,13 @@ def test_a_model_selected_twice_counts_once() -> None:
         (["claude"], -1, "negative"),
     ],
 )
-def test_a_wrong_selection_is_told(selected: list, n_queries: int, says: str) -> None:
+def test_a_wrong_selection_is_told(selected: list[Any], n_queries: int, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         SequentialRouting(CONFIGS).get_model_idxs(selected, n_queries)
 
 
 @pytest.mark.parametrize("configs", [[], [{}], [{"name": "a"}, {"name": "a"}]])
-def test_wrong_configs_are_told(configs: list) -> None:
+def test_wrong_configs_are_told(configs: list[dict[str, Any]]) -> None:
     with pytest.raises(ValueError, match=r"llm_configs|name"):
         SequentialRouting(configs)
 
