@@ -14,7 +14,6 @@ import litellm
 import openai
 from litellm.litellm_core_utils import url_utils
 from litellm.litellm_core_utils.exception_mapping_utils import ExceptionCheckers
-from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
 from litellm.llms.openai.openai import OpenAIChatCompletion
 from litellm.llms.openai_like.json_loader import JSONProviderRegistry
@@ -37,7 +36,6 @@ HUGGINGFACE = "deployments.backends.huggingface"
     [
         (LITELLM, url_utils, "validate_url"),  # guards against fetching callers' URLs
         (LITELLM, OpenAIChatCompletion, "_get_openai_client"),
-        (LITELLM, Logging, "pre_call"),
         (LITELLM, ExceptionCheckers, "is_error_str_context_window_exceeded"),
         (LITELLM, JSONProviderRegistry, "list_providers"),
         (LITELLM, litellm, "user_url_validation"),
