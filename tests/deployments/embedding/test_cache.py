@@ -27,7 +27,7 @@ class Counting:
         return np.array([[len(text)] for text in texts], np.float32).reshape(len(texts), 1)
 
 
-async def test_a_recent_text_is_not_embedded_again():
+async def test_a_recent_text_is_not_embedded_again() -> None:
     embed = Counting()
     cached = CachedEmbedder(embed)
     assert (await cached(["a", "bb", "a"])).tolist() == [[1], [2], [1]]
@@ -35,7 +35,7 @@ async def test_a_recent_text_is_not_embedded_again():
     assert embed.calls == [["a", "bb"], ["ccc"]]
 
 
-async def test_only_so_many_are_kept_and_the_last_used_stay():
+async def test_the_most_recently_used_are_kept() -> None:
     embed = Counting()
     cached = CachedEmbedder(embed, size=2)
     for text in ("a", "bb", "a", "ccc", "a", "bb"):
@@ -43,13 +43,13 @@ async def test_only_so_many_are_kept_and_the_last_used_stay():
     assert embed.calls == [["a"], ["bb"], ["ccc"], ["bb"]]
 
 
-async def test_a_list_longer_than_the_cache_is_whole():
+async def test_a_list_longer_than_the_cache_is_embedded_whole() -> None:
     texts = ["x" * length for length in range(100)]
     answer = await CachedEmbedder(Counting(), size=3)(texts)
     assert answer[:, 0].tolist() == list(range(100))
 
 
-async def test_equal_texts_at_once_are_embedded_once_and_one_may_go():
+async def test_equal_texts_in_flight_are_embedded_once_and_one_caller_may_cancel() -> None:
     embed = Counting()
     embed.go.clear()
     cached = CachedEmbedder(embed)
@@ -62,7 +62,7 @@ async def test_equal_texts_at_once_are_embedded_once_and_one_may_go():
     assert embed.calls == [["a"]]
 
 
-async def test_what_nobody_waits_for_is_called_off():
+async def test_texts_without_waiting_callers_are_cancelled() -> None:
     embed = Counting()
     embed.go.clear()
     cached = CachedEmbedder(embed)
@@ -76,7 +76,7 @@ async def test_what_nobody_waits_for_is_called_off():
     assert sum(map(len, embed.calls)) < 200
 
 
-async def test_an_error_is_not_kept():
+async def test_an_error_is_not_cached() -> None:
     embed = Counting()
     embed.error = OSError("away")
     cached = CachedEmbedder(embed)

@@ -1,6 +1,7 @@
 """Promise: the deployment embeds what waits together, and one caller's fault stays its own."""
 
 import asyncio
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from deployments.config import Autoscaling
 from deployments.embedding.cache import CachedEmbedder
 from deployments.embedding.embedder import Embedder, deploy_embedder
 from deployments.embedding.encoder import DEFAULT_MODEL, Encoder
+from deployments.store.evidence import Floats32
 
 TEXTS = [
     "How do I reverse a list?",
@@ -25,22 +27,23 @@ def encoder() -> Encoder:
     return Encoder()
 
 
-async def test_what_comes_while_a_batch_is_embedded_is_the_next_batch(encoder):
+async def test_calls_during_a_batch_form_the_next_batch(encoder: Encoder) -> None:
     embedder = Embedder(DEFAULT_MODEL)
     batches: list[int] = []
 
-    def counted(texts: list[str]) -> np.ndarray:
-        batches.append(len(texts))
-        return encoder(texts)
+    class Counting(Encoder):
+        def __call__(self, texts: Sequence[str]) -> Floats32:
+            batches.append(len(texts))
+            return encoder(texts)
 
-    embedder._encoder = counted
+    embedder._encoder = Counting()
     answers = await asyncio.gather(*(embedder([text]) for text in TEXTS))
     assert np.array_equal(np.concatenate(answers), encoder(TEXTS))
     assert len(batches) < len(TEXTS)
     assert sum(batches) == len(TEXTS)
 
 
-async def test_an_error_comes_to_its_callers_and_the_next_call_is_answered(encoder):
+async def test_an_error_reaches_its_callers_and_the_next_call_works(encoder: Encoder) -> None:
     embedder = Embedder(DEFAULT_MODEL)
     wrong: list[str] = [7]  # type: ignore[list-item]
     with pytest.raises(TypeError):
@@ -48,7 +51,7 @@ async def test_an_error_comes_to_its_callers_and_the_next_call_is_answered(encod
     assert np.array_equal(await embedder(TEXTS), encoder(TEXTS))
 
 
-async def test_a_caller_that_goes_takes_no_other_with_it(encoder):
+async def test_a_cancelled_call_does_not_affect_others(encoder: Encoder) -> None:
     embedder = Embedder(DEFAULT_MODEL)
     calls = [asyncio.ensure_future(embedder([text])) for text in TEXTS]
     await asyncio.sleep(0)
@@ -57,7 +60,7 @@ async def test_a_caller_that_goes_takes_no_other_with_it(encoder):
     assert np.array_equal(np.concatenate(answers), encoder(TEXTS[1:]))
 
 
-async def test_the_deployment_embeds_on_ray_serve(ray_cluster, encoder):
+async def test_the_deployment_embeds_on_ray_serve(ray_cluster: None, encoder: Encoder) -> None:
     scaling = Autoscaling(min_replicas=1, max_replicas=2)
     handle = rayserve.run(
         deploy_embedder(DEFAULT_MODEL, scaling), name="embedder", route_prefix=None

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,12 +33,12 @@ def packaged() -> str:
     return str(get_model_path())
 
 
-def test_embeddings_are_near_those_of_the_full_model(encoder, packaged):
+def test_embeddings_are_close_to_the_full_models(encoder: Encoder, packaged: str) -> None:
     full = Encoder(packaged)(TEXTS)
     assert ((encoder(TEXTS) * full).sum(axis=1) > 0.98).all()
 
 
-def test_an_embedding_is_of_length_1_and_the_same_in_any_company(encoder):
+def test_an_embedding_has_length_1_and_does_not_depend_on_other_texts(encoder: Encoder) -> None:
     together = encoder(TEXTS)
     assert together.dtype == np.float32
     assert together.shape == (len(TEXTS), encoder.dimensions) == (5, 384)
@@ -45,32 +46,32 @@ def test_an_embedding_is_of_length_1_and_the_same_in_any_company(encoder):
     assert np.array_equal(together, np.concatenate([encoder([text]) for text in TEXTS]))
 
 
-def test_no_texts_have_no_embeddings(encoder, packaged):
+def test_no_texts_have_no_embeddings(encoder: Encoder, packaged: str) -> None:
     assert encoder([]).shape == (0, 384)
     assert Encoder(packaged)([]).shape == (0, 384)
 
 
-def test_a_text_that_is_too_long_is_cut(encoder):
+def test_a_long_text_is_cut(encoder: Encoder) -> None:
     long = "word " * 100_000
     assert np.array_equal(encoder([long]), encoder([long[:20_000]]))
 
 
-def test_half_a_character_is_no_error(encoder, packaged):
+def test_half_a_surrogate_pair_is_embedded(encoder: Encoder, packaged: str) -> None:
     for some in (encoder, Encoder(packaged)):
         assert np.isfinite(some(["\ud83d half", ""])).all()
 
 
-def test_the_default_model_has_one_name():
+def test_the_default_model_has_one_name() -> None:
     assert Encoder("all-MiniLM-L6-v2").name == Encoder().name == DEFAULT_MODEL
 
 
-def test_a_model_that_is_nowhere_is_told(tmp_path):
+def test_a_missing_model_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no embedding model"):
         _ = Encoder(str(tmp_path / "nowhere")).dimensions
 
 
 @pytest.mark.slow  # two processes that load the model
-def test_the_model_is_made_once_and_nothing_is_reported_to_anyone(tmp_path):
+def test_the_model_is_converted_once(tmp_path: Path) -> None:
     code = "from deployments.embedding.encoder import Encoder; print(Encoder()(['a']).sum())"
     environment = {
         name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"

@@ -52,7 +52,7 @@ def store(store_url: str) -> Iterator[EmbeddingStore]:
     store.close()
 
 
-def test_what_was_acknowledged_is_found_at_once_and_after_a_restart(
+def test_an_acknowledged_write_is_found_at_once_and_after_a_restart(
     store: EmbeddingStore, store_url: str
 ) -> None:
     futures = [store.observe(seen(number, output_tokens=number)) for number in range(700)]
@@ -69,7 +69,7 @@ def test_what_was_acknowledged_is_found_at_once_and_after_a_restart(
     again.close()
 
 
-def test_a_score_finds_the_answer_that_was_written_just_before(store: EmbeddingStore) -> None:
+def test_a_score_finds_an_answer_written_just_before(store: EmbeddingStore) -> None:
     store.observe(seen(1, output_tokens=5), AnswerRecord("a", "small", 0.8, "policy"))
     scored = store.score("a", 0.25).result(PATIENCE_S)
     assert scored == Scored("small", 0.8, "policy", None)
@@ -88,7 +88,7 @@ def test_a_score_out_of_range_is_refused(store: EmbeddingStore, score: float) ->
         store.score("a", score)
 
 
-def test_what_others_write_comes_with_the_next_look(store: EmbeddingStore, store_url: str) -> None:
+def test_what_others_write_is_read_by_the_next_sync(store: EmbeddingStore, store_url: str) -> None:
     other = opened(store_url)
     other.observe(seen(1, quality=1.0)).result(PATIENCE_S)
     store.observe(seen(2, quality=1.0)).result(PATIENCE_S)
@@ -99,7 +99,7 @@ def test_what_others_write_comes_with_the_next_look(store: EmbeddingStore, store
     other.close()
 
 
-def test_what_others_delete_is_forgotten_with_the_next_look(
+def test_what_others_delete_is_dropped_by_the_next_sync(
     store: EmbeddingStore, store_url: str
 ) -> None:
     other = opened(store_url)
@@ -117,7 +117,7 @@ def test_what_others_delete_is_forgotten_with_the_next_look(
     other.close()
 
 
-def test_a_row_that_changes_while_it_is_loaded_stays_as_it_is_now(
+def test_a_row_that_changes_while_loading_keeps_the_change(
     store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.observe(seen(1), AnswerRecord("a", "small")).result(PATIENCE_S)
@@ -133,7 +133,7 @@ def test_a_row_that_changes_while_it_is_loaded_stays_as_it_is_now(
     assert (len(store.rows), store.rows.unscored) == (1, 0)
 
 
-def test_rows_are_read_again_on_request(store: EmbeddingStore, store_url: str) -> None:
+def test_rows_are_reloaded_on_request(store: EmbeddingStore, store_url: str) -> None:
     other = Database(store_url, "encoder", D)
     ids = other.write([seen(number, quality=1.0) for number in range(1200)])
     store.refresh([*ids, 9999])
@@ -141,7 +141,7 @@ def test_rows_are_read_again_on_request(store: EmbeddingStore, store_url: str) -
     other.close()
 
 
-def test_what_was_written_but_not_read_back_is_read_with_the_next_write_or_look(
+def test_a_row_that_could_not_be_read_back_is_read_by_the_next_write_or_sync(
     store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number, mend in enumerate(
@@ -154,7 +154,7 @@ def test_what_was_written_but_not_read_back_is_read_with_the_next_write_or_look(
         assert store.rows.ids() == store.database.ids()
 
 
-def test_what_is_beyond_the_bounds_is_forgotten_in_memory_too(store: EmbeddingStore) -> None:
+def test_what_retention_deletes_is_dropped_from_memory_too(store: EmbeddingStore) -> None:
     for number in range(5):
         store.observe(seen(number, quality=1.0)).result(PATIENCE_S)
     store.database.retention = Retention(most_queries=2)
@@ -163,7 +163,7 @@ def test_what_is_beyond_the_bounds_is_forgotten_in_memory_too(store: EmbeddingSt
     assert store.rows.neighbours(vector(0)[None], 5).ids.shape == (1, 2)
 
 
-def test_the_bound_holds_in_memory_while_answers_come(store: EmbeddingStore) -> None:
+def test_the_bound_holds_in_memory_under_load(store: EmbeddingStore) -> None:
     store.database.retention = Retention(most_queries=10)
     for start in range(0, 400, 100):
         futures = [
@@ -179,7 +179,7 @@ def test_the_bound_holds_in_memory_while_answers_come(store: EmbeddingStore) -> 
     assert len(store.rows) == 0
 
 
-def test_what_others_write_is_taken_in_also_while_answers_come(store_url: str) -> None:
+def test_what_others_write_is_read_while_answers_are_written(store_url: str) -> None:
     database = Database(store_url, "encoder", D, identities={"small": "openai/a"})
     store = EmbeddingStore(database, ["small"], D)
     store.load()
@@ -199,7 +199,7 @@ def test_what_others_write_is_taken_in_also_while_answers_come(store_url: str) -
     other.close()
 
 
-def test_what_others_write_beyond_the_bound_is_not_taken_in(
+def test_what_others_write_beyond_the_bound_is_not_kept(
     store: EmbeddingStore, store_url: str
 ) -> None:
     store.database.retention = Retention(most_queries=10)
@@ -211,7 +211,7 @@ def test_what_others_write_beyond_the_bound_is_not_taken_in(
     other.close()
 
 
-def test_what_an_import_says_counts_for_the_model_that_is_served_when_it_comes(
+def test_an_import_counts_for_the_model_served_when_it_is_read(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = Database(store_url, "encoder", D, identities={"small": "openai/first"})
@@ -228,14 +228,16 @@ def test_what_an_import_says_counts_for_the_model_that_is_served_when_it_comes(
     other.close()
 
 
-def test_a_bad_write_is_told_to_who_waits_and_the_next_one_works(store: EmbeddingStore) -> None:
+def test_a_bad_write_fails_its_own_future_and_the_next_one_works(store: EmbeddingStore) -> None:
     wrong = Observation("query", np.ones(D + 1, np.float32), "small", "answers")
     with pytest.raises(ValueError, match="embedding"):
         store.observe(wrong).result(PATIENCE_S)
     store.observe(seen(1)).result(PATIENCE_S)
 
 
-def test_a_bad_write_takes_no_other_with_it(store: EmbeddingStore, store_url: str) -> None:
+def test_a_bad_write_does_not_fail_others_of_its_batch(
+    store: EmbeddingStore, store_url: str
+) -> None:
     other = Database(store_url, "encoder", D)
     with other._connections.writing():  # so that all but the first are of one transaction
         first = store.observe(seen(0))
@@ -251,7 +253,7 @@ def test_a_bad_write_takes_no_other_with_it(store: EmbeddingStore, store_url: st
     other.close()
 
 
-def test_what_was_committed_as_the_connection_broke_counts_once(
+def test_a_write_committed_as_the_connection_broke_counts_once(
     store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing = store.database._connections.writing
@@ -282,7 +284,7 @@ def test_a_snapshot_has_texts_and_outcomes(store: EmbeddingStore) -> None:
     assert snapshot.quality[:, 0].tolist() == [0, 0.5, 1]
 
 
-def test_a_database_that_is_away_for_a_moment_costs_nothing(postgresql: PostgreSQL) -> None:
+def test_a_short_outage_of_the_database_loses_nothing(postgresql: PostgreSQL) -> None:
     store = opened(postgresql.database())
     postgresql.kill()
     futures = [store.observe(seen(number)) for number in range(3)]
@@ -293,7 +295,7 @@ def test_a_database_that_is_away_for_a_moment_costs_nothing(postgresql: PostgreS
     store.close()
 
 
-def test_more_than_can_wait_is_refused_at_once(
+def test_writes_beyond_the_queues_bound_are_refused_at_once(
     store: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, going = threading.Event(), threading.Event()
@@ -314,7 +316,7 @@ def test_more_than_can_wait_is_refused_at_once(
         future.result(PATIENCE_S)
 
 
-def test_closing_writes_what_waits(store_url: str) -> None:
+def test_closing_writes_what_is_waiting(store_url: str) -> None:
     store = opened(store_url)
     for number in range(50):
         store.observe(seen(number))

@@ -2,12 +2,14 @@
 
 import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from deployments.store.files.history import BadRow, read_history
+from deployments.store.files.history import BadRow, Row, read_history
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "query": "What is 2 + 2?",
     "input_token_length": 8,
     "outputs": [
@@ -17,11 +19,11 @@ GOOD = {
 }
 
 
-def output(**change):
+def output(**change: Any) -> dict[str, Any]:
     return GOOD | {"outputs": [GOOD["outputs"][0] | change]}
 
 
-def check(row):
+def check(row: Row) -> None:
     assert row.query == "What is 2 + 2?"
     assert row.input_tokens == 8
     assert row.outcomes["small"].quality == 1
@@ -29,7 +31,7 @@ def check(row):
     assert row.outcomes["large"].output_tokens == 40
 
 
-def test_aios_json(tmp_path):
+def test_aios_json(tmp_path: Path) -> None:
     file = tmp_path / "bootstrap.json"
     file.write_text(json.dumps([GOOD, GOOD], indent=1))
     rows = list(read_history(file))
@@ -37,7 +39,7 @@ def test_aios_json(tmp_path):
     check(rows[1])
 
 
-def test_jsonl_by_a_path_written_as_text(tmp_path):
+def test_jsonl_by_a_path_given_as_text(tmp_path: Path) -> None:
     file = tmp_path / "history.jsonl"
     file.write_text(json.dumps(GOOD) + "\n\n" + json.dumps(GOOD) + "\n")
     rows = list(read_history(str(file)))
@@ -45,7 +47,7 @@ def test_jsonl_by_a_path_written_as_text(tmp_path):
     check(rows[0])
 
 
-def test_parquet_where_null_is_not_known(tmp_path):
+def test_parquet_whose_nulls_are_unknown(tmp_path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
@@ -65,7 +67,7 @@ def test_parquet_where_null_is_not_known(tmp_path):
     assert list(rows[1].outcomes) == ["large"]
 
 
-def test_rows_as_objects():
+def test_objects() -> None:
     (row,) = read_history([GOOD])
     check(row)
 
@@ -95,23 +97,23 @@ def test_rows_as_objects():
         ("text", "a row must be an object"),
     ],
 )
-def test_a_bad_row_says_what_is_wrong(row, message):
+def test_a_bad_row_says_what_is_wrong(row: Any, message: str) -> None:
     with pytest.raises(BadRow, match=message):
         list(read_history([row]))
 
 
-def test_a_bad_row_of_json_is_reported_with_its_line_and_left_out_on_request(tmp_path):
+def test_a_bad_row_of_json_is_reported_with_its_line_and_skipped_on_request(tmp_path: Path) -> None:
     bad = output(correctness=7)
     file = tmp_path / "bootstrap.json"
     file.write_text("[\n" + ",\n".join(map(json.dumps, [GOOD, bad, GOOD])) + "\n]")
     with pytest.raises(BadRow, match=r"bootstrap.json, line 3: .*between 0 and 1"):
         list(read_history(file))
-    reported = []
+    reported: list[BadRow] = []
     assert len(list(read_history(file, reported.append))) == 2
     assert len(reported) == 1
 
 
-def test_a_bad_line_of_jsonl_is_reported_with_its_number(tmp_path):
+def test_a_bad_line_of_jsonl_is_reported_with_its_number(tmp_path: Path) -> None:
     file = tmp_path / "history.jsonl"
     file.write_text(json.dumps(GOOD) + "\n{not json}\n")
     with pytest.raises(BadRow, match="line 2: not JSON"):
@@ -131,30 +133,32 @@ def test_a_bad_line_of_jsonl_is_reported_with_its_number(tmp_path):
         ),
     ],
 )
-def test_a_line_that_is_no_json_is_a_bad_row_and_the_next_is_read(tmp_path, line, message):
+def test_a_line_that_is_not_json_is_a_bad_row_and_the_next_is_read(
+    tmp_path: Path, line: bytes, message: str
+) -> None:
     file = tmp_path / "history.jsonl"
     good = json.dumps(GOOD).encode()
     file.write_bytes(b"\n".join([good, line, good]))
     with pytest.raises(BadRow, match=f"history.jsonl, {message}"):
         list(read_history(file))
-    reported = []
+    reported: list[BadRow] = []
     assert len(list(read_history(file, reported.append))) == 2
     assert len(reported) == 1
 
 
-def test_a_byte_order_mark_is_no_fault(tmp_path):
+def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     for name, text in (("a.json", json.dumps([GOOD])), ("a.jsonl", json.dumps(GOOD))):
         (tmp_path / name).write_text(text, encoding="utf-8-sig")
         (row,) = read_history(tmp_path / name)
         check(row)
 
 
-def test_a_count_of_averaged_answers_is_read():
+def test_a_count_of_averaged_answers_is_read() -> None:
     (row,) = read_history([output(count=5)])
     assert row.outcomes["small"].count == 5
 
 
-def parquet(path, **columns):
+def parquet(path: Path, **columns: Any) -> Path:
     import pyarrow
     from pyarrow.parquet import write_table
 
@@ -162,15 +166,15 @@ def parquet(path, **columns):
     return path
 
 
-def test_a_bad_row_of_parquet_is_reported_with_its_number(tmp_path):
+def test_a_bad_row_of_parquet_is_reported_with_its_number(tmp_path: Path) -> None:
     file = parquet(tmp_path / "a.parquet", query=["a", "b", "c"], score__m=[1.0, math.nan, 0.5])
     with pytest.raises(BadRow, match=r"a.parquet, row 2: the score of 'm'"):
         list(read_history(file))
-    reported = []
+    reported: list[BadRow] = []
     assert [row.query for row in read_history(file, reported.append)] == ["a", "c"]
 
 
-def test_parquet_without_scores_or_queries_or_rows_is_refused(tmp_path):
+def test_parquet_without_scores_or_queries_or_rows_is_refused(tmp_path: Path) -> None:
     for columns, message in (
         ({"query": ["a"], "out__m": [1]}, "score__<model>"),
         ({"text": ["a"], "score__m": [1.0]}, "column 'query'"),
@@ -180,7 +184,7 @@ def test_parquet_without_scores_or_queries_or_rows_is_refused(tmp_path):
             list(read_history(parquet(tmp_path / "a.parquet", **columns)))
 
 
-def test_a_damaged_parquet_file_is_told(tmp_path):
+def test_a_damaged_parquet_file_is_reported(tmp_path: Path) -> None:
     queries = [f"{'word ' * 50}{number}" for number in range(3000)]
     file = parquet(tmp_path / "a.parquet", query=queries, score__m=[1.0] * 3000)
     content = bytearray(file.read_bytes())
@@ -206,18 +210,20 @@ def test_a_damaged_parquet_file_is_told(tmp_path):
         ("a.parquet", "text", "not a Parquet file"),
     ],
 )
-def test_a_file_that_is_no_history_is_refused(tmp_path, name, text, message):
+def test_a_file_that_is_not_a_history_is_refused(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         list(read_history(tmp_path / name, on_bad_row=lambda bad: None))
 
 
-def test_a_file_that_is_not_there():
+def test_a_missing_file() -> None:
     with pytest.raises(FileNotFoundError):
         list(read_history("nowhere.jsonl"))
 
 
-def test_text_in_another_encoding_is_refused_with_its_line(tmp_path):
+def test_text_in_another_encoding_is_refused_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b'[\n{"query": "caf\xe9"}]')
     with pytest.raises(ValueError, match=r"a.json, line 2: not UTF-8"):
         list(read_history(tmp_path / "a.json"))

@@ -1,54 +1,59 @@
-"""Promise: an import brings every good row into the store once, however often it is repeated or cut
-short, and an export brings it out again."""
+"""Promise: an import brings every good row into the store exactly once, even if it is repeated or
+interrupted, and an export brings it out again."""
 
 import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from deployments.store.evidence import Floats32
 from deployments.store.files.exporting import write_history
 from deployments.store.files.history import BadRow
 from deployments.store.files.importing import Imported, import_history
-from deployments.store.observations import Observation, Outcome, key_of
+from deployments.store.observations import Observation, Outcome, StoredRow, key_of
 from deployments.store.sql.database import Database
 
 D = 8
 
 
 class Encoder:
-    """Embeddings that are a text's own, and what was asked for."""
+    """Embeddings that depend on the text, and the texts embedded so far."""
 
-    def __init__(self):
-        self.asked = []
+    def __init__(self) -> None:
+        self.asked: list[str] = []
 
-    def __call__(self, texts):
+    def __call__(self, texts: Sequence[str]) -> Floats32:
         self.asked += texts
         seeds = [int.from_bytes(key_of(text)[:4], "big") for text in texts]
         vectors = np.stack([np.random.default_rng(seed).standard_normal(D) for seed in seeds])
-        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        unit: Floats32 = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit.astype(np.float32)
 
 
-def item(query, small=None, **more):
+def item(query: str, small: float | None = None, **more: Any) -> dict[str, Any]:
     output = {"model_name": "small", "correctness": small, "output_token_length": 10}
     return {"query": query, "input_token_length": 4, "outputs": [output | more]}
 
 
 @pytest.fixture
-def database():
+def database() -> Iterator[Database]:
     database = Database("sqlite://", "encoder", D)
     yield database
     database.close()
 
 
-def known(database):
+def known(database: Database) -> dict[str, dict[str, Outcome]]:
     return {row.query: row.outcomes for batch in database.rows() for row in batch}
 
 
 HISTORY = [item(f"query {number}", number % 2) for number in range(700)]
 
 
-def test_every_row_comes_in(database):
-    progress = []
+def test_every_row_is_imported(database: Database) -> None:
+    progress: list[int] = []
     done = import_history(database, HISTORY, Encoder(), name="a", progress=progress.append)
     assert done == Imported(700, 700, 0)
     assert known(database)["query 3"] == {"small": Outcome(1, 10, 1)}
@@ -58,10 +63,10 @@ def test_every_row_comes_in(database):
     assert database.tokens_per_character() == pytest.approx(4 / 9, rel=0.1)
 
 
-def test_it_is_told_which_queries_were_written_once_they_are(database):
+def test_the_caller_learns_which_queries_have_been_written(database: Database) -> None:
     told = []
 
-    def written(ids):
+    def written(ids: list[int]) -> None:
         told.append(len(ids))
         assert len(database.read(ids)) == len(ids)
         assert database.count() == sum(told)
@@ -71,7 +76,7 @@ def test_it_is_told_which_queries_were_written_once_they_are(database):
     assert len(told) > 1
 
 
-def test_an_import_repeated_changes_nothing_and_embeds_nothing(database):
+def test_a_repeated_import_changes_and_embeds_nothing(database: Database) -> None:
     encoder = Encoder()
     import_history(database, HISTORY, encoder, name="a")
     before = known(database)
@@ -81,7 +86,7 @@ def test_an_import_repeated_changes_nothing_and_embeds_nothing(database):
     assert len(encoder.asked) == asked == 700
 
 
-def test_an_import_of_another_name_and_answers_are_averaged_with_it(database):
+def test_imports_of_other_names_and_answers_are_averaged(database: Database) -> None:
     query = Observation("Why?", Encoder()(["Why?"])[0], "small", "answers", quality=0.0)
     database.write([query])
     for name in ("a", "b", "a"):
@@ -89,17 +94,17 @@ def test_an_import_of_another_name_and_answers_are_averaged_with_it(database):
     assert known(database)["Why?"] == {"small": Outcome(0.5, 10, 3)}
 
 
-def test_rows_of_one_query_are_averaged_also_far_apart(database):
+def test_rows_of_one_query_are_averaged_even_far_apart(database: Database) -> None:
     rows = [item("Why?", 1, count=2), *HISTORY, item("Why?", 0), item("Why?", 0)]
     for _ in range(2):
         import_history(database, rows, Encoder(), name="a")
     assert known(database)["Why?"] == {"small": Outcome(0.5, 10, 4)}
 
 
-def test_an_import_cut_short_and_repeated_is_as_one(database):
+def test_an_interrupted_import_is_completed_by_repeating_it(database: Database) -> None:
     rows = [*HISTORY, *HISTORY[::2]]
 
-    def cut(rows_done):
+    def cut(rows_done: int) -> None:
         if rows_done >= 500:
             raise KeyboardInterrupt
 
@@ -113,9 +118,9 @@ def test_an_import_cut_short_and_repeated_is_as_one(database):
     whole.close()
 
 
-def test_bad_rows_are_left_out_on_request_and_counted(database):
+def test_bad_rows_are_skipped_on_request_and_counted(database: Database) -> None:
     rows = [item("good", 1), item("bad", 7), item("", 1), item("unknown"), item("also good", 1)]
-    bad = []
+    bad: list[BadRow] = []
     done = import_history(database, rows, Encoder(), name="a", on_bad_row=bad.append)
     assert done == Imported(3, 3, 2)
     assert [str(row).partition(":")[0] for row in bad] == ["row 2", "row 3"]
@@ -123,7 +128,7 @@ def test_bad_rows_are_left_out_on_request_and_counted(database):
         import_history(database, rows, Encoder(), name="a")
 
 
-def test_any_text_comes_in(database):
+def test_any_text_can_be_imported(database: Database) -> None:
     texts = ["日本語 🙂", "half \ud83d a character", "x" * 100_000]
     encoder = Encoder()
     import_history(database, [item(text, 1) for text in texts], encoder, name="a")
@@ -132,13 +137,13 @@ def test_any_text_comes_in(database):
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "a\nb"])
-def test_a_name_that_no_one_can_read_is_refused(database, name):
+def test_an_unprintable_name_is_refused(database: Database, name: str) -> None:
     with pytest.raises(ValueError, match="printable"):
         import_history(database, HISTORY, Encoder(), name=name)
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
-def test_what_is_exported_and_imported_again_is_the_same(database, tmp_path, suffix):
+def test_an_export_imports_as_the_same(database: Database, tmp_path: Path, suffix: str) -> None:
     large = {"model_name": "large", "correctness": None, "output_token_length": 1.5}
     rows = [item("Why?", 1, count=3), item("Why?", 0.5), item("日本語", 1 / 3), *HISTORY]
     rows.append({"query": "only one knows", "outputs": [large]})
@@ -158,11 +163,11 @@ def test_what_is_exported_and_imported_again_is_the_same(database, tmp_path, suf
     again.close()
 
 
-def test_an_export_that_fails_leaves_the_file_as_it_was(database, tmp_path):
+def test_an_export_that_fails_leaves_the_file_as_it_was(database: Database, tmp_path: Path) -> None:
     file = tmp_path / "out.json"
     file.write_text("before")
 
-    def failing():
+    def failing() -> Iterator[Sequence[StoredRow]]:
         yield from database.rows()
         raise OSError("the disk is full")
 
@@ -173,7 +178,7 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(database, tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_exported_json_is_as_aios_has_it(database, tmp_path):
+def test_exported_json_has_aioss_form(database: Database, tmp_path: Path) -> None:
     import_history(database, [item("Why?", 1)], Encoder(), name="a")
     write_history(tmp_path / "out.json", database.rows(), ["small"])
     (row,) = json.loads((tmp_path / "out.json").read_text())

@@ -28,10 +28,10 @@ def answered(tokens: float) -> Outcome:
 
 
 def nearest(rows: Rows, id: int, k: int = 1) -> list[int]:
-    return rows.neighbours(unit(id)[None], k).ids[0].tolist()
+    return [int(near) for near in rows.neighbours(unit(id)[None], k).ids[0]]
 
 
-def test_the_nearest_come_with_what_is_known_of_them() -> None:
+def test_neighbours_come_with_their_outcomes() -> None:
     rows = Rows(["small", "large"], D)
     rows.put([row(7, small=scored(0.5, 10, 4)), row(8, large=scored(1.0))])
     near = rows.neighbours(unit(7)[None], 5)
@@ -42,7 +42,7 @@ def test_the_nearest_come_with_what_is_known_of_them() -> None:
     np.testing.assert_allclose(near.weight[0, 0], [4, 0])
 
 
-def test_answers_without_a_score_leave_the_scored_their_places() -> None:
+def test_unscored_rows_do_not_crowd_out_scored_ones() -> None:
     rows = Rows(["small"], D)
     rows.put([row(id, small=scored(1.0)) for id in range(20)])
     rows.put([row(id, small=answered(5)) for id in range(100, 400)])
@@ -53,7 +53,7 @@ def test_answers_without_a_score_leave_the_scored_their_places() -> None:
     assert (len(rows), rows.unscored) == (20, 300)
 
 
-def test_a_first_score_moves_a_row_to_the_scored() -> None:
+def test_a_first_score_moves_a_row_to_the_scored_ones() -> None:
     rows = Rows(["small"], D)
     rows.put([row(1, small=answered(5))])
     rows.put([row(1, small=scored(0.0, 5))])
@@ -61,7 +61,7 @@ def test_a_first_score_moves_a_row_to_the_scored() -> None:
     assert nearest(rows, 1, 5) == [1]
 
 
-def test_what_was_read_earlier_and_comes_later_changes_nothing() -> None:
+def test_an_older_revision_that_arrives_late_changes_nothing() -> None:
     rows = Rows(["small"], D)
     rows.put([row(1, 7, small=scored(1.0, 5))])
     rows.put([row(1, 6, small=answered(5))])
@@ -90,7 +90,7 @@ def test_means_follow_every_change() -> None:
     assert rows.means().count.tolist() == [0, 0]
 
 
-def test_what_was_removed_is_not_found_and_its_place_is_used_again() -> None:
+def test_a_removed_row_is_not_found_and_its_place_is_reused() -> None:
     rows = Rows(["small"], D)
     rows.put([row(id, small=scored(1.0)) for id in range(5)])
     rows.remove([2])
@@ -101,14 +101,14 @@ def test_what_was_removed_is_not_found_and_its_place_is_used_again() -> None:
     assert len(rows) == 5
 
 
-def test_models_that_are_not_looked_at_take_no_place() -> None:
+def test_other_models_take_no_place() -> None:
     rows = Rows(["small"], D)
     rows.put([row(1, other=scored(1.0))])
     assert len(rows) == 0
     assert rows.neighbours(unit(1)[None], 3).ids.shape == (1, 0)
 
 
-def test_a_sample_is_of_scored_rows_and_a_snapshot_has_their_texts() -> None:
+def test_a_sample_has_scored_rows_and_a_snapshot_their_texts() -> None:
     rows = Rows(["small", "large"], D)
     stored = [row(id, small=scored(id / 5000)) for id in range(3000)]
     rows.put(stored)
@@ -125,7 +125,7 @@ def test_a_sample_is_of_scored_rows_and_a_snapshot_has_their_texts() -> None:
     assert rows.snapshot([]).embeddings.shape == (0, D)
 
 
-def test_searches_go_on_while_rows_come_and_go() -> None:
+def test_searches_work_while_rows_change() -> None:
     rows = Rows(["small"], D)
     rows.put([row(id, small=scored(1.0)) for id in range(500)])
     failures: list[BaseException] = []

@@ -18,7 +18,8 @@ def unit(n: int, seed: int = 0) -> Floats32:
     random = np.random.default_rng(seed)
     centers = np.random.default_rng(99).normal(size=(50, D))
     rows = centers[random.integers(50, size=n)] + random.normal(size=(n, D))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    vectors: Floats32 = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return vectors.astype(np.float32)
 
 
 def filled(rows: Floats32, first: int = 0) -> VectorIndex:
@@ -35,7 +36,7 @@ def recall(index: VectorIndex, ids: np.ndarray, rows: Floats32, queries: Floats3
 
 
 @pytest.mark.parametrize("n", [1, 100, LARGE])
-def test_the_nearest_are_found_and_in_order(n):
+def test_the_nearest_are_found_and_in_order(n: int) -> None:
     rows, queries = unit(n), unit(50, seed=1)
     index = filled(rows)
     k = min(16, n)
@@ -48,13 +49,13 @@ def test_the_nearest_are_found_and_in_order(n):
     assert recall(index, np.arange(n), rows, queries, k) >= 0.97
 
 
-def test_no_more_are_found_than_there_are():
+def test_no_more_are_found_than_exist() -> None:
     index = filled(unit(5))
     assert np.sort(index.search(unit(3), 16)[0], axis=1).tolist() == [[0, 1, 2, 3, 4]] * 3
     assert index.search(unit(0), 16)[0].shape == (0, 5)
 
 
-def test_an_empty_index_finds_nothing():
+def test_an_empty_index_finds_nothing() -> None:
     index = VectorIndex(D)
     assert len(index) == 0
     ids, cosines = index.search(unit(3), 16)
@@ -65,14 +66,14 @@ def test_an_empty_index_finds_nothing():
 
 
 @pytest.mark.parametrize("n", [100, LARGE])
-def test_an_id_that_is_there_is_replaced(n):
+def test_an_existing_id_is_replaced(n: int) -> None:
     index, new = filled(unit(n)), unit(n, seed=5)
     index.add(np.arange(n), new)
     assert len(index) == n
     assert recall(index, np.arange(n), new, unit(50, seed=1), 16) >= 0.97
 
 
-def test_of_equal_ids_at_once_the_last_counts():
+def test_of_equal_ids_in_one_call_the_last_counts() -> None:
     index, rows = VectorIndex(D), unit(3)
     index.add(np.array([4, 4, 5]), rows)
     assert len(index) == 2
@@ -82,7 +83,7 @@ def test_of_equal_ids_at_once_the_last_counts():
 
 
 @pytest.mark.parametrize("n", [100, LARGE])
-def test_what_was_removed_never_comes_back(n):
+def test_removed_rows_are_never_found(n: int) -> None:
     rows = unit(n)
     index = filled(rows)
     gone, stay = np.arange(0, n, 2), np.arange(1, n, 2)
@@ -93,7 +94,7 @@ def test_what_was_removed_never_comes_back(n):
     assert recall(index, stay, rows[stay], unit(50, seed=1), 16) >= 0.97
 
 
-def test_after_many_removals_and_additions_it_still_finds_all():
+def test_all_rows_are_found_after_many_changes() -> None:
     kept: dict[int, Floats32] = {}
     index, random, new = VectorIndex(D), np.random.default_rng(3), 2**33
     for turn in range(12):
@@ -115,7 +116,7 @@ def test_after_many_removals_and_additions_it_still_finds_all():
     assert len(np.unique(index.search(queries[:1], 3000)[0])) == 3000
 
 
-def test_all_may_go_and_others_come():
+def test_all_rows_can_be_replaced_by_others() -> None:
     index = filled(unit(LARGE))
     index.remove(np.arange(LARGE))
     assert index.search(unit(3), 4)[0].shape == (3, 0)
@@ -124,7 +125,7 @@ def test_all_may_go_and_others_come():
     assert recall(index, np.arange(LARGE) + 2**31, rows, unit(50, seed=1), 16) >= 0.97
 
 
-def test_threads_may_search_while_others_add_and_remove():
+def test_threads_search_while_others_add_and_remove() -> None:
     rows = unit(LARGE)
     index = filled(rows[:3000])
     begun, done = threading.Event(), threading.Event()

@@ -87,7 +87,7 @@ def test_several_are_deleted_at_once_so_that_not_every_write_deletes(
 ) -> None:
     memory.retention = Retention(most_queries=1000)
     memory.write([seen(f"query {n}") for n in range(1000)])
-    deletions = []
+    deletions: list[list[int]] = []
     memory.on_deleted = deletions.append
     for n in range(100):
         memory.write([seen(f"new {n}")])
@@ -100,7 +100,7 @@ def test_a_large_excess_is_deleted_in_bounded_transactions(
 ) -> None:
     monkeypatch.setattr(changes, "_AHEAD", 50)
     database.write([seen(f"query {n}") for n in range(500)])
-    pieces = []
+    pieces: list[list[int]] = []
     database.on_deleted = pieces.append
     database.retention = Retention(most_queries=100)
     database.write([seen("one more")])
