@@ -7,6 +7,9 @@ from deployments.store.observations import Observation
 # A row of `outcomes`: the query's number, the model, the source, the model's identity.
 Place = tuple[int, str, str, str]
 
+# The columns of `outcomes` that are added up, and the fields of `Sums`.
+SUMS = ("quality_sum", "scored", "tokens_sum", "counted", "seconds_sum", "timed", "answers")
+
 
 @dataclass(slots=True)
 class Sums:
@@ -39,6 +42,3 @@ class Sums:
         """Adds a score in place of the one that the answer had before, if any."""
         self.quality_sum += float(score) - (replaced or 0.0)
         self.scored += replaced is None
-
-
-SUMS = ("quality_sum", "scored", "tokens_sum", "counted", "seconds_sum", "timed", "answers")

@@ -73,7 +73,7 @@ def shown(url: URL) -> str:
     public = dialect_of(url).public_parameters
     query = {name: value if name in public else "***" for name, value in url.query.items()}
     url = url.set(drivername=url.get_backend_name(), query=query)
-    return url.render_as_string(hide_password=True)
+    return url.render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
 def check_configured(url: str) -> None:

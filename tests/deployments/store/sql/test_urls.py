@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 
 from deployments.store.errors import EmbeddingModelChanged
 from deployments.store.sql.database import Database
-from deployments.store.sql.urls import default_url
+from deployments.store.sql.urls import default_url, dialect_of, parsed, shown
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,19 @@ def test_the_default_is_a_file_in_the_users_state_folder(
     assert (tmp_path / "llm-cores-on-ray-serve" / "store.db").exists()
     monkeypatch.delenv("XDG_STATE_HOME")
     assert default_url().startswith(f"sqlite:///{Path.home()}/.local/state/")
+
+
+@pytest.mark.parametrize(
+    ("url", "driver", "shows"),
+    [
+        ("sqlite:////a/b.db", "sqlite+pysqlite", "sqlite:////a/b.db"),
+        ("sqlite+pysqlite:////a/b.db", "sqlite+pysqlite", "sqlite:////a/b.db"),
+        ("postgres://u:p@h/d", "postgresql+psycopg", "postgresql://u:***@h/d"),
+        ("postgresql://h/d?key=p", "postgresql+psycopg", "postgresql://h/d?key=***"),
+        ("postgresql+psycopg://h/d", "postgresql+psycopg", "postgresql://h/d"),
+    ],
+)
+def test_a_url_names_its_database_in_several_ways(url: str, driver: str, shows: str) -> None:
+    parts = parsed(url)
+    assert parts.drivername == dialect_of(parts).driver == driver
+    assert shown(parts) == shows
