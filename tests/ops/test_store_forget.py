@@ -14,7 +14,7 @@ from deployments.store.store import EmbeddingStore
 
 @pytest.fixture
 def filled(store_url: str, tmp_path: Path) -> str:
-    """Two models on two queries, from an import and from answers."""
+    """A store with two models on two queries, from an import and from answers."""
     both = item("both")
     both["outputs"].append({"model_name": "large", "correctness": 1, "output_token_length": 10})
     run("import", history(tmp_path / "past.jsonl", both, item("one")), "--store", store_url)
@@ -27,7 +27,7 @@ def filled(store_url: str, tmp_path: Path) -> str:
 
 
 def known(url: str) -> dict[str, set[str]]:
-    """The models that something is known of, for each query."""
+    """The models with outcomes, by query."""
     database = Database(url)
     found = {row.query: set(row.outcomes) for batch in database.rows() for row in batch}
     database.close()

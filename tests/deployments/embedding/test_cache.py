@@ -9,7 +9,7 @@ from deployments.embedding.cache import CachedEmbedder
 
 
 class Counting:
-    """Embeds a text as its length; waits for a sign, and counts."""
+    """Embeds a text as its length; can be held up, and records its calls."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()

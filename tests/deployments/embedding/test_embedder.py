@@ -1,4 +1,4 @@
-"""Promise: the deployment embeds what waits together, and one caller's fault stays its own."""
+"""Promise: the deployment embeds waiting texts together, and errors reach only their callers."""
 
 import asyncio
 from collections.abc import Sequence

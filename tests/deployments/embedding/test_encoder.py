@@ -1,4 +1,4 @@
-"""Promise: embeddings are close to the full model's, and the same in any company."""
+"""Promise: embeddings are close to the full model's, and don't depend on other texts."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Promise: the store acknowledges what is durable, in memory and in the database alike."""
+"""Promise: an acknowledged write is durable, and memory agrees with the database."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ def opened(url: str) -> EmbeddingStore:
 
 
 def failing_once(work: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, but away the first time that it is asked."""
+    """The same function, but unavailable at its first call."""
     away = iter([True])
 
     def once(*arguments: Any) -> Any:
@@ -111,7 +111,7 @@ def test_what_others_delete_is_dropped_by_the_next_sync(
     assert other.retain() == 3
     assert (store.sync(), len(store.rows)) == (0, 2)
     assert store.rows.ids() == store.database.ids()
-    again.load()  # also who loads once more, instead of looking
+    again.load()  # loading again instead of syncing drops them too
     assert again.rows.ids() == store.rows.ids()
     again.close()
     other.close()
@@ -174,7 +174,7 @@ def test_the_bound_holds_in_memory_under_load(store: EmbeddingStore) -> None:
             future.result(PATIENCE_S)
         assert store.rows.unscored == 10
         assert store.rows.ids() == store.database.ids()
-    # What it was scored for is gone, what it tells of its policy is not.
+    # The query is gone, but the score still counts for the policy.
     assert store.score("0", 1.0).result(PATIENCE_S) == Scored("small", 0.8, "policy", None)
     assert len(store.rows) == 0
 
@@ -188,7 +188,7 @@ def test_what_others_write_is_read_while_answers_are_written(store_url: str) -> 
     adopt = database.adopt
 
     def adopt_later(ids: Any = None) -> None:
-        for number in (1, 2):  # the second comes when the first one's rows have been read
+        for number in (1, 2):  # the second arrives when the first one's rows have been read
             store.observe(seen(number)).result(PATIENCE_S)
         adopt(ids)
 
@@ -239,7 +239,7 @@ def test_a_bad_write_does_not_fail_others_of_its_batch(
     store: EmbeddingStore, store_url: str
 ) -> None:
     other = Database(store_url, "encoder", D)
-    with other._connections.writing():  # so that all but the first are of one transaction
+    with other._connections.writing():  # so that all but the first share a transaction
         first = store.observe(seen(0))
         futures = [store.observe(seen(number)) for number in range(1, 40)]
         wrong = Observation("query", np.ones(D + 1, np.float32), "small", "answers")

@@ -1,4 +1,4 @@
-"""Promise: past queries in memory are what the database says, and searched while written."""
+"""Promise: past queries in memory agree with the database, and can be searched while written."""
 
 import threading
 
@@ -69,7 +69,7 @@ def test_an_older_revision_that_arrives_late_changes_nothing() -> None:
     rows.put([row(1, 8, small=scored(0.0, 5))])
     assert rows.means().quality[0] == 0
     rows.remove([1])
-    rows.put([row(2, 1, small=scored(0.5, 5))])  # in its place, but none of its revisions
+    rows.put([row(2, 1, small=scored(0.5, 5))])  # reuses its place, but not its revision
     assert rows.means().quality[0] == 0.5
     rows.put([row(id, id, small=scored(1.0)) for id in range(10, 3000)])
     rows.put([row(2, 0, small=scored(0.0)), row(2000, 1999, small=scored(0.0))])

@@ -1,4 +1,4 @@
-"""The index finds what is nearest, also after any history of additions and removals."""
+"""Promise: the index finds the nearest rows, even after many additions and removals."""
 
 import threading
 
@@ -10,11 +10,11 @@ from deployments.store.memory.nearest import nearest
 from deployments.store.memory.vector_index import VectorIndex
 
 D = 32
-LARGE = 6000  # more than are searched exactly
+LARGE = 6000  # more than are searched exhaustively
 
 
 def unit(n: int, seed: int = 0) -> Floats32:
-    """Random rows of length 1, gathered in clusters as those of texts are."""
+    """Random rows of length 1, in clusters like those of texts."""
     random = np.random.default_rng(seed)
     centers = np.random.default_rng(99).normal(size=(50, D))
     rows = centers[random.integers(50, size=n)] + random.normal(size=(n, D))
@@ -29,7 +29,7 @@ def filled(rows: Floats32, first: int = 0) -> VectorIndex:
 
 
 def recall(index: VectorIndex, ids: np.ndarray, rows: Floats32, queries: Floats32, k: int) -> float:
-    """Share of the truly nearest that the index finds."""
+    """The share of the true nearest rows that the index finds."""
     found = index.search(queries, k)[0]
     true = ids[nearest(queries, rows, k)[0]]
     return float(np.mean([len(set(a) & set(b)) / k for a, b in zip(found, true, strict=True)]))

@@ -164,7 +164,7 @@ def test_feedback_for_an_id_that_no_answer_can_have(database: Database, id: str)
 
 def test_a_long_query_is_cut_and_identified_by_the_rest(memory: Database) -> None:
     long = "word " * 100_000
-    assert len(seen(long).query) == MAX_QUERY_CHARACTERS  # also while it waits to be written
+    assert len(seen(long).query) == MAX_QUERY_CHARACTERS  # before it is written, too
     assert memory.write([seen(long)]) == memory.write([seen(long + "and more")])
     assert len(memory.read([1])[0].query) == MAX_QUERY_CHARACTERS
 
@@ -176,7 +176,7 @@ def test_a_write_or_a_score_of_unknown_outcome_can_be_repeated(database: Databas
     assert database.write([pair, answered("z"), answered("z")]) == [id]
     assert outcomes(database)["Why?"]["small"] == Outcome(0.5, 10, 1)
     assert database.stats()["models"]["small"]["answers"] == 3
-    # The score that is there already is the one that was to be written: it replaced none.
+    # The stored score is taken for the one being written, so it replaced none.
     (known,) = database.score([("x", 0.5)], again=True)
     assert known == (id, Scored("small", None, None, None))
     assert scored(database, "x", 1.0, again=True)[1].replaced == 0.5
@@ -187,7 +187,7 @@ def test_a_failed_write_leaves_nothing_behind(database: Database) -> None:
     broken = Observation("new", vector("new"), None, "answers")  # type: ignore[arg-type]
     with pytest.raises(sqlalchemy.exc.IntegrityError) as caught:
         database.write([seen("good"), broken])
-    assert "good" not in str(caught.value)  # queries are nobody's business in a log
+    assert "good" not in str(caught.value)  # users' queries don't belong in a log
     assert database.count() == database.revision() == 0
 
 

@@ -7,7 +7,7 @@ from deployments.store.sql.database import Database
 
 
 def known_of(url: str, **identities: str) -> dict[str, dict[str, Outcome]]:
-    """What a server of these models finds."""
+    """What a server of these models reads."""
     database = Database(url, "encoder", D, identities=identities)
     database.adopt()
     found = outcomes(database)
@@ -24,7 +24,7 @@ def test_a_model_does_not_inherit_the_scores_of_its_predecessor_in_name(store_ur
     database.close()
     assert known_of(store_url, small="openai/new") == {"Why?": {"small": Outcome(0, 30, 1)}}
     assert known_of(store_url, small="openai/third") == {}
-    # Who goes back to the old one finds its scores again, and those that came late are its own.
+    # Going back to the old model brings back its scores, including those that came late.
     database = Database(store_url, "encoder", D)
     database.score([("x", 0.5)])
     database.close()
@@ -43,7 +43,7 @@ def test_outcomes_without_an_identity_go_to_the_first_model_served(store_url: st
         "How?": {"small": Outcome(None, 10, 1)},
     }
     assert known_of(store_url, small="second") == {"Why?": {"other": known["other"]}}
-    # Also a score that comes only now.
+    # The same holds for a score that comes only now.
     database = Database(store_url, "encoder", D)
     database.score([("x", 1.0)])
     database.close()
@@ -61,7 +61,7 @@ def test_a_repeated_import_also_replaces_what_has_been_adopted(store_url: str) -
         database.write(whole)
         assert outcomes(database)["Why?"]["small"] == Outcome(0.25, None, 4)
         assert known_of(store_url, small="first")["Why?"]["small"] == Outcome(0.25, None, 4)
-    # Its second half, that comes when its first one has been taken, is added to that.
+    # The second half of an import is added to the first, even if that has been adopted meanwhile.
     database.write(whole[:1])
     known_of(store_url, small="first")
     database.write(whole[1:])

@@ -1,4 +1,4 @@
-"""Promise: a store of an earlier version opens with all that it holds, and its tables are then the
+"""Promise: a store of an earlier version opens with everything in it, and its tables are then the
 same as a new one's."""
 
 import json
@@ -20,7 +20,7 @@ from deployments.store.store import EmbeddingStore
 D = 8
 VECTOR = np.eye(D, dtype=np.float32)[0]
 
-# What the first version made, before a database told its version. It never changes.
+# The tables of the first version, before databases had a version. They never change.
 UNVERSIONED = """
 CREATE TABLE queries (
     id {serial}, key {bytes} NOT NULL, characters FLOAT, input_tokens FLOAT,
@@ -123,7 +123,7 @@ def test_a_store_of_the_first_version_opens_with_all_that_it_holds(old_url: str)
     database.write([(Observation("new", VECTOR, "small", "answers"), AnswerRecord("x", "small"))])
     assert database.stats()["answers"] == 3
     database.close()
-    again = Database(old_url)  # now it is up to date, which is nothing to be done about
+    again = Database(old_url)  # up to date now: nothing to do
     assert again.count() == 3
     again.close()
 
@@ -148,7 +148,7 @@ def test_its_tables_are_then_the_same_as_those_of_a_new_one(old_url: str) -> Non
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         assert compare_metadata(context, metadata) == []
         if connection.dialect.name == "sqlite":
-            # Of which Alembic knows nothing.
+            # Alembic doesn't know about this.
             made = connection.execute(
                 text("SELECT name FROM sqlite_master WHERE sql LIKE '%WITHOUT ROWID%'")
             )

@@ -37,7 +37,7 @@ def test_the_bound_holds_after_every_write(database: Database) -> None:
         database.write([answered(f"{n}", f"query {n}") for n in range(start, start + 50)])
         assert database.count() == len(database.ids()) == 10
     assert outcomes(database).keys() == {f"query {n}" for n in range(1990, 2000)}
-    assert database.stats()["answers"] == 2000  # which are small
+    assert database.stats()["answers"] == 2000  # answers are small
 
 
 def test_scored_queries_stay_but_leave_room_for_new_ones(database: Database) -> None:
@@ -47,7 +47,7 @@ def test_scored_queries_stay_but_leave_room_for_new_ones(database: Database) -> 
     for n in range(30):
         database.write([answered(f"{n}", f"new {n}")])
         assert database.count() <= 20
-    # A tenth is for those whose score may still come, and its scores are taken.
+    # A tenth is reserved for queries whose scores may still come, and such scores count.
     assert outcomes(database).keys() == {f"scored {n}" for n in range(12, 30)} | {
         "new 28",
         "new 29",
@@ -62,7 +62,7 @@ def test_feedback_still_counts_for_the_policy_when_the_query_is_deleted(database
     database.retention = Retention(most_queries=10)
     database.write([answered("x", "first", predicted=0.7, policy="p")])
     database.write([seen(f"query {n}") for n in range(10)])
-    database.write([answered("y", "first")])  # the same text again is another query
+    database.write([answered("y", "first")])  # the same text is a new query now
     assert database.score([("x", 1.0)]) == [(None, Scored("small", 0.7, "p", None))]
     assert database.score([("x", 0.5)]) == [(None, Scored("small", 0.7, "p", 1.0))]
     assert outcomes(database)["first"]["small"] == Outcome(None, 10, 1)

@@ -23,7 +23,7 @@ def test_only_its_owner_can_read_the_file(tmp_path: Path) -> None:
     folder.chmod(0o755)
     Database(f"sqlite:///{folder}/store.db").close()
     assert _permissions(folder) == private
-    assert _permissions(tmp_path) == {"state": 0o755}  # the user's own wish
+    assert _permissions(tmp_path) == {"state": 0o755}  # as the user has set it
     database.close()
 
 
