@@ -7,7 +7,7 @@ from ray import serve as rayserve
 from ray._private.utils import get_num_cpus
 
 
-def available_cpus() -> int:
+def available_cpus() -> float:
     """The CPUs that a Ray started on this machine would have.
 
     Ray also looks at the container's limits, and no public function tells without starting Ray.
