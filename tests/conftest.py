@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-import ray
 from hypothesis import settings
 
 # Small matrices are multiplied several times faster by one thread than by a few that contend for
@@ -36,8 +35,6 @@ SLOW = [
     )
 ]
 QUICK = "not slow"  # as `make test-quick` says it
-
-_CURRENT = pytest.StashKey[pytest.Item]()
 
 # `make fuzz`
 settings.register_profile("fuzz", max_examples=5000, deadline=None)
@@ -79,25 +76,16 @@ def _slow(item: pytest.Item) -> bool:
     return item.get_closest_marker("slow") is not None
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    item.session.stash[_CURRENT] = item
-
-
-def pytest_fixture_setup(fixturedef: "pytest.FixtureDef[Any]", request: Any) -> None:
-    """Fails a quick test that starts a real part at run time."""
-    if fixturedef.argname in REAL_PARTS and not _slow(request.session.stash[_CURRENT]):
-        pytest.fail(f"{fixturedef.argname} is started at run time: add the marker `uses`")
-
-
 @pytest.fixture(autouse=True)
-def _only_slow_tests_start_ray(
+def _only_slow_tests_start_real_parts(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: Any, **options: Any) -> NoReturn:
-        pytest.fail("this test starts Ray: let it use `ray_cluster`, or move it to tests/cluster")
+        pytest.fail("a quick test starts a real part: use its fixture or the marker `uses`")
 
     if not _slow(request.node):
-        monkeypatch.setattr(ray, "init", refuse)
+        for start in ("ray.init", "postgres_fixtures.PostgreSQL.start", "vllm_fixtures._command"):
+            monkeypatch.setattr(start, refuse)
 
 
 @pytest.fixture(scope="session", autouse=True)
