@@ -1,4 +1,4 @@
-"""Who reaches the server: without keys, this machine alone may."""
+"""Where the server may listen: without keys, only on this machine."""
 
 from ipaddress import ip_address
 
@@ -7,26 +7,26 @@ from serve.ray_internals import HAPROXY_MODE, http_options
 
 
 def check_exposure(config: ServerConfig, host: str | None) -> None:
-    """Refuses to listen where others reach it and none is asked for a key.
+    """Refuses to listen where other machines could call without a key.
 
     Args:
         config: the server's.
-        host: the address that is listened on; None where there is no HTTP.
+        host: the address to listen on; None if there is no HTTP.
 
     Raises:
-        ConfigError: it would be open to others; the message says what to do.
+        ConfigError: it would be open to other machines; the message says what to do.
     """
     if config.asks_for_keys or config.allow_anonymous or host is None or is_loopback(host):
         return
     raise ConfigError(
-        f"the server would listen on {host}, for everyone: without keys it listens on 127.0.0.1 "
-        "alone. Configure `server.keys` (python -m ops.keys makes one), or listen on 127.0.0.1, or "
-        "say `server.allow_anonymous: true`, if who may call is decided before it"
+        f"the server would listen on {host} without asking anyone for a key. Configure "
+        "`server.keys` (python -m ops.keys makes one), listen on 127.0.0.1, or set "
+        "`server.allow_anonymous: true` if access is controlled in front of it"
     )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on `host`."""
+    """Whether only this machine can connect to `host`."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -36,7 +36,7 @@ def is_loopback(host: str) -> bool:
 def listening_host() -> str | None:
     """Where Ray Serve's proxies listen; called in a replica, it asks the controller.
 
-    In HAProxy mode each replica listens, too, and all of them everywhere.
+    In HAProxy mode the replicas listen too, all on every interface.
     """
     if HAPROXY_MODE:
         return "0.0.0.0"

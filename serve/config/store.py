@@ -20,7 +20,7 @@ class StoreConfig(Section):
     URL is written as `${NAME}`, an environment variable; a user, password or name from a
     variable is percent-encoded. By default a SQLite file of the user's, in `~/.local/state`."""
     history: tuple[str, ...] = ()
-    """Files of past outcomes, taken in once, when the store starts."""
+    """Files of past outcomes, imported once, when the store starts."""
     embedding_model: str = DEFAULT_MODEL
     """A sentence-transformers name or a folder. The default is installed with the package."""
     most_queries: Annotated[int, Field(ge=1)] = 1_000_000

@@ -1,4 +1,4 @@
-"""Smart routing without a server: the cheapest models that together answer well enough.
+"""Smart routing without a server: the cheapest models that together hold a mean quality.
 
 Source: https://docs.aios.foundation/aios-docs/aios-kernel/llm-cores/llm-routing
 """
@@ -29,8 +29,8 @@ Embed = Callable[[Sequence[str]], Floats32]
 class SmartRouting:
     """Chooses a model for each query of a batch, at the least cost that holds a mean quality.
 
-    Without history, qualities are guessed from prices (or `prior_quality` in a config); with it,
-    they are predicted from past queries. What models of other names did in it is left out.
+    Without history, qualities are guessed from prices (or a config's `prior_quality`); with it,
+    they are predicted from past queries. Models in the history that aren't configured are ignored.
 
     Args:
         llm_configs: the models, each with a "name" and, unless LiteLLM lists its price,
@@ -142,7 +142,7 @@ class SmartRouting:
         return self._forecaster.predict(queries, self._embeddings(queries))
 
     def _embeddings(self, queries: Sequence[str]) -> Floats32:
-        """Of no use, and not made, while nothing is known to be near to."""
+        """Of the queries; empty while there are no past queries to compare them with."""
         if not len(self._forecaster.evidence):
             return np.zeros((len(queries), 0), np.float32)
         return self._embed(queries)

@@ -1,4 +1,4 @@
-"""What a request costs: a price for each model, from its config or from LiteLLM's price list."""
+"""What requests cost: each model's price, from its config or from LiteLLM's price list."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from deployments.contract import Usage
 from deployments.registry import listed
 from serve.routing.arrays import Floats
 
-# How LiteLLM's list calls the tiers that a provider says it has served.
+# LiteLLM's suffix for each service tier that a provider reports.
 _TIERS = {
     "flex": "_flex",
     "balanced": "_balanced",
@@ -77,7 +77,7 @@ class Price:
 
 
 def price_of(config: Mapping[str, Any]) -> Price:
-    """The price of a model: its config's two costs, else what LiteLLM knows of it.
+    """The price of a model: as its config says, else as LiteLLM lists it.
 
     Args:
         config: `name`, and of the rest what there is of `backend`, `model`,
@@ -122,10 +122,10 @@ def costs(prices: Sequence[Price], input_tokens: Floats, output_tokens: Floats) 
 
 
 def _listed(config: Mapping[str, Any]) -> Price | None:
-    """LiteLLM's price; None where it has none."""
+    """LiteLLM's price; None if it lists none."""
     entry = _by_range(listed(config))
     price = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
-    # The list has 0 for models of unknown price; what is free must be said in the config.
+    # The list has 0 for unknown prices, so a free model must be configured as such.
     if None in price or not any(price):
         return None
     standard = _at_tier(entry, "")
@@ -138,7 +138,7 @@ def _listed(config: Mapping[str, Any]) -> Price | None:
 
 
 def _by_range(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An entry whose prices are a table by the prompt's length, in the form of the others."""
+    """An entry in the common form, also if its prices are a table by prompt length."""
     ranges = [rates for rates in entry.get("tiered_pricing") or () if "range" in rates]
     if not ranges:
         return entry
@@ -151,13 +151,13 @@ def _by_range(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _at_tier(entry: Mapping[str, Any], tier: str) -> Price:
-    """The price at a service tier, by its suffix; the standard one where the list has no other."""
+    """The price at a service tier, by its suffix; the standard one if the list has no other."""
     lengths = {
         match.group(): int(match[1]) * (1000 if match[2] else 1)
         for key in entry
         if (match := _ABOVE.search(key.removesuffix(tier)))
     }
-    # xAI takes the higher price from the very threshold on.
+    # xAI charges the higher price from the threshold itself on.
     inclusive = entry.get("litellm_provider") == "xai"
     price = standard = _rates(entry, "", tier, None)
     above = []
@@ -168,7 +168,7 @@ def _at_tier(entry: Mapping[str, Any], tier: str) -> Price:
 
 
 def _rates(entry: Mapping[str, Any], length: str, tier: str, otherwise: Price | None) -> Price:
-    """The prices at a tier, of prompts beyond a length; what isn't listed is as `otherwise`."""
+    """The prices at a tier for prompts beyond a length; `otherwise` for what isn't listed."""
 
     def rate(key: str, rest: float | None) -> float | None:
         said = entry.get(f"{key}{length}{tier}", entry.get(f"{key}{length}"))
