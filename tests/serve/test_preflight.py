@@ -208,5 +208,5 @@ def test_the_program_tells_everything_before_it_starts(tmp_path: Path) -> None:
         "llms.models.1.backend",
         "llms.store.history",
         "port 99999",
-        "the server would listen on 0.0.0.0 without asking",
+        "the server would listen on 0.0.0.0 without asking anyone for a key",
     ]
