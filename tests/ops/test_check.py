@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from fake_providers import SECRET, Fake, listing, serving, silent
+from fake_providers import SECRET, Fake, serving, silent
+from provider_formats import listing
 from serve_fixtures import DEMO_MODELS, free_port
 
 from ops import check, probes

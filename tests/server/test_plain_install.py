@@ -12,20 +12,19 @@ import jsonschema
 import openai
 import pytest
 import yaml
-from fake_providers import (
+from fake_providers import Answer, serving
+from plain_fixtures import FOLDER, PlainInstall
+from provider_formats import (
     JSON,
     PLACE,
     TEXT,
     TOLD,
     WEATHER,
-    Answer,
     anthropic,
     gemini,
     ollama,
     openai_chat,
-    serving,
 )
-from plain_fixtures import FOLDER, PlainInstall
 from serve_fixtures import Server, free_port, huggingface, in_repository
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response

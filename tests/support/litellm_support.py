@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from asking import ask
-from fake_providers import PLACE, WEATHER
+from provider_formats import PLACE, WEATHER
 
 from deployments.backends.litellm.backend import LiteLLMBackend
 from deployments.contract import ChatRequest

@@ -5,23 +5,9 @@ from typing import Any
 
 import pytest
 from asking import answer_to, ask
-from fake_providers import (
-    DONE,
-    JSON,
-    SECRET,
-    SOME,
-    STOP,
-    TEXT,
-    WEATHER,
-    chunk,
-    gemini,
-    ollama,
-    serving,
-    streaming,
-    thinking,
-    usage,
-)
+from fake_providers import DONE, SECRET, SOME, STOP, chunk, serving, streaming, thinking, usage
 from litellm_support import NAMED, TIME, Connect, after_a_tool
+from provider_formats import JSON, TEXT, WEATHER, gemini, ollama
 
 from deployments.contract import Usage
 from deployments.errors import DeadlineExceeded

@@ -6,19 +6,9 @@ from typing import Any
 
 import pytest
 from asking import answer_to, ask
-from fake_providers import (
-    DONE,
-    SECRET,
-    SOME,
-    STOP,
-    WEATHER,
-    gemini,
-    ollama,
-    serving,
-    streaming,
-    usage,
-)
+from fake_providers import DONE, SECRET, SOME, STOP, serving, streaming, usage
 from litellm_support import NAMED, TIME, Connect
+from provider_formats import WEATHER, gemini, ollama
 
 from deployments.errors import ProviderError, UnsupportedParameter
 

@@ -9,13 +9,9 @@ from typing import Any
 import jsonschema
 import pytest
 from asking import answer_to, ask
-from fake_providers import (
-    JSON,
-    PLACE,
-    SECRET,
-    WEATHER,
-)
+from fake_providers import SECRET
 from litellm_support import NAMED, Connect, after_a_tool, long_tool
+from provider_formats import JSON, PLACE, WEATHER
 from vllm_fixtures import VLLMServer
 
 from deployments.backends.litellm.backend import LiteLLMBackend
