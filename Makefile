@@ -1,5 +1,5 @@
-# make run | test-quick | test | lint | audit | demo-eval | bench-routing | bench-store | bench-engine | bench-faults | bench-overload:
-# each makes what it needs; a second run starts at once.
+# make run | test-quick | test | lint | docs | format | test-latest | fuzz | audit | demo-eval | bench-…: CONTRIBUTING.md says
+# what each does. Each makes what it needs; a second run starts at once.
 
 PORT ?= 8000
 BIN := .venv/bin
@@ -9,13 +9,13 @@ PIP := $(BIN)/$(INSTALL) --constraint ops/constraints.txt
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: run test-quick test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults bench-overload \
-	format clean
+.PHONY: run test-quick test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
+	bench-overload bench-chaos fuzz format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
 
-# Whatever starts no Ray, engine, database or server: within a minute on two cores
+# The tests that start no Ray, engine, database or server: a minute on two cores
 test-quick: .venv/.tested
 	$(PYTEST) -q -m "not slow" $(ARGS)
 
@@ -51,7 +51,7 @@ demo-eval: .venv/.served
 bench-routing: .venv/.tested
 	$(BIN)/python -m ops.bench.routing --out build/bench-routing
 
-# The store's times with 10^3 to 10^5 rows, compared with Chroma; MOST=1000000 for more
+# The store's times with 1,000 to 100,000 rows, compared with Chroma; MOST=1000000 for more
 bench-store: .venv/.tested
 	$(PIP) chromadb
 	$(BIN)/python -m ops.bench.store --out build/bench-store $(if $(MOST),--most $(MOST))
@@ -72,7 +72,7 @@ bench-overload: .venv/.tested
 bench-chaos: .venv/.tested
 	$(BIN)/python -m ops.bench.chaos --out build/bench-chaos
 
-# What make test tries with 100 examples each, with 5,000; some ten minutes
+# The fuzz tests with 5,000 examples each instead of the 100 of `make test`: about ten minutes
 fuzz: .venv/.tested
 	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile fuzz --timeout 1800 $(ARGS)
 

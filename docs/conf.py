@@ -1,6 +1,8 @@
 """How `make docs` builds the site: Sphinx, Markdown by MyST, the theme Furo.
 
-Nothing is loaded from other sites, neither while it builds nor by the pages.
+Sphinx includes parts of source files and pages made from the code, checks links to headings, and
+can treat every warning as an error; MkDocs is unmaintained, and Zensical can't do the first two
+yet. Nothing is loaded from other sites, neither while the site is built nor by its pages.
 """
 
 import sys

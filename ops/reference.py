@@ -27,13 +27,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "circuit": Circuit,
     "user_config": Settings,
 }
-# Models: what every one has, then what those of one kind have besides, as the registry lists them.
-KIND_TITLES = {
-    "litellm": "Models of a provider (LiteLLM)",
-    "endpoint": "Models on a vLLM or SGLang server",
-    "huggingface": "Hugging Face models",
-    "engine": "vLLM engines on this cluster",
-}
 
 
 def write(folder: Path) -> None:
@@ -49,7 +42,8 @@ def write(folder: Path) -> None:
 
 
 def configuration() -> dict[str, str]:
-    """A table of keys for each section, by its name in a file."""
+    """A table of keys for each section, by its name in a file. Of models: what every one has, then
+    what those of each kind in the registry have besides."""
     tables = {_file(path): _keys(section) for path, section in SECTIONS.items()}
     tables["model"] = _keys(ModelConfig)
     for kind, row in KINDS.items():
@@ -62,7 +56,7 @@ def _file(path: str) -> str:
 
 
 def described(section: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
-    """The keys of a section with what is known of each."""
+    """The keys of a section, with the type, default and description of each."""
     yield from section.model_fields.items()
 
 
@@ -134,7 +128,7 @@ def _type(schema: Json, definitions: Json) -> str:
         return _LINKS.get(name) or _type(definitions[name], definitions)
     if options := [part for part in schema.get("anyOf", ()) if part.get("type") != "null"]:
         return " or ".join(dict.fromkeys(_type(part, definitions) for part in options))
-    if "oneOf" in schema:
+    if not schema:  # the registry chooses the class of a model's configuration
         return "[model](#models)"
     if "const" in schema:
         return f"`{_yaml(schema['const'])}`"
