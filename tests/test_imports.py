@@ -19,7 +19,7 @@ SMART = {
 }
 
 
-def test_importing_and_inspecting_the_app_wakes_no_heavy_library() -> None:
+def test_importing_and_inspecting_the_app_imports_no_heavy_library() -> None:
     code = (
         "import sys, serve.app, serve.preflight; "
         f"serve.preflight.inspect({SMART}); "

@@ -46,7 +46,7 @@ def accuracy(folder: Path, questions: Sequence[Question]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--models", type=Path, default=MODELS, help="the folder of the models' folders"
+        "--models", type=Path, default=MODELS, help="a folder with one folder for each model"
     )
     folders = sorted(parser.parse_args().models.iterdir())
     by_model = [accuracy(folder, read_questions()) for folder in folders]

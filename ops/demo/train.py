@@ -188,7 +188,7 @@ def train(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="the folder of the models' folders")
+    parser.add_argument("--out", type=Path, required=True, help="where each model gets a folder")
     parser.add_argument("--only", choices=RECIPES, help="train only this model")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -50,7 +50,7 @@ checks = {
 
 
 def without_keys(document: dict[str, Any]) -> dict[str, Any]:
-    """The description of a server that has no keys, as the one here: it asks nobody for one."""
+    """The description of a server without keys, such as the one here: it requires none."""
     document = copy.deepcopy(document)
     for operations in document["paths"].values():
         for operation in operations.values():

@@ -74,7 +74,7 @@ written = st.sampled_from(["{}", " {}", "${}", "${{{}}}", "{}}}", '"{}', "{}\n"]
 
 @st.composite
 def configurations(draw: st.DrawFn) -> Any:
-    """A configuration that is wrong here and there, with secrets where none may be."""
+    """A configuration with some values wrong, and secrets where none may be."""
     whole = copy.deepcopy(CONFIGURATION)
     for path, form in draw(st.lists(st.sampled_from(SPILLS), max_size=2)):
         section = reduce(lambda inside, key: inside[key], path[:-1], cast(Any, whole))
@@ -83,7 +83,7 @@ def configurations(draw: st.DrawFn) -> Any:
 
 
 def load(args: dict[str, Any]) -> None:
-    """Loads a configuration that may be wrong, but tells no secret."""
+    """Loads a configuration that may be wrong; its error must not quote a secret."""
     try:
         told = repr(inspect(args))
     except ConfigError as error:
@@ -93,7 +93,7 @@ def load(args: dict[str, Any]) -> None:
 
 @unhurried
 @given(configurations() | st.dictionaries(st.sampled_from(["llms", "server", "config"]), garbage))
-def test_any_configuration_is_taken_or_refused_without_a_secret(args: Any) -> None:
+def test_any_configuration_is_accepted_or_refused_without_quoting_a_secret(args: Any) -> None:
     load(args if isinstance(args, dict) else {"llms": args})
 
 
@@ -109,7 +109,7 @@ signs = st.sampled_from(
     | st.lists(signs).map("".join)
     | st.text(characters)
 )
-def test_any_configuration_file_is_too(text: str) -> None:
+def test_so_is_any_configuration_file(text: str) -> None:
     with tempfile.NamedTemporaryFile("w", errors="surrogatepass") as file:
         file.write(text)
         file.flush()

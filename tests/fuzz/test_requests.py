@@ -1,4 +1,4 @@
-"""Promise: any body of a request is read or refused, and soon."""
+"""Promise: any request body is either parsed or refused, quickly."""
 
 import time
 from collections.abc import Callable
@@ -150,7 +150,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("body", LARGE.values(), ids=LARGE.keys())
-def test_a_large_body_is_read_or_refused_soon(body: str) -> None:
+def test_a_large_body_is_read_or_refused_quickly(body: str) -> None:
     started = time.monotonic()
     with suppress(InvalidRequest):
         parse(body.encode())

@@ -137,7 +137,7 @@ def test_settings_that_are_not_configured_come_from_the_environment(
     assert f"404: no list of models at {provider.url}/none" in row(output, "elsewhere")
 
 
-def test_a_silent_provider_is_given_up(run: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_provider_is_given_up_on(run: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "TIMEOUT_S", 0.3)
     with serving(silent) as fake:
         code, output = run({"name": "silent", "backend": "vllm", "hostname": fake.url})

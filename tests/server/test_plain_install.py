@@ -129,7 +129,7 @@ def test_the_installed_code_is_what_runs(plain: PlainInstall) -> None:
         assert Path(file).is_relative_to(FOLDER)
 
 
-def test_no_provider_misses_a_library(plain: PlainInstall) -> None:
+def test_no_provider_lacks_a_library(plain: PlainInstall) -> None:
     asked = plain.python(str(in_repository("tests/support/every_provider.py")))
     assert asked.stdout.splitlines() == ["all asked"], asked.stderr
 

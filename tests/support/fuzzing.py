@@ -1,4 +1,4 @@
-"""Values as nobody should send them, and what must become of them; for tests/fuzz."""
+"""Malformed and hostile values, and how they must be handled; for tests/fuzz."""
 
 import copy
 import json

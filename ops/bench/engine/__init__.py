@@ -1,4 +1,4 @@
-"""Streaming beside the engine's own server and Ray's own application: first token and speed.
+"""Compares streaming with vLLM's own server and Ray's own application: first token and speed.
 
     python -m ops.bench.engine [--rounds N] [--out FOLDER]
 

@@ -44,7 +44,7 @@ def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(prog="python -m ops.bench.engine", description=engine.__doc__)
     parser.add_argument(
-        "--rounds", type=int, default=10, help="for each model (default: %(default)s)"
+        "--rounds", type=int, default=10, help="rounds for each model (default: %(default)s)"
     )
     parser.add_argument("--out", type=Path, default=Path("build/bench-engine"))
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Times of the store with 10^3 to 10^6 past queries, compared with Chroma as AIOS uses it.
+"""Times of the store with 1,000 to 1,000,000 past queries, compared with Chroma as AIOS uses it.
 
     python -m ops.bench.store [--data FOLDER] [--most ROWS] [--out FOLDER]
 

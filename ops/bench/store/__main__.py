@@ -65,7 +65,9 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(prog="python -m ops.bench.store", description=store.__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("ROUTING_DATA", DATA)))
-    parser.add_argument("--most", type=int, default=100_000, help="rows (default: %(default)s)")
+    parser.add_argument(
+        "--most", type=int, default=100_000, help="most rows (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/bench-store"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
