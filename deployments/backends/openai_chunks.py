@@ -160,7 +160,7 @@ class _Answer:
             return ToolCallDelta(
                 index=self._indices[theirs],
                 id=self._ids[theirs],
-                name=self._names.came(name),
+                name=self._names.original(name),
                 arguments=arguments,
             )
         index = self._indices[theirs]

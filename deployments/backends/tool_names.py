@@ -29,7 +29,7 @@ class ToolNames:
             if name not in self._sent:
                 self._sent[name] = next(safe for safe in _candidates(name) if safe not in taken)
                 taken.add(self._sent[name])
-        self._came = {safe: name for name, safe in self._sent.items()}
+        self._original = {safe: name for name, safe in self._sent.items()}
 
     @classmethod
     def of(cls, request: ChatRequest) -> "ToolNames":
@@ -47,9 +47,9 @@ class ToolNames:
         """The name that is sent to the provider for a tool of the request."""
         return self._sent[name]
 
-    def came(self, name: str) -> str:
+    def original(self, name: str) -> str:
         """The caller's name for one that the provider sent; an unknown one is kept."""
-        return self._came.get(name, name)
+        return self._original.get(name, name)
 
     def messages(self, request: ChatRequest) -> list[dict[str, Any]]:
         """The request's messages, with sent names for the tools in them."""

@@ -60,8 +60,8 @@ def test_any_tools_go_out_safe_and_come_back_as_they_came(
     history = [call["function"]["name"] for call in names.messages(request)[0]["tool_calls"]]
     assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in [*sent, *history])
     assert len(set(sent)) == len(sent)
-    assert [names.came(name) for name in sent] == offered
-    assert [names.came(name) for name in history] == called
+    assert [names.original(name) for name in sent] == offered
+    assert [names.original(name) for name in history] == called
     assert names.tool_choice(request)["function"]["name"] == sent[0]
 
 

@@ -21,7 +21,7 @@ def test_every_name_is_allowed_and_comes_back(names: list[str]) -> None:
     sent = {name: mapping.sent(name) for name in names}
     assert all(ALLOWED.fullmatch(safe) for safe in sent.values())
     assert len(set(sent.values())) == len(sent)
-    assert all(mapping.came(safe) == name for name, safe in sent.items())
+    assert all(mapping.original(safe) == name for name, safe in sent.items())
 
 
 @given(names)
@@ -32,7 +32,7 @@ def test_a_name_that_is_allowed_stays_as_it_is(names: list[str]) -> None:
 
 @given(names)
 def test_the_order_of_names_that_do_not_collide_changes_nothing(names: list[str]) -> None:
-    assert all(ToolNames([name]).came(ToolNames([name]).sent(name)) == name for name in names)
+    assert all(ToolNames([name]).original(ToolNames([name]).sent(name)) == name for name in names)
 
 
 def test_a_slash_becomes_two_underscores() -> None:
@@ -46,7 +46,7 @@ def test_names_that_would_collide_stay_apart() -> None:
 
 
 def test_an_unknown_name_from_the_model_is_kept() -> None:
-    assert ToolNames(["a/b"]).came("nonsense") == "nonsense"
+    assert ToolNames(["a/b"]).original("nonsense") == "nonsense"
 
 
 def test_tools_choice_and_history_are_renamed_consistently() -> None:
