@@ -106,8 +106,9 @@ class HuggingFaceBackend:
         request = request.within(SUPPORTED)
         loop = asyncio.get_running_loop()
         job = await loop.run_in_executor(self._preparers, self._prepare, request)
-        async for chunk in self._answer(job):
-            yield chunk
+        async with aclosing(self._answer(job)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def context_window(self) -> int | None:
         """See `Backend.context_window`."""
