@@ -65,9 +65,6 @@ def _databricks(model: _Model) -> _Library | None:
 def _vertex_ai(model: _Model) -> _Library:
     """Gemini and partners' models are called over HTTP, all others by Google's SDK."""
     # LiteLLM takes seconds to import, so only where such a model is configured.
-    from deployments.backends.litellm import patches  # noqa: F401 - sets LiteLLM up before its import
-
-    # isort: split
     from litellm.llms.vertex_ai.common_utils import VertexAIModelRoute, get_vertex_ai_model_route
 
     over_http = {
