@@ -35,7 +35,7 @@ class Circuit(BaseModel):
     failures: Annotated[int, Field(ge=1)] = 5
     """Faults in a row that open the circuit, each within five minutes of the one before."""
     seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
-    """How long the model is passed over before one request tries whether it has recovered."""
+    """How long the model is passed over before one request tests whether it has recovered."""
 
 
 class ModelConfig(BaseModel):
@@ -61,8 +61,8 @@ class ModelConfig(BaseModel):
     cost_per_output_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """USD for a token of the answer, likewise."""
     prior_quality: Annotated[float, Field(ge=0, le=1)] | None = None
-    """The quality that smart routing assumes until answers are scored. By default a guess by the
-    price."""
+    """The quality that smart routing assumes until answers are scored. By default a guess
+    from the price."""
     autoscaling: Autoscaling | None = None
     """How many replicas the model has. By default one."""
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
@@ -73,7 +73,7 @@ class ModelConfig(BaseModel):
     timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """The longest silence in seconds, before the answer and within it."""
     first_token_timeout: Annotated[float, Field(gt=0, le=3600)] = 10.0
-    """Seconds until the first token, where another model could take over."""
+    """The longest wait for the first token in seconds, if another model could take over."""
     thinking_timeout: Annotated[
         Annotated[float, Field(gt=0, le=3600)] | None, Field(validate_default=True)
     ] = None

@@ -55,7 +55,9 @@ def _deploy_by(path: str, config: ModelConfig, options: dict[str, Any]) -> Appli
     try:
         deployment = named(path)
     except ImportError as error:
-        missing = next(config.faults(), f"backend: {config.backend} needs a missing library")
+        missing = next(
+            config.faults(), f"backend: {config.backend} needs a library that is not installed"
+        )
         raise ValueError(f"{missing} ({error})") from error
     application: Application = deployment(config, options)
     return application

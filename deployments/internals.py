@@ -1,7 +1,7 @@
 """Checks that the private parts of libraries that we use, replace or override still exist.
 
-Python accepts a replacement for a function that is no longer called, and a method that overrides
-nothing, without a word. A new version of a library could thus disable what we rely on, such as the
+Python silently accepts a replacement for a function that is no longer called, and a method that
+overrides nothing. A new version of a library could thus disable what we rely on, such as the
 guard against fetching callers' URLs. With these checks, the backend fails to start instead.
 """
 

@@ -60,7 +60,7 @@ class Secret:
         if not _KEY.fullmatch(key):
             raise self._fault(
                 needed_by,
-                "holds white space or characters that are not ASCII, which no API key contains",
+                "holds white space or characters that are not ASCII, so it can't be an API key",
             )
         return key
 

@@ -32,7 +32,7 @@ _ELSEWHERE = "retry later or use another model"
 _EXPLANATIONS: Mapping[type[LLMError], tuple[str, str]] = {
     ProviderRejected: (
         "was rejected by its provider",
-        "the server's operator must check its API key, its name there and its account",
+        "the server's operator must check the API key, the account and the model's name there",
     ),
     RateLimited: ("has reached its provider's rate limit", _ELSEWHERE),
     DeadlineExceeded: ("did not answer in time", _ELSEWHERE),
@@ -46,7 +46,7 @@ _EXPLANATIONS: Mapping[type[LLMError], tuple[str, str]] = {
     Unreachable: ("can't be reached", _ELSEWHERE),
     ProviderError: ("failed at its provider", _ELSEWHERE),
 }
-# A rejection may quote the key, if only in part; the others would only tell internal addresses.
+# A rejection may quote the key, if only in part; the others would only reveal internal addresses.
 _UNQUOTED = (ProviderRejected, Unreachable, DeadlineExceeded)
 
 

@@ -15,7 +15,7 @@ _CHARACTERS_PER_TOKEN = 20  # beyond this, tokenising a text is wasted
 class Encoder:
     """Texts to embeddings (b, d) of length 1. A text's embedding doesn't depend on the others.
 
-    Loads the model at its first use. Longer texts than the model takes are cut.
+    Loads the model at its first use. Texts longer than the model takes are cut.
 
     Args:
         name: a sentence-transformers name, or the folder of such a model. The default one comes
@@ -72,8 +72,8 @@ class _SentenceTransformer:
             self._model = SentenceTransformer(name)
         except (OSError, ValueError) as error:
             raise ValueError(
-                f"no embedding model {name}: it is neither a folder with a model here, nor a model "
-                f"that the Hugging Face hub returns ({error})"
+                f"no embedding model {name}: it is neither the folder of a model nor one that can "
+                f"be loaded from the Hugging Face hub ({error})"
             ) from error
         self.dimensions: int = self._model.encode(["text"]).shape[1]
         self._characters = _CHARACTERS_PER_TOKEN * (self._model.max_seq_length or 512)

@@ -36,8 +36,8 @@ class HuggingFaceConfig(ModelConfig):
     def _one_gpu(cls, memory: dict[int, str] | None) -> dict[int, str] | None:
         if memory is not None and len(memory) > 1:
             raise ValueError(
-                "a Hugging Face model runs on one GPU; serve one that needs several by a vLLM "
-                "server (backend: vllm, hostname: …)"
+                "a Hugging Face model runs on one GPU; serve one that needs several on a "
+                "vLLM server (backend: vllm, hostname: …)"
             )
         return memory
 

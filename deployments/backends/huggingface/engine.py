@@ -16,7 +16,7 @@ from deployments.backends.huggingface.decoding import Decoding, processors
 from deployments.errors import DeadlineExceeded, ProviderError
 from deployments.internals import replace, require
 
-# Bytes of the KV cache on a CPU, which has no memory of its own that a share could be taken of.
+# Bytes of the KV cache on a CPU, which has no memory of its own to take a share of.
 _CPU_CACHE = 2 << 30
 # Tokens of one forward pass on a CPU; longer prompts are processed in parts.
 _CPU_BATCH_TOKENS = 512

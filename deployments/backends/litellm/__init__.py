@@ -1,6 +1,6 @@
 """Models of any provider that LiteLLM knows.
 
-LiteLLM reads its settings when it is imported, so they are made here: before any module of this
+LiteLLM reads its settings when it is imported, so they are set here, before any module of this
 package can import it.
 """
 

@@ -93,7 +93,7 @@ class LiteLLMBackend:
         return int(window) if window else None
 
     async def check_health(self) -> None:
-        """Nothing of this replica can break for good, and asking the provider would cost."""
+        """Always healthy: nothing here can break for good, and asking the provider would cost."""
 
     async def aclose(self) -> None:
         """Closes LiteLLM's connections, which all models of this process share."""
@@ -204,7 +204,8 @@ class LiteLLMBackend:
 def _check_provider(config: LiteLLMConfig) -> None:
     if config.provider not in patches.providers():
         raise ValueError(
-            f"model '{config.name}': the installed LiteLLM knows no provider '{config.backend}'"
+            f"model '{config.name}': the installed version of LiteLLM has no provider "
+            f"'{config.backend}'"
         )
 
 

@@ -17,7 +17,7 @@ _ENUM = "types/utils.py"
 _MORE = "llms/openai_like/providers.json"
 _MODELS = "model_prices_and_context_window_backup.json"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-# Names of ours for providers.
+# Our own names for providers.
 ALIASES: Mapping[str, str] = {"google": "gemini"}
 
 

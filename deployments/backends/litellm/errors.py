@@ -131,7 +131,7 @@ def is_image_not_fetched(error: Exception) -> bool:
 
 
 def missing_module(error: Exception) -> ImportError | None:
-    """The import that failed, of a library of which `provider_libraries` doesn't know."""
+    """The failed import of a library that `provider_libraries` doesn't list."""
     return next((cause for cause in causes(error) if isinstance(cause, ImportError)), None)
 
 

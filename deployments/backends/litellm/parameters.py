@@ -44,7 +44,8 @@ class Parameters:
         self._supported = _supported(config.provider_model, config.provider)
         if self._tiers and "service_tier" not in self._supported:
             raise ValueError(
-                f"model '{config.name}': service_tiers: LiteLLM sends none to '{config.provider}'"
+                f"model '{config.name}': service_tiers: LiteLLM does not pass service "
+                f"tiers on to '{config.provider}'"
             )
         self._dropped = frozenset(_dropped(config.provider_model, config.provider))
 

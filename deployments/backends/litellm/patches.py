@@ -1,4 +1,4 @@
-"""Corrections of LiteLLM's own code, made once for the process, and whatever internals we use.
+"""Corrections of LiteLLM's own code, made once for the process, and the internals that we use.
 
 Each has its reason. `patch` fails if this version of LiteLLM has no such part.
 """

@@ -23,9 +23,9 @@ class EngineConfig(ModelConfig):
     """GPUs of a replica. By default as many as its tensor and pipeline parallelism need. A
     fraction shares one GPU; 0 runs vLLM's build for CPUs."""
     cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
-    """CPUs that Ray reserves for a replica besides."""
+    """CPUs that Ray reserves for a replica in addition."""
     accelerator_type: str | None = None
-    """Ray's name of the GPU, such as `H100` or `L4`. By default any."""
+    """Ray's name for the GPU, such as `H100` or `L4`. By default any."""
     engine: Annotated[dict[str, Any], Field(default_factory=dict, validate_default=True)]
     """vLLM's own [arguments](https://docs.vllm.ai/en/stable/configuration/engine_args.html)."""
     adapters: Annotated[
@@ -71,7 +71,7 @@ class EngineConfig(ModelConfig):
         for name, at in adapters.items():
             if len(info.data.get("name", "")) + 1 + len(name) > LONGEST_NAME:
                 raise ValueError(
-                    f"{name}: is too long: at most {LONGEST_NAME} characters with the model's name"
+                    f"{name}: is too long: with the model's name, at most {LONGEST_NAME} characters"
                 )
             if "://" in at:
                 raise ValueError(f"{name}: must be a hub name or a folder, not a URI")
@@ -86,8 +86,8 @@ class EngineConfig(ModelConfig):
         workers = pipeline * engine.get("tensor_parallel_size", 1)
         if gpus != workers and not (gpus < 1 and workers == 1):
             raise ValueError(
-                f"tensor_parallel_size × pipeline_parallel_size is {workers}, but `gpus` {gpus:g}; "
-                "give one of the two, or make them agree"
+                f"tensor_parallel_size × pipeline_parallel_size is {workers}, but `gpus` is "
+                f"{gpus:g}; give one of the two, or make them agree"
             )
         return engine
 

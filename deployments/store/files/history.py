@@ -210,7 +210,7 @@ def _from_columns(item: Mapping[str, Any], models: list[str]) -> Row:
 
 def _row(query: Any, input_tokens: Any, outcomes: Mapping[str, Outcome]) -> Row:
     if not isinstance(query, str) or not query.strip():
-        raise BadRow("'query' must be text, and not empty")
+        raise BadRow("'query' must be non-empty text")
     tokens = _number("the input length", input_tokens)
     return Row(query, None if tokens is None else int(tokens), outcomes)
 

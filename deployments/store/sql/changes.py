@@ -84,8 +84,8 @@ class Change:
         return {bytes(key): id for key, id in self._connection.execute(upsert, marked)}
 
     def put_outcomes(self, sums: Mapping[Place, Sums]) -> None:
-        """Adds sums to outcomes. Where a sum replaces, what its source said before of this model
-        on this query is deleted first, whichever model the name stood for then."""
+        """Adds sums to outcomes. Where a sum replaces, what its source said before about this
+        model on this query is deleted first, whichever model the name stood for then."""
         replaced = [place for place, total in sums.items() if total.replace]
         if replaced:
             gone = delete(outcomes)

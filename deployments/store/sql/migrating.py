@@ -43,8 +43,9 @@ def upgrade(connection: Connection, shown: str) -> None:
         return
     if version not in {script.revision for script in _scripts().walk_revisions()}:
         raise ValueError(
-            f"{shown} was written by a newer version of this program (its schema is {version}, "
-            f"known here is up to {newest}): install that version, or give another store"
+            f"{shown} was written by a newer version of this program (its schema is version "
+            f"{version}; this program knows versions up to {newest}): install the newer version, "
+            "or give another store"
         )
     logger.info("migrating the tables of %s from version %s to %s", shown, version, newest)
     config = _config()

@@ -49,7 +49,7 @@ def reembed(
 
     Raises:
         ValueError: there is no store, `embed` returns embeddings not of length 1, or another
-            process re-embeds with a different model.
+            process is re-embedding with a different model.
         DatabaseUnavailable: the database can't be reached.
     """
     target = (embedding_model, dimensions)
@@ -110,7 +110,8 @@ def _checked_header(connection: Connection, target: tuple[str, int]) -> dict[str
     header = read_header(connection)
     if header is None or header.get(_TARGET) != list(target):
         raise ValueError(
-            "another process re-embeds this store, or has done so; wait for it, then run this again"
+            "another process is re-embedding this store, or has just done so; wait until it has "
+            "finished, then run this again"
         )
     return header
 

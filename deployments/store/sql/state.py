@@ -59,5 +59,5 @@ class State:
 
 def _checked(name: str) -> str:
     if name == HEADER:
-        raise ValueError(f"the name '{HEADER}' is the database's own")
+        raise ValueError(f"the name '{HEADER}' is reserved for the database's own header")
     return name

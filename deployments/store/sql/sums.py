@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from deployments.store.observations import Observation
 
-# A row of `outcomes`: the query's number, the model, the source, the model's identity.
+# The key of a row of `outcomes`: query number, model, source and the model's identity.
 Place = tuple[int, str, str, str]
 
 # The columns of `outcomes` that are added up, and the fields of `Sums`.

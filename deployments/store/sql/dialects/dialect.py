@@ -56,7 +56,7 @@ class Dialect(ABC):
         Args:
             url: of the database.
             shown: the URL without its secrets, for errors.
-            create: make the database if it does not exist, where that is only a file.
+            create: make the database if it does not exist and is only a file.
 
         Raises:
             NoStore: the database does not exist and is not to be made.

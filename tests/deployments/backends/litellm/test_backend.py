@@ -26,7 +26,9 @@ def test_the_provider_prefix_is_added_once(backend: str, model: str, sent: str) 
 
 
 def test_a_provider_that_this_litellm_does_not_know_is_named(connect: Connect) -> None:
-    with pytest.raises(ValueError, match="'ours': the installed LiteLLM knows no provider 'opnai'"):
+    with pytest.raises(
+        ValueError, match="'ours': the installed version of LiteLLM has no provider 'opnai'"
+    ):
         connect("opnai", None)
 
 

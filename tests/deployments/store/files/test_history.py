@@ -75,8 +75,8 @@ def test_objects() -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (GOOD | {"query": "  "}, "not empty"),
-        (GOOD | {"query": None}, "not empty"),
+        (GOOD | {"query": "  "}, "non-empty"),
+        (GOOD | {"query": None}, "non-empty"),
         (GOOD | {"outputs": "none"}, "'outputs' must be a list"),
         (GOOD | {"input_token_length": -1}, "input length"),
         (output(correctness=math.nan), "score of 'small'"),
@@ -92,7 +92,7 @@ def test_objects() -> None:
         (output(count=0), "count of 'small'"),
         (output(count=1.5), "count of 'small'"),
         (GOOD | {"input_token_length": "8"}, "input length"),
-        (GOOD | {"query": ""}, "not empty"),
+        (GOOD | {"query": ""}, "non-empty"),
         (GOOD | {"outputs": GOOD["outputs"][:1] * 2}, "model 'small' has two outputs"),
         ("text", "a row must be an object"),
     ],
