@@ -187,7 +187,7 @@ class _Answer:
 
 
 class _Pieces:
-    """Text in pieces that may split a surrogate pair, as which JSON escapes an emoji."""
+    """Text in pieces that may split a surrogate pair, which is how JSON escapes an emoji."""
 
     def __init__(self) -> None:
         self._half = ""

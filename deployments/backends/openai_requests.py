@@ -30,7 +30,7 @@ def body(request: ChatRequest, names: ToolNames, *, model: str) -> dict[str, Any
     if request.max_completion_tokens is not None:
         asked.pop("max_tokens", None)  # OpenAI's older name for it
     if request.continue_final_message:
-        asked["add_generation_prompt"] = False  # which both require beside it
+        asked["add_generation_prompt"] = False  # which both servers require with it
     if request.tools:
         asked["tools"] = names.tools(request)
     if request.tool_choice is not None:

@@ -120,7 +120,7 @@ class LiteLLMBackend:
         if isinstance(error, exceptions.UnsupportedParamsError):
             return UnsupportedParameter
         kind = kind_of(error) or ProviderError
-        # Where a token had to be fetched first, that failed; whether it would now says nothing.
+        # If a token had to be fetched first, that is what failed; success now would prove nothing.
         fetched = status_of(error) is not None or issubclass(kind, Unreachable | DeadlineExceeded)
         if not fetched and await self._sends_plain_requests():
             return Untranslatable
@@ -211,7 +211,7 @@ def _check_provider(config: LiteLLMConfig) -> None:
 
 def _warm_up() -> None:
     """Imports what LiteLLM otherwise imports at the first request with `tools`: that takes a second
-    of the event loop, and a library that is missing would fail each such request by itself."""
+    of the event loop, and a missing library would fail those requests instead of the start."""
     tool = {"type": "function", "function": {"name": "one", "parameters": {"type": "object"}}}
     stream = litellm.completion(
         model="openai/none",

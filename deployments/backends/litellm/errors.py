@@ -80,7 +80,7 @@ _NOT_FETCHED = (exceptions.ImageFetchError, url_utils.SSRFError)
 
 def kind_of(error: Exception) -> type[LLMError] | None:
     """Our class for an error once the request was sent, or for one that the operator must fix;
-    None for one that is in no table."""
+    None for one that is not in the table."""
     kind = look_up(ERRORS, error)
     status = status_of(error)
     if status is not None:

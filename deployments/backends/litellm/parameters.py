@@ -77,7 +77,7 @@ class Parameters:
             asked["max_completion_tokens" if known else "max_tokens"] = request.output_limit
         messages = names.messages(request)
         if request.continue_final_message and self._config.provider == "hosted_vllm":
-            asked["add_generation_prompt"] = False  # which vLLM requires beside it
+            asked["add_generation_prompt"] = False  # which vLLM requires with it
         elif asked.pop("continue_final_message", None) and self._config.provider != "anthropic":
             # For DeepSeek and Mistral. Anthropic continues a last assistant message anyway.
             messages[-1]["prefix"] = True

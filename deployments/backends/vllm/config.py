@@ -105,8 +105,8 @@ class EngineConfig(ModelConfig):
 
     @property
     def abilities(self) -> frozenset[Capability]:
-        """By default JSON, to which the engine holds any model, and tools if it is told how the
-        model writes its calls."""
+        """By default JSON, which the engine enforces for any model, and tools if it is told how
+        the model writes its calls."""
         if self.capabilities is not None:
             return self.capabilities
         reads = self.engine.get("tool_call_parser") and self.engine.get(

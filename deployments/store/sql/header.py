@@ -41,7 +41,7 @@ def opened(
         metadata.create_all(connection)
         migrating.stamp(connection)
         header = {
-            "schema": 2,  # programs that don't know Alembic's table refuse the database by this
+            "schema": 2,  # older programs, which don't know Alembic's table, refuse the database
             "embedding_model": model,
             "dimensions": dimensions,
             **dict.fromkeys(("revision", "deletions", "queries", "answers"), 0),

@@ -36,7 +36,7 @@ queries = Table(
     Column("input_tokens", Float),
     Column("updated_at", Float, nullable=False, index=True),  # unix seconds
     Column("revision", BigInteger, nullable=False, index=True),  # of the last transaction
-    Column("writer", BigInteger, nullable=False),  # number of the Database object that did
+    Column("writer", BigInteger, nullable=False),  # number of the Database object that made it
     Column("embedding", LargeBinary, nullable=False),  # float16, little endian
     Column("text", Text, nullable=False),
     Column("scored", Boolean, nullable=False, server_default=false()),  # any of its outcomes

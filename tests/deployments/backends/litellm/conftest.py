@@ -35,7 +35,7 @@ async def connect(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connect]:
 
 @pytest.fixture
 def connect_format(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Connect:
-    """Makes a backend for one of `FORMATS`, with the credentials that it wants."""
+    """Makes a backend for one of `FORMATS`, with the credentials that it needs."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")  # from Amazon's own manual
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_REGION", "us-east-1")

@@ -1,4 +1,4 @@
-"""Promise: a model is called by its provider's name, and what it lacks is named at the start."""
+"""Promise: a model is called by its provider's name, and an unknown provider is refused early."""
 
 from typing import Any
 

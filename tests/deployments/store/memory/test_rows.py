@@ -135,7 +135,7 @@ def test_searches_work_while_rows_change() -> None:
             for start in range(500, 3000, 50):
                 rows.put([row(id, small=scored(0.5)) for id in range(start, start + 50)])
                 rows.remove(range(start, start + 25))
-        except BaseException as error:  # noqa: BLE001 - told to the test
+        except BaseException as error:  # noqa: BLE001 - reported to the test
             failures.append(error)
 
     writers = [threading.Thread(target=write) for _ in range(2)]

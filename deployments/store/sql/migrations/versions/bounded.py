@@ -87,7 +87,7 @@ def _count() -> None:
     header = json.loads(str(connection.scalar(sa.select(state.c.value).where(about))))
     for table in ("queries", "answers"):
         header[table] = connection.scalar(sa.text(f"SELECT count(*) FROM {table}"))
-    header["schema"] = 2  # programs that don't know Alembic's table refuse the database by this
+    header["schema"] = 2  # older programs, which don't know Alembic's table, refuse the database
     header["deletions"] = 0
     header.pop("deletion", None)
     connection.execute(state.update().where(about).values(value=json.dumps(header)))
