@@ -19,7 +19,7 @@ def check_exposure(config: ServerConfig, host: str | None) -> None:
     if config.asks_for_keys or config.allow_anonymous or host is None or is_loopback(host):
         return
     raise ConfigError(
-        f"the server would listen on {host} without asking anyone for a key: configure "
+        f"the server would listen on {host} without requiring a key: configure "
         "`server.keys` (python -m ops.keys makes one), listen on 127.0.0.1, or set "
         "`server.allow_anonymous: true` if access is controlled in front of it"
     )

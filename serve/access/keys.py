@@ -79,7 +79,9 @@ def _by_hash(keys: Sequence[KeyConfig]) -> list[tuple[bytes, Caller]]:
     for key in keys:
         known = hash_of(resolve(key)) if key.sha256 is None else bytes.fromhex(key.sha256)
         if known in callers:
-            raise ConfigError(f"server.keys: '{callers[known].name}' and '{key.name}' are one key")
+            raise ConfigError(
+                f"server.keys: '{callers[known].name}' and '{key.name}' are the same key"
+            )
         models = None if key.models is None else frozenset(key.models)
         callers[known] = Caller(key.name, models, key.requests_per_minute)
     return list(callers.items())
@@ -99,7 +101,7 @@ def resolve(key: KeyConfig) -> str:
         raise ConfigError(str(error)) from None
     if len(value) < _SHORTEST:
         raise ConfigError(
-            f"{needed_by} needs the environment variable {key.key.variable}, which holds less than "
-            f"{_SHORTEST} characters; python -m ops.keys makes a key"
+            f"{needed_by} needs the environment variable {key.key.variable}, which holds fewer "
+            f"than {_SHORTEST} characters; python -m ops.keys makes a key"
         )
     return value

@@ -81,7 +81,7 @@ class SharedQuotas:
         )
         if wait > 0:
             raise QuotaExceeded(
-                f"the key '{name}' may make {per_minute} requests a minute; the next one in "
+                f"the key '{name}' may make {per_minute} requests a minute; try again in "
                 f"{ceil(wait)} s",
                 retry_after=ceil(wait),
             )

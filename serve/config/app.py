@@ -44,12 +44,12 @@ class LLMs(Section):
         names = [model.name for model in self.served]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two models are called '{name}'; give each a name of its own")
+                raise ValueError(f"two models are called '{name}'; rename one")
         for model in self.models:
             for fallback in model.fallbacks:
                 if fallback not in names or fallback == model.name:
                     raise ValueError(
-                        f"fallback '{fallback}' of model '{model.name}' must be another model of "
+                        f"fallback '{fallback}' of model '{model.name}' must be another model in "
                         "`llms.models`"
                     )
         return self

@@ -64,7 +64,9 @@ def load_keys(file: str) -> list[KeyConfig]:
 def _read(path: Path) -> dict[str, Any]:
     content = _read_yaml(path, "configuration")
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} is not a configuration, which begins with `llms:`")
+        raise ConfigError(
+            f"{path} is not a configuration: it must be a mapping with the key `llms`"
+        )
     return content
 
 

@@ -91,6 +91,6 @@ def check_keys(keys: Sequence[KeyConfig], models: Collection[str]) -> None:
     names = [key.name for key in keys]
     for key in keys:
         if names.count(key.name) > 1:
-            raise ValueError(f"server.keys: two are called '{key.name}'; give each its own name")
+            raise ValueError(f"server.keys: two keys are called '{key.name}'; rename one")
         if unknown := set(key.models or ()).difference(models):
             raise ValueError(f"server.keys: '{key.name}': there is no model '{min(unknown)}'")

@@ -50,7 +50,9 @@ class StoreConfig(Section):
     def _names_differ(cls, history: tuple[str, ...]) -> tuple[str, ...]:
         stems = [Path(file).stem for file in history]
         if len(set(stems)) < len(stems):
-            raise ValueError("two histories have the same name, which tells them apart; rename one")
+            raise ValueError(
+                "two histories have the same file name, which identifies them; rename one"
+            )
         return history
 
     @field_validator("url")

@@ -62,7 +62,7 @@ class Calls:
         }
         self._failed = Counter(
             "llm_router_failed_attempts",
-            description="Calls of a model that failed or broke off.",
+            description="Calls to a model that failed or broke off.",
             tag_keys=("model", "code"),  # type: ignore[arg-type]  # any number of them
         )
 

@@ -16,7 +16,7 @@ class Late(DeadlineExceeded):
 
 def late() -> Late:
     """The error for a request whose own deadline has passed."""
-    return Late("not answered within the time that the request has")
+    return Late("not answered within the request's time limit")
 
 
 def left(deadline: float) -> float:

@@ -153,11 +153,9 @@ class SmartRouting:
             read_history(history if history is not None else ()), models
         )
         if unknown and not len(snapshot):
-            raise ValueError(
-                f"the history knows none of the models {models}, only {sorted(unknown)}"
-            )
+            raise ValueError(f"the history has none of the models {models}, only {sorted(unknown)}")
         if unknown:
-            logger.warning("history of models that are not configured is left out: %s", unknown)
+            logger.warning("ignoring the history of models that are not configured: %s", unknown)
         if not len(snapshot):
             return snapshot
         return replace(snapshot, embeddings=self._embed(snapshot.queries))

@@ -95,7 +95,7 @@ def price_of(config: Mapping[str, Any]) -> Price:
             raise ValueError(f"model '{name}': {error}") from error
     if given != (None, None):
         raise ValueError(
-            f"model '{name}' has one of its two prices; give both cost_per_input_token and "
+            f"model '{name}' has only one of its two prices; give both cost_per_input_token and "
             "cost_per_output_token"
         )
     price = _listed(config)

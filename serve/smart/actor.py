@@ -115,7 +115,7 @@ class DeciderActor:
         """
         decider, store = self._keeper.decider, self._keeper.store
         if self._waiting >= _MAX_WAITING_BATCHES:
-            raise Busy(f"{_MAX_WAITING_BATCHES} batches are waiting already")
+            raise Busy(f"{_MAX_WAITING_BATCHES} batches are already waiting")
 
         def work() -> Routes:
             if not show_queries:

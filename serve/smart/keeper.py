@@ -146,8 +146,8 @@ class Keeper:
         try:
             await work(self._opened())
         except Exception:  # any cause may be temporary
-            logger.exception("maintenance of the store failed; it continues")
-            self.message = "its database fails; see the server's log"
+            logger.exception("maintenance of the store failed; it will be retried")
+            self.message = "its database failed; see the server's log"
 
     def _opened(self) -> EmbeddingStore:
         assert self.store is not None, "the store is open before it is maintained"

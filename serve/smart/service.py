@@ -118,7 +118,7 @@ class Smart:
                 embeddings = await self._embedder([query])
         except (TimeoutError, RayError, RayServeException) as error:
             if time.monotonic() >= self._not_before:
-                logger.warning("queries go without embeddings for %g s: %s", _PAUSE_S, error)
+                logger.warning("routing without embeddings for %g s: %s", _PAUSE_S, error)
                 self._not_before = time.monotonic() + _PAUSE_S
             return None
         embedding: Floats32 = embeddings[0]

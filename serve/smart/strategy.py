@@ -75,4 +75,4 @@ def by_price(
     quality = np.array([guesses[model] for model in models])
     everyone = np.ones(len(models), np.bool_)
     order = above_floor(quality, cost, question.requirement, everyone)
-    return Ranking([models[column] for column in order], "by price: the store is away")
+    return Ranking([models[column] for column in order], "by price: the store is unavailable")

@@ -122,7 +122,7 @@ HASH = "ab" * 32
         ({"keys": [{"name": "a", "sha256": "ab"}]}, "server.keys.0.sha256"),
         ({"keys": [{"name": "a", "sha256": HASH, "models": []}]}, "server.keys.0.models"),
         ({"keys": [{"name": "a", "sha256": HASH, "models": ["none"]}]}, "no model 'none'"),
-        ({"keys": [{"name": "a", "sha256": HASH}] * 2}, "two are called 'a'"),
+        ({"keys": [{"name": "a", "sha256": HASH}] * 2}, "two keys are called 'a'"),
         (
             {"keys": [{"name": "a", "sha256": HASH, "requests_per_minute": 0}]},
             "server.keys.0.requests_per_minute",
@@ -190,5 +190,5 @@ def test_a_model_without_a_price_is_refused_in_smart_routing_alone() -> None:
     with pytest.raises(ConfigError, match=r"llms\.models\.1: model 'own' has no price"):
         build(smart)
     half = {**own, "cost_per_input_token": 1e-7}
-    with pytest.raises(ConfigError, match=r"llms\.models\.0: model 'own' has one of its two"):
+    with pytest.raises(ConfigError, match=r"llms\.models\.0: model 'own' has only one of its two"):
         build({"llms": {"models": [half], "router": {"strategy": "smart"}}})

@@ -113,8 +113,8 @@ def test_callers_keys_and_their_file_are_read(
     monkeypatch.setenv("SET", new_key())
     one, two = ({"name": name, "key": "${SET}"} for name in ("a", "b"))
     for server, says in (
-        ({"keys": [{"name": "a", "key": "${SHORT}"}]}, "SHORT, which holds less than 32"),
-        ({"keys": [one, two]}, "'a' and 'b' are one key"),
+        ({"keys": [{"name": "a", "key": "${SHORT}"}]}, "SHORT, which holds fewer than 32"),
+        ({"keys": [one, two]}, "'a' and 'b' are the same key"),
         ({"keys_file": str(tmp_path / "none.yaml")}, "there is no keys file"),
     ):
         (fault,) = all_faults(PRICED, server=server)
@@ -208,5 +208,5 @@ def test_the_program_tells_everything_before_it_starts(tmp_path: Path) -> None:
         "llms.models.1.backend",
         "llms.store.history",
         "port 99999",
-        "the server would listen on 0.0.0.0 without asking anyone for a key",
+        "the server would listen on 0.0.0.0 without requiring a key",
     ]

@@ -88,10 +88,10 @@ def test_a_caller_sees_its_models_alone() -> None:
     ("entries", "says"),
     [
         ([known(models=["none"])], "'team': there is no model 'none'"),
-        ([known(), known()], "two are called 'team'"),
-        ([known(), known("again")], "'team' and 'again' are one key"),
+        ([known(), known()], "two keys are called 'team'"),
+        ([known(), known("again")], "'team' and 'again' are the same key"),
         ([{"name": "env", "key": "${UNSET_KEY}"}], "UNSET_KEY, which is not set"),
-        ([{"name": "env", "key": "${WEAK_KEY}"}], "WEAK_KEY, which holds less than 32"),
+        ([{"name": "env", "key": "${WEAK_KEY}"}], "WEAK_KEY, which holds fewer than 32"),
         ([{"name": "env", "key": "${ODD_KEY}"}], "ODD_KEY, which holds white space"),
     ],
 )

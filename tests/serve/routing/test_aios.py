@@ -133,7 +133,7 @@ def test_models_of_history_that_are_not_configured_are_left_out(
     assert "other" in caplog.text
     for row in rows:
         row["outputs"] = [{"model_name": "other", "correctness": 1, "output_token_length": 1}]
-    with pytest.raises(ValueError, match="knows none of the models"):
+    with pytest.raises(ValueError, match="has none of the models"):
         routing(history=rows)
 
 
@@ -169,7 +169,7 @@ def test_bad_input_is_refused(arguments: tuple[Any, ...], message: str) -> None:
         ([], {}, "at least one model"),
         ([CONFIGS[0], CONFIGS[0]], {}, "two models are called"),
         ([{"name": "a", "backend": "huggingface"}], {}, "has no price"),
-        ([{"name": "a", "cost_per_input_token": 1.0}], {}, "one of its two prices"),
+        ([{"name": "a", "cost_per_input_token": 1.0}], {}, "only one of its two prices"),
         ([CONFIGS[0] | {"cost_per_input_token": -1.0}], {}, "0 or more"),
         ([CONFIGS[0] | {"prior_quality": 2}], {}, "prior_quality"),
         (CONFIGS, {"performance_requirement": 1.1}, "performance_requirement"),

@@ -64,7 +64,7 @@ class Away:
 async def test_while_the_decider_is_away_prices_decide() -> None:
     ranking = await SmartStrategy(Away(), lambda: PRICES).rank(question(0.5))
     assert ranking.models == ["cheap", "middle", "dear"]
-    assert "away" in ranking.reason
+    assert "unavailable" in ranking.reason
 
 
 async def test_where_one_model_is_available_nothing_is_asked() -> None:
