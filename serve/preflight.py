@@ -81,7 +81,10 @@ def inspect(args: dict[str, Any]) -> Inspection:
         for index, item in enumerate(written if isinstance(written, list) else [])
         if (model := _sound(_MODEL, item))
     }
-    router = _sound(_ROUTER, llms.get("router", {}))
+    written_router = llms.get("router")
+    strategy = written_router.get("strategy") if isinstance(written_router, dict) else None
+    # Of the strategy alone: another wrong key of the router hides nothing that the strategy needs.
+    router = _sound(_ROUTER, {} if strategy is None else {"strategy": strategy})
     written_store = llms.get("store")
     if written_store is None:
         written_store = default_store(router)

@@ -193,8 +193,8 @@ def _check_headers(raw: Sequence[tuple[bytes, bytes]], headers: Headers) -> None
     size = sum(len(name) + len(value) for name, value in raw)
     if len(raw) > _MOST_HEADERS or size > _MOST_HEADER_BYTES:
         raise HeadersTooLarge(
-            f"a request may have at most {_MOST_HEADERS} headers, with {_MOST_HEADER_BYTES} bytes in "
-            "total"
+            f"a request may have at most {_MOST_HEADERS} headers, "
+            f"with {_MOST_HEADER_BYTES} bytes in total"
         )
     if _UNNOTICED in headers:
         raise InvalidRequest(

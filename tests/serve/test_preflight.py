@@ -1,4 +1,4 @@
-"""Promise: what can be known to fail is told before anything starts, all of it in one message."""
+"""Promise: what can be known to fail is reported before anything starts, all in one message."""
 
 import socket
 import subprocess
@@ -28,7 +28,7 @@ def all_faults(*models: dict[str, Any], server: Any = None, **llms: Any) -> list
     return [*found.faults, *found.faults_here]
 
 
-def test_litellms_files_say_what_it_says_itself() -> None:
+def test_litellms_files_agree_with_litellm() -> None:
     import litellm  # which deployments.backends.litellm has set up
 
     assert litellm_catalogue.providers() == patches.providers()
@@ -37,7 +37,7 @@ def test_litellms_files_say_what_it_says_itself() -> None:
     assert {name: listed[name] for name in litellm.model_cost} == litellm.model_cost
 
 
-def test_what_is_right_has_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_valid_configuration_has_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SET", new_key())
     keyed = {**PRICED, "api_key": "${SET}"}
     assert all_faults(keyed, router=SMART, server={"keys": [{"name": "a", "key": "${SET}"}]}) == []
@@ -82,12 +82,12 @@ def test_what_is_right_has_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_a_fault_is_told_with_its_key(model: Any, llms: Any, says: str) -> None:
+def test_a_fault_is_reported_with_its_key(model: Any, llms: Any, says: str) -> None:
     (fault,) = all_faults(PRICED, model, **llms)
     assert says in fault
 
 
-def test_all_faults_are_told_at_once_also_beside_a_wrong_key() -> None:
+def test_all_faults_are_reported_at_once_also_beside_a_wrong_key() -> None:
     faults = all_faults(
         {**PRICED, "modle": "x"},
         {"name": "b", "backend": "opnai", "api_key": "${UNSET}"},
@@ -103,6 +103,15 @@ def test_all_faults_are_told_at_once_also_beside_a_wrong_key() -> None:
         "llms.models.1.api_key",
         "llms.store.history",
         "server.keys",
+    ]
+
+
+def test_a_wrong_key_of_the_router_does_not_hide_a_missing_price() -> None:
+    model = {"name": "a", "backend": "vllm", "hostname": "http://h"}
+    faults = all_faults(model, router={**SMART, "n_similar": 0})
+    assert [fault.partition(": ")[0] for fault in faults] == [
+        "llms.router.n_similar",
+        "llms.models.0",
     ]
 
 
@@ -122,7 +131,7 @@ def test_callers_keys_and_their_file_are_read(
         assert "sk-short" not in fault
 
 
-def test_libraries_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     # As in an installation without extras.
     for module in (
         "deployments.backends.vllm.config",
@@ -143,7 +152,7 @@ def priced() -> dict[str, float]:
     return {"cost_per_input_token": 1e-6, "cost_per_output_token": 1e-6}
 
 
-def test_for_a_cluster_what_is_missing_here_is_logged(
+def test_what_only_this_machine_lacks_is_logged_for_a_cluster(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight.logger, "propagate", True)
@@ -168,12 +177,14 @@ def test_for_a_cluster_what_is_missing_here_is_logged(
         ("192.0.2.1", 8000, "host 192.0.2.1: not an address of this machine"),
     ],
 )
-def test_where_the_server_can_not_listen(host: str, port: int, says: str) -> None:
+def test_an_address_where_the_server_cannot_listen_is_named(
+    host: str, port: int, says: str
+) -> None:
     (fault,) = address_faults(host, port)
     assert says in fault
 
 
-def test_a_port_in_use_is_told() -> None:
+def test_a_port_in_use_is_reported() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -183,7 +194,7 @@ def test_a_port_in_use_is_told() -> None:
     assert list(address_faults("127.0.0.1", free_port())) == []
 
 
-def test_the_program_tells_everything_before_it_starts(tmp_path: Path) -> None:
+def test_the_program_reports_everything_before_it_starts(tmp_path: Path) -> None:
     model = {"name": "small", "backend": "huggingface", "model": str(DEMO_MODELS / "demo-small")}
     llms = {
         "models": [model, {"name": "b", "backend": "opnai"}],
