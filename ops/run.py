@@ -42,9 +42,9 @@ def main() -> None:
 
 
 def _ready(url: str, server: ServerConfig, loopback: bool) -> str:
-    key = "An API key is required" if server.asks_for_keys else "No API key is required"
+    key = "An API key is required" if server.requires_keys else "No API key is required"
     reach = "only this machine can connect" if loopback else "other machines can connect"
-    header = " -H 'authorization: Bearer KEY'" if server.asks_for_keys else ""
+    header = " -H 'authorization: Bearer KEY'" if server.requires_keys else ""
     return f"""
 Ready: {url}
 {key}; {reach}. (See SECURITY.md.)

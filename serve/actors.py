@@ -1,8 +1,8 @@
 """A router replica's connection to one of the actors that all of them share.
 
 Ray Serve owns these actors and replaces one that dies. A client finds its actor by name, forgets a
-handle to a dead one, and never waits longer than it may; what to do without the actor is up to its
-caller.
+handle to a dead one, and never waits longer than its timeout; what to do without the actor is up to
+the caller.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ class ActorClient:
             raises: the method's own exceptions that the caller handles.
 
         Raises:
-            ActorAway: at once if there is no actor, else when awaited.
+            ActorAway: at once if there is no actor, otherwise when awaited.
         """
         try:
             ref = getattr(self._connected(), method).remote(*args)
@@ -76,7 +76,7 @@ class ActorClient:
         return self._result(ref, timeout_s or self._timeout_s, raises)
 
     async def call_or(self, fallback: Callable[[], Result], method: str, *args: Any) -> Result:
-        """Calls a method; if the actor is away, gives what `fallback` does and counts that."""
+        """Calls a method; if the actor is unavailable, returns `fallback()` and counts that."""
         try:
             result: Result = await self.call(method, *args)
         except ActorAway:
@@ -86,7 +86,7 @@ class ActorClient:
         return result
 
     def forget(self) -> None:
-        """Has the next call find the actor anew."""
+        """Makes the next call look the actor up again."""
         self._handle = None
 
     async def _result(self, ref: Any, timeout_s: float, raises: tuple[type[Exception], ...]) -> Any:

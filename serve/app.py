@@ -28,11 +28,11 @@ _MAX_REQUESTS = 10_000
 
 
 def build(args: dict[str, Any]) -> Application:
-    """Builds the application: the router, and the deployments of the models.
+    """Builds the application: the router, and the models' deployments.
 
     Args:
         args: the configuration itself (`llms`, `server`), or `config`: the path of a YAML file
-            that holds it. These are the `args` of a Serve config file, or `key=value` behind
+            that holds it. These are the `args` of a Serve config file, or `key=value` after
             `serve run serve.app:build`.
 
     Raises:
@@ -68,7 +68,7 @@ def build(args: dict[str, Any]) -> Application:
 
 
 def _deployed(models: Sequence[ModelConfig], names: Mapping[str, str]) -> dict[str, Application]:
-    """The deployment of each model; an adapter has its model's.
+    """The deployment of each model; an adapter shares its model's.
 
     Raises:
         ConfigError: a model can't be deployed as it is configured.
@@ -102,7 +102,7 @@ def _decider(models: Sequence[ModelConfig], store: StoreConfig) -> DeploymentAct
     return DeploymentActorConfig(
         name=DECIDER,
         actor_class=DeciderActor,
-        # In plain values, as Ray Serve turns configurations into them when another one overrides.
+        # In plain values, into which Ray Serve turns them when a Serve config overrides options.
         init_kwargs={
             "identities": {model.name: model.identity for model in models},
             "priors": priors,
@@ -116,8 +116,8 @@ def _decider(models: Sequence[ModelConfig], store: StoreConfig) -> DeploymentAct
 
 
 def deployment_names(models: Sequence[ModelConfig]) -> dict[str, str]:
-    """A Ray Serve deployment name for each model: its own name where possible. An adapter is in its
-    model's deployment.
+    """A Ray Serve deployment name for each model: its own name where possible. An adapter shares
+    its model's deployment.
 
     If two names collide, the later one gets a part of its hash, so that names are deterministic.
     """

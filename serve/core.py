@@ -45,9 +45,9 @@ class Answer:
     Attributes:
         id: the request's.
         strategy: the name of the strategy that chose the model.
-        reason: why, in one line; "" where there was nothing to weigh.
-        quality: what was predicted of the chosen model, where anything was.
-        wanted: the quality that was asked for, where one was predicted.
+        reason: why, in one line; "" if there was nothing to weigh.
+        quality: predicted for the chosen model, if anything was.
+        wanted: the quality that was required, if one was predicted.
         usage: tokens, as the last model reported them.
     """
 
@@ -80,7 +80,7 @@ class Answer:
 
     @property
     def attempts(self) -> int:
-        """How often a model was asked, the strategy's probes among them."""
+        """How many times a model was called, the strategy's probes included."""
         return self._dispatch.attempts + self._probes.attempts
 
     @property
@@ -90,7 +90,7 @@ class Answer:
 
     @property
     def cost(self) -> float | None:
-        """USD, the strategy's probes included; None where a price or the usage is not known."""
+        """USD, the strategy's probes included; None if a price or the usage is not known."""
         costs = [
             cost(self._prices.get(model), usage)
             for model, usage in [*self._probes.usages, (self.model, self.usage)]
@@ -129,15 +129,15 @@ class Answer:
 
 
 class Core:
-    """Finds the models that may answer a request, has one chosen, and has it answer.
+    """Finds the models that may answer a request, has the strategy choose, and gets the answer.
 
     Args:
         models: all models, by their names.
         handles: their deployments.
         availability: which of them have running replicas.
         circuits: which of them keep failing.
-        windows: their context windows, as far as known.
-        smart: smart routing, where it is configured.
+        windows: their context windows, as far as they are known.
+        smart: smart routing, if it is configured.
         kinds: the strategies there are, by their names.
     """
 
@@ -162,7 +162,7 @@ class Core:
         self._strategies = Strategies(models, context, kinds)
 
     async def configure(self, settings: RouterConfig, prices: dict[str, Price]) -> None:
-        """Takes new settings, and the prices of all models that have one.
+        """Applies new settings, and the prices of all models that have one.
 
         Raises:
             ValueError: the server lacks something that the strategy needs.
@@ -177,9 +177,9 @@ class Core:
         if self._smart is not None:
             await self._smart.configure(settings, prices)
 
-    async def store_status(self, patience_s: float) -> dict[str, Any] | None:
-        """How the store is; None where there is none."""
-        return None if self._smart is None else await self._smart.status(patience_s)
+    async def store_status(self, timeout_s: float) -> dict[str, Any] | None:
+        """The state of the store; None if there is none."""
+        return None if self._smart is None else await self._smart.status(timeout_s)
 
     @property
     def smart(self) -> Smart:
@@ -197,13 +197,12 @@ class Core:
         return self._smart
 
     async def answer(self, request: Request, caller: Caller, deadline: float) -> Answer:
-        """Has one of the caller's models answer.
+        """Gets an answer from one of the caller's models.
 
-        It returns once an answer has begun, or, where `request.chat.stream` is false, once one is
-        whole.
+        Returns once an answer has begun or, if `request.chat.stream` is false, once it is complete.
 
         Args:
-            request: what is asked.
+            request: the request.
             caller: whose models may answer.
             deadline: of the whole answer, by `time.monotonic`.
 
@@ -263,18 +262,18 @@ class Core:
     async def _question(
         self, request: Request, models: Mapping[str, ModelConfig]
     ) -> tuple[Question, list[str]]:
-        """What strategies are told: the query, and the models that may, can and are ready to answer
-        it; and the configured fallbacks, which are asked after those."""
+        """The strategy's question: the query, and the models that are allowed, able and ready to
+        answer it. Then the configured fallbacks, to be tried after those."""
         chat, wishes = request.chat, request.wishes
         names = candidates(chat.model, wishes.models, models)
         needed = needs(chat)
         capable = able(needed, names, models)
         running = await self._availability.running_now(capable)
         others: list[str] = []
-        if wishes.models is None:  # a request that lists its models wants no others
+        if wishes.models is None:  # a request that lists its models allows no others
             configured = fallbacks(needed, capable, models)
             others = self._circuits.usable(self._availability.running(configured))
-        # A model that keeps failing is asked all the same where there is no other.
+        # A model that keeps failing is still tried if there is no other.
         available = self._circuits.usable(running) or ([] if others else running)
         wanted = wishes.router.performance_requirement
         question = Question(
@@ -290,13 +289,13 @@ class Core:
         return question, others
 
     def _embedding(self, query: str) -> "asyncio.Task[Floats32 | None] | None":
-        """A query's embedding on its way, where there is a store to learn the answer."""
+        """Starts embedding a query, if there is a store to learn from the answer."""
         return self._smart.embedding(query) if self._smart is not None and query else None
 
     async def _rank(
         self, strategy: Strategy, question: Question, others: list[str]
     ) -> tuple[Ranking, list[str]]:
-        """The strategy's ranking, and all models in the order in which they are asked: the ranked
+        """The strategy's ranking, and all models in the order in which to try them: the ranked
         ones, then `others`, and last those that are scaled to zero.
 
         If the strategy would choose a model that is scaled to zero, that one is woken for later
@@ -307,7 +306,7 @@ class Core:
         sleeps = self._availability.sleeps
         asleep = [name for name in question.available if sleeps(name)]
         if all(map(sleeps, [*question.available, *others])):
-            asleep = []  # no other model could answer meanwhile
+            asleep = []  # no other model could answer in the meantime
         ranking = await strategy.rank(replace(question, asleep=asleep))
         first = ranking.models[0]
         if first in asleep:
@@ -325,7 +324,7 @@ class Core:
         dispatch: Dispatch,
         embedding: "asyncio.Task[Floats32 | None] | None",
     ) -> Chunks:
-        """The answer's chunks; what they teach goes to the store, if there is one."""
+        """The answer's chunks. Its length, cost and time go to the store, if there is one."""
         if self._smart is None or embedding is None:
             return dispatch
         lesson = Lesson(

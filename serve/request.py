@@ -1,4 +1,4 @@
-"""A request as front ends parse it: the chat, and what it says of its routing."""
+"""A request as front ends parse it: the chat, and how it is to be routed."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -27,7 +27,7 @@ class RouterOptions(BaseModel):
 
     @property
     def floor(self) -> bool:
-        """Whether the quality is wanted of this request alone."""
+        """Whether the requirement is for this request alone."""
         return self.mode == "floor"
 
     @property
@@ -41,7 +41,7 @@ class RouterOptions(BaseModel):
 
 
 class RoutingWishes(BaseModel):
-    """What a request says of its routing, beside OpenAI's fields."""
+    """The fields about routing that a request has besides OpenAI's."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -54,9 +54,9 @@ class Request:
     """One request for an answer.
 
     Attributes:
-        chat: what the model is asked.
-        wishes: how the model is to be chosen.
-        id: of the answer; feedback refers to it. Front ends use their own API's form.
+        chat: the conversation, with its parameters.
+        wishes: how to choose the model.
+        id: the answer's, to which feedback refers. Front ends use their own API's form.
     """
 
     chat: ChatRequest

@@ -21,8 +21,8 @@ class SequenceActor(Turns):
 
 
 class SharedTurns:
-    """A router replica's access to the actor. While the actor is away, the replica counts alone and
-    a metric says so."""
+    """A router replica's access to the actor. While the actor is unavailable, the replica counts
+    alone, and a metric says so."""
 
     def __init__(self) -> None:
         self._own = Turns()

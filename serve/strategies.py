@@ -43,8 +43,8 @@ class Kind:
         make: makes the strategy.
         needs_store: whether it needs `llms.store`; a configuration that chooses it gets one.
         needs_prices: whether it needs every model's price.
-        options: what it understands of a request's `router`, besides `strategy`; and "capacities",
-            of a batch.
+        options: which fields of a request's `router` it understands, besides `strategy`; and
+            "capacities" if it understands those of a batch.
         batches: whether `POST /v1/route` may use it.
     """
 
@@ -82,7 +82,7 @@ STRATEGIES: dict[str, Kind] = {
 
 
 class _Known:
-    """Checks a strategy's name, at the time of the check."""
+    """Validates a strategy's name against the rows there are at that time."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -108,7 +108,7 @@ def _known(name: str) -> str:
 
 
 class Strategies:
-    """The strategies of a router replica: those that it has what they need for."""
+    """The strategies of a router replica: those whose needs it can meet."""
 
     def __init__(
         self, models: Collection[str], context: Context, kinds: Mapping[str, Kind] = STRATEGIES
@@ -123,7 +123,7 @@ class Strategies:
         }
 
     def check(self, name: str) -> None:
-        """Raises InvalidRequest where the server lacks something that a strategy needs."""
+        """Raises InvalidRequest if the server lacks something that a strategy needs."""
         if name not in self._made:
             raise InvalidRequest(
                 f"{name} routing needs a store, which this server doesn't have; set "
@@ -144,11 +144,11 @@ class Strategies:
 
         Args:
             name: one of the kinds.
-            options: what the request asks of it.
+            options: which of its options the request sets.
 
         Raises:
-            InvalidRequest: the server lacks something that it needs, or it doesn't understand an
-                option.
+            InvalidRequest: the server lacks something that the strategy needs, or the strategy
+                doesn't understand an option.
         """
         self.check(name)
         for option in sorted(set(options) - self._kinds[name].options):
@@ -162,8 +162,8 @@ class Strategies:
     def choose_for_batch(
         self, name: str | None, default: str, options: Collection[str] = ()
     ) -> Strategy:
-        """The strategy that decides a batch: the one named, else the server's default, or, if that
-        can't decide batches, the first that can.
+        """The strategy that decides a batch: the one named, otherwise the server's default or, if
+        that can't decide batches, the first one that can.
 
         Raises:
             InvalidRequest: as `choose`; or the named one can't decide batches.

@@ -16,7 +16,7 @@ def check_exposure(config: ServerConfig, host: str | None) -> None:
     Raises:
         ConfigError: it would be open to other machines; the message says what to do.
     """
-    if config.asks_for_keys or config.allow_anonymous or host is None or is_loopback(host):
+    if config.requires_keys or config.allow_anonymous or host is None or is_loopback(host):
         return
     raise ConfigError(
         f"the server would listen on {host} without requiring a key: configure "

@@ -42,7 +42,7 @@ class Keys:
     """
 
     def __init__(self, config: ServerConfig, models: Collection[str]) -> None:
-        self.asked_for = config.asks_for_keys
+        self.required = config.requires_keys
         keys = [*config.keys, *(load_keys(config.keys_file) if config.keys_file else ())]
         try:
             check_keys(keys, models)
@@ -52,7 +52,7 @@ class Keys:
 
     def caller(self, authorization: str | None) -> Caller | None:
         """The caller who sent `Authorization: Bearer …`; None if the key is unknown."""
-        if not self.asked_for:
+        if not self.required:
             return ANYONE
         scheme, _, token = (authorization or "").partition(" ")
         presented = hash_of(token.strip())

@@ -30,8 +30,8 @@ class Windows:
         self._times: dict[str, deque[float]] = {}
 
     def take(self, key: str, per_minute: int) -> float:
-        """Counts a request and gives 0, if fewer than `per_minute` were made in the last minute;
-        otherwise gives the seconds until the next one is allowed."""
+        """Counts a request and returns 0 if fewer than `per_minute` were made in the last minute;
+        otherwise returns the seconds until the next one is allowed."""
         now = self._clock()
         times = self._times.setdefault(key, deque())
         while times and times[0] <= now - _MINUTE_S:
@@ -52,8 +52,8 @@ class QuotaActor(Windows):
 
 
 class SharedQuotas:
-    """A router replica's access to the actor. While the actor is away, the replica counts alone and
-    a metric says so: each replica then allows what all of them together should."""
+    """A router replica's access to the actor. While the actor is unavailable, the replica counts
+    alone, and a metric says so: each replica then allows what all of them together should."""
 
     def __init__(self) -> None:
         self._own = Windows()
@@ -71,7 +71,7 @@ class SharedQuotas:
         """Counts a request of `caller`.
 
         Raises:
-            QuotaExceeded: the caller has made all its requests of this minute.
+            QuotaExceeded: the caller has used up its requests of the last minute.
         """
         name, per_minute = caller.name, caller.requests_per_minute
         if name is None or per_minute is None:

@@ -1,4 +1,4 @@
-"""The models' context windows: configured, or asked of their replicas."""
+"""The models' context windows: configured, or reported by their replicas."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from serve.availability.replicas import Availability
 
 logger = logging.getLogger("ray.serve")
 
-# Seconds between rounds, and until a model whose replica failed to answer is asked again.
+# Seconds between rounds, and before a replica that failed to answer is asked again.
 _PERIOD_S, _RETRY_S = 1.0, 60.0
 _PATIENCE_S = 15.0
 
@@ -24,7 +24,7 @@ class ContextWindows:
     Args:
         models: their configurations.
         handles: of their deployments.
-        availability: tells which have replicas; those scaled to zero are not woken.
+        availability: which models have replicas; those scaled to zero are not woken.
 
     Attributes:
         known: tokens, for each model whose window is known so far.

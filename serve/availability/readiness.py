@@ -16,7 +16,7 @@ from serve.availability.replicas import Availability, ModelState
 from serve.dispatch.circuits import Circuits
 
 _PERIOD_S = 1.0
-# Seconds between checks of a provider; fewer while it is unreachable, to notice its return soon.
+# Seconds between checks of a provider; fewer while it is unreachable, to notice recovery soon.
 _REACHED_S, _UNREACHED_S = 30.0, 5.0
 _PATIENCE_S = 10.0
 
@@ -100,7 +100,7 @@ class Readiness:
 
     def _due(self) -> Iterator[str]:
         for name, provider in self._providers.items():
-            # A recent answer proves as much, and on a busy replica a check would take up a slot.
+            # A recent answer proves the same, and on a busy replica a check would take up a slot.
             if self._circuits.silence(name) < _REACHED_S:
                 provider.found("")
             elif self._availability.states[name].replicas and provider.due <= time.monotonic():

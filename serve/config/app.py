@@ -15,19 +15,19 @@ AnyModel = Annotated[ModelConfig, PlainValidator(parse)]
 
 
 class LLMs(Section):
-    """AIOS's `llms:` section. Its keys that mean nothing here are accepted at the one value that
-    describes what is done here; any other value is refused."""
+    """AIOS's `llms:` section. Keys that have no effect here are accepted with the one value that
+    describes what happens here; any other value is refused."""
 
     models: Annotated[list[AnyModel], Field(min_length=1)]
     """The models."""
     router: RouterConfig = RouterConfig()
     """How requests are routed."""
     store: Annotated[StoreConfig | None, Field(validate_default=True)] = None
-    """Where smart routing keeps past queries; there by default if the strategy is `smart`."""
+    """Where smart routing keeps past queries. Created by default if the strategy is `smart`."""
     log_mode: Literal["console"] = "console"
-    """AIOS's; only this value."""
+    """A key of AIOS; only this value is accepted."""
     use_context_manager: Literal[False] = False
-    """AIOS's; only this value."""
+    """A key of AIOS; only this value is accepted."""
 
     @field_validator("store", mode="before")
     @classmethod

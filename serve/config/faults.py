@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words for those who write it."""
+"""What is wrong with a configuration, in words for the people who write it."""
 
 from collections.abc import Sequence
 

@@ -21,7 +21,7 @@ _ROUTER_AUTOSCALING: dict[str, Any] = {
 
 
 class KeyConfig(Section):
-    """Who may call: the key itself by reference, or only its hash."""
+    """A caller's key: a reference to the key itself, or only its hash."""
 
     name: Annotated[str, Field(max_length=100, pattern=r"^[!-~]([ -~]*[!-~])?$")]
     """What the key is called. Printable ASCII."""
@@ -47,7 +47,7 @@ class ServerConfig(Section):
     """The HTTP ingress."""
 
     keys: tuple[KeyConfig, ...] = ()
-    """Who may call. Without any, only this machine may."""
+    """The keys that callers may use. Without any, only this machine may call."""
     keys_file: str | None = None
     """A YAML file with more keys, by their hashes."""
     allow_anonymous: bool = False
@@ -68,13 +68,13 @@ class ServerConfig(Section):
     """How many replicas the router has."""
 
     @property
-    def asks_for_keys(self) -> bool:
+    def requires_keys(self) -> bool:
         """Whether every caller needs a key."""
         return bool(self.keys) or self.keys_file is not None
 
     @model_validator(mode="after")
     def _keys_or_anonymous(self) -> "ServerConfig":
-        if self.allow_anonymous and self.asks_for_keys:
+        if self.allow_anonymous and self.requires_keys:
             raise ValueError("`allow_anonymous` and keys exclude each other; give one of them")
         return self
 
@@ -87,7 +87,7 @@ class ServerConfig(Section):
 
 
 def check_keys(keys: Sequence[KeyConfig], models: Collection[str]) -> None:
-    """Raises ValueError if two have the same name, or one allows a model that there isn't."""
+    """Raises ValueError if two have the same name, or one allows a model that doesn't exist."""
     names = [key.name for key in keys]
     for key in keys:
         if names.count(key.name) > 1:

@@ -26,10 +26,9 @@ class StoreConfig(Section):
     most_queries: Annotated[int, Field(ge=1)] = 1_000_000
     """The most past queries that are kept. Those without a score go first, except the newest
     tenth."""
-    # Feedback may come for two days.
     most_days: Annotated[float, Field(ge=2)] | None = None
-    """How many days a query is kept after it was last asked; at least two, since feedback may come
-    for two days. By default for ever."""
+    """How many days a query is kept after it was last asked; at least two, since feedback is
+    accepted for two days. By default for ever."""
     embedder: Autoscaling = Autoscaling(min_replicas=1, max_replicas=4)
     """How many replicas the embedder has."""
 

@@ -1,4 +1,4 @@
-"""Which model is asked next when one has failed: the attempts at one request."""
+"""Which model to try next after a failure: the attempts at one request."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +19,14 @@ from deployments.errors import (
 
 # Once this many models have failed, the request fails.
 MOST_MODELS = 3
-# After these errors the same model may answer when it is asked again.
+# After these errors the same model may succeed on a retry.
 _RETRYABLE = (ModelUnavailable, ProviderError, RateLimited, Unreachable)
 _BACKOFF_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A model to ask, after waiting `wait` seconds."""
+    """A model to call, after waiting `wait` seconds."""
 
     model: str
     wait: float = 0.0
@@ -35,8 +35,8 @@ class Attempt:
 class Attempts:
     """The retries and failovers left for one request.
 
-    A model that fails is asked once more before the next one is; the last one is retried until the
-    request's retries are spent, which all models share. A model that timed out is not asked again,
+    A model that fails is retried once before the next one is tried; the last one is retried until
+    the request's retries are spent, which all models share. A model that timed out is not retried,
     nor is one at its rate limit while another is left, unless its `Retry-After` is within its
     `rate_limit_wait`.
 
@@ -65,11 +65,11 @@ class Attempts:
         self._retried = False
         self._gave_up = 0
         self._failures: list[LLMError] = []
-        self._lacking: dict[str, set[str]] = {}  # the parameters that each asked model lacks
+        self._lacking: dict[str, set[str]] = {}  # the parameters that each model tried lacks
 
     @property
     def model(self) -> str:
-        """The model to ask."""
+        """The model to call."""
         return self._left[0]
 
     @property
@@ -106,13 +106,13 @@ class Attempts:
         return Attempt(self.model)
 
     def verdict(self) -> LLMError:
-        """The error to report: the first fault, else what the last model said."""
+        """The error to report: the first fault, otherwise the last model's error."""
         # A fault says more than "not supported", which concerns one model alone.
         fault = next((error for error in self._failures if error.retryable), None)
         return fault or self._lacking_everywhere() or self._failures[-1]
 
     def _lacking_everywhere(self) -> LLMError | None:
-        """The error to report where several models were asked and each lacks a parameter."""
+        """The error to report if several models were tried and each lacks a parameter."""
         if not 1 < len(self._lacking) == len(self._failures):
             return None
         models, everywhere = ", ".join(self._lacking), set.intersection(*self._lacking.values())
@@ -128,7 +128,7 @@ class Attempts:
         return UnsupportedParameter(f"{message}; leave {them} out", param=names[0], lacking=names)
 
     def _wait_for_the_same(self, error: LLMError, begun: bool) -> float | None:
-        """Seconds after which to ask the same model again; None to ask another one."""
+        """Seconds after which to retry the same model; None to move on to another one."""
         config = self._models[self.model]
         spent = self._retries >= config.retries or self._is_open(self.model)
         if spent or not isinstance(error, _RETRYABLE):
@@ -141,7 +141,7 @@ class Attempts:
             return 0.0  # another replica may answer
         if error.retry_after is None:
             return _BACKOFF_S * float(2**self._retries) * (0.5 + self._jitter() / 2)
-        # Never before it, and spread out after it, so that not all clients return at once.
+        # Never earlier, and spread out after it, so that not all requests return at once.
         wait = error.retry_after + _BACKOFF_S * self._jitter()
         return wait if wait <= max(config.timeout, config.rate_limit_wait + _BACKOFF_S) else None
 
@@ -161,6 +161,6 @@ class Attempts:
 
 
 def _is_short(error: RateLimited, config: ModelConfig) -> bool:
-    """Whether to wait for a model even though another one could be asked."""
+    """Whether to wait for a model even though another one could be tried."""
     wait = config.rate_limit_wait
     return wait > 0 and error.retry_after is not None and error.retry_after <= wait

@@ -1,4 +1,4 @@
-"""One call of a model's deployment: its chunks, and how long each may take."""
+"""One call to a model's deployment: its chunks, and how long each may take."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -39,10 +39,10 @@ class _NoReplica(ModelUnavailable):
 
 
 class Calls:
-    """Calls the models' deployments by their handles, and records how each call went.
+    """Calls the models' deployments through their handles, and records how each call went.
 
     Attributes:
-        in_flight: how many calls of each model have begun and not ended.
+        in_flight: how many calls to each model are in progress.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Calls:
 
         Args:
             name: the model's.
-            request: what it is asked.
+            request: the request.
             deadline: by `time.monotonic`.
             another_is_left: whether another model could answer instead, so that this one is given
                 up on sooner.

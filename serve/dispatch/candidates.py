@@ -6,7 +6,7 @@ from deployments.config import Capability, ModelConfig
 from deployments.contract import ChatRequest
 from deployments.errors import InvalidRequest, ModelNotFound, UnsupportedParameter
 
-# The model name that stands for all models.
+# The model name that means all models.
 AUTO = "auto"
 
 
@@ -14,10 +14,10 @@ def candidates(
     model: str, allowed: Sequence[str] | None, models: Mapping[str, ModelConfig]
 ) -> list[str]:
     """The models that a request names in `model` or `models`, without duplicates. "auto" alone
-    stands for all models but adapters, which are only used by name.
+    means all models except adapters, which are only used by name.
 
     Raises:
-        ModelNotFound: a name is unknown, or "auto" stands for no model.
+        ModelNotFound: a name is unknown, or "auto" matches no model.
         InvalidRequest: both fields name models.
     """
     if model != AUTO and allowed is not None:
@@ -36,7 +36,7 @@ def candidates(
             )
     if not names:
         raise ModelNotFound(
-            f"'{AUTO}' stands for no model here; name one of: {', '.join(models)}", param="model"
+            f"'{AUTO}' matches no model here; name one of: {', '.join(models)}", param="model"
         )
     return names
 
@@ -52,7 +52,7 @@ def able(
     left = [name for name in names if needed.keys() <= models[name].abilities]
     if not left:
         abilities = frozenset().union(*(models[name].abilities for name in names))
-        # Where each is supported by some model, no model supports them together.
+        # If each is supported by some model, then no model supports them all.
         lacking = [ability for ability in needed if ability not in abilities] or list(needed)
         raise UnsupportedParameter(
             f"{' and '.join(lacking)}: not supported by {', '.join(names)}",

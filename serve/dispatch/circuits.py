@@ -69,7 +69,7 @@ class Circuits:
         self._states = {name: _State() for name in models}
 
     def usable(self, names: Sequence[str]) -> list[str]:
-        """Those of `names` that are not to be passed over now."""
+        """Those of `names` whose models can be called now."""
         return [name for name in names if self._is_usable(self._states[name])]
 
     def is_open(self, name: str) -> bool:
@@ -90,7 +90,7 @@ class Circuits:
         return self._states[name].fault
 
     def admit(self, name: str) -> bool:
-        """Whether a model may be asked. An open circuit admits one probe, then no other request
+        """Whether a model may be called. An open circuit admits one probe, then no other request
         for `circuit.seconds`."""
         state, now = self._states[name], self._now()
         if not state.opened:
@@ -128,7 +128,7 @@ class Circuits:
             if error.asked:
                 self.answered(name)
             elif state.opened:
-                state.probe_at = self._now()  # the model wasn't asked: admit another probe
+                state.probe_at = self._now()  # the provider wasn't called: admit another probe
         if isinstance(error, Overloaded | RateLimited):
             rest = _REST_S if error.retry_after is None else error.retry_after
             state.full_until = self._now() + min(rest, _LONGEST_REST_S)

@@ -9,7 +9,7 @@ from deployments.errors import DeadlineExceeded
 
 
 class Late(DeadlineExceeded):
-    """The request's own deadline has passed: another model won't help, and none is at fault."""
+    """The request's own deadline has passed: another model won't help, and no model is at fault."""
 
     retryable = False
 

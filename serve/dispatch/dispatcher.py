@@ -1,4 +1,4 @@
-"""Sends a request to the ranked models, one after the other, until one has answered it whole."""
+"""Sends a request to the ranked models, one after another, until one has answered completely."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ from serve.dispatch.rescue import Mode, Rescue, Sent, continuing, restarted, sep
 
 
 class Dispatcher:
-    """Makes a `Dispatch` of each request.
+    """Creates a `Dispatch` for each request.
 
     Attributes:
         in_flight: how many requests each model is answering now.
@@ -45,7 +45,7 @@ class Dispatcher:
         """The dispatch of a request, not begun yet.
 
         Args:
-            request: what is asked.
+            request: the request.
             ranked: the models that may answer, best first.
             deadline: of all attempts together, by `time.monotonic`.
         """
@@ -60,11 +60,11 @@ class Dispatch:
     may take over.
 
     Attributes:
-        model: the model that was asked last.
-        started: when it was asked, by `time.monotonic`.
-        attempts: how often a model was asked. What a replica refuses by itself, and requests that
-            our own queues had no room for, don't count.
-        rescues: of an answer that broke off after the caller had been sent a part of it.
+        model: the model that was called last.
+        started: when it was called, by `time.monotonic`.
+        attempts: how many times a model was called. Requests that a replica refused by itself, or
+            that our own queues had no room for, don't count.
+        rescues: one for each time that the answer broke off after part of it had been sent.
     """
 
     def __init__(self, request: ChatRequest, plan: Attempts, calls: Calls, deadline: float) -> None:
@@ -80,12 +80,11 @@ class Dispatch:
         self._first: Chunk | None = None
 
     async def begin(self) -> None:
-        """Waits until a model has begun to answer, or, where the request isn't streamed, until one
-        has answered.
+        """Waits until a model has begun to answer or, if the request isn't streamed, until one has
+        answered completely.
 
         Raises:
-            LLMError: of the first model that failed, else of the last that was asked; or the
-                deadline has passed.
+            LLMError: no model could answer (see `Attempts.verdict`), or the deadline has passed.
         """
         self._first = await anext(self._chunks)
 
@@ -94,7 +93,7 @@ class Dispatch:
         return self
 
     async def __anext__(self) -> Chunk:
-        """The next chunk; the first is there already."""
+        """The next chunk; `begin` has already read the first."""
         if (first := self._first) is not None:
             self._first = None
             return first
@@ -105,7 +104,7 @@ class Dispatch:
         await self._chunks.aclose()
 
     async def _answer(self) -> Chunks:
-        """The answer to its end, whichever models write it."""
+        """The whole answer, whichever models write it."""
         sent = Sent()
         chunks = await self._begun_by_any()
         while True:
@@ -129,8 +128,8 @@ class Dispatch:
                 attempt = self._after(error)
 
     async def _begun(self, request: ChatRequest) -> Chunks:
-        """The next model's answer, once its first chunk is there; or all of it, where the request
-        isn't streamed: then another model can take over until the end."""
+        """The next model's answer, once its first chunk is there. If the request isn't streamed,
+        the answer is read to its end first, so that another model can take over until then."""
         self.model = self._plan.model
         self.attempts += 1
         self.started = time.monotonic()
@@ -154,8 +153,8 @@ class Dispatch:
             self.attempts -= 1
 
     async def _wait(self, attempt: Attempt) -> None:
-        """Waits as long as the attempt says, unless the deadline would pass meanwhile: then another
-        model is asked at once. Passes over models that keep failing."""
+        """Waits as long as the attempt says, unless the deadline would pass before that: then moves
+        on to another model at once. Skips models that keep failing."""
         if attempt.wait:
             if attempt.wait < left(self._deadline):
                 await asyncio.sleep(attempt.wait)
@@ -206,7 +205,7 @@ class Dispatch:
 
 
 async def _after_first(read: Sequence[Chunk], rest: Chunks) -> Chunks:
-    """Chunks that have been read, and the rest."""
+    """The chunks already read, then the rest."""
     async with aclosing(rest):
         for chunk in read:
             yield chunk

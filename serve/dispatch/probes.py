@@ -1,4 +1,4 @@
-"""What a strategy asks models before it ranks them: whole answers, a few for each request."""
+"""A strategy's calls to models before it ranks them: whole answers, a few for each request."""
 
 from collections.abc import Collection
 
@@ -9,18 +9,18 @@ MOST_PROBES = 8
 
 
 class Probes:
-    """Asks models on behalf of one request's strategy.
+    """Calls models on behalf of one request's strategy.
 
     A probe is a request like any other: it opens and closes circuits, ends with the request's
     deadline, and counts in the attempts and the cost of the answer that follows.
 
     Args:
-        dispatcher: asks the models.
-        models: that may be asked.
+        dispatcher: calls the models.
+        models: those that may be called.
         deadline: of the request, by `time.monotonic`.
 
     Attributes:
-        attempts: how often a model was asked.
+        attempts: how many times a model was called.
         usages: of the models that answered.
     """
 
@@ -37,7 +37,7 @@ class Probes:
 
         Raises:
             LLMError: the model gave none.
-            ValueError: the model may not be asked, or all probes have been made.
+            ValueError: the model may not be called, or no probes are left.
         """
         if model not in self._models:
             raise ValueError(f"'{model}' is not available to this request")

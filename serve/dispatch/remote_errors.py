@@ -1,4 +1,4 @@
-"""From what a deployment's handle raises to our errors."""
+"""Translates what a deployment's handle raises into our errors."""
 
 import logging
 

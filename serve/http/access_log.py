@@ -31,19 +31,19 @@ _HARMLESS = re.compile(r"[\w./:\[\]-]{1,100}", re.ASCII)
 
 @dataclass(slots=True)
 class Access:
-    """What is known of a request once it has ended.
+    """What is logged of a request once it has ended.
 
     Attributes:
-        method, path: of HTTP.
-        status: of HTTP; 0 if the client disconnected before there was one.
+        method, path: the request's.
+        status: the response's; 0 if the client disconnected before there was one.
         seconds: until the last byte of the response.
         whole: whether all of the response was sent.
         asked: the model that the request named, or "auto".
         model: the model that answered.
-        attempts: how often a model was asked.
+        attempts: how many times a model was called.
         cost: USD, if known.
         quality: predicted for `model`, if anything was.
-        wanted: the quality that was asked for, if one was.
+        wanted: the quality that was required, if one was predicted.
         error, param: OpenAI's `error.code` and `error.param`, if it failed.
     """
 

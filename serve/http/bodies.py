@@ -34,7 +34,7 @@ class Bodies:
         body = await self._bytes(request)
         if len(body) < _LONG:
             return parse(body)
-        # Long bodies are parsed in a thread, so that the event loop's other streams go on; very
+        # Long bodies are parsed in a thread, so that the event loop can serve other streams; very
         # long ones one at a time, so that they don't take all threads from shorter ones.
         async with self._very_long if len(body) > _VERY_LONG else nullcontext():
             return await asyncio.to_thread(parse, body)

@@ -29,15 +29,15 @@ from serve.http import docs
 from serve.http.failures import error_headers, error_json
 from serve.http.head import HeadAsGet
 
-# Paths that need no key and have no limit. (The page /docs needs none either: it asks its user for
-# the key.)
+# Paths that need no key and have no limits. (The page /docs needs no key either: it asks its user
+# for one.)
 HEALTH = frozenset({"/health", "/health/live", "/health/ready"})
 
 _MOST_HEADERS, _MOST_HEADER_BYTES = 100, 2**15
 # The prefix of our own response headers, which are removed from requests.
 _OURS = b"x-router-"
-# Tells Ray's proxy to ignore disconnects: a client that has gone would go on holding its slots.
-_UNNOTICED = "x-request-disconnect-disabled"
+# Tells Ray's proxy to ignore disconnects: a client that has left would keep its slots.
+_IGNORE_DISCONNECT = "x-request-disconnect-disabled"
 # The names of this machine, as used by programs on it.
 _LOOPBACK = re.compile(r"(https?://)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 # The response headers that permitted web pages may read.
@@ -67,7 +67,7 @@ class Gate:
         self._app = app
         self._keys = keys
         self._count = count
-        self._local_only = not (keys.asked_for or config.allow_anonymous)
+        self._local_only = not (keys.required or config.allow_anonymous)
         self._origins = config.cors_origins
         self._most = config.max_concurrent_requests
         self._working = 0
@@ -196,9 +196,10 @@ def _check_headers(raw: Sequence[tuple[bytes, bytes]], headers: Headers) -> None
             f"a request may have at most {_MOST_HEADERS} headers, "
             f"with {_MOST_HEADER_BYTES} bytes in total"
         )
-    if _UNNOTICED in headers:
+    if _IGNORE_DISCONNECT in headers:
         raise InvalidRequest(
-            f"the header '{_UNNOTICED}' is not supported; leave it out", param=_UNNOTICED
+            f"the header '{_IGNORE_DISCONNECT}' is not supported; leave it out",
+            param=_IGNORE_DISCONNECT,
         )
 
 

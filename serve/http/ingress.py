@@ -29,7 +29,7 @@ from serve.smart.service import Smart
 
 
 class Router:
-    """Puts the server together, and takes its settings."""
+    """Puts the server together, and applies its settings."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Router:
         return guarded
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Takes new router settings; Ray Serve calls it at the start and on each change."""
+        """Applies new router settings; Ray Serve calls it at the start and on each change."""
         check_exposure(self._server.config, await asyncio.to_thread(listening_host))
         settings = Settings.over(self._configured_router, user_config)
         if unknown := settings.prices.keys() - self._server.core.models.keys():

@@ -142,7 +142,9 @@ CHAT: dict[str, Any] = {
             "headers": {
                 "x-router-model": _header("The model that answered", "string", always=True),
                 "x-router-strategy": _header("The strategy that chose it", "string", always=True),
-                "x-router-attempts": _header("Times a model was asked", "integer", always=True),
+                "x-router-attempts": _header(
+                    "How many times a model was called", "integer", always=True
+                ),
                 "x-router-reason": _header("Why it was chosen, with smart routing", "string"),
                 "x-router-cost": _header(
                     "USD, where the answer is not streamed and the price is known", "number"

@@ -26,9 +26,8 @@ DONE = b"data: [DONE]\n\n"
 
 def completion(answer: Chunk, *, id: str, model: str) -> dict[str, Any]:
     """The `chat.completion` object for a whole answer."""
-    message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None}
-    if not answer.tool_calls:
-        message["content"] = answer.text
+    content = answer.text if answer.text or not answer.tool_calls else None
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if answer.reasoning:
         message["reasoning_content"] = answer.reasoning
     if answer.tool_calls:

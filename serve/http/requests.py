@@ -27,7 +27,7 @@ _QUOTED = 200
 
 
 class Feedback(BaseModel):
-    """What an answer was worth: `id` is the completion's, `score` is 0 to 1."""
+    """A score for an answer: `id` is the completion's, `score` is 0 to 1."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 

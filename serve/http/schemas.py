@@ -136,7 +136,7 @@ class Routed(TypedDict):
 
 
 class RouteReply(TypedDict):
-    """The choice for each query in `data`, and the predicted quality and cost of all together.
+    """The choice for each query in `data`, and the predicted quality and cost of the whole batch.
     `shortfall` is how far the quality falls short of the requirement; `lower_bound` is a bound on
     the least cost, and `gap` how far the cost may be above it."""
 

@@ -29,7 +29,7 @@ class Server:
         self.bodies = Bodies(config)
 
     def attach(self, api: FastAPI) -> None:
-        """Lets the API's endpoints find it with `server_of`."""
+        """Attaches it to the API, whose endpoints find it with `server_of`."""
         api.state.server = self
 
 

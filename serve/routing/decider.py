@@ -97,7 +97,7 @@ class Decider:
         return question.floor or (name in self._policies and name not in self._outdated)
 
     def new_policy(self, name: str) -> Policy:
-        """A policy whose multiplier starts where past queries suggest. Takes tens of milliseconds
+        """A policy that starts with the multiplier of past queries. Takes tens of milliseconds
         and changes nothing, so it may run in another thread."""
         requirement, candidates = json.loads(name)
         return self._forecaster.start_policy(requirement, [self._column[m] for m in candidates])
@@ -144,7 +144,7 @@ class Decider:
         )
 
     def correct(self, scored: Scored, score: float) -> None:
-        """Corrects the policy that chose an answer by what the answer was worth."""
+        """Corrects the policy that chose a model by the score of its answer."""
         policy = self._policies.get(scored.policy) if scored.policy else None
         if policy is not None and scored.policy is not None and scored.predicted is not None:
             self._policies[scored.policy] = policy.correct(scored.predicted, score, scored.replaced)
@@ -160,7 +160,7 @@ class Decider:
             neighbours: how many past queries to name for each.
 
         Raises:
-            Impossible: the capacities don't hold the batch, or a query has no candidate.
+            Impossible: the capacities are too small for the batch, or a query has no candidate.
             ValueError: a model is unknown.
         """
         prediction = self._forecaster.predict(question.queries, embeddings)
@@ -276,11 +276,11 @@ class Decider:
         self, question: Question, order: Integers, prediction: Prediction, cost: Floats
     ) -> str:
         """What was wanted, and what was predicted of the first two, in one line."""
-        told = [
+        first_two = [
             f"{self.models[column]} {prediction.quality[0, column]:.2f}"
             f"+-{prediction.uncertainty[0, column]:.2f} for ${cost[column]:.2g}"
             for column in order[:2]
         ]
         wanted = f"{'floor' if question.floor else 'mean'} {question.requirement:g}"
         cold = "cold start, guessed from prices; " if self.cold else ""
-        return f"{cold}{wanted} wanted; {', then '.join(told)}"
+        return f"{cold}{wanted} wanted; {', then '.join(first_two)}"

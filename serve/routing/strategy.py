@@ -1,4 +1,4 @@
-"""What every routing strategy promises: given a request and its candidates, the order to ask in."""
+"""The interface of every routing strategy: it ranks the candidates for a request."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from serve.routing.decider import Routes
 
 Probe = Callable[[str, ChatRequest], Awaitable[Chunk]]
-"""Asks an available model before any is ranked, and gives its whole answer: a few times for each
-request, within its deadline. Its attempts and cost count as the request's. Raises LLMError."""
+"""Calls an available model before any is ranked, and returns its whole answer: a few times for
+each request, within its deadline. Attempts and cost count as the request's. Raises LLMError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class Question:
     """Which model should answer this request?
 
     Attributes:
-        candidates: the models that may and can answer it.
+        candidates: the models that are allowed and able to answer it.
         available: those of them that run and take requests; at least one.
         query: the text that stands for the conversation; "" if it has none.
         characters: of the whole prompt.
@@ -28,8 +28,8 @@ class Question:
         floor: whether `requirement` is for this request alone.
         asleep: those of `available` that are scaled to zero; one that is ranked first is started
             for later requests, and the others are ranked again for this one.
-        chat: the request itself; None if nothing is to be answered, as in a batch.
-        probe: asks a model before any is ranked; None likewise.
+        chat: the request itself; None in a batch, where no model answers.
+        probe: calls a model before any is ranked; None in a batch, too.
     """
 
     candidates: Sequence[str]
@@ -85,7 +85,7 @@ class Ranking:
 
 
 class Strategy(Protocol):
-    """Decides which model is asked first. What it needs (counters, stores, prices) is given to it
+    """Decides which model is called first. What it needs (counters, stores, prices) is passed in
     when it is made."""
 
     async def rank(self, question: Question) -> Ranking:
@@ -103,7 +103,7 @@ class BatchStrategy(Protocol):
 
 
 async def decide_batch(strategy: Strategy, question: BatchQuestion) -> "Routes | list[Ranking]":
-    """Decides a batch; query by query, unless the strategy can decide it as a whole."""
+    """Decides a batch: as a whole if the strategy can do that, otherwise query by query."""
     if isinstance(strategy, BatchStrategy):
         return await strategy.route(question)
     return [

@@ -28,7 +28,7 @@ _MAX_WAITING_BATCHES = 16
 
 
 class Busy(Exception):
-    """Too many batches wait."""
+    """Too many batches are waiting."""
 
 
 class StoreAway(Exception):
@@ -93,8 +93,8 @@ class DeciderActor:
         server: str,
         embedder: DeploymentHandle[Any],
     ) -> None:
-        """Takes the settings of a router replica; they are the same for all of them."""
-        # Without a cache, as a history's texts come once; in pieces, to let requests through.
+        """Applies the settings of a router replica; they are the same for all replicas."""
+        # Without a cache, since a history's texts occur once; in pieces, to let requests through.
         embed = CachedEmbedder(embedder.remote, size=0)
         self._keeper.configure(prices, n_similar, server, embed)
 
@@ -108,10 +108,10 @@ class DeciderActor:
     async def route(
         self, question: BatchQuestion, embeddings: Floats32, show_queries: bool
     ) -> Routes:
-        """See `Decider.route`. With `show_queries` the result has the beginnings of past queries.
+        """See `Decider.route`; `show_queries` adds the beginnings of past queries to the result.
 
         Raises:
-            Busy: too many batches wait.
+            Busy: too many batches are waiting.
         """
         decider, store = self._keeper.decider, self._keeper.store
         if self._waiting >= _MAX_WAITING_BATCHES:
@@ -132,7 +132,7 @@ class DeciderActor:
             self._waiting -= 1
 
     async def learn(self, observation: Observation, answer: AnswerRecord) -> None:
-        """Stores what a model did, durably by the time this returns.
+        """Stores what a model did; durable when this returns.
 
         Raises:
             StoreAway, StoreOverloaded, DatabaseUnavailable: it could not be stored.
@@ -142,7 +142,7 @@ class DeciderActor:
         await asyncio.wrap_future(self._keeper.store.observe(observation, answer))
 
     async def feedback(self, id: str, score: float) -> bool:
-        """Stores what an answer was worth, durably when this returns; False for an unknown id.
+        """Stores an answer's score; durable when this returns. False if the id is unknown.
 
         Raises:
             StoreAway, StoreOverloaded, DatabaseUnavailable: it could not be stored.
@@ -172,7 +172,7 @@ class DeciderActor:
         return {**status, "scored": len(rows), "unscored": rows.unscored}
 
     async def _prepared(self, question: Question) -> None:
-        """Starts a policy, once for all requests that wait for it."""
+        """Prepares a policy, once for all requests that wait for it."""
         decider = self._keeper.decider
         name = decider.policy_name(question)
         if name not in self._preparing:

@@ -25,7 +25,7 @@ _DECISION_TIMEOUT_S = 1.0
 
 
 class SharedDecider:
-    """Typed calls of the actor's methods; each raises `ActorAway` where the actor can't answer.
+    """Typed calls to the actor's methods; each raises `ActorAway` if the actor can't answer.
 
     Args:
         embedder: the deployment that embeds; the actor uses it for histories.
@@ -37,7 +37,7 @@ class SharedDecider:
         self._actor = ActorClient(ACTOR_NAME, timeout_s=_TIMEOUT_S, found=self._configure)
 
     async def configure(self, prices: dict[str, Price], n_similar: int, server: str) -> None:
-        """Passes new settings to the actor, now or as soon as it is there."""
+        """Passes new settings to the actor, now or as soon as there is one."""
         self._settings = prices, n_similar, server
         self._actor.forget()  # it is configured when it is found
         try:
@@ -68,11 +68,11 @@ class SharedDecider:
         return routes
 
     def learn(self, observation: Observation, answer: AnswerRecord) -> Awaitable[None]:
-        """Sends what a model did, at once; awaited, waits until it is stored."""
+        """Sends what a model did, at once; awaiting the result waits until it is stored."""
         return self._actor.call("learn", observation, answer)
 
     async def feedback(self, id: str, score: float) -> bool:
-        """Stores what an answer was worth; False if its id is unknown."""
+        """Stores an answer's score; False if its id is unknown."""
         known: bool = await self._actor.call("feedback", id, score)
         return known
 

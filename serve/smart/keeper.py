@@ -87,7 +87,7 @@ class Keeper:
     def configure(
         self, prices: Mapping[str, Price], n_similar: int, server: str, embed: Embed
     ) -> None:
-        """Takes settings; changed ones start new policies, because multipliers are in money.
+        """Applies settings; changed ones start new policies, because multipliers are in USD.
 
         Args:
             prices: of every model.
@@ -175,12 +175,12 @@ class Keeper:
         logger.info("the store is ready: %s scored queries", len(store.rows))
 
     async def _wait_for_embedder(self) -> None:
-        """Waits until queries can be embedded: before that, no answer teaches anything."""
+        """Waits until queries can be embedded: before that, nothing can be learned from answers."""
         self.message = "waiting for the embedding model"
         try:
             async with asyncio.timeout(_EMBEDDER_S):
                 await self._embed([])
-        except Exception as error:  # noqa: BLE001 - whatever it is, what is known is of use
+        except Exception as error:  # noqa: BLE001 - past queries are of use without it
             logger.warning(
                 "the embedding model does not respond; nothing is learned until it does: %s",
                 str(error) or type(error).__name__,
@@ -266,9 +266,9 @@ class Keeper:
 
     @property
     def _policies_name(self) -> str:
-        """The name under which policies for these prices are stored: multipliers are in money."""
-        told = [[model, price.input, price.output] for model, price in self._prices.items()]
-        return _POLICIES + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+        """The name under which policies for these prices are stored: multipliers are in USD."""
+        prices = [[model, price.input, price.output] for model, price in self._prices.items()]
+        return _POLICIES + hashlib.sha256(json.dumps(prices).encode()).hexdigest()[:16]
 
     def _saved_policies(self, store: EmbeddingStore) -> dict[str, Any]:
         """This server's policies; if it has none yet, the latest ones of a server with the same

@@ -26,7 +26,7 @@ _MAX_WAITING = 200  # answers on their way to the store
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What is known of an answer before it is there.
+    """What is known of an answer before it begins.
 
     Attributes:
         id: of the completion.
@@ -46,7 +46,7 @@ class Lesson:
 
 
 class Learner:
-    """Follows answers to their end. Incomplete answers teach nothing.
+    """Follows answers to their end. Nothing is learned from incomplete ones.
 
     Args:
         decider: stores what is learned.
@@ -67,8 +67,8 @@ class Learner:
         lesson: Lesson,
         embedding: Awaitable[Floats32 | None],
     ) -> AsyncGenerator[Chunk, None]:
-        """The answer's chunks, unchanged. What they teach is sent before the last one is read, so
-        that feedback finds it. An answer by two models teaches nothing about either."""
+        """The answer's chunks, unchanged. What was learned is sent before the stream ends, so that
+        feedback finds it. Nothing is learned from an answer that two models wrote."""
         usage, ended, read_s, arrived = None, False, 0.0, dispatch.started
         try:
             async with aclosing(dispatch):

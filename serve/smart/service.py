@@ -50,13 +50,13 @@ class Smart:
         self._asking = asyncio.Lock()
 
     async def configure(self, router: RouterConfig, prices: dict[str, Price]) -> None:
-        """Takes new settings, and the prices of all models."""
+        """Applies new settings, and the prices of all models."""
         self._router = router
         server = await asyncio.to_thread(server_name)
         await self._decider.configure(prices, router.n_similar, server)
 
     def embedding(self, query: str) -> "asyncio.Task[Floats32 | None]":
-        """Starts embedding a query; gives None if it has no text or the embedder fails."""
+        """Starts embedding a query; the result is None if it has no text or the embedder fails."""
         return asyncio.create_task(self._embedding(query))
 
     async def decide(self, question: Question) -> Ranking:
@@ -68,10 +68,10 @@ class Smart:
         return await self._decider.decide(question, await self._embedding(question.query))
 
     async def feedback(self, id: str, score: float) -> bool:
-        """Stores what an answer was worth; False if no answer of this id is known.
+        """Stores an answer's score; False if no answer with this id is known.
 
         Raises:
-            ModelUnavailable: the store is away.
+            ModelUnavailable: the store is unavailable.
         """
         try:
             return await self._decider.feedback(id, score)
@@ -82,8 +82,8 @@ class Smart:
         """Decides a batch, each query among its candidates.
 
         Raises:
-            InvalidRequest: the capacities don't hold the batch.
-            ModelUnavailable: the embedder or the store is away.
+            InvalidRequest: the capacities are too small for the batch.
+            ModelUnavailable: the embedder or the store is unavailable.
         """
         queries = [query[:MAX_QUERY_CHARACTERS] for query in question.queries]
         question = replace(question, queries=queries)

@@ -1,4 +1,4 @@
-"""Smart routing's strategy: what the shared decider says, or prices alone without it."""
+"""Smart routing's strategy: the shared decider's ranking, or a ranking by price without it."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -29,11 +29,11 @@ class Forecasts(Protocol):
 
 
 class SmartStrategy:
-    """Asks the shared decider. While that is away prices alone decide, and a metric says so.
+    """Asks the shared decider. While it is unavailable, prices alone decide, and a metric says so.
 
     Args:
-        forecasts: the way to the decider.
-        prices: gives the current price of each model.
+        forecasts: access to the decider.
+        prices: returns the current price of each model.
     """
 
     def __init__(self, forecasts: Forecasts, prices: Callable[[], Mapping[str, Price]]) -> None:

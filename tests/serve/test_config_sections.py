@@ -146,7 +146,7 @@ def test_a_keys_file_lies_beside_the_config(tmp_path: Path) -> None:
     path.write_text("llms: {models: [{name: m, backend: openai}]}\nserver: {keys_file: keys.yaml}")
     server = load_config({"config": str(path)}).server
     assert server.keys_file == str(tmp_path / "keys.yaml")
-    assert server.asks_for_keys
+    assert server.requires_keys
     path.write_text("llms: {models: [{name: m, backend: openai}]}\nserver: {keys_file: /k.yaml}")
     assert load_config({"config": str(path)}).server.keys_file == "/k.yaml"
 

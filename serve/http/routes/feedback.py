@@ -1,4 +1,4 @@
-"""`POST /v1/feedback`: what an answer was worth."""
+"""`POST /v1/feedback`: scores for answers."""
 
 from functools import partial
 
@@ -15,7 +15,7 @@ router = APIRouter()
 
 @router.post("/v1/feedback", **openapi.FEEDBACK)
 async def feedback(request: Request) -> Response:
-    """What an answer was worth: `{"id": "chatcmpl-…", "score": 0 to 1}`."""
+    """Scores an answer: `{"id": "chatcmpl-…", "score": 0 to 1}`."""
     server = server_of(request)
     given = await server.bodies.read(request, partial(parse_as, Feedback))
     if not await server.core.smart.feedback(given.id, given.score):

@@ -1,4 +1,4 @@
-"""`GET /health`, `/health/live` and `/health/ready`: what load balancers and operators ask."""
+"""`GET /health`, `/health/live` and `/health/ready`, for load balancers and operators."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from serve.http.server import server_of
 
 router = APIRouter()
 
-_STORE_PATIENCE_S = 2.0
+_STORE_TIMEOUT_S = 2.0
 
 
 @router.get("/health", **openapi.HEALTH)
@@ -46,7 +46,7 @@ async def ready(request: Request) -> Response:
             }
             for name, state in states.items()
         }
-    store = await server.core.store_status(_STORE_PATIENCE_S)
+    store = await server.core.store_status(_STORE_TIMEOUT_S)
     if store is not None:
         if store["status"] != "ready" and status == "ready":
             health["status"] = "degraded"

@@ -1,4 +1,4 @@
-"""`GET /v1/models`: the models that a caller may ask for."""
+"""`GET /v1/models`: the models that a caller may use."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -35,7 +35,7 @@ async def get_model(request: Request, name: Annotated[str, Path()]) -> Response:
 
 
 def _allowed(request: Request) -> Mapping[str, ModelConfig]:
-    """The models that the caller may ask for; to it, there are no others."""
+    """The models that the caller may use; to the caller, no others exist."""
     return authenticated(request).allowed(server_of(request).core.models)
 
 
