@@ -21,7 +21,7 @@ logger = logging.getLogger("ray.serve")
 Result = TypeVar("Result")
 
 
-class ActorAway(Exception):
+class ActorUnavailable(Exception):
     """The actor is being replaced, is silent or overloaded, or failed."""
 
 
@@ -67,19 +67,19 @@ class ActorClient:
             raises: the method's own exceptions that the caller handles.
 
         Raises:
-            ActorAway: at once if there is no actor, otherwise when awaited.
+            ActorUnavailable: at once if there is no actor, otherwise when awaited.
         """
         try:
             ref = getattr(self._connected(), method).remote(*args)
         except RayError as error:  # for one, too many pending calls
-            raise ActorAway(type(error).__name__) from error
+            raise ActorUnavailable(type(error).__name__) from error
         return self._result(ref, timeout_s or self._timeout_s, raises)
 
     async def call_or(self, fallback: Callable[[], Result], method: str, *args: Any) -> Result:
         """Calls a method; if the actor is unavailable, returns `fallback()` and counts that."""
         try:
             result: Result = await self.call(method, *args)
-        except ActorAway:
+        except ActorUnavailable:
             if self._fallbacks is not None:
                 self._fallbacks.inc()
             return fallback()
@@ -94,24 +94,24 @@ class ActorClient:
             return await asyncio.wait_for(ref, timeout_s)
         except TimeoutError as error:
             ray.cancel(ref)
-            raise ActorAway(f"no answer within {timeout_s:g} s") from error
+            raise ActorUnavailable(f"no answer within {timeout_s:g} s") from error
         except RayActorError as error:
             # A handle to a dead actor never recovers.
             self.forget()
-            raise ActorAway("the actor died") from error
+            raise ActorUnavailable("the actor died") from error
         except RayTaskError as error:
             if isinstance(error.cause, raises):
                 raise error.cause from error
             logger.error("the actor '%s' failed", self._name, exc_info=error)
-            raise ActorAway(type(error.cause).__name__) from error
+            raise ActorUnavailable(type(error.cause).__name__) from error
         except RayError as error:  # for one, a node was lost with the result
-            raise ActorAway(type(error).__name__) from error
+            raise ActorUnavailable(type(error).__name__) from error
 
     def _connected(self) -> ActorHandle[Any]:
         if self._handle is None:
             try:
                 self._handle = rayserve.get_deployment_actor(self._name)
             except ValueError as error:
-                raise ActorAway("the actor is being created") from error
+                raise ActorUnavailable("the actor is being created") from error
             self._found(self._handle)
         return self._handle

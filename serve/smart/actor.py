@@ -31,7 +31,7 @@ class Busy(Exception):
     """Too many batches are waiting."""
 
 
-class StoreAway(Exception):
+class StoreNotOpen(Exception):
     """The store has not been opened yet."""
 
 
@@ -135,21 +135,21 @@ class DeciderActor:
         """Stores what a model did; durable when this returns.
 
         Raises:
-            StoreAway, StoreOverloaded, DatabaseUnavailable: it could not be stored.
+            StoreNotOpen, StoreOverloaded, DatabaseUnavailable: it could not be stored.
         """
         if self._keeper.store is None:
-            raise StoreAway("the store has not been opened yet")
+            raise StoreNotOpen("the store has not been opened yet")
         await asyncio.wrap_future(self._keeper.store.observe(observation, answer))
 
     async def feedback(self, id: str, score: float) -> bool:
         """Stores an answer's score; durable when this returns. False if the id is unknown.
 
         Raises:
-            StoreAway, StoreOverloaded, DatabaseUnavailable: it could not be stored.
+            StoreNotOpen, StoreOverloaded, DatabaseUnavailable: it could not be stored.
         """
         keeper = self._keeper
         if keeper.store is None:
-            raise StoreAway("the store has not been opened yet")
+            raise StoreNotOpen("the store has not been opened yet")
         scored = await asyncio.wrap_future(keeper.store.score(id, score))
         if scored is None:
             # The answer's record may still be on its way from another router replica.

@@ -10,7 +10,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Observation
-from serve.actors import ActorAway, ActorClient
+from serve.actors import ActorClient, ActorUnavailable
 from serve.routing.decider import Impossible, Routes
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Question, Ranking
@@ -25,7 +25,7 @@ _DECISION_TIMEOUT_S = 1.0
 
 
 class SharedDecider:
-    """Typed calls to the actor's methods; each raises `ActorAway` if the actor can't answer.
+    """Typed calls to the actor's methods; each raises `ActorUnavailable` if the actor can't answer.
 
     Args:
         embedder: the deployment that embeds; the actor uses it for histories.
@@ -42,7 +42,7 @@ class SharedDecider:
         self._actor.forget()  # it is configured when it is found
         try:
             await self.status()
-        except ActorAway as error:
+        except ActorUnavailable as error:
             logger.warning("smart routing starts without its store: %s", error)
 
     async def decide(self, question: Question, embedding: Floats32 | None) -> Ranking:

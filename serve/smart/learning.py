@@ -13,7 +13,7 @@ from ray.serve.metrics import Counter
 from deployments.contract import Chunk, Usage
 from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Observation
-from serve.actors import ActorAway
+from serve.actors import ActorUnavailable
 from serve.dispatch.dispatcher import Dispatch
 from serve.routing.prices import Price
 from serve.smart.client import SharedDecider
@@ -102,7 +102,7 @@ class Learner:
             self._lost.inc()
             return
         if len(self._waiting) >= _MAX_WAITING:
-            self._lose(ActorAway("too many answers are waiting"))
+            self._lose(ActorUnavailable("too many answers are waiting"))
             return
         observation = Observation(
             lesson.query,
@@ -125,13 +125,13 @@ class Learner:
         )
         try:
             self._later(self._stored(self._decider.learn(observation, answer)))
-        except ActorAway as error:
+        except ActorUnavailable as error:
             self._lose(error)
 
     async def _stored(self, stored: Awaitable[None]) -> None:
         try:
             await stored
-        except ActorAway as error:
+        except ActorUnavailable as error:
             self._lose(error)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
@@ -139,7 +139,7 @@ class Learner:
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
-    def _lose(self, error: ActorAway) -> None:
+    def _lose(self, error: ActorUnavailable) -> None:
         self._lost.inc()
         logger.warning("an answer was not stored: %s", error)
 

@@ -17,7 +17,7 @@ from deployments.embedding.cache import CachedEmbedder
 from deployments.errors import InvalidRequest, ModelUnavailable
 from deployments.store.evidence import Floats32
 from deployments.store.observations import MAX_QUERY_CHARACTERS
-from serve.actors import ActorAway
+from serve.actors import ActorUnavailable
 from serve.config import RouterConfig
 from serve.routing.decider import Impossible, Routes
 from serve.routing.prices import Price
@@ -63,7 +63,7 @@ class Smart:
         """Ranks the available models for one request.
 
         Raises:
-            ActorAway: the decider can't answer.
+            ActorUnavailable: the decider can't answer.
         """
         return await self._decider.decide(question, await self._embedding(question.query))
 
@@ -75,8 +75,8 @@ class Smart:
         """
         try:
             return await self._decider.feedback(id, score)
-        except ActorAway as error:
-            raise _away(error) from error
+        except ActorUnavailable as error:
+            raise _unavailable(error) from error
 
     async def route(self, question: BatchQuestion) -> Routes:
         """Decides a batch, each query among its candidates.
@@ -95,8 +95,8 @@ class Smart:
             )
         except Impossible as error:
             raise InvalidRequest(str(error), param="capacities") from error
-        except (ActorAway, TimeoutError, RayError, RayServeException) as error:
-            raise _away(error) from error
+        except (ActorUnavailable, TimeoutError, RayError, RayServeException) as error:
+            raise _unavailable(error) from error
 
     async def status(self, timeout_s: float) -> dict[str, Any]:
         """The state of the store."""
@@ -105,7 +105,7 @@ class Smart:
             if time.monotonic() - self._asked > _STATUS_PERIOD_S:
                 try:
                     self._status = await self._decider.status(timeout_s)
-                except ActorAway as error:
+                except ActorUnavailable as error:
                     self._status = {"status": "away", "message": str(error)}
                 self._asked = time.monotonic()
         return self._status
@@ -125,6 +125,6 @@ class Smart:
         return embedding
 
 
-def _away(error: Exception) -> ModelUnavailable:
+def _unavailable(error: Exception) -> ModelUnavailable:
     logger.warning("smart routing is unavailable: %s", error)
     return ModelUnavailable("smart routing's store is unavailable; try again", retry_after=1)

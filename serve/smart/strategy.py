@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from ray.serve.metrics import Counter
 
-from serve.actors import ActorAway
+from serve.actors import ActorUnavailable
 from serve.routing.decider import Routes
 from serve.routing.forecast.predictor import price_prior
 from serve.routing.optimise.floor import above_floor
@@ -49,7 +49,7 @@ class SmartStrategy:
             return Ranking(list(question.available))
         try:
             return await self._forecasts.decide(question)
-        except ActorAway as error:
+        except ActorUnavailable as error:
             self._without.inc()
             logger.warning("smart routing decides by price alone: %s", error)
             return by_price(question, self._prices(), self._forecasts.priors)

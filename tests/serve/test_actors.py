@@ -1,4 +1,4 @@
-"""Promise: a router replica finds a replaced actor again, and never waits for one that is away."""
+"""Promise: a router replica finds a replaced actor again, and never waits long without one."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -9,7 +9,7 @@ import ray
 from ray import serve as rayserve
 from ray.exceptions import ActorDiedError, PendingCallsLimitExceeded, RayTaskError
 
-from serve.actors import ActorAway, ActorClient
+from serve.actors import ActorClient, ActorUnavailable
 
 
 class Method:
@@ -20,7 +20,7 @@ class Method:
 
 
 class Handle:
-    """A handle whose method `ask` does what it is told; handles can't be had without Ray."""
+    """A handle whose method `ask` has a set outcome; there are no real handles without Ray."""
 
     def __init__(self, outcome: object) -> None:
         self._outcome = outcome
@@ -71,7 +71,7 @@ async def test_an_actor_is_looked_up_once(found: list[Handle]) -> None:
 async def test_a_dead_actor_is_looked_up_again(found: list[Handle]) -> None:
     found += [Handle(ActorDiedError()), Handle("second")]
     actor = client()
-    with pytest.raises(ActorAway, match="died"):
+    with pytest.raises(ActorUnavailable, match="died"):
         await actor.call("ask")
     assert await actor.call("ask") == "second"
 
@@ -79,19 +79,19 @@ async def test_a_dead_actor_is_looked_up_again(found: list[Handle]) -> None:
 @pytest.mark.parametrize(
     "outcome", [None, failed(KeyError("x")), PendingCallsLimitExceeded(), ActorDiedError()]
 )
-async def test_whatever_happens_to_the_actor_the_fallback_answers(
+async def test_whatever_happens_to_the_actor_the_fallback_is_used(
     found: list[Handle], outcome: object
 ) -> None:
     found.append(Handle(outcome))
     assert await client(timeout_s=0.01).call_or(lambda: "alone", "ask") == "alone"
 
 
-async def test_an_actor_that_does_not_exist_yet_is_away(found: list[Handle]) -> None:
-    with pytest.raises(ActorAway, match="created"):
+async def test_an_actor_that_does_not_exist_yet_is_unavailable(found: list[Handle]) -> None:
+    with pytest.raises(ActorUnavailable, match="created"):
         await client().call("ask")
 
 
-async def test_an_error_that_the_caller_handles_arrives_as_it_is(found: list[Handle]) -> None:
+async def test_an_error_that_the_caller_handles_arrives_unchanged(found: list[Handle]) -> None:
     found.append(Handle(failed(KeyError("unknown"))))
     with pytest.raises(KeyError, match="unknown"):
         await client().call("ask", raises=(KeyError,))

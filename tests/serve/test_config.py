@@ -1,4 +1,4 @@
-"""Promise: a configuration is either right or refused at the door, with the path of the key."""
+"""Promise: a configuration is either valid or refused at the start, with the path of the key."""
 
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def test_every_fault_is_named_at_once() -> None:
     assert "models.1.name" in str(refusal.value)
 
 
-def test_two_models_of_one_name_are_refused() -> None:
+def test_two_models_with_one_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="two models are called 'gpt'"):
         load(HOSTED, HOSTED)
     with pytest.raises(ConfigError, match="two models are called 'own:a'"):
@@ -163,7 +163,7 @@ def test_a_key_is_read_where_the_replica_runs(monkeypatch: pytest.MonkeyPatch) -
     assert "sk-1" not in repr(model)
 
 
-def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_not_yaml_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no configuration file"):
         load_config({"config": str(tmp_path / "none.yaml")})
     broken = tmp_path / "broken.yaml"
@@ -182,7 +182,7 @@ def test_a_file_that_is_missing_or_no_yaml_is_named(tmp_path: Path) -> None:
         load_config({"config": None})
 
 
-def test_wrong_indentation_is_told_as_such(tmp_path: Path) -> None:
+def test_wrong_indentation_is_reported_as_such(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     for written, says in (
         ("llms:\n\tmodels: []\n", "line 2: .*; indent with spaces, not with tabs"),
@@ -199,7 +199,7 @@ def test_wrong_indentation_is_told_as_such(tmp_path: Path) -> None:
             load_config({"config": str(path)})
 
 
-def test_a_key_given_twice_is_refused_not_lost(tmp_path: Path) -> None:
+def test_a_duplicate_key_is_refused_not_dropped(tmp_path: Path) -> None:
     path = tmp_path / "twice.yaml"
     path.write_text("llms:\n  models: [{name: a, backend: x}]\n  models: []\n")
     with pytest.raises(ConfigError, match="line 3: the key 'models' is given twice"):
@@ -224,20 +224,20 @@ def test_the_serve_configs_that_ship_are_valid(path: Path, monkeypatch: pytest.M
         build(application.args)
 
 
-def test_autoscaling_that_is_half_given_keeps_our_other_half() -> None:
+def test_partial_autoscaling_keeps_our_other_defaults() -> None:
     server = {"autoscaling": {"min_replicas": 3}}
     config = load_config({"llms": {"models": [HOSTED]}, "server": server})
     assert config.server.autoscaling.min_replicas == 3
     assert config.server.autoscaling.target_ongoing_requests == 100
 
 
-def test_a_relative_folder_lies_beside_its_file() -> None:
+def test_a_relative_folder_is_relative_to_the_file() -> None:
     small, large = load_config({"config": str(DEFAULT_CONFIG)}).llms.models
     for model in (small, large):
         assert (Path(model.provider_model) / "config.json").is_file()
 
 
-def test_an_adapters_relative_folder_lies_beside_its_file(tmp_path: Path) -> None:
+def test_an_adapters_relative_folder_is_relative_to_the_file(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     own = {**ENGINE, "adapters": {"sql": "./sql", "hub": "org/adapter"}}
     path.write_text(yaml.safe_dump({"llms": {"models": [own]}}))
@@ -267,7 +267,7 @@ def test_an_engines_context_window_is_what_it_is_started_with(
     assert load({**ENGINE, **fields}).llms.models[0].window == window
 
 
-def test_an_adapter_is_as_its_model_but_for_its_name() -> None:
+def test_an_adapter_is_like_its_model_except_for_its_name() -> None:
     own = {**ENGINE, "adapters": {"sql": "x"}, "cost_per_input_token": 1e-7, "timeout": 60}
     model, adapter = load(own).llms.served
     assert adapter.name == "own:sql"
@@ -284,7 +284,7 @@ def test_an_adapter_is_as_its_model_but_for_its_name() -> None:
         ({"capabilities": ["images"]}, {"images"}),
     ],
 )
-def test_an_engine_is_asked_for_tools_when_it_can_read_them(
+def test_an_engine_supports_tools_if_it_can_parse_them(
     extra: dict[str, Any], able: set[str]
 ) -> None:
     (model,) = load({**ENGINE, **extra}).llms.models
@@ -351,7 +351,7 @@ def test_the_graph_is_built_from_a_file_or_inline() -> None:
 PRICED = {**HOSTED, "model": "gpt-4o-mini"}
 
 
-def test_what_answers_cost_is_known_by_the_config_or_by_litellms_list() -> None:
+def test_prices_come_from_the_config_or_litellms_list() -> None:
     listed = {"name": "a", "backend": "openai", "model": "gpt-5"}
     own = {**listed, "name": "b", "cost_per_input_token": 1, "cost_per_output_token": 2}
     prices = _prices(load(listed, own, {**HOSTED, "model": "of-nobodys-list"}))
@@ -369,14 +369,14 @@ def test_a_serve_config_may_override_options_of_the_router() -> None:
     Settings.model_validate(options["user_config"])
 
 
-def test_the_router_reserves_nothing_so_that_it_always_has_a_place() -> None:
+def test_the_router_reserves_no_resources_so_that_it_always_starts() -> None:
     models = [{"name": "m", "backend": "openai"}]
     deployment = build({"llms": {"models": models}})._bound_deployment
     assert deployment.ray_actor_options is not None
     assert deployment.ray_actor_options["num_cpus"] == 0
 
 
-def test_a_model_is_known_by_what_is_behind_its_name() -> None:
+def test_a_model_is_identified_by_what_is_behind_its_name() -> None:
     def identity(**model: object) -> str:
         return load({"name": "m", **model}).llms.models[0].identity
 
@@ -391,7 +391,7 @@ def test_a_model_is_known_by_what_is_behind_its_name() -> None:
     assert here != identity(backend="huggingface", model="/here/others/demo-small")
 
 
-def test_an_adapter_is_known_by_its_model_and_its_weights() -> None:
+def test_an_adapter_is_identified_by_its_model_and_its_weights() -> None:
     def identity(model: str, adapter: str) -> str:
         adapted = load({"name": "m", "backend": "vllm", "model": model, "adapters": {"a": adapter}})
         return adapted.llms.served[1].identity

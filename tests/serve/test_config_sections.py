@@ -42,7 +42,9 @@ def load(*models: dict[str, Any], **llms: object) -> AppConfig:
         ({"store": {"history": ["a/x.json", "b/x.jsonl"]}}, "llms.store.history"),
     ],
 )
-def test_a_fault_beside_the_models_is_named_with_its_key(section: dict[str, Any], key: str) -> None:
+def test_a_fault_outside_the_models_is_named_with_its_key(
+    section: dict[str, Any], key: str
+) -> None:
     with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
         load(PRICED, **section)
 
@@ -76,7 +78,7 @@ def test_a_literal_password_is_refused_and_not_repeated() -> None:
         assert store.url == url
 
 
-def test_the_stores_files_lie_beside_the_configuration(tmp_path: Path) -> None:
+def test_the_stores_files_are_relative_to_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     store = {"url": "sqlite:///store.db", "history": "./past.jsonl"}
     path.write_text(yaml.safe_dump({"llms": {"models": [PRICED], "store": store}}))
@@ -86,7 +88,9 @@ def test_the_stores_files_lie_beside_the_configuration(tmp_path: Path) -> None:
     assert loaded.history == (f"{tmp_path}/past.jsonl",)
 
 
-def test_the_stores_url_is_whole_only_where_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stores_url_is_resolved_only_where_it_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("PASSWORD", "hunter2")
     store = StoreConfig(url="postgresql://user:${PASSWORD}@host/name")
     assert store.resolved_url() == "postgresql://user:hunter2@host/name"
@@ -141,7 +145,7 @@ def test_a_wrong_server_section_is_refused(server: dict[str, Any], says: str) ->
     assert "sk-literal" not in str(error.value)
 
 
-def test_a_keys_file_lies_beside_the_config(tmp_path: Path) -> None:
+def test_a_keys_file_is_relative_to_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("llms: {models: [{name: m, backend: openai}]}\nserver: {keys_file: keys.yaml}")
     server = load_config({"config": str(path)}).server
@@ -157,7 +161,7 @@ def test_a_key_may_ask_for_an_adapter_by_its_name() -> None:
     assert load_config({"llms": {"models": [engine]}, "server": {"keys": [key]}})
 
 
-def test_settings_leave_what_they_do_not_name_as_configured() -> None:
+def test_settings_keep_configured_values_for_what_they_leave_out() -> None:
     configured = RouterConfig(strategy="smart", n_similar=8)
     prices = {"m": (1.0, 2.0)}
     assert Settings.over(configured, {"prices": prices}) == Settings(
@@ -171,7 +175,7 @@ def test_settings_leave_what_they_do_not_name_as_configured() -> None:
         Settings.over(configured, {"router": {"strategy": "cleverest"}})
 
 
-def test_the_embedders_autoscaling_that_is_half_given_keeps_our_other_half() -> None:
+def test_partial_autoscaling_of_the_embedder_keeps_our_other_defaults() -> None:
     store = load(PRICED, store={"embedder": {"min_replicas": 2}}).llms.store
     assert store is not None
     assert (store.embedder.min_replicas, store.embedder.max_replicas) == (2, 4)
@@ -183,7 +187,7 @@ def test_smart_routing_brings_a_store_and_sequential_none() -> None:
     assert load(PRICED, store={"most_queries": 5}).llms.store is not None
 
 
-def test_a_model_without_a_price_is_refused_in_smart_routing_alone() -> None:
+def test_a_model_without_a_price_is_refused_only_in_smart_routing() -> None:
     own = {"name": "own", "backend": "vllm", "hostname": "http://localhost:8091"}
     build({"llms": {"models": [own]}})
     smart = {"llms": {"models": [PRICED, own], "router": {"strategy": "smart"}}}

@@ -117,7 +117,7 @@ async def test_a_third_strategy_decides_batches(least_busy: str, chosen_by: str)
         ("/v1/route", {"queries": ["q"], "router": {"strategy": "sequential"}}, None, "batches"),
     ],
 )
-async def test_what_a_strategy_does_not_understand_or_have_is_refused(
+async def test_an_option_or_need_that_cannot_be_met_is_refused(
     least_busy: str, path: str, body: dict[str, Any], param: str | None, says_: str
 ) -> None:
     chat = CHAT if path == "/v1/chat/completions" else {}
@@ -129,7 +129,7 @@ async def test_what_a_strategy_does_not_understand_or_have_is_refused(
     assert says_ in error["message"]
 
 
-def test_a_name_that_has_no_row_is_refused_with_the_names_there_are() -> None:
+def test_an_unknown_name_is_refused_with_the_known_names() -> None:
     with pytest.raises(ValidationError, match="one of: sequential, smart"):
         RouterOptions(strategy="magic")
     llms = {"models": [{"name": "a", "backend": "openai"}], "router": {"strategy": "magic"}}

@@ -1,4 +1,4 @@
-"""Promise: who has a known key may call, for what and as often as it allows; no one else."""
+"""Promise: only callers with a known key may call, within its models and its quota."""
 
 import subprocess
 import sys
@@ -53,11 +53,11 @@ def test_a_key_is_known_by_its_variable_or_its_hash(monkeypatch: pytest.MonkeyPa
     ],
     ids=range(11),  # the key is another one in each process of `pytest -n`
 )
-def test_anything_else_is_nobody(authorization: str | None) -> None:
+def test_an_unknown_key_has_no_caller(authorization: str | None) -> None:
     assert keys(known()).caller(authorization) is None
 
 
-def test_every_key_is_compared_whichever_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_key_is_compared_whichever_matches(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time that it takes must not tell which key is known, or how far one is right."""
     compared: list[bytes] = []
 
@@ -73,12 +73,12 @@ def test_every_key_is_compared_whichever_is_right(monkeypatch: pytest.MonkeyPatc
         assert len(compared) == 3
 
 
-def test_without_keys_everyone_is_someone() -> None:
+def test_without_keys_anyone_may_call() -> None:
     assert keys().caller(None) is ANYONE
     assert ANYONE.allowed({"small": 1}) == {"small": 1}
 
 
-def test_a_caller_sees_its_models_alone() -> None:
+def test_a_caller_sees_only_its_models() -> None:
     caller = keys(known(models=["small"])).caller(f"Bearer {KEY}")
     assert caller
     assert caller.allowed({"small": 1, "large": 2}) == {"small": 1}
@@ -95,7 +95,7 @@ def test_a_caller_sees_its_models_alone() -> None:
         ([{"name": "env", "key": "${ODD_KEY}"}], "ODD_KEY, which holds white space"),
     ],
 )
-def test_keys_that_can_not_be_kept_are_refused_at_the_start(
+def test_unusable_keys_are_refused_at_the_start(
     entries: list[dict[str, Any]], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEAK_KEY", "too-short-to-be-a-secret")
@@ -106,7 +106,7 @@ def test_keys_that_can_not_be_kept_are_refused_at_the_start(
     assert "too-short" not in str(error.value)
 
 
-def test_a_file_holds_hashes_alone(tmp_path: Path) -> None:
+def test_a_keys_file_holds_only_hashes(tmp_path: Path) -> None:
     file = tmp_path / "keys.yaml"
     file.write_text(yaml.safe_dump([known(models=["large"])]))
     caller = keys(keys_file=str(file)).caller(f"Bearer {KEY}")
@@ -128,7 +128,7 @@ def test_a_file_holds_hashes_alone(tmp_path: Path) -> None:
         keys(keys_file=str(tmp_path / "none.yaml"))
 
 
-def test_a_new_key_is_shown_once_with_what_the_server_is_to_know() -> None:
+def test_a_new_key_is_shown_once_with_its_entry_for_the_server() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "ops.keys", "team"], capture_output=True, text=True, check=True
     )
@@ -140,18 +140,18 @@ def test_a_new_key_is_shown_once_with_what_the_server_is_to_know() -> None:
     assert caller.name == "team"
 
 
-def test_a_minute_holds_as_many_requests_as_a_key_allows() -> None:
+def test_a_key_may_make_its_number_of_requests_per_minute() -> None:
     now = 0.0
     windows = Windows(lambda: now)
     assert [windows.take("a", 2) for _ in range(3)] == [0, 0, 60]
-    assert windows.take("b", 2) == 0  # another key has a minute of its own
+    assert windows.take("b", 2) == 0  # other keys are counted separately
     now = 59.0
     assert windows.take("a", 2) == 1
     now = 60.0
     assert [windows.take("a", 2) for _ in range(3)] == [0, 0, 60]
 
 
-def test_what_was_refused_does_not_count() -> None:
+def test_refused_requests_do_not_count() -> None:
     now = 0.0
     windows = Windows(lambda: now)
     windows.take("a", 1)

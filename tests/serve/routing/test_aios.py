@@ -70,7 +70,7 @@ def test_the_usage_example_of_aios_runs_without_history_or_server() -> None:
     assert all(type(index) is int for index in chosen)
 
 
-def test_what_the_cheap_model_can_do_it_does() -> None:
+def test_the_cheap_model_answers_what_it_can() -> None:
     router = routing(0.85)
     assert router.get_model_idxs(CONFIGS, QUERIES, [4, 4, 4]) == [1, 0, 1]
 
@@ -100,7 +100,7 @@ def test_predictions_have_one_row_for_a_query_and_one_column_for_a_model() -> No
     assert routing().predict([])[0].shape == (0, 2)
 
 
-def test_what_cannot_be_reached_is_said() -> None:
+def test_an_unreachable_requirement_is_reported() -> None:
     answer = routing(1.0).route(["qwen2.5-7b"], QUERIES, [4, 4, 4])
     assert answer.shortfall > 0.2
     assert answer.quality + answer.shortfall == pytest.approx(1.0)
@@ -116,7 +116,7 @@ def test_history_may_be_a_file(tmp_path: Path) -> None:
     assert router.get_model_idxs(CONFIGS, QUERIES, [4, 4, 4]) == [1, 0, 1]
 
 
-def test_a_model_that_history_does_not_know_is_predicted_by_its_prior() -> None:
+def test_a_model_without_history_is_predicted_by_its_prior() -> None:
     new = {"name": "new", "cost_per_input_token": 1e-6, "cost_per_output_token": 1e-6}
     router = SmartRouting([*CONFIGS, new | {"prior_quality": 0.9}], history=history(), embed=embed)
     quality, tokens = router.predict(QUERIES)
@@ -124,7 +124,7 @@ def test_a_model_that_history_does_not_know_is_predicted_by_its_prior() -> None:
     assert (tokens[:, 2] > 0).all()
 
 
-def test_models_of_history_that_are_not_configured_are_left_out(
+def test_models_in_the_history_that_are_not_configured_are_ignored(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rows = history()
@@ -189,7 +189,7 @@ def test_prices_come_from_litellm_where_the_config_has_none() -> None:
     assert 0 < price.input < price.output < 1e-5
 
 
-def test_a_listed_price_of_nothing_is_no_price() -> None:
+def test_a_listed_price_of_zero_is_no_price() -> None:
     with pytest.raises(ValueError, match="has no price"):
         price_of({"name": "llama2", "backend": "ollama"})
     free = {"name": "llama2", "cost_per_input_token": 0, "cost_per_output_token": 0}

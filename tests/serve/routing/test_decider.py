@@ -75,7 +75,7 @@ def batch(
     )
 
 
-def test_easy_goes_to_the_cheap_model_and_hard_to_the_dear_one() -> None:
+def test_easy_queries_go_to_the_cheap_model_and_hard_ones_to_the_expensive_one() -> None:
     decider = warm()
     easy, hard = zip(
         *[(decide(decider, question()), decide(decider, question(hard=True))) for _ in range(50)],
@@ -100,7 +100,7 @@ def test_the_running_mean_holds_the_requirement_at_less_than_the_best_models_cos
     assert cost < 0.6 * best
 
 
-def test_callers_with_other_requirements_or_candidates_do_not_disturb_each_other() -> None:
+def test_policies_of_other_requirements_or_candidates_are_independent() -> None:
     decider, alone = warm(), warm()
     for _ in range(200):
         decide(decider, question(requirement=0.1))
@@ -151,7 +151,7 @@ def test_a_cold_start_holds_the_requirement_from_the_first_request_on(
     assert decision.models[0] == first
 
 
-def test_a_cold_start_goes_on_to_hold_it() -> None:
+def test_after_a_cold_start_the_requirement_still_holds() -> None:
     both = tuple(TWO)
     decider = Decider(nothing(2), TWO)
 
@@ -177,7 +177,7 @@ def test_a_request_without_text_is_decided_by_the_models_means() -> None:
     assert blind.quality["large"] == pytest.approx(0.95, abs=0.05)
 
 
-def test_bad_scores_make_quality_dearer_for_later_requests() -> None:
+def test_bad_scores_raise_the_price_of_quality_for_later_requests() -> None:
     scored, unscored = warm(), warm()
     first, _ = decide(scored, question()), decide(unscored, question())
     for _ in range(100):
@@ -199,7 +199,7 @@ def test_policies_survive_a_restart() -> None:
     assert decide(again, question()) == decide(decider, question())
 
 
-def test_policies_over_models_that_are_gone_are_forgotten() -> None:
+def test_policies_over_removed_models_are_dropped() -> None:
     decider = warm()
     decide(decider, question())
     other = Decider(nothing(), {"small": PRICES["small"]})
@@ -221,14 +221,14 @@ def test_the_number_of_policies_is_bounded() -> None:
     assert len(decider.policies()) == MAX_POLICIES
 
 
-def test_a_predictor_goes_on_under_new_prices() -> None:
+def test_a_predictor_outlives_a_change_of_prices() -> None:
     snapshot, before = known(), warm()
     after = Decider(SnapshotEvidence(snapshot), {**PRICES, "small": Price(1e-5, 4e-5)})
     after.adopt(before.fitted)
     assert decide(after, question(requirement=0.8, floor=True)).models[0] == "middle"
 
 
-def test_a_policy_keeps_its_multiplier_when_a_predictor_is_fitted_anew() -> None:
+def test_a_policy_keeps_its_multiplier_after_a_refit() -> None:
     decider = warm()
     for _ in range(50):
         name = str(decide(decider, question(hard=True)).policy)
@@ -238,7 +238,7 @@ def test_a_policy_keeps_its_multiplier_when_a_predictor_is_fitted_anew() -> None
     assert decider.policies()[name]["multiplier"] == pytest.approx(before, rel=0.2)
 
 
-def test_where_nothing_costs_anything_the_best_answers() -> None:
+def test_if_all_models_are_free_the_best_answers() -> None:
     snapshot = known()
     decider = Decider(SnapshotEvidence(snapshot), dict.fromkeys(PRICES, Price(0, 0)))
     decider.adopt(decider.refit(snapshot))
@@ -275,7 +275,7 @@ def test_nothing_available_and_unknown_models_are_errors() -> None:
         decide(warm(), question(available=("other",)))
 
 
-def test_a_decision_for_a_model_that_sleeps_moves_no_policy() -> None:
+def test_choosing_a_model_that_is_scaled_to_zero_moves_no_policy() -> None:
     decider, best = warm(), question(hard=True, requirement=1.0)
     decide(decider, best)  # so that there is a policy
     before = decider.policies()

@@ -90,17 +90,17 @@ def test_the_list_is_litellms() -> None:
         assert listed(None, key) == entry
 
 
-def test_a_price_of_two_numbers_is_for_tokens_of_all_kinds() -> None:
+def test_a_price_of_two_numbers_covers_tokens_of_all_kinds() -> None:
     usage = Usage(100, 20, 30, 5, 40, 10, "priority")
     assert Price(1.0, 10.0).cost(usage) == 300.0
 
 
-def test_a_price_of_ones_own_stands_in_the_place_of_the_listed_one() -> None:
+def test_a_configured_price_replaces_the_listed_one() -> None:
     own = {"cost_per_input_token": 1.0, "cost_per_output_token": 10.0}
     assert price_of({"name": "gpt-5", "backend": "openai", **own}) == Price(1.0, 10.0)
 
 
 @pytest.mark.parametrize("backend", ["groq", "hosted_vllm", "lm_studio", "ollama"])
-def test_a_price_of_another_provider_for_a_model_of_this_name_means_nothing(backend: str) -> None:
+def test_another_providers_price_for_a_model_of_the_same_name_is_ignored(backend: str) -> None:
     assert listed("openai", "gpt-4o")["input_cost_per_token"] > 0
     assert not listed(backend, "gpt-4o")

@@ -23,7 +23,7 @@ def test_the_usage_example_of_aios_runs() -> None:
     assert routing.get_model_idxs(selected, n_queries=3) == [1, 0, 1]
 
 
-def test_selections_do_not_disturb_one_another() -> None:
+def test_selections_do_not_affect_each_other() -> None:
     routing = SequentialRouting(CONFIGS)
     idxs = []
     for _ in range(30):
@@ -32,7 +32,7 @@ def test_selections_do_not_disturb_one_another() -> None:
     assert Counter(idxs) == {0: 15, 2: 15}
 
 
-def test_the_order_of_a_selection_is_no_other_selection() -> None:
+def test_the_order_of_a_selection_does_not_matter() -> None:
     routing = SequentialRouting(CONFIGS)
     orders = [["claude", "gpt-4o-mini"], ["gpt-4o-mini", "claude"]] * 5
     assert Counter(i for names in orders for i in routing.get_model_idxs(names)) == {0: 5, 2: 5}
@@ -52,13 +52,13 @@ def test_a_model_selected_twice_counts_once() -> None:
         (["claude"], -1, "negative"),
     ],
 )
-def test_a_wrong_selection_is_told(selected: list[Any], n_queries: int, says: str) -> None:
+def test_a_wrong_selection_is_refused(selected: list[Any], n_queries: int, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         SequentialRouting(CONFIGS).get_model_idxs(selected, n_queries)
 
 
 @pytest.mark.parametrize("configs", [[], [{}], [{"name": "a"}, {"name": "a"}]])
-def test_wrong_configs_are_told(configs: list[dict[str, Any]]) -> None:
+def test_wrong_configs_are_refused(configs: list[dict[str, Any]]) -> None:
     with pytest.raises(ValueError, match=r"llm_configs|name"):
         SequentialRouting(configs)
 

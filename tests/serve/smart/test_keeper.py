@@ -1,4 +1,4 @@
-"""Promise: the decider's store comes up by itself, and nothing that fails in it fails for good."""
+"""Promise: the decider's store starts by itself, and whatever fails in it is retried."""
 
 import asyncio
 import json
@@ -112,7 +112,7 @@ def question(text: str, floor: bool = False) -> Question:
     )
 
 
-async def test_a_history_is_taken_in_once_and_decides(tmp_path: Path) -> None:
+async def test_a_history_is_imported_once_and_decides(tmp_path: Path) -> None:
     keeper, embedder = started(tmp_path, history(tmp_path))
     assert keeper.decider.cold
     await ready(keeper)
@@ -124,7 +124,7 @@ async def test_a_history_is_taken_in_once_and_decides(tmp_path: Path) -> None:
     assert choice(again, "easy one") == "small"
 
 
-async def test_a_history_that_is_bad_or_missing_keeps_the_rest_in_use(tmp_path: Path) -> None:
+async def test_a_bad_or_missing_history_does_not_affect_the_rest(tmp_path: Path) -> None:
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"query": "", "outputs": []}')
     keeper, _ = started(tmp_path, bad, tmp_path / "missing.json", history(tmp_path))
@@ -140,7 +140,7 @@ async def test_the_store_is_ready_once_queries_can_be_embedded(tmp_path: Path) -
     keeper.configure(PRICES, 16, "here", embedder)
     await until(lambda: keeper.message == "waiting for the embedding model")
     assert keeper.status == "loading"
-    assert choice(keeper, "easy one") == "small"  # what it knows is used meanwhile
+    assert choice(keeper, "easy one") == "small"  # what it knows is used in the meantime
     keeper.configure({**PRICES, "large": Price(1e-6, 4e-6)}, 16, "here", embedder)
     assert not keeper.decider.cold  # new settings keep what is loaded
     embedder.up.set()
@@ -148,7 +148,7 @@ async def test_the_store_is_ready_once_queries_can_be_embedded(tmp_path: Path) -
     assert keeper.message == ""
 
 
-async def test_an_embedder_that_fails_keeps_no_store_from_use(
+async def test_a_failing_embedder_does_not_keep_the_store_from_starting(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
@@ -159,14 +159,14 @@ async def test_an_embedder_that_fails_keeps_no_store_from_use(
     assert "no room for it" in caplog.text
 
 
-async def test_a_store_that_can_not_be_opened_is_tried_again(tmp_path: Path) -> None:
+async def test_opening_the_store_is_retried(tmp_path: Path) -> None:
     tries = 0
 
     def open_store() -> EmbeddingStore:
         nonlocal tries
         tries += 1
         if tries < 3:
-            raise ConnectionError("the database is away")
+            raise ConnectionError("the database is unavailable")
         return opener(tmp_path)()
 
     keeper, _ = started(tmp_path, history(tmp_path), open_store=open_store)
@@ -186,7 +186,7 @@ async def test_policies_outlive_the_process(tmp_path: Path) -> None:
     choice(again, "hard one", floor=False)  # while it loads: must not count
     await ready(again)
     assert again.decider.policies() == keeper.decider.policies()
-    # They move to what was fitted meanwhile before they decide again.
+    # They move to the new fit before they decide again.
     (name,) = again.decider.policies()
     assert not again.decider.ready_for(question("hard one"))
     assert name == again.decider.policy_name(question("hard one"))
@@ -218,7 +218,7 @@ async def test_servers_with_one_store_do_not_overwrite_each_others_policies(
         assert again.decider.policies() == policies
 
 
-async def test_policies_of_before_servers_had_names_are_taken_over(tmp_path: Path) -> None:
+async def test_policies_from_before_servers_had_names_are_adopted(tmp_path: Path) -> None:
     saved = await decided(tmp_path, "first", "easy one")
     database = Database(f"sqlite:///{tmp_path}/store.db")
     ((name, state),) = database.state.with_prefix("policies:").items()
@@ -230,7 +230,7 @@ async def test_policies_of_before_servers_had_names_are_taken_over(tmp_path: Pat
     assert again.decider.policies() == saved
 
 
-async def test_a_store_keeps_the_policies_of_so_many_servers(
+async def test_the_number_of_servers_with_stored_policies_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_MOST_SERVERS", 2)
@@ -266,7 +266,7 @@ async def test_a_history_is_read_again_only_when_it_has_changed(
     assert (embedder.texts, len(keeper.store.rows)) == (30, 30)
 
 
-async def test_a_look_that_fails_is_not_the_last(
+async def test_maintenance_that_fails_is_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper, _ = started(tmp_path, history(tmp_path))
@@ -278,7 +278,7 @@ async def test_a_look_that_fails_is_not_the_last(
 
     def fail(name: str, value: object) -> None:
         loop.call_soon_threadsafe(failed.set)
-        raise ConnectionError("the database is away")
+        raise ConnectionError("the database is unavailable")
 
     monkeypatch.setattr(keeper.store.database.state, "set", fail)
     choice(keeper, "easy one", floor=False)
@@ -290,7 +290,7 @@ async def test_a_look_that_fails_is_not_the_last(
     await until(lambda: keeper.message == "")
 
 
-async def test_new_prices_take_over_at_once_and_the_prompts_rate_stays(tmp_path: Path) -> None:
+async def test_new_prices_apply_at_once_and_the_tokens_per_character_stay(tmp_path: Path) -> None:
     keeper, embedder = started(tmp_path, history(tmp_path))
     await ready(keeper)
     rate = keeper.decider.tokens_per_character
@@ -309,9 +309,7 @@ async def test_prices_that_change_while_the_store_loads_are_not_lost(tmp_path: P
     assert choice(keeper, "easy one") == "large"
 
 
-async def test_scores_bring_a_new_predictor(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_enough_scores_cause_a_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_FEWEST_NEW", 5)
     keeper, _ = started(tmp_path, history(tmp_path, rows=20))
     await ready(keeper)

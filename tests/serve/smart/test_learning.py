@@ -12,7 +12,7 @@ from deployments.contract import Chunk, Usage
 from deployments.errors import ProviderError
 from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Observation
-from serve.actors import ActorAway
+from serve.actors import ActorUnavailable
 from serve.dispatch.dispatcher import Dispatch
 from serve.dispatch.rescue import Rescue
 from serve.routing.prices import Price
@@ -24,16 +24,16 @@ CHUNKS = [Chunk(text="twel"), Chunk(text="ve", finish_reason="stop"), Chunk(usag
 
 
 class Decider:
-    """Stands where the actor's caller does, and keeps what it is told."""
+    """In place of `SharedDecider`: keeps what it is sent."""
 
-    def __init__(self, away: bool = False) -> None:
-        self.away = away
-        self.told: list[tuple[Observation, AnswerRecord]] = []
+    def __init__(self, unavailable: bool = False) -> None:
+        self.unavailable = unavailable
+        self.learned: list[tuple[Observation, AnswerRecord]] = []
 
     def learn(self, observation: Observation, answer: AnswerRecord) -> Awaitable[None]:
-        if self.away:
-            raise ActorAway("the actor is being created")
-        self.told.append((observation, answer))
+        if self.unavailable:
+            raise ActorUnavailable("the actor is being created")
+        self.learned.append((observation, answer))
         return asyncio.sleep(0)
 
 
@@ -77,11 +77,11 @@ def embedding() -> "asyncio.Future[Floats32 | None]":
     return future
 
 
-async def test_an_answer_is_unchanged_and_told_before_its_end_is_seen() -> None:
+async def test_an_answer_is_unchanged_and_learned_from_before_it_ends() -> None:
     decider = Decider()
     chunks = learner(decider).follow(written(CHUNKS), lesson(), embedding())
     assert [chunk async for chunk in chunks] == CHUNKS
-    ((observation, answer),) = decider.told
+    ((observation, answer),) = decider.learned
     assert (observation.query, observation.model) == ("What is 7 plus 5?", "small")
     assert (observation.input_tokens, observation.output_tokens) == (20, 3)
     assert observation.characters == 17
@@ -90,25 +90,25 @@ async def test_an_answer_is_unchanged_and_told_before_its_end_is_seen() -> None:
     assert observation.identity == answer.identity == "openai/gpt-small"
 
 
-async def test_an_answer_that_fails_teaches_nothing() -> None:
+async def test_nothing_is_learned_from_an_answer_that_fails() -> None:
     decider = Decider()
     chunks = learner(decider).follow(written(CHUNKS[:1], fails=True), lesson(), embedding())
     with pytest.raises(ProviderError):
         [chunk async for chunk in chunks]
-    assert decider.told == []
+    assert decider.learned == []
 
 
-async def test_an_answer_of_two_models_teaches_nothing_of_either() -> None:
+async def test_nothing_is_learned_from_an_answer_by_two_models() -> None:
     decider = Decider()
     rescue = Rescue("large", "provider_error", 4, 0, "continued", 1, 0)
     chunks = learner(decider).follow(written(CHUNKS, rescues=[rescue]), lesson(), embedding())
     assert [chunk async for chunk in chunks] == CHUNKS
-    assert decider.told == []
+    assert decider.learned == []
 
 
-@pytest.mark.parametrize(("read", "told"), [(1, 0), (2, 1)])
-async def test_a_caller_who_leaves_once_it_knows_the_answer_does_not_undo_it(
-    read: int, told: int
+@pytest.mark.parametrize(("read", "learned"), [(1, 0), (2, 1)])
+async def test_a_client_that_leaves_after_the_finish_reason_does_not_prevent_learning(
+    read: int, learned: int
 ) -> None:
     decider = Decider()
     chunks = learner(decider).follow(written(CHUNKS), lesson(), embedding())
@@ -117,32 +117,32 @@ async def test_a_caller_who_leaves_once_it_knows_the_answer_does_not_undo_it(
     await chunks.aclose()
     for _ in range(5):
         await asyncio.sleep(0)
-    assert len(decider.told) == told
+    assert len(decider.learned) == learned
 
 
-async def test_the_time_of_a_slow_reader_is_not_the_models() -> None:
+async def test_the_time_of_a_slow_reader_does_not_count() -> None:
     decider = Decider()
     chunks = learner(decider).follow(written(CHUNKS), lesson(), embedding())
     async for _ in chunks:
         await asyncio.sleep(0.2)
-    assert decider.told[0][0].seconds is not None
-    assert decider.told[0][0].seconds < 0.2
+    assert decider.learned[0][0].seconds is not None
+    assert decider.learned[0][0].seconds < 0.2
 
 
-async def test_a_store_that_is_away_disturbs_no_answer() -> None:
-    chunks = learner(Decider(away=True)).follow(written(CHUNKS), lesson(), embedding())
+async def test_an_unavailable_store_does_not_affect_answers() -> None:
+    chunks = learner(Decider(unavailable=True)).follow(written(CHUNKS), lesson(), embedding())
     assert [chunk async for chunk in chunks] == CHUNKS
 
 
-async def test_without_an_embedding_nothing_is_told() -> None:
+async def test_without_an_embedding_nothing_is_learned() -> None:
     decider = Decider()
     nothing: asyncio.Future[Floats32 | None] = asyncio.get_running_loop().create_future()
     nothing.set_result(None)
     chunks = learner(decider).follow(written(CHUNKS), lesson(), nothing)
     assert [chunk async for chunk in chunks] == CHUNKS
-    assert decider.told == []
+    assert decider.learned == []
 
 
-def test_what_has_no_price_or_length_has_no_cost() -> None:
+def test_without_a_price_or_usage_there_is_no_cost() -> None:
     assert cost(None, Usage(1, 1)) is None
     assert cost(PRICE, None) is None

@@ -1,4 +1,4 @@
-"""Promise: what of a conversation is embedded is what the configuration says."""
+"""Promise: the configuration decides which part of a conversation is embedded."""
 
 import pytest
 
@@ -34,11 +34,11 @@ TALK = request(
         ("conversation", "Be brief.\nWhat is a tree?\nA plant.\nAnd a bush?"),
     ],
 )
-def test_each_choice_takes_what_it_says(choice: str, text: str) -> None:
+def test_each_choice_takes_its_messages(choice: str, text: str) -> None:
     assert query_of(TALK, choice) == text  # type: ignore[arg-type]
 
 
-def test_of_a_long_conversation_the_end_counts() -> None:
+def test_a_long_conversation_is_represented_by_its_end() -> None:
     talk = request(*[("user", f"{number} {'x' * 500}") for number in range(9)], ("user", "Well?"))
     query = query_of(talk, "conversation")
     assert query.endswith("\nWell?")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve.actors import ActorAway
+from serve.actors import ActorUnavailable
 from serve.routing.decider import Routes
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Question, Ranking
@@ -29,7 +29,7 @@ def question(requirement: float, *available: str) -> Question:
         (1.0, ["dear", "middle", "cheap"]),
     ],
 )
-def test_the_cheapest_whose_price_promises_enough_comes_first(
+def test_the_cheapest_model_whose_price_suggests_enough_comes_first(
     requirement: float, order: list[str]
 ) -> None:
     assert by_price(question(requirement), PRICES, {}).models == order
@@ -40,33 +40,33 @@ def test_a_configured_prior_counts_more_than_the_price() -> None:
     assert by_price(question(0.85), PRICES, priors).models[0] == "cheap"
 
 
-def test_what_is_not_available_is_not_ranked_by_price_either() -> None:
+def test_only_available_models_are_ranked_by_price() -> None:
     assert by_price(question(0.5, "dear", "middle"), PRICES, {}).models == ["middle", "dear"]
 
 
-def test_which_models_run_does_not_change_what_is_guessed_of_them() -> None:
+def test_a_guess_does_not_depend_on_which_models_run() -> None:
     assert by_price(question(0.6, "middle", "dear"), PRICES, {}).models == ["middle", "dear"]
 
 
-class Away:
-    """Forecasts whose decider is away."""
+class Unavailable:
+    """Forecasts whose decider is unavailable."""
 
     def __init__(self) -> None:
         self.priors: dict[str, float | None] = {}
 
     async def decide(self, question: Question) -> Ranking:
-        raise ActorAway("the actor is being created")
+        raise ActorUnavailable("the actor is being created")
 
     async def route(self, question: BatchQuestion) -> Routes:
-        raise ActorAway("the actor is being created")
+        raise ActorUnavailable("the actor is being created")
 
 
-async def test_while_the_decider_is_away_prices_decide() -> None:
-    ranking = await SmartStrategy(Away(), lambda: PRICES).rank(question(0.5))
+async def test_while_the_decider_is_unavailable_prices_decide() -> None:
+    ranking = await SmartStrategy(Unavailable(), lambda: PRICES).rank(question(0.5))
     assert ranking.models == ["cheap", "middle", "dear"]
     assert "unavailable" in ranking.reason
 
 
-async def test_where_one_model_is_available_nothing_is_asked() -> None:
-    ranking = await SmartStrategy(Away(), lambda: PRICES).rank(question(0.5, "dear"))
+async def test_with_one_available_model_the_decider_is_not_called() -> None:
+    ranking = await SmartStrategy(Unavailable(), lambda: PRICES).rank(question(0.5, "dear"))
     assert ranking == Ranking(["dear"])
