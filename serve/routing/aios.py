@@ -17,12 +17,12 @@ from deployments.store.memory.snapshots import SnapshotEvidence, snapshot_of
 from serve.routing.arrays import Booleans, Floats
 from serve.routing.forecast.forecaster import Forecaster
 from serve.routing.forecast.predictor import Prediction
+from serve.routing.llm_configs import LLM, index_of, name_of
 from serve.routing.optimise.problem import Assignment, check_requirement
 from serve.routing.prices import price_of
 
 logger = logging.getLogger(__name__)
 
-LLM = str | Mapping[str, Any]
 Embed = Callable[[Sequence[str]], Floats32]
 
 
@@ -54,7 +54,7 @@ class SmartRouting:
         history: History | None = None,
         embed: Embed | None = None,
     ) -> None:
-        self._index = _index(llm_configs)
+        self._index = index_of(llm_configs)
         self.performance_requirement = performance_requirement
         prices = [price_of(config) for config in llm_configs]
         self._embed = embed or Encoder()
@@ -181,7 +181,7 @@ class SmartRouting:
         return [self._column(llm) for llm in llms]
 
     def _column(self, llm: LLM) -> int:
-        name = _name(llm)
+        name = name_of(llm)
         if name not in self._index:
             known = ", ".join(self._index)
             raise ValueError(f"no model is called '{name}'; there are: {known}")
@@ -198,25 +198,6 @@ class SmartRouting:
                         f"{llm[key]} where it is selected"
                     )
         return column
-
-
-def _index(llm_configs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    index: dict[str, int] = {}
-    for number, config in enumerate(llm_configs):
-        name = _name(config)
-        if name in index:
-            raise ValueError(f"llm_configs: two models are called '{name}'")
-        index[name] = number
-    if not index:
-        raise ValueError("llm_configs: give at least one model")
-    return index
-
-
-def _name(llm: LLM) -> str:
-    name = llm if isinstance(llm, str) else llm.get("name")
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"a model needs a name, but got {llm!r}")
-    return name
 
 
 def _prior(config: Mapping[str, Any]) -> float:

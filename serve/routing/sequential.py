@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from serve.routing.llm_configs import index_of, name_of
 from serve.routing.strategy import Question, Ranking
 
 # Callers choose their candidates, so the number of sets kept is bounded; the least recently used
@@ -66,14 +67,7 @@ class SequentialRouting:
     """
 
     def __init__(self, llm_configs: Sequence[Mapping[str, Any]]) -> None:
-        self._index: dict[str, int] = {}
-        for index, config in enumerate(llm_configs):
-            name = _name(config)
-            if name in self._index:
-                raise ValueError(f"llm_configs: two models are called '{name}'")
-            self._index[name] = index
-        if not self._index:
-            raise ValueError("llm_configs: give at least one model")
+        self._index = index_of(llm_configs)
         self._turns = Turns()
 
     def get_model_idxs(
@@ -94,7 +88,9 @@ class SequentialRouting:
         Raises:
             ValueError: an empty selection, an unknown model, or a negative `n_queries`.
         """
-        names = sorted({_name(llm) for llm in selected_llms}, key=lambda n: self._index.get(n, -1))
+        names = sorted(
+            {name_of(llm) for llm in selected_llms}, key=lambda n: self._index.get(n, -1)
+        )
         if not names:
             raise ValueError("selected_llms: select at least one model")
         if n_queries < 0:
@@ -105,10 +101,3 @@ class SequentialRouting:
                 raise ValueError(f"selected_llms: no model is called '{name}'; there are: {known}")
         key = turn_key(names)
         return [self._index[names[self._turns.next(key) % len(names)]] for _ in range(n_queries)]
-
-
-def _name(llm: str | Mapping[str, Any]) -> str:
-    name = llm if isinstance(llm, str) else llm.get("name")
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"a model needs a name, but got {llm!r}")
-    return name
