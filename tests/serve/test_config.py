@@ -171,7 +171,7 @@ def test_a_file_that_is_missing_or_not_yaml_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not valid YAML"):
         load_config({"config": str(broken)})
     broken.write_text("- a")
-    with pytest.raises(ConfigError, match="begins with `llms:`"):
+    with pytest.raises(ConfigError, match="a mapping with the key `llms`"):
         load_config({"config": str(broken)})
     broken.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="can't be read"):
