@@ -110,8 +110,9 @@ class ActorClient:
     def _connected(self) -> ActorHandle[Any]:
         if self._handle is None:
             try:
-                self._handle = rayserve.get_deployment_actor(self._name)
+                handle = rayserve.get_deployment_actor(self._name)
             except ValueError as error:
                 raise ActorUnavailable("the actor is being created") from error
-            self._found(self._handle)
+            self._found(handle)
+            self._handle = handle
         return self._handle

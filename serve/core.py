@@ -15,11 +15,11 @@ from deployments.contract import Chunk, Usage, merge
 from deployments.errors import InvalidRequest, ModelUnavailable
 from deployments.store.evidence import Floats32
 from serve.access.keys import Caller
+from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
 from serve.availability.waking import Waker
 from serve.config import RouterConfig
 from serve.dispatch.candidates import AUTO, able, candidates, fallbacks, needs
-from serve.dispatch.circuits import Circuits
 from serve.dispatch.deadlines import within
 from serve.dispatch.dispatcher import Dispatch, Dispatcher
 from serve.dispatch.probes import Probes
@@ -279,8 +279,9 @@ class Core:
         question = Question(
             candidates=capable,
             available=available,
-            query=query_of(chat, self.settings.query),
-            characters=prompt_characters(chat),
+            # Long prompts take a while to read; only forecasts and the store need them read.
+            query=query_of(chat, self.settings.query) if self._smart else "",
+            characters=prompt_characters(chat) if self._smart else 0,
             has_images="images" in needed,
             requirement=self.settings.performance_requirement if wanted is None else wanted,
             floor=wishes.router.floor,

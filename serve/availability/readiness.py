@@ -12,8 +12,8 @@ from typing import Any, Literal
 from ray.serve.handle import DeploymentHandle
 
 from deployments.config import HostedConfig, ModelConfig
+from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability, ModelState
-from serve.dispatch.circuits import Circuits
 
 _PERIOD_S = 1.0
 # Seconds between checks of a provider; fewer while it is unreachable, to notice recovery soon.

@@ -1,12 +1,15 @@
 """`llms.router`: how requests are routed, and what changes without a restart."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from serve.config.section import Section
-from serve.smart.queries import QueryChoice
 from serve.strategies import StrategyName
+
+QueryChoice = Literal["last_user_message", "user_messages", "conversation"]
+"""`last_user_message` is AIOS's choice: what is asked now. The others include what led to it, the
+user's messages or all of them; only the end, as an embedding covers some 250 tokens."""
 
 Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

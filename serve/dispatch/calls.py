@@ -17,8 +17,8 @@ from deployments.errors import (
     Overloaded,
     ProviderError,
 )
+from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
-from serve.dispatch.circuits import Circuits
 from serve.dispatch.deadlines import late, left
 from serve.dispatch.remote_errors import translate
 from serve.ray_internals import replica_assigned

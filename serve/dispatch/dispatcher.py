@@ -12,10 +12,10 @@ from ray.serve.handle import DeploymentHandle
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import InvalidRequest, LLMError
+from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
 from serve.dispatch.attempts import Attempt, Attempts
 from serve.dispatch.calls import Calls, Chunks
-from serve.dispatch.circuits import Circuits
 from serve.dispatch.deadlines import Late, left
 from serve.dispatch.rescue import Mode, Rescue, Sent, continuing, restarted, separate_reasoning
 

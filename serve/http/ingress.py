@@ -14,12 +14,12 @@ from ray.serve.handle import DeploymentHandle
 from serve.access.exposure import check_exposure, listening_host
 from serve.access.keys import Keys
 from serve.access.quotas import SharedQuotas
+from serve.availability.circuits import Circuits
 from serve.availability.context_windows import ContextWindows
 from serve.availability.readiness import Readiness
 from serve.availability.replicas import Availability
 from serve.config import AppConfig, Settings
 from serve.core import Core
-from serve.dispatch.circuits import Circuits
 from serve.http.access_log import AccessLog
 from serve.http.api import create_api
 from serve.http.gate import guard

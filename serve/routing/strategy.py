@@ -21,8 +21,8 @@ class Question:
     Attributes:
         candidates: the models that are allowed and able to answer it.
         available: those of them that run and take requests; at least one.
-        query: the text that stands for the conversation; "" if it has none.
-        characters: of the whole prompt.
+        query: the text that stands for the conversation; "" if it has none, or there is no store.
+        characters: of the whole prompt; 0 if there is no store.
         has_images: whether the prompt has images, which `characters` leaves out.
         requirement: mean quality to hold, or the least quality for this request, 0 to 1.
         floor: whether `requirement` is for this request alone.

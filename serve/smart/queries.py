@@ -1,16 +1,13 @@
 """The text that stands for a conversation when similar past queries are looked up."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic_core import to_json
 
 from deployments.contract import ChatRequest
 from deployments.store.observations import MAX_QUERY_CHARACTERS
-
-QueryChoice = Literal["last_user_message", "user_messages", "conversation"]
-"""`last_user_message` is AIOS's choice: what is asked now. The others include what led to it, the
-user's messages or all of them; only the end, as an embedding covers some 250 tokens."""
+from serve.config.router import QueryChoice
 
 _END = 1000  # characters
 

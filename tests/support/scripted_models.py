@@ -12,10 +12,10 @@ from ray.serve.handle import DeploymentResponseGenerator
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk, Usage, merge
 from deployments.errors import InvalidRequest
+from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability, ModelState
 from serve.config import RouterConfig
 from serve.core import Core
-from serve.dispatch.circuits import Circuits
 from serve.dispatch.dispatcher import Dispatch, Dispatcher
 from serve.routing.prices import Price
 from serve.routing.sequential import SequentialStrategy

@@ -11,9 +11,9 @@ from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.config import Autoscaling, Circuit, ModelConfig
 from deployments.errors import ProviderError, Unreachable
 from serve.availability import readiness
+from serve.availability.circuits import Circuits
 from serve.availability.readiness import Readiness
 from serve.availability.replicas import Availability, ModelState
-from serve.dispatch.circuits import Circuits
 
 RUNS = ModelState(available=True, status="HEALTHY", replicas=1, message="")
 HOSTED = EndpointConfig(

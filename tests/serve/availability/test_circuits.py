@@ -17,7 +17,7 @@ from deployments.errors import (
     UnsupportedParameter,
     Untranslatable,
 )
-from serve.dispatch.circuits import Circuits
+from serve.availability.circuits import Circuits
 
 
 class Clock:
