@@ -5,8 +5,9 @@ PORT ?= 8000
 BIN := .venv/bin
 INSTALL := pip install --quiet --disable-pip-version-check
 PIP := $(BIN)/$(INSTALL) --constraint ops/constraints.txt
-# Processes that share the tests; tests that use the same cluster or server stay in one of them.
-WORKERS ?= 2
+# Processes that share all tests; those that use the same cluster or server stay in one of them. 0 is one after the
+# other: on two cores, a second process beside a cluster and engines makes everything wait too long.
+WORKERS ?= 0
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run test-quick test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
@@ -17,14 +18,10 @@ run: .venv/.served
 
 # The tests that start no Ray, engine, database or server: a minute on two cores
 test-quick: .venv/.tested
-	$(PYTEST) -q -m "not slow" $(ARGS)
-
-# What kills nodes under load has the machine to itself, since it holds every request to its deadline
-CHAOS := tests/cluster/test_chaos.py
+	$(PYTEST) -n 2 -q -m "not slow" $(ARGS)
 
 test: .venv/.tested .venv-plain/.installed
-	$(BIN)/python -m pytest -q $(CHAOS)
-	$(PYTEST) --ignore $(CHAOS) $(ARGS)
+	$(PYTEST) $(ARGS)
 
 # The plain installation's tests with the newest versions that pyproject.toml allows today
 test-latest: .venv/.tested

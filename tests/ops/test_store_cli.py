@@ -66,7 +66,7 @@ def test_a_file_with_bad_rows_is_refused_with_all_others_of_the_command(
         run("import", file, bad, "--store", url)
     told = capsys.readouterr().err
     assert "bad.jsonl, line 2: the score of 'small' must be between 0 and 1" in told
-    assert "bad.jsonl, line 3: 'query' must be text" in told
+    assert "bad.jsonl, line 3: 'query' must be non-empty text" in told
     assert not (tmp_path / "store.db").exists()
     run("import", file, bad, "--store", url, "--skip-bad-rows")
     assert "2 rows, 2 observations, 2 bad rows skipped" in capsys.readouterr().out
