@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
 
-# The tests that start no Ray, engine, database or server: a minute on two cores
+# The tests that start no Ray, engine, database or server: two minutes on two cores
 test-quick: .venv/.tested
 	$(PYTEST) -n 2 -q -m "not slow" $(ARGS)
 
