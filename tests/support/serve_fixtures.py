@@ -87,7 +87,7 @@ def ray_cluster() -> Iterator[str]:
                 patch.setenv(name, value)
             ray.init(
                 address="local",
-                num_cpus=16,
+                num_cpus=32,
                 include_dashboard=False,
                 _temp_dir=folder,
                 _metrics_export_port=METRICS_PORT,
