@@ -70,6 +70,28 @@ class ArgumentsReader:
         return self.feed("")
 
 
+class _CallsReader:
+    """What readers of tool calls share: the tools, and how many have been called."""
+
+    def __init__(self, tools: Sequence[Tool], *, single: bool) -> None:
+        self._tools = {tool["function"]["name"]: tool["function"] for tool in tools}
+        self._single = single
+        self._count = 0
+
+    @property
+    def called(self) -> bool:
+        return self._count > 0
+
+    @property
+    def ended(self) -> bool:
+        return self._single and self.called
+
+    def _calls(self, calls: Sequence[Call]) -> Chunk:
+        deltas = tuple(delta(self._count + i, call) for i, call in enumerate(calls))
+        self._count += len(calls)
+        return Chunk(tool_calls=deltas)
+
+
 _OPEN_TAG, _CLOSE_TAG, _FENCE = "<tool_call>", "</tool_call>", "```"
 
 
@@ -93,7 +115,7 @@ _AFTER = {
 _AFTER[""] = (re.compile(r"[\s,;]*"), re.compile(r"[\s,;]*\Z"))
 
 
-class CallReader:
+class CallReader(_CallsReader):
     """An answer that may contain calls in the formats models use, alone or within text.
 
     A call is a JSON object, or a list of them, bare, in a fenced block or in `<tool_call>` tags:
@@ -106,19 +128,9 @@ class CallReader:
     """
 
     def __init__(self, tools: Sequence[Tool], *, single: bool = False) -> None:
-        self._tools = {tool["function"]["name"]: tool["function"] for tool in tools}
-        self._single = single
+        super().__init__(tools, single=single)
         self._held = ""
         self._after: str | None = None  # the opening mark of the last call, until its end is read
-        self._count = 0
-
-    @property
-    def called(self) -> bool:
-        return self._count > 0
-
-    @property
-    def ended(self) -> bool:
-        return self._single and self.called
 
     def feed(self, text: str) -> Iterator[Chunk]:
         self._held += text
@@ -167,13 +179,8 @@ class CallReader:
         if text:
             yield Chunk(text=text)
 
-    def _calls(self, calls: list[Call]) -> Chunk:
-        deltas = tuple(delta(self._count + i, call) for i, call in enumerate(calls))
-        self._count += len(calls)
-        return Chunk(tool_calls=deltas)
 
-
-class TemplateReader:
+class TemplateReader(_CallsReader):
     """An answer parsed by the model's own response template: text, reasoning and calls.
 
     Args:
@@ -183,20 +190,10 @@ class TemplateReader:
     """
 
     def __init__(self, parser: Any, tools: Sequence[Tool], *, single: bool = False) -> None:
+        super().__init__(tools, single=single)
         self._parser = parser
-        self._tools = {tool["function"]["name"]: tool["function"] for tool in tools}
-        self._single = single
-        self._count = 0
         self._region = ""  # the text of an open region that is parsed as a whole when it closes
         self._broken = False
-
-    @property
-    def called(self) -> bool:
-        return self._count > 0
-
-    @property
-    def ended(self) -> bool:
-        return self._single and self.called
 
     def feed(self, text: str) -> Iterator[Chunk]:
         return self._read(text, lambda: self._parser.feed(text))
@@ -228,10 +225,7 @@ class TemplateReader:
                 yield Chunk(**{field: event["text"]})
         elif event["field"] == "tool_calls":
             if calls := read_calls(event["value"], self._tools):
-                yield Chunk(
-                    tool_calls=tuple(delta(self._count + i, c) for i, c in enumerate(calls))
-                )
-                self._count += len(calls)
+                yield self._calls(calls)
             elif self._region:
                 yield Chunk(text=self._region)
 
