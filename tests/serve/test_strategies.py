@@ -7,16 +7,11 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import ValidationError
-from scripted_models import END, REQUEST, STREAMED, Models, says
+from scripted_models import END, REQUEST, STREAMED, Models, api_client, says
 
 from deployments.errors import InvalidRequest
-from serve.access.keys import ANYONE, Caller, Keys
-from serve.availability.context_windows import ContextWindows
-from serve.availability.readiness import Readiness
-from serve.config import ConfigError, RouterConfig, ServerConfig, load_config
-from serve.http.api import create_api
-from serve.http.gate import guard
-from serve.http.server import Server
+from serve.access.keys import ANYONE
+from serve.config import ConfigError, RouterConfig, load_config
 from serve.request import Request, RouterOptions
 from serve.routing.strategy import Question, Ranking
 from serve.strategies import STRATEGIES, Context, Kind, Strategies
@@ -45,19 +40,7 @@ def least_busy(monkeypatch: pytest.MonkeyPatch) -> str:
 
 async def client(models: Models, router: RouterConfig) -> httpx.AsyncClient:
     """A client of the API over scripted models, with every strategy that there is."""
-    config = ServerConfig(allow_anonymous=True)
-    core = await models.core_with(STRATEGIES, router)
-    windows = ContextWindows(models.configs, models.handles, models.availability)
-    readiness = Readiness(models.configs, models.handles, models.availability, models.circuits)
-    api = create_api()
-    Server(config, core, models.availability, readiness, windows).attach(api)
-    guarded = guard(api, config, Keys(config, models.configs), _unlimited)
-    transport = httpx.ASGITransport(guarded, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
-
-
-async def _unlimited(caller: Caller) -> None:
-    """Counts nothing."""
+    return api_client(await models.core_with(STRATEGIES, router), models)
 
 
 def both() -> Models:

@@ -7,16 +7,23 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+import httpx
 from ray.serve.handle import DeploymentResponseGenerator
 
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk, Usage, merge
 from deployments.errors import InvalidRequest
+from serve.access.keys import Caller, Keys
 from serve.availability.circuits import Circuits
+from serve.availability.context_windows import ContextWindows
+from serve.availability.readiness import Readiness
 from serve.availability.replicas import Availability, ModelState
-from serve.config import RouterConfig
+from serve.config import RouterConfig, ServerConfig
 from serve.core import Core
 from serve.dispatch.dispatcher import Dispatch, Dispatcher
+from serve.http.api import create_api
+from serve.http.gate import guard
+from serve.http.server import Server
 from serve.routing.prices import Price
 from serve.routing.sequential import SequentialStrategy
 from serve.routing.strategy import Strategy
@@ -188,3 +195,19 @@ def refuses_a_beginning(whole: str) -> Script:
         yield END
 
     return script
+
+
+def api_client(core: Core, models: Models, **config: Any) -> httpx.AsyncClient:
+    """A client of the whole HTTP API over a core of these models."""
+    server_config = ServerConfig.model_validate({"allow_anonymous": True, **config})
+    windows = ContextWindows(models.configs, models.handles, models.availability)
+    readiness = Readiness(models.configs, models.handles, models.availability, models.circuits)
+    api = create_api()
+    Server(server_config, core, models.availability, readiness, windows).attach(api)
+    guarded = guard(api, server_config, Keys(server_config, models.configs), _unlimited)
+    transport = httpx.ASGITransport(guarded, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+
+async def _unlimited(caller: Caller) -> None:
+    """Counts nothing."""

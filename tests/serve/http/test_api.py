@@ -7,16 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from scripted_models import END, Models, continues, says
+from scripted_models import END, Models, api_client, continues, says
 
 from deployments.errors import ProviderError, RateLimited
-from serve.access.keys import Caller, Keys
-from serve.availability.context_windows import ContextWindows
-from serve.availability.readiness import Readiness
-from serve.config import ServerConfig
-from serve.http.api import create_api
-from serve.http.gate import guard
-from serve.http.server import Server
 from serve.routing.prices import Price
 
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "Count."}]}
@@ -25,19 +18,8 @@ PATH = "/v1/chat/completions"
 
 async def client(models: Models, **config: Any) -> httpx.AsyncClient:
     """A client of the whole API over scripted models."""
-    server_config = ServerConfig.model_validate({"allow_anonymous": True, **config})
     core = await models.core(prices=dict.fromkeys(models.scripts, Price(1, 1)))
-    windows = ContextWindows(models.configs, models.handles, models.availability)
-    readiness = Readiness(models.configs, models.handles, models.availability, models.circuits)
-    api = create_api()
-    Server(server_config, core, models.availability, readiness, windows).attach(api)
-    guarded = guard(api, server_config, Keys(server_config, models.configs), _unlimited)
-    transport = httpx.ASGITransport(guarded, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
-
-
-async def _unlimited(caller: Caller) -> None:
-    """Counts nothing."""
+    return api_client(core, models, **config)
 
 
 async def test_a_whole_answer_is_a_completion_and_its_headers_say_what_gave_it() -> None:
