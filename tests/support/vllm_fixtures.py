@@ -33,9 +33,9 @@ class VLLMServer:
     key: str
     log: Path
 
-    def running_requests(self) -> float:
+    def running_requests(self, client: httpx.Client | None = None) -> float:
         """The requests that the engine is working on."""
-        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        lines = (client or httpx).get(f"{self.url}/metrics").text.splitlines()
         return sum(
             float(line.split()[-1])
             for line in lines
@@ -46,9 +46,10 @@ class VLLMServer:
         """Waits until the engine works on a request. The gauge follows the engine's steps, and the
         first step waits until the schema is compiled, which takes seconds on a busy machine."""
         deadline = time.monotonic() + 60
-        while not self.running_requests():
-            assert time.monotonic() < deadline, "the engine has no request"
-            time.sleep(0.02)
+        with httpx.Client() as client:  # a new one for each look would take longer than an answer
+            while not self.running_requests(client):
+                assert time.monotonic() < deadline, "the engine has no request"
+                time.sleep(0.002)
 
 
 @pytest.fixture(scope="session")
