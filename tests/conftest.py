@@ -54,8 +54,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if parts or any(path in SLOW for path in (item.path, *item.path.parents)):
             item.add_marker("slow")
         item.add_marker(pytest.mark.xdist_group(_group(item)))
-    # Tests with clusters of their own, some of them with deadlines, come before the engines that stay
-    # until the end.
+    # Tests with clusters of their own, some of them with deadlines, come before the engines that
+    # stay until the end.
     items.sort(key=lambda item: (not _slow(item), _group(item) == "cluster"))
 
 
