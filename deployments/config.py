@@ -136,6 +136,11 @@ class ModelConfig(BaseModel):
         return self.autoscaling is not None and self.autoscaling.min_replicas == 0
 
     @property
+    def shares(self) -> bool:
+        """Whether it is answered for in a deployment that it shares with models of its kind."""
+        return False
+
+    @property
     def served(self) -> Sequence["ModelConfig"]:
         """The models that its replicas answer as: this one first, then its adapters."""
         return [self]
@@ -194,6 +199,9 @@ class HostedConfig(ModelConfig):
     api_key: Secret | None = None
     """The environment variable that holds the key, as `${NAME}`; it is read inside the replica. By
     default the provider's usual variable."""
+    own_deployment: bool = False
+    """Whether it gets a deployment, and so a process, of its own, as with `autoscaling`. By default
+    it shares one with the other hosted models of its kind."""
 
     @field_validator("hostname")
     @classmethod
@@ -215,6 +223,14 @@ class HostedConfig(ModelConfig):
                 "write the server's URL as http://host:port, with a port from 1 to 65535"
             )
         return hostname
+
+    @property
+    def shares(self) -> bool:
+        return not self.own_deployment and self.autoscaling is None
+
+    @property
+    def resources(self) -> tuple[float, float]:
+        return (0.0, 0.0) if self.shares else super().resources
 
     @property
     def what_runs(self) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from math import inf
 
 import httpx
@@ -16,6 +17,19 @@ logger = logging.getLogger("ray.serve")
 _PATIENCE_S = 5.0
 # However many routers ask, the provider is tried at most this often.
 _FRESH_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What a replica says of a model.
+
+    Attributes:
+        fault: why the model can't be served as it is configured; "" if it can.
+        unreachable: why its provider can't be reached; "" if it can, as far as known.
+    """
+
+    fault: str = ""
+    unreachable: str = ""
 
 
 class Provider:

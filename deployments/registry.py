@@ -26,6 +26,7 @@ class Kind:
             Serve application from a config and deployment options.
         elsewhere: whether its models run on the server that `hostname` names; this distinguishes
             kinds that share a name.
+        shared: the name of the deployment that its hosted models share, if they do.
         listed: a function that looks up public prices and context windows of its models, if any.
     """
 
@@ -34,6 +35,7 @@ class Kind:
     backend: str = ""
     deployment: str = ""
     elsewhere: bool = False
+    shared: str = ""
     listed: str = ""
 
 
@@ -46,6 +48,7 @@ KINDS: Mapping[str, Kind] = {
         config=f"{_ROOMS}.openai_endpoint.config:EndpointConfig",
         backend=f"{_ROOMS}.openai_endpoint.backend:OpenAIBackend",
         elsewhere=True,
+        shared="Endpoints",
     ),
     "engine": Kind(
         names=("vllm",),
@@ -62,6 +65,7 @@ KINDS: Mapping[str, Kind] = {
         names=(),
         config=f"{_ROOMS}.litellm.config:LiteLLMConfig",
         backend=f"{_ROOMS}.litellm.backend:LiteLLMBackend",
+        shared="LiteLLM",
         listed=f"{_ROOMS}.litellm.catalogue:listed",
     ),
 }

@@ -10,11 +10,20 @@ from ray.serve.config import DeploymentActorConfig
 from ray.serve.deployment import Application
 
 from deployments.config import ModelConfig
-from deployments.deploy import GRACE_S, HEALTH_CHECK_PERIOD_S, deploy
+from deployments.deploy import GRACE_S, HEALTH_CHECK_PERIOD_S, deploy, deploy_shared
 from deployments.embedding.embedder import EMBEDDER, deploy_embedder
+from deployments.registry import KINDS, row_of
 from serve.access.quotas import ACTOR_NAME as QUOTAS
 from serve.access.quotas import QuotaActor
-from serve.config import DEFAULT_CONFIG, AppConfig, ConfigError, Settings, StoreConfig, wrong
+from serve.config import (
+    DEFAULT_CONFIG,
+    AppConfig,
+    ConfigError,
+    LLMs,
+    Settings,
+    StoreConfig,
+    wrong,
+)
 from serve.http.ingress import RouterDeployment
 from serve.preflight import checked
 from serve.routing.prices import Price, price_of
@@ -63,20 +72,29 @@ def build(args: dict[str, Any]) -> Application:
         user_config=Settings(router=config.llms.router).model_dump(),
         deployment_actors=actors,
     )
-    handles = _deployed(config.llms.models, names)
+    handles = _deployed(config.llms, names)
     return router.bind(config, handles, names, _prices(config), embedder)
 
 
-def _deployed(models: Sequence[ModelConfig], names: Mapping[str, str]) -> dict[str, Application]:
-    """The deployment of each model; an adapter shares its model's.
+def _deployed(llms: LLMs, names: Mapping[str, str]) -> dict[str, Application]:
+    """The deployment of each model; adapters share their model's, hosted models that of their kind.
 
     Raises:
         ConfigError: a model can't be deployed as it is configured.
     """
+    shared: dict[str, list[ModelConfig]] = {}
+    for model in llms.models:
+        if model.shares:
+            shared.setdefault(names[model.name], []).append(model)
+    applications = {
+        name: deploy_shared(name, models, llms.hosted.autoscaling)
+        for name, models in shared.items()
+    }
     deployed, faults = {}, []
-    for index, model in enumerate(models):
+    for index, model in enumerate(llms.models):
+        name = names[model.name]
         try:
-            application = deploy(model, names[model.name])
+            application = applications[name] if model.shares else deploy(model, name)
         except ValueError as error:
             faults.append(f"llms.models.{index}.{error}")
         else:
@@ -117,13 +135,16 @@ def _decider(models: Sequence[ModelConfig], store: StoreConfig) -> DeploymentAct
 
 def deployment_names(models: Sequence[ModelConfig]) -> dict[str, str]:
     """A Ray Serve deployment name for each model: its own name where possible. An adapter shares
-    its model's deployment.
+    its model's deployment, and hosted models share that of their kind.
 
     If two names collide, the later one gets a part of its hash, so that names are deterministic.
     """
-    taken = {"Router", EMBEDDER}
+    taken = {"Router", EMBEDDER, *(kind.shared for kind in KINDS.values())}
     names = {}
     for model in models:
+        if model.shares:
+            names[model.name] = row_of(model).shared
+            continue
         safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", model.name)
         if safe in taken:
             safe += "-" + hashlib.sha256(model.name.encode()).hexdigest()[:8]

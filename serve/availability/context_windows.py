@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -13,13 +13,13 @@ from serve.availability.replicas import Availability
 
 logger = logging.getLogger("ray.serve")
 
-# Seconds between rounds, and before a replica that failed to answer is asked again.
+# Seconds between rounds, and before a model whose replica could not say is asked again.
 _PERIOD_S, _RETRY_S = 1.0, 60.0
-_PATIENCE_S = 15.0
+_PATIENCE_S = 60.0  # many models may share a replica, and each may ask its server
 
 
 class ContextWindows:
-    """Asks a replica of each model once, in the background, as soon as there is one.
+    """Asks a replica of each deployment once, in the background, as soon as there is one.
 
     Args:
         models: their configurations.
@@ -54,23 +54,27 @@ class ContextWindows:
     async def _ask_all(self) -> None:
         while self._not_before:
             now, states = time.monotonic(), self._availability.states
-            await asyncio.gather(
-                *(
-                    self._ask(name)
-                    for name, not_before in self._not_before.items()
-                    if states[name].replicas > 0 and now >= not_before
-                )
-            )
+            due = [
+                name
+                for name, not_before in self._not_before.items()
+                if states[name].replicas > 0 and now >= not_before
+            ]
+            by_deployment = self._availability.by_deployment(due)
+            await asyncio.gather(*map(self._ask, by_deployment.values()))
             await asyncio.sleep(_PERIOD_S)
 
-    async def _ask(self, name: str) -> None:
+    async def _ask(self, names: Sequence[str]) -> None:
+        """Asks the deployment of these models."""
+        windows: Mapping[str, int | None] = {}
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                window = await self._handles[name].context_window.remote()
+                windows = await self._handles[names[0]].context_windows.remote(names)
         except Exception as error:  # noqa: BLE001 - requests work without it
-            logger.debug("could not read the context window of model '%s': %s", name, error)
-            self._not_before[name] = time.monotonic() + _RETRY_S
-        else:
+            logger.debug("could not read the context windows of %s: %s", ", ".join(names), error)
+        for name in names:
+            if name not in windows:
+                self._not_before[name] = time.monotonic() + _RETRY_S
+                continue
             del self._not_before[name]
-            if window is not None:
+            if (window := windows[name]) is not None:
                 self.known[name] = window

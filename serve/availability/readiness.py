@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,13 +12,14 @@ from typing import Any, Literal
 from ray.serve.handle import DeploymentHandle
 
 from deployments.config import HostedConfig, ModelConfig
+from deployments.reachability import Reach
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability, ModelState
 
 _PERIOD_S = 1.0
 # Seconds between checks of a provider; fewer while it is unreachable, to notice recovery soon.
 _REACHED_S, _UNREACHED_S = 30.0, 5.0
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0  # a replica may have a thousand providers to try
 
 
 class Readiness:
@@ -37,11 +38,8 @@ class Readiness:
     ) -> None:
         self._availability = availability
         self._circuits = circuits
-        self._providers = {
-            name: _Provider(handles[name])
-            for name, model in models.items()
-            if isinstance(model, HostedConfig) and model.hostname and not model.may_sleep
-        }
+        self._handles = handles
+        self._providers = {name: _Provider() for name in models if _is_watched(models[name])}
         self._watcher: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
@@ -77,32 +75,33 @@ class Readiness:
 
     def _without_provider(self, name: str) -> str:
         provider = self._providers.get(name)
-        if provider is None:
-            return ""
-        if provider.why is None:
-            return "checking whether its provider can be reached"
-        if provider.why:
-            since = _clock(provider.since)
-            return f"its provider has been unreachable since {since}: {provider.why}"
-        return ""
+        return "" if provider is None else provider.message
 
     async def _check_all(self) -> None:
         while True:
-            await asyncio.gather(*map(self._check, self._due()))
+            due = self._availability.by_deployment(self._due())
+            await asyncio.gather(*map(self._check, due.values()))
             await asyncio.sleep(_PERIOD_S)
 
-    async def _check(self, name: str) -> None:
-        provider = self._providers[name]
-        was_unreachable = bool(provider.why)
-        await provider.check()
-        if was_unreachable and not provider.why:
-            self._circuits.reached(name)
+    async def _check(self, names: Sequence[str]) -> None:
+        """Asks a replica of the deployment of these models. If it doesn't answer, the last results
+        stand."""
+        said: Mapping[str, Reach] = {}
+        with suppress(Exception):  # any error can cross the handle; replicas are watched elsewhere
+            async with asyncio.timeout(_PATIENCE_S):
+                said = await self._handles[names[0]].reach.remote(names)
+        for name in names:
+            provider = self._providers[name]
+            before = provider.reach
+            provider.found(said.get(name, before or Reach()))
+            if before and before.unreachable and provider.message == "":
+                self._circuits.reached(name)
 
     def _due(self) -> Iterator[str]:
         for name, provider in self._providers.items():
             # A recent answer proves the same, and on a busy replica a check would take up a slot.
             if self._circuits.silence(name) < _REACHED_S:
-                provider.found("")
+                provider.found(Reach())
             elif self._availability.states[name].replicas and provider.due <= time.monotonic():
                 yield name
 
@@ -111,31 +110,43 @@ class _Provider:
     """The last result of checking a model's provider.
 
     Attributes:
-        why: why it is unreachable; "" if it is reachable, None before the first check.
+        reach: what a replica said; None before the first check.
         since: when it became unreachable, in seconds since 1970.
         due: when to check again, by `time.monotonic`.
     """
 
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        self._ask = handle.options(method_name="unreachable").remote
-        self.why: str | None = None
+    def __init__(self) -> None:
+        self.reach: Reach | None = None
         self.since = 0.0
         self.due = -inf
 
-    async def check(self) -> None:
-        """Asks a replica to check. If it doesn't answer, the last result stands."""
-        why = self.why or ""
-        with suppress(Exception):  # any error can cross the handle; replicas are watched elsewhere
-            async with asyncio.timeout(_PATIENCE_S):
-                why = await self._ask()
-        self.found(why)
+    @property
+    def message(self) -> str:
+        """Why the model can't answer; "" if it can."""
+        if self.reach is None:
+            return "checking whether its provider can be reached"
+        if self.reach.fault:
+            return f"can't be served: {self.reach.fault}"
+        if self.reach.unreachable:
+            since = _clock(self.since)
+            return f"its provider has been unreachable since {since}: {self.reach.unreachable}"
+        return ""
 
-    def found(self, why: str) -> None:
-        """Records why it is unreachable; "" if it is reachable."""
-        if why and not self.why:
+    def found(self, reach: Reach) -> None:
+        """Records what a replica said."""
+        if reach.unreachable and not (self.reach and self.reach.unreachable):
             self.since = time.time()
-        self.why = why
-        self.due = time.monotonic() + (_UNREACHED_S if why else _REACHED_S)
+        self.reach = reach
+        fine = reach == Reach()
+        self.due = time.monotonic() + (_REACHED_S if fine else _UNREACHED_S)
+
+
+def _is_watched(model: ModelConfig) -> bool:
+    """Whether a replica is asked about the model: where it shares one, Ray Serve doesn't say
+    whether it can be served."""
+    if not isinstance(model, HostedConfig) or model.may_sleep:
+        return False
+    return model.shares or model.hostname is not None
 
 
 def _clock(seconds: float) -> str:

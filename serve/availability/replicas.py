@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -91,6 +91,13 @@ class Availability:
                     if time.monotonic() - self._polled > _MIN_INTERVAL_S:
                         await self._try_to_poll()
         return self.running(names)
+
+    def by_deployment(self, names: Iterable[str]) -> dict[str, list[str]]:
+        """The named models, by their deployment."""
+        grouped: dict[str, list[str]] = {}
+        for name in names:
+            grouped.setdefault(self._deployment_names[name], []).append(name)
+        return grouped
 
     def sleeps(self, name: str) -> bool:
         """Whether a model is scaled to zero and will start on the next request."""

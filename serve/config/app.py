@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
-from deployments.config import ModelConfig
+from deployments.config import Autoscaling, ModelConfig
 from deployments.registry import parse
 from serve.config.router import RouterConfig
 from serve.config.section import Section
@@ -12,6 +12,28 @@ from serve.config.server import ServerConfig, check_keys
 from serve.config.store import StoreConfig, default_store
 
 AnyModel = Annotated[ModelConfig, PlainValidator(parse)]
+
+
+_SHARED_AUTOSCALING: dict[str, Any] = {
+    "min_replicas": 1,
+    "max_replicas": 4,
+    "target_ongoing_requests": 100,
+}
+
+
+class HostedModels(Section):
+    """What hosted models share: one deployment for those that LiteLLM calls, one for vLLM and
+    SGLang servers."""
+
+    autoscaling: Autoscaling = Autoscaling(**_SHARED_AUTOSCALING)
+    """How many replicas each of these deployments has."""
+
+    @field_validator("autoscaling", mode="before")
+    @classmethod
+    def _over_our_defaults(cls, autoscaling: Any) -> Any:
+        if not isinstance(autoscaling, dict):
+            return autoscaling
+        return {**_SHARED_AUTOSCALING, **autoscaling}
 
 
 class LLMs(Section):
@@ -22,6 +44,8 @@ class LLMs(Section):
     """The models."""
     router: RouterConfig = RouterConfig()
     """How requests are routed."""
+    hosted: HostedModels = HostedModels()
+    """What hosted models share that have no deployment of their own."""
     store: Annotated[StoreConfig | None, Field(validate_default=True)] = None
     """Where smart routing keeps past queries. Created by default if the strategy is `smart`."""
     log_mode: Literal["console"] = "console"

@@ -79,8 +79,8 @@ class HandleBackend:
             response.cancel()
 
     async def context_window(self) -> int | None:
-        window: int | None = await self._handle.context_window.remote()
-        return window
+        windows: dict[str, int | None] = await self._handle.context_windows.remote([NAME])
+        return windows[NAME]
 
     async def check_health(self) -> None:
         status = rayserve.status().applications[APP].status

@@ -6,7 +6,7 @@ Source: https://docs.ray.io/en/latest/serve/llm/index.html
 import dataclasses
 import difflib
 import os
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,12 @@ class VLLMReplica(LLMServer):
             async for piece in pieces:
                 yield piece
 
-    async def context_window(self) -> int | None:
-        """See `Backend.context_window`."""
+    async def context_windows(self, models: Sequence[str]) -> dict[str, int | None]:
+        """The context window, which the model's adapters share."""
         # Private, but Ray's server has no public way to the engine's resolved `max_model_len`.
         engine: Any = self.engine
         longest: int = engine._engine_client.model_config.max_model_len
-        return longest
+        return dict.fromkeys(models, longest)
 
 
 def deploy_engine(config: EngineConfig, options: dict[str, Any]) -> Application:

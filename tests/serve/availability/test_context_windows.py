@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from deployments.config import ModelConfig
 from deployments.errors import Unreachable
 from serve.availability import context_windows
 from serve.availability.context_windows import ContextWindows
-from serve.availability.replicas import ModelState
+from serve.availability.replicas import Availability, ModelState
 
 
 class Handle:
@@ -20,14 +19,14 @@ class Handle:
     def __init__(self, *answers: int | Exception | None) -> None:
         self._answers = list(answers)
         self.asked = 0
-        self.context_window = self
+        self.context_windows = self
 
-    async def remote(self) -> int | None:
+    async def remote(self, models: list[str]) -> dict[str, int | None]:
         self.asked += 1
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return dict.fromkeys(models, answer)
 
 
 def state(replicas: int) -> ModelState:
@@ -47,7 +46,8 @@ def watched(
         name: ModelConfig(name=name, backend="x", context_window=given.get(name))
         for name in handles
     }
-    availability: Any = SimpleNamespace(states=states)
+    availability = Availability(models, {name: name for name in models})
+    availability.states = states
     watched = ContextWindows(models, handles, availability)
     watched.watch()
     return watched

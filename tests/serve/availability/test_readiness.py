@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.config import Autoscaling, Circuit, ModelConfig
 from deployments.errors import ProviderError, Unreachable
+from deployments.reachability import Reach
+from serve.app import deployment_names
 from serve.availability import readiness
 from serve.availability.circuits import Circuits
 from serve.availability.readiness import Readiness
@@ -32,29 +35,29 @@ LOCAL = ModelConfig(name="local", backend="x")
 
 
 class Handle:
-    """A deployment's handle whose replica gives a set answer."""
+    """A deployment's handle whose replica gives a set answer for every model."""
 
-    def __init__(self, says: str | Exception) -> None:
+    def __init__(self, says: str | Exception | Reach) -> None:
         self.says = says
+        self.asked: list[list[str]] = []
+        self.reach = self
 
-    def options(self, method_name: str) -> "Handle":
-        assert method_name == "unreachable"
-        return self
-
-    async def remote(self) -> str:
+    async def remote(self, models: list[str]) -> dict[str, Reach]:
+        self.asked.append(models)
         if isinstance(self.says, Exception):
             raise self.says
-        return self.says
+        says = Reach(unreachable=self.says) if isinstance(self.says, str) else self.says
+        return dict.fromkeys(models, says)
 
 
 class Watched:
     """The readiness of models and its parts."""
 
-    def __init__(self, *models: ModelConfig, says: str | Exception = "") -> None:
+    def __init__(self, *models: ModelConfig, says: str | Exception | Reach = "") -> None:
         configs = {model.name: model for model in models}
         self.now = 100.0
         self.handle = Handle(says)
-        self.availability = Availability(configs, {name: name for name in configs})
+        self.availability = Availability(configs, deployment_names(models))
         self.availability.states = dict.fromkeys(configs, RUNS)
         self.circuits = Circuits(configs, lambda: self.now)
         handles: Any = dict.fromkeys(configs, self.handle)
@@ -123,6 +126,24 @@ async def test_a_replica_that_fails_to_check_says_nothing_of_its_provider() -> N
     watched = Watched(HOSTED, says=RuntimeError("it has gone"))
     watched.readiness.watch()
     await watched.wait_for("ready")
+
+
+async def test_a_model_that_cannot_be_served_says_why() -> None:
+    """Ray Serve doesn't: the deployment that it shares runs."""
+    unset = LiteLLMConfig(name="unset", backend="openai", api_key="${UNSET}")
+    watched = Watched(unset, LOCAL, says=Reach(fault="UNSET is not set"))
+    watched.readiness.watch()
+    message = "can't be served: UNSET is not set"
+    await watched.wait_until(lambda readiness: readiness.state("unset").message == message)
+    assert watched.readiness.status == "degraded"
+
+
+async def test_models_of_one_deployment_are_asked_about_together() -> None:
+    others = [HOSTED.model_copy(update={"name": str(number)}) for number in range(9)]
+    watched = Watched(HOSTED, *others)
+    watched.readiness.watch()
+    await watched.wait_for("ready")
+    assert sorted(watched.handle.asked[0]) == sorted(watched.availability.states)
 
 
 async def test_an_answer_shows_that_the_provider_is_reachable() -> None:

@@ -1,0 +1,51 @@
+"""One model in a replica: its backend, its provider and how its answers are sent."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from deployments.config import ModelConfig
+from deployments.contract import ChatRequest, Chunk
+from deployments.errors import Unreachable
+from deployments.reachability import Provider
+from deployments.registry import load
+from deployments.sending import Sender
+
+
+class Served:
+    """A model that answers.
+
+    Raises:
+        Exception: its backend can't be made; the message says why.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._backend = load(config)
+        self._provider = Provider(config)
+        self._sender = Sender(min(config.timeout, config.first_token_timeout))
+
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """Answers `request` in as few messages as possible; see `Sender`."""
+        async with aclosing(self._sender.send(self._backend.chat(request), request)) as pieces:
+            try:
+                async for piece in pieces:
+                    yield piece
+            except Unreachable as error:
+                self._provider.explain(error)
+                raise
+        self._provider.reached()
+
+    async def unreachable(self) -> str:
+        """Why the model's provider can't be reached; "" if it can, as far as known."""
+        return await self._provider.unreachable()
+
+    async def context_window(self) -> int | None:
+        """See `Backend.context_window`."""
+        return await self._backend.context_window()
+
+    async def check_health(self) -> None:
+        """See `Backend.check_health`."""
+        await self._backend.check_health()
+
+    async def aclose(self) -> None:
+        """See `Backend.aclose`."""
+        await self._backend.aclose()

@@ -1,0 +1,165 @@
+"""A Ray Serve replica of all hosted models of one kind, which need no process each."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from deployments.bulkhead import Bulkhead
+from deployments.config import ModelConfig
+from deployments.contract import ChatRequest, Chunk
+from deployments.error_log import log_known_errors_in_one_line
+from deployments.errors import LLMError, ModelUnavailable, ProviderRejected
+from deployments.reachability import Reach
+from deployments.registry import parse
+from deployments.served import Served
+
+logger = logging.getLogger("ray.serve")
+
+T = TypeVar("T")
+
+# A place in a bulkhead is waited for less long than the first token, so that a full model is
+# reported as full, and not as silent.
+_PATIENCE_SHARE = 0.5
+# How many providers are asked at a time.
+_AT_ONCE = 32
+
+
+class _Unknown(ModelUnavailable):
+    """The replica doesn't know the model yet, or no longer."""
+
+    asked = False
+
+
+class _NotServed(ProviderRejected):
+    """The model can't be served as it is configured."""
+
+    asked = False
+
+
+class _Model:
+    """A model, or why it can't be served."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.fault = ""
+        self.served: Served | None = None
+        patience_s = _PATIENCE_SHARE * min(config.timeout, config.first_token_timeout)
+        self.bulkhead = Bulkhead(config.name, config.max_ongoing_requests, config.queue, patience_s)
+        try:
+            self.served = Served(config)
+        except Exception as error:  # noqa: BLE001 - one model's fault must not stop the others
+            self.fault = str(error) or type(error).__name__
+            logger.error("model '%s' can't be served: %s", config.name, self.fault)
+
+    def answering(self) -> Served:
+        """The model.
+
+        Raises:
+            _NotServed: it can't be served.
+        """
+        if self.served is None:
+            error = _NotServed(
+                f"model '{self.config.name}' can't be served as it is configured; the server's "
+                "operator finds the reason in /health/ready"
+            )
+            error.detail = self.fault
+            raise error
+        return self.served
+
+    async def close(self) -> None:
+        """Closes it once its last answer has ended."""
+        await self.bulkhead.empty.wait()
+        if self.served is not None:
+            await self.served.aclose()
+
+
+class SharedReplica:
+    """Answers for many hosted models, each behind a bulkhead.
+
+    The models come as `user_config`, so that they change without a new process; one that is not
+    changed keeps its connections, and one that is removed or changed finishes its answers first.
+    """
+
+    def __init__(self) -> None:
+        log_known_errors_in_one_line()
+        self._models: dict[str, _Model] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Takes the models; Ray Serve calls it at the start and on each change.
+
+        Args:
+            user_config: `models`, a list of configurations as they are written.
+        """
+        configs = [parse(model) for model in user_config["models"]]
+        before, models = self._models, {}
+        for config in configs:
+            known = before.get(config.name)
+            if known is not None and known.config == config and not known.fault:
+                models[config.name] = known
+            else:
+                models[config.name] = _Model(config)
+                await asyncio.sleep(0)  # lets running answers go on
+        kept = set(models.values())
+        self._models = models
+        self._retire([model for model in before.values() if model not in kept])
+
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        """Answers `request` by the model that it names; see `Served.chat`."""
+        model = self._models.get(request.model)
+        if model is None:
+            raise _Unknown(f"model '{request.model}' is not running yet", retry_after=1)
+        served = model.answering()
+        async with model.bulkhead.place(), aclosing(served.chat(request)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def reach(self, models: Sequence[str]) -> dict[str, Reach]:
+        """Whether each model can be served and its provider be reached."""
+
+        async def reached(model: _Model) -> Reach:
+            if model.served is None:
+                return Reach(fault=model.fault)
+            return Reach(unreachable=await model.served.unreachable())
+
+        return await self._ask(models, reached)
+
+    async def context_windows(self, models: Sequence[str]) -> dict[str, int | None]:
+        """The context window of each model that can say it; see `Backend.context_window`."""
+        return await self._ask(models, lambda model: model.answering().context_window())
+
+    async def check_health(self) -> None:
+        """Called by Ray Serve, which replaces the replica if this raises."""
+        for model in list(self._models.values()):
+            if model.served is not None:
+                await model.served.check_health()
+
+    async def __del__(self) -> None:
+        for model in self._models.values():
+            if model.served is not None:
+                await model.served.aclose()
+
+    async def _ask(
+        self, names: Sequence[str], ask: Callable[[_Model], Awaitable[T]]
+    ) -> dict[str, T]:
+        """What the models say, without those that fail."""
+        said: dict[str, T] = {}
+        limit = asyncio.Semaphore(_AT_ONCE)
+
+        async def ask_one(model: _Model) -> None:
+            async with limit:
+                try:
+                    said[model.config.name] = await ask(model)
+                except LLMError as error:
+                    logger.debug("model '%s' didn't say: %s", model.config.name, error)
+
+        await asyncio.gather(*(ask_one(m) for name in names if (m := self._models.get(name))))
+        return said
+
+    def _retire(self, models: Sequence[_Model]) -> None:
+        for model in models:
+            task = asyncio.create_task(model.close())
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)

@@ -1,0 +1,139 @@
+"""Promise: models that share a replica don't feel one another, and change without a new process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from fake_providers import Fake, chunk, serving, streaming, usage
+from serve_fixtures import free_port
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.contract import ChatRequest, merge
+from deployments.errors import LLMError, Overloaded
+from deployments.reachability import Reach
+from deployments.shared import SharedReplica
+
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine 'SharedReplica.__del__'")
+
+
+def _answer(request: Request, body: Any) -> Response:
+    """The model's name; a model called "slow" pauses within its answer."""
+    pause = 1.0 if body["model"] == "slow" else 0.0
+    said = (chunk(delta={"content": half}) for half in (body["model"], "!"))
+    answer = streaming(next(said), pause, next(said), chunk(finish_reason="stop"), usage())
+    return answer(request, body)
+
+
+@pytest.fixture
+def provider() -> Iterator[Fake]:
+    with serving(_answer) as fake:
+        yield fake
+
+
+@pytest.fixture
+async def replica() -> AsyncIterator[SharedReplica]:
+    replica = SharedReplica()
+    yield replica
+    await replica.__del__()
+
+
+def endpoint(name: str, url: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "backend": "vllm", "hostname": url, **fields}
+
+
+async def configure(replica: SharedReplica, *models: dict[str, Any]) -> None:
+    await replica.reconfigure({"models": list(models)})
+
+
+async def answer(replica: SharedReplica, model: str) -> str:
+    request = ChatRequest(model=model, messages=[{"role": "user", "content": "Hi"}])
+    async with aclosing(replica.chat(request)) as chunks:
+        return merge([chunk async for chunk in chunks]).text
+
+
+async def asked(provider: Fake, number: int) -> None:
+    async with asyncio.timeout(10):
+        while len(provider.requests) < number:  # noqa: ASYNC110 - the provider is a thread
+            await asyncio.sleep(0.01)
+
+
+async def test_each_request_is_answered_by_the_model_that_it_names(
+    replica: SharedReplica, provider: Fake
+) -> None:
+    await configure(replica, endpoint("a", provider.url), endpoint("b", provider.url, model="c"))
+    assert [await answer(replica, name) for name in "ab"] == ["a!", "c!"]
+
+
+async def test_a_slow_model_takes_no_places_from_the_others(
+    replica: SharedReplica, provider: Fake
+) -> None:
+    few = {"max_ongoing_requests": 2, "max_queued_requests": 1}
+    await configure(replica, endpoint("slow", provider.url, **few), endpoint("a", provider.url))
+    requests = [asyncio.create_task(answer(replica, "slow")) for _ in range(3)]
+    await asked(provider, 2)
+    with pytest.raises(Overloaded, match="model 'slow' is at its limit") as raised:
+        await answer(replica, "slow")
+    assert not raised.value.asked
+    assert await answer(replica, "a") == "a!"
+    assert await asyncio.gather(*requests) == ["slow!"] * 3
+
+
+async def test_a_model_that_cannot_be_served_stops_no_other(
+    replica: SharedReplica, provider: Fake
+) -> None:
+    unset = endpoint("unset", provider.url, api_key="${SURELY_NOT_SET}")
+    await configure(replica, unset, endpoint("a", provider.url))
+    assert await answer(replica, "a") == "a!"
+    with pytest.raises(LLMError, match="can't be served as it is configured") as raised:
+        await answer(replica, "unset")
+    assert (raised.value.code, raised.value.asked) == ("provider_rejected", False)
+    assert "SURELY_NOT_SET" not in raised.value.message, "only the operator learns it"
+    reach = await replica.reach(["unset", "a"])
+    assert reach["a"] == Reach()
+    assert "SURELY_NOT_SET, which is not set" in reach["unset"].fault
+
+
+async def test_providers_are_tried_together(replica: SharedReplica, provider: Fake) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    await configure(replica, endpoint("a", provider.url), endpoint("down", nowhere))
+    reach = await replica.reach(["a", "down", "unknown"])
+    assert reach["a"] == Reach()
+    assert reach["down"].unreachable == f"{nowhere}: Connection refused"
+    assert "unknown" not in reach
+
+
+async def test_the_windows_of_models_that_fail_are_left_out(
+    replica: SharedReplica, provider: Fake
+) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    known = endpoint("a", provider.url, context_window=7)
+    await configure(replica, known, endpoint("down", nowhere))
+    assert await replica.context_windows(["a", "down", "unknown"]) == {"a": 7}
+
+
+async def test_an_answer_in_progress_survives_any_change_of_its_model(
+    replica: SharedReplica, provider: Fake
+) -> None:
+    await configure(replica, endpoint("slow", provider.url))
+    for change in ([endpoint("slow", provider.url, timeout=9)], [endpoint("a", provider.url)]):
+        running = asyncio.create_task(answer(replica, "slow"))
+        await asked(provider, len(provider.requests) + 1)
+        await configure(replica, *change)
+        assert await running == "slow!"
+    assert await answer(replica, "a") == "a!"
+    with pytest.raises(LLMError, match="model 'slow' is not running yet") as raised:
+        await answer(replica, "slow")
+    assert (raised.value.retryable, raised.value.asked) == (True, False)
+
+
+async def test_a_model_that_stays_keeps_its_connections(
+    replica: SharedReplica, provider: Fake
+) -> None:
+    await configure(replica, endpoint("a", provider.url))
+    await answer(replica, "a")
+    await configure(replica, endpoint("a", provider.url), endpoint("b", provider.url))
+    await answer(replica, "a")
+    assert len(provider.connections) == 1
