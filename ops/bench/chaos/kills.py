@@ -26,7 +26,8 @@ from ops.bench.chaos.cluster import (
     running,
 )
 
-_START_S, _RECOVERY_S = 180.0, 60.0
+# On two busy cores it takes a minute until all that a lost node ran has started elsewhere.
+_START_S, _RECOVERY_S = 180.0, 120.0
 _STEADY_S = 2.0  # of load before a kill; longer than an answer takes
 
 
