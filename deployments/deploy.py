@@ -19,7 +19,8 @@ HEALTH_CHECK_PERIOD_S = 2.0
 _LONGEST_BACKOFF_S = 0.05
 # Each model in a shared replica has a limit of its own, and the routers limit them all together.
 _MAX_SHARED_REQUESTS = 10_000
-_SHARED_CPUS = 0.1
+# Few, since the models run elsewhere.
+SHARED_CPUS = 0.1
 
 
 def deploy(config: ModelConfig, deployment_name: str) -> Application:
@@ -58,7 +59,7 @@ def deploy_shared(
         max_ongoing_requests=_MAX_SHARED_REQUESTS,
         max_queued_requests=_MAX_SHARED_REQUESTS,
         autoscaling_config=autoscaling.model_dump(exclude_unset=True),
-        ray_actor_options={"num_cpus": _SHARED_CPUS},
+        ray_actor_options={"num_cpus": SHARED_CPUS},
         max_surge_percent=100,
         user_config=shared_config(models),
     )
@@ -68,7 +69,12 @@ def deploy_shared(
 
 def shared_config(models: Sequence[ModelConfig]) -> dict[str, Any]:
     """The `user_config` of a shared deployment; see `SharedReplica.reconfigure`."""
-    return {"models": [model.model_dump(mode="json", exclude_unset=True) for model in models]}
+    return {"models": [as_written(model) for model in models]}
+
+
+def as_written(model: ModelConfig) -> dict[str, Any]:
+    """A model's configuration in plain values, without the defaults."""
+    return model.model_dump(mode="json", exclude_unset=True)
 
 
 def _options(name: str) -> dict[str, Any]:

@@ -24,6 +24,9 @@ T = TypeVar("T")
 _PATIENCE_SHARE = 0.5
 # How many providers are asked at a time.
 _AT_ONCE = 32
+# Routers and replicas learn of a change one after the other. So a request for a model that is not
+# there yet waits this long, and a model that has left answers for this long.
+_ARRIVAL_S, _LINGER_S = 2.0, 10.0
 
 
 class _Unknown(ModelUnavailable):
@@ -85,7 +88,9 @@ class SharedReplica:
     def __init__(self) -> None:
         log_known_errors_in_one_line()
         self._models: dict[str, _Model] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._leaving: dict[str, _Model] = {}
+        self._changed = asyncio.Event()  # set at the next change
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Takes the models; Ray Serve calls it at the start and on each change.
@@ -102,15 +107,18 @@ class SharedReplica:
             else:
                 models[config.name] = _Model(config)
                 await asyncio.sleep(0)  # lets running answers go on
-        kept = set(models.values())
         self._models = models
-        self._retire([model for model in before.values() if model not in kept])
+        self._changed.set()
+        self._changed = asyncio.Event()
+        for name, model in before.items():
+            if models.get(name) is not model:
+                task = asyncio.create_task(self._leave(name, model))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request` by the model that it names; see `Served.chat`."""
-        model = self._models.get(request.model)
-        if model is None:
-            raise _Unknown(f"model '{request.model}' is not running yet", retry_after=1)
+        model = await self._find(request.model)
         served = model.answering()
         async with model.bulkhead.place(), aclosing(served.chat(request)) as pieces:
             async for piece in pieces:
@@ -158,8 +166,18 @@ class SharedReplica:
         await asyncio.gather(*(ask_one(m) for name in names if (m := self._models.get(name))))
         return said
 
-    def _retire(self, models: Sequence[_Model]) -> None:
-        for model in models:
-            task = asyncio.create_task(model.close())
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+    async def _find(self, name: str) -> _Model:
+        try:
+            async with asyncio.timeout(_ARRIVAL_S):
+                while (model := self._models.get(name) or self._leaving.get(name)) is None:
+                    await self._changed.wait()
+        except TimeoutError:
+            raise _Unknown(f"model '{name}' is not running yet", retry_after=1) from None
+        return model
+
+    async def _leave(self, name: str, model: _Model) -> None:
+        self._leaving[name] = model
+        await asyncio.sleep(_LINGER_S)
+        if self._leaving.get(name) is model:
+            del self._leaving[name]
+        await model.close()

@@ -12,8 +12,9 @@ from contextlib import AsyncExitStack, aclosing
 
 from deployments.config import HostedConfig, ModelConfig
 from deployments.contract import ChatRequest
+from deployments.deploy import SHARED_CPUS
 from deployments.errors import LLMError
-from deployments.registry import load
+from deployments.registry import load, row_of
 from ops.probes import Finding, Listing, listing_of, probe
 from ops.ray_internals import available_cpus
 from serve.config import ConfigError
@@ -131,6 +132,8 @@ def _price(model: ModelConfig) -> str:
 
 
 def _needs(model: ModelConfig) -> str:
+    if model.shares:
+        return f"shares a process: {model.what_runs}"
     cpus, gpus = _cpus_and_gpus(model)
     return f"CPU {cpus:g}" + (f", GPU {gpus:g}" if gpus else "") + f": {model.what_runs}"
 
@@ -146,6 +149,7 @@ def _shortages(models: Models) -> list[str]:
     """What all models together need and this machine lacks."""
     needs = [_cpus_and_gpus(model) for model in models.values()]
     cpus, gpus = sum(needed for needed, _ in needs), sum(needed for _, needed in needs)
+    cpus += SHARED_CPUS * len({row_of(model).shared for model in models.values() if model.shares})
     problems = []
     if cpus > (have := available_cpus()):
         problems.append(f"the models need CPU {cpus:g} in total, but this machine has {have:g}")

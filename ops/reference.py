@@ -13,7 +13,15 @@ from pydantic.fields import FieldInfo
 from deployments.config import Autoscaling, Circuit, ModelConfig
 from deployments.errors import LLMError
 from deployments.registry import KINDS, named
-from serve.config import KeyConfig, LLMs, RouterConfig, ServerConfig, Settings, StoreConfig
+from serve.config import (
+    HostedModels,
+    KeyConfig,
+    LLMs,
+    RouterConfig,
+    ServerConfig,
+    Settings,
+    StoreConfig,
+)
 
 Json = dict[str, Any]
 
@@ -22,6 +30,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "llms": LLMs,
     "llms.router": RouterConfig,
     "llms.store": StoreConfig,
+    "llms.hosted": HostedModels,
     "server": ServerConfig,
     "server.keys[]": KeyConfig,
     "circuit": Circuit,

@@ -1,16 +1,23 @@
 """The application: `serve run serve.app:app`, or `build` with your own configuration."""
 
 import hashlib
+import json
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ray.serve.config import DeploymentActorConfig
 from ray.serve.deployment import Application
 
 from deployments.config import ModelConfig
-from deployments.deploy import GRACE_S, HEALTH_CHECK_PERIOD_S, deploy, deploy_shared
+from deployments.deploy import (
+    GRACE_S,
+    HEALTH_CHECK_PERIOD_S,
+    as_written,
+    deploy,
+    deploy_shared,
+    shared_config,
+)
 from deployments.embedding.embedder import EMBEDDER, deploy_embedder
 from deployments.registry import KINDS, row_of
 from serve.access.quotas import ACTOR_NAME as QUOTAS
@@ -24,9 +31,9 @@ from serve.config import (
     StoreConfig,
     wrong,
 )
-from serve.http.ingress import RouterDeployment
+from serve.http.ingress import ROUTER, RouterDeployment
 from serve.preflight import checked
-from serve.routing.prices import Price, price_of
+from serve.routing.prices import prices_of
 from serve.sequence import ACTOR_NAME as SEQUENCE
 from serve.sequence import SequenceActor
 from serve.smart.actor import DeciderActor
@@ -69,15 +76,45 @@ def build(args: dict[str, Any]) -> Application:
         max_surge_percent=100,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
         graceful_shutdown_timeout_s=GRACE_S,
-        user_config=Settings(router=config.llms.router).model_dump(),
+        user_config=live_settings(config)[ROUTER],
         deployment_actors=actors,
     )
-    handles = _deployed(config.llms, names)
-    return router.bind(config, handles, names, _prices(config), embedder)
+    # Preflight refuses models without a price where a strategy needs one.
+    prices = prices_of(config.llms.models)
+    return router.bind(config, names, _deployed(config.llms, names), prices, embedder)
+
+
+def live_settings(config: AppConfig) -> dict[str, dict[str, Any]]:
+    """The `user_config` of each deployment that takes changes without a new process."""
+    hosted: dict[str, list[ModelConfig]] = {}
+    for model in config.llms.models:
+        if model.shares:
+            hosted.setdefault(row_of(model).shared, []).append(model)
+    shared = {name: shared_config(models) for name, models in hosted.items()}
+    settings = Settings(
+        router=config.llms.router,
+        models=[as_written(model) if model.shares else model.name for model in config.llms.models],
+        fixed=_fixed(config, shared),
+    )
+    return {**shared, ROUTER: settings.model_dump()}
+
+
+def _fixed(config: AppConfig, shared: Iterable[str]) -> str:
+    """A digest of the rest of the configuration."""
+    own = [as_written(model) for model in config.llms.models if not model.shares]
+    store = config.llms.store
+    fixed = [
+        own,
+        sorted(shared),
+        config.server.model_dump(mode="json"),
+        store and store.model_dump(mode="json"),
+    ]
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
 def _deployed(llms: LLMs, names: Mapping[str, str]) -> dict[str, Application]:
-    """The deployment of each model; adapters share their model's, hosted models that of their kind.
+    """The deployments by their names; adapters share their model's, hosted models that of their
+    kind.
 
     Raises:
         ConfigError: a model can't be deployed as it is configured.
@@ -90,29 +127,17 @@ def _deployed(llms: LLMs, names: Mapping[str, str]) -> dict[str, Application]:
         name: deploy_shared(name, models, llms.hosted.autoscaling)
         for name, models in shared.items()
     }
-    deployed, faults = {}, []
+    faults = []
     for index, model in enumerate(llms.models):
-        name = names[model.name]
-        try:
-            application = applications[name] if model.shares else deploy(model, name)
-        except ValueError as error:
-            faults.append(f"llms.models.{index}.{error}")
-        else:
-            deployed.update({served.name: application for served in model.served})
+        if not model.shares:
+            name = names[model.name]
+            try:
+                applications[name] = deploy(model, name)
+            except ValueError as error:
+                faults.append(f"llms.models.{index}.{error}")
     if faults:
         raise ConfigError(wrong("the configuration", faults))
-    return deployed
-
-
-def _prices(config: AppConfig) -> dict[str, Price]:
-    """The price of each model that has one: as configured, else as LiteLLM lists it. Preflight
-    refuses models without a price where a strategy needs one."""
-    prices = {}
-    for model in config.llms.models:
-        with suppress(ValueError):
-            price = price_of(model.model_dump())
-            prices.update({served.name: price for served in model.served})
-    return prices
+    return applications
 
 
 def _decider(models: Sequence[ModelConfig], store: StoreConfig) -> DeploymentActorConfig:
@@ -139,7 +164,7 @@ def deployment_names(models: Sequence[ModelConfig]) -> dict[str, str]:
 
     If two names collide, the later one gets a part of its hash, so that names are deterministic.
     """
-    taken = {"Router", EMBEDDER, *(kind.shared for kind in KINDS.values())}
+    taken = {ROUTER, EMBEDDER, *(kind.shared for kind in KINDS.values())}
     names = {}
     for model in models:
         if model.shares:

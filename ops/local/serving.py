@@ -11,12 +11,11 @@ from typing import Any
 
 import ray
 from ray import serve as rayserve
-from ray.serve.deployment import Application
 
 from ops.local.console import Console
 from ops.local.startup import APPLICATION, wait_until_ready
-from ops.ray_internals import start_deleting
-from serve.config import ConfigError, load_config
+from ops.ray_internals import deploy_applications, start_deleting
+from serve.config import ConfigError, load_config, read_config
 
 LOOPBACK = "127.0.0.1"
 
@@ -51,12 +50,20 @@ def serving(
         # Ray replaces the handler for SIGTERM with one that aborts the process.
         interrupt_on_signals()
         # Only after `ray.init`: placing an engine asks Ray, which would otherwise start by itself.
-        app = _build(config)
+        _build(config)
         names = ", ".join(model.name for model in load_config(config).llms.models)
         console.line(f"starting models: {shorten(names, _MAX_LINE_CHARACTERS, placeholder=' …')}")
         rayserve.start(http_options={"host": host, "port": port})
-        rayserve.run_many(
-            [rayserve.RunTarget(app, name=APPLICATION)], wait_for_applications_running=False
+        # As `serve deploy` does, so that `python -m ops.apply` can change it.
+        deploy_applications(
+            [
+                {
+                    "name": APPLICATION,
+                    "route_prefix": "/",
+                    "import_path": "serve.app:build",
+                    "args": read_config(config),
+                }
+            ]
         )
         url = f"http://{_client_host(host)}:{port}"
         wait_until_ready(url, console)
@@ -95,11 +102,12 @@ def _drain(console: Console) -> None:
         console.line("stopping now")
 
 
-def _build(config: dict[str, Any]) -> Application:
+def _build(config: dict[str, Any]) -> None:
+    """Builds the application once in this process, to report what is wrong with it."""
     from serve.app import build  # late, so that a wrong configuration is reported at once
 
     try:
-        return build(config)
+        build(config)
     except ConfigError as error:
         sys.exit(str(error))
 

@@ -40,6 +40,8 @@ def wait_until_ready(url: str, console: Console) -> None:
     while True:
         startup.refresh()
         now = time.monotonic()
+        if startup.fault:
+            _give_up("startup failed", {"application": startup.fault}, console)
         if startup.failed:
             _give_up("startup failed", startup.unavailable, console)
         if startup.store["status"] == "failed":
@@ -67,6 +69,7 @@ class Startup:
     """How far the application has started, as of the last `refresh`.
 
     Attributes:
+        fault: why the application could not be built; "" if it could.
         deployments: Ray Serve's status of each deployment.
         unavailable: the deployments and models that can't answer, with the reason.
         starting: the deployments that may still start.
@@ -77,6 +80,7 @@ class Startup:
     def __init__(self, url: str) -> None:
         self._url = url
         self._had_room = time.monotonic()
+        self.fault = ""
         self.deployments: Mapping[str, DeploymentStatusOverview] = {}
         self.unavailable: dict[str, str] = {}
         self.starting: list[str] = []
@@ -85,7 +89,10 @@ class Startup:
 
     def refresh(self) -> None:
         """Asks Ray Serve, and the router once it runs."""
-        self.deployments = rayserve.status().applications[APPLICATION].deployments
+        application = rayserve.status().applications[APPLICATION]
+        self.deployments = application.deployments
+        if application.status == "DEPLOY_FAILED" and not application.deployments:
+            self.fault = application.message
         failed = {name: d.message for name, d in self.deployments.items() if d.status in _FAILED}
         without_room = self._without_room()
         self.unavailable = messages(failed) | without_room

@@ -1,7 +1,7 @@
 """Circuit breakers: models that keep failing, or are full, are passed over for a while."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -67,6 +67,10 @@ class Circuits:
         self._models = models
         self._now = now
         self._states = {name: _State() for name in models}
+
+    def take_over(self, before: "Circuits", names: Iterable[str]) -> None:
+        """Shares the states of these models with another object, which may still be in use."""
+        self._states |= {name: before._states[name] for name in names}
 
     def usable(self, names: Sequence[str]) -> list[str]:
         """Those of `names` whose models can be called now."""

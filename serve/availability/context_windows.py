@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -46,6 +46,19 @@ class ContextWindows:
         """Starts asking."""
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask_all())
+
+    def stop(self) -> None:
+        """Stops asking."""
+        if self._asking is not None:
+            self._asking.cancel()
+
+    def take_over(self, before: "ContextWindows", names: Iterable[str]) -> None:
+        """Starts with what another object knows of these models."""
+        for name in names:
+            if name in self._not_before and name not in before._not_before:
+                del self._not_before[name]
+                if name in before.known:
+                    self.known[name] = before.known[name]
 
     def largest(self, names: Collection[str]) -> int | None:
         """The largest window of these models; None if none is known."""

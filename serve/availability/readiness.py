@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -46,6 +46,17 @@ class Readiness:
         """Checks the providers in the background."""
         if self._watcher is None:
             self._watcher = asyncio.create_task(self._check_all())
+
+    def stop(self) -> None:
+        """Stops checking."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def take_over(self, before: "Readiness", names: Iterable[str]) -> None:
+        """Starts with what another object knows of these models' providers."""
+        self._providers |= {
+            name: before._providers[name] for name in names if name in before._providers
+        }
 
     def state(self, name: str) -> ModelState:
         """The state of a model."""

@@ -128,6 +128,16 @@ class Availability:
             await self._poll()
             self._watcher = asyncio.create_task(self._keep_polling())
 
+    def stop(self) -> None:
+        """Stops polling; the last states stay."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def take_over(self, before: "Availability", names: Iterable[str]) -> None:
+        """Starts with the states that another object knows of these models."""
+        self.deployed = before.deployed
+        self.states |= {name: before.states[name] for name in names}
+
     async def _keep_polling(self) -> None:
         while True:
             await asyncio.sleep(_PERIOD_S)

@@ -1,6 +1,6 @@
 """The configuration: its sections, and how it is read and checked before anything starts."""
 
-from serve.config.app import AnyModel, AppConfig, LLMs
+from serve.config.app import AnyModel, AppConfig, HostedModels, LLMs
 from serve.config.faults import ConfigError, faults_of, wrong
 from serve.config.files import DEFAULT_CONFIG, load_config, load_keys, read_config
 from serve.config.router import RouterConfig, Settings
@@ -12,6 +12,7 @@ __all__ = [
     "AnyModel",
     "AppConfig",
     "ConfigError",
+    "HostedModels",
     "KeyConfig",
     "LLMs",
     "RouterConfig",

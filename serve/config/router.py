@@ -38,6 +38,13 @@ class Settings(Section):
     prices: dict[str, tuple[Cost, Cost]] = Field(default={})
     """USD for one token of the prompt and of the answer, of the models whose price has changed."""
 
+    models: list[str | dict[str, Any]] | None = None
+    """All models in their order: hosted ones that share a deployment as they are written, the
+    others by name. By default those of the configuration. `python -m ops.apply` writes them."""
+    fixed: str = ""
+    """A digest of what only a restart changes, by which `python -m ops.apply` knows whether one is
+    needed."""
+
     @classmethod
     def over(cls, configured: RouterConfig, user_config: Any) -> "Settings":
         """Settings from a `user_config`, with the configured values for whatever it leaves out.

@@ -11,44 +11,48 @@ from fastapi import FastAPI
 from ray import serve as rayserve
 from ray.serve.handle import DeploymentHandle
 
+from deployments.config import ModelConfig
+from deployments.registry import parse, row_of
 from serve.access.exposure import check_exposure, listening_host
 from serve.access.keys import Keys
 from serve.access.quotas import SharedQuotas
-from serve.availability.circuits import Circuits
-from serve.availability.context_windows import ContextWindows
-from serve.availability.readiness import Readiness
-from serve.availability.replicas import Availability
 from serve.config import AppConfig, Settings
-from serve.core import Core
+from serve.fleet import Fleet
 from serve.http.access_log import AccessLog
 from serve.http.api import create_api
 from serve.http.gate import guard
 from serve.http.server import Server
-from serve.routing.prices import Price
-from serve.smart.service import Smart
+from serve.routing.prices import Price, prices_of
+
+# The name of the deployment.
+ROUTER = "Router"
 
 
 class Router:
-    """Puts the server together, and applies its settings."""
+    """Puts the server together, and applies its settings.
+
+    Args:
+        config: the configuration.
+        deployment_names: the deployment of each model.
+        handles: by the deployments' names.
+        prices: of each model that has one.
+        embedder: the deployment that embeds; None without a store.
+    """
 
     def __init__(
         self,
         config: AppConfig,
-        handles: Mapping[str, DeploymentHandle[Any]],
         deployment_names: Mapping[str, str],
+        handles: Mapping[str, DeploymentHandle[Any]],
         prices: Mapping[str, Price],
         embedder: DeploymentHandle[Any] | None,
     ) -> None:
-        models = {model.name: model for model in config.llms.served}
-        availability = Availability(models, deployment_names)
-        circuits = Circuits(models)
-        windows = ContextWindows(models, handles, availability)
-        readiness = Readiness(models, handles, availability, circuits)
-        smart = Smart(models, embedder) if embedder is not None else None
-        core = Core(models, handles, availability, circuits, windows.known, smart)
-        self._keys = Keys(config.server, models)
-        self._server = Server(config.server, core, availability, readiness, windows)
+        self._models = {model.name: model for model in config.llms.served}
+        self._deployment_names, self._handles = deployment_names, handles
         self._configured_router, self._configured_prices = config.llms.router, prices
+        self._embedder = embedder
+        self._keys = Keys(config.server, self._models)
+        self._server = Server(config.server, self._fleet(self._models))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The API behind its gate; Ray Serve asks for it after the constructor."""
@@ -59,17 +63,63 @@ class Router:
         return guarded
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Applies new router settings; Ray Serve calls it at the start and on each change."""
+        """Applies new settings; Ray Serve calls it at the start and on each change.
+
+        Raises:
+            ValueError: they are wrong; the ones before stay.
+        """
         check_exposure(self._server.config, await asyncio.to_thread(listening_host))
         settings = Settings.over(self._configured_router, user_config)
-        if unknown := settings.prices.keys() - self._server.core.models.keys():
+        models = self._models_of(settings)
+        prices = await asyncio.to_thread(self._prices_of, settings, models)
+        before = self._server.fleet
+        fleet = before if models == before.core.models else self._fleet(models, before)
+        await fleet.watch()
+        try:
+            await fleet.core.configure(settings.router, prices)
+        except ValueError:
+            if fleet is not before:
+                fleet.stop()
+            raise
+        if fleet is not before:
+            self._server.fleet = fleet
+            before.stop()
+
+    def _fleet(self, models: Mapping[str, ModelConfig], before: Fleet | None = None) -> Fleet:
+        names = {
+            name: row_of(model).shared if model.shares else self._deployment_names[name]
+            for name, model in models.items()
+        }
+        return Fleet.of(models, names, self._handles, self._embedder, before)
+
+    def _models_of(self, settings: Settings) -> Mapping[str, ModelConfig]:
+        """The models: as configured at the start, or as the settings have them."""
+        if settings.models is None:
+            return self._models
+        models = {}
+        for index, written in enumerate(settings.models):
+            at = f"user_config.models.{index}"
+            if isinstance(written, str):
+                model = self._models.get(written)
+                if model is None or model.shares:
+                    raise ValueError(f"{at}: no model '{written}' has a deployment of its own")
+            else:
+                model = parse(written)
+                if not model.shares or row_of(model).shared not in self._handles:
+                    raise ValueError(f"{at}: '{model.name}' needs a deployment that is not there")
+            models.update({served.name: served for served in model.served})
+        return models
+
+    def _prices_of(self, settings: Settings, models: Mapping[str, ModelConfig]) -> dict[str, Price]:
+        """The price of each model that has one."""
+        changed = [model for name, model in models.items() if model != self._models.get(name)]
+        known = {name: at for name, at in self._configured_prices.items() if name in models}
+        for model in changed:
+            known.pop(model.name, None)
+        set_now = {model: Price(*price) for model, price in settings.prices.items()}
+        if unknown := set_now.keys() - models.keys():
             raise ValueError(f"user_config.prices: there is no model '{min(unknown)}'")
-        changed = {model: Price(*price) for model, price in settings.prices.items()}
-        await self._server.availability.watch()
-        self._server.readiness.watch()
-        self._server.windows.watch()
-        prices = {**self._configured_prices, **changed}
-        await self._server.core.configure(settings.router, prices)
+        return {**known, **prices_of(changed), **set_now}
 
 
-RouterDeployment = rayserve.deployment(name="Router")(rayserve.ingress()(Router))
+RouterDeployment = rayserve.deployment(name=ROUTER)(rayserve.ingress()(Router))

@@ -7,26 +7,41 @@ from serve.availability.readiness import Readiness
 from serve.availability.replicas import Availability
 from serve.config import ServerConfig
 from serve.core import Core
+from serve.fleet import Fleet
 from serve.http.bodies import Bodies
 
 
 class Server:
-    """The core, and what the endpoints report of the models."""
+    """The models as they are now, and the limits of the server.
 
-    def __init__(
-        self,
-        config: ServerConfig,
-        core: Core,
-        availability: Availability,
-        readiness: Readiness,
-        windows: ContextWindows,
-    ) -> None:
+    Attributes:
+        fleet: the models; another one once they change.
+    """
+
+    def __init__(self, config: ServerConfig, fleet: Fleet) -> None:
         self.config = config
-        self.core = core
-        self.availability = availability
-        self.readiness = readiness
-        self.windows = windows
+        self.fleet = fleet
         self.bodies = Bodies(config)
+
+    @property
+    def core(self) -> Core:
+        """Answers requests."""
+        return self.fleet.core
+
+    @property
+    def availability(self) -> Availability:
+        """Which models have replicas."""
+        return self.fleet.availability
+
+    @property
+    def readiness(self) -> Readiness:
+        """Which models can answer."""
+        return self.fleet.readiness
+
+    @property
+    def windows(self) -> ContextWindows:
+        """The models' context windows."""
+        return self.fleet.windows
 
     def attach(self, api: FastAPI) -> None:
         """Attaches it to the API, whose endpoints find it with `server_of`."""

@@ -1,12 +1,14 @@
 """What requests cost: each model's price, from its config or from LiteLLM's price list."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from deployments.config import ModelConfig
 from deployments.contract import Usage
 from deployments.registry import listed
 from serve.routing.arrays import Floats
@@ -105,6 +107,16 @@ def price_of(config: Mapping[str, Any]) -> Price:
             "cost_per_input_token and cost_per_output_token (USD for one token)"
         )
     return price
+
+
+def prices_of(models: Iterable[ModelConfig]) -> dict[str, Price]:
+    """The price of each model that has one, by name; an adapter has its model's."""
+    prices = {}
+    for model in models:
+        with suppress(ValueError):
+            price = price_of(model.model_dump())
+            prices.update({served.name: price for served in model.served})
+    return prices
 
 
 def costs(prices: Sequence[Price], input_tokens: Floats, output_tokens: Floats) -> Floats:

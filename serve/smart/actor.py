@@ -8,7 +8,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.serve.handle import DeploymentHandle
@@ -20,6 +20,9 @@ from serve.config import StoreConfig
 from serve.routing.decider import Routes
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Question, Ranking
+
+if TYPE_CHECKING:
+    from serve.smart.keeper import Keeper
 
 _SHOWN_CHARACTERS = 500  # of a past query
 _NEIGHBOURS = 5  # past queries shown for each query of a batch
@@ -55,29 +58,14 @@ class DeciderActor:
     ) -> None:
         from deployments.embedding.encoder import Encoder
         from deployments.store.errors import EmbeddingModelChanged
-        from deployments.store.retention import Retention
-        from deployments.store.sql.database import Database
-        from deployments.store.store import EmbeddingStore
-        from serve.smart.keeper import Keeper
 
-        config = StoreConfig.model_validate(store)
-        encoder = Encoder(config.embedding_model)
-        url, name, dimensions = config.resolved_url(), encoder.name, encoder.dimensions
-        retention = Retention(config.most_queries, config.most_days)
-        models = list(identities)
-
-        def open_store() -> EmbeddingStore:
-            database = Database(url, name, dimensions, identities=identities, retention=retention)
-            return EmbeddingStore(database, models, dimensions)
-
-        self._keeper = Keeper(
-            models,
-            priors,
-            open_store,
-            [Path(file) for file in config.history],
-        )
+        self._config = StoreConfig.model_validate(store)
+        self._encoder = Encoder(self._config.embedding_model)
+        self._url = self._config.resolved_url()
+        self._models = identities, priors
+        self._keeper = self._new_keeper()
         try:
-            self._keeper.store = open_store()
+            self._keeper.store = self._keeper.open_store()
         except EmbeddingModelChanged:
             raise  # only an operator can repair this
         except (ValueError, ConnectionError):
@@ -86,17 +74,47 @@ class DeciderActor:
         self._batches, self._waiting = ThreadPoolExecutor(1, "batches"), 0
         self._preparing: dict[str, asyncio.Task[None]] = {}
 
+    def _new_keeper(self) -> "Keeper":
+        from deployments.store.retention import Retention
+        from deployments.store.sql.database import Database
+        from deployments.store.store import EmbeddingStore
+        from serve.smart.keeper import Keeper
+
+        identities, priors = self._models
+        name, dimensions = self._encoder.name, self._encoder.dimensions
+        retention = Retention(self._config.most_queries, self._config.most_days)
+        models, url = list(identities), self._url
+
+        def open_store() -> EmbeddingStore:
+            database = Database(url, name, dimensions, identities=identities, retention=retention)
+            return EmbeddingStore(database, models, dimensions)
+
+        histories = [Path(file) for file in self._config.history]
+        return Keeper(models, priors, open_store, histories)
+
     async def configure(
         self,
+        identities: dict[str, str],
+        priors: dict[str, float],
+        embedder: DeploymentHandle[Any],
         prices: dict[str, Price],
         n_similar: int,
         server: str,
-        embedder: DeploymentHandle[Any],
     ) -> None:
-        """Applies the settings of a router replica; they are the same for all replicas."""
+        """Applies the models and settings of a router replica; they are the same for all replicas.
+
+        With other models the store is read anew; until it is, prices decide.
+        """
         # Without a cache, since a history's texts occur once; in pieces, to let requests through.
         embed = CachedEmbedder(embedder.remote, size=0)
+        before = self._keeper
+        if (identities, priors) != self._models:
+            self._models = identities, priors
+            self._keeper = self._new_keeper()
+            self._preparing.clear()
         self._keeper.configure(prices, n_similar, server, embed)
+        if before is not self._keeper:
+            await before.close()
 
     async def decide(self, question: Question, embedding: Floats32 | None) -> Ranking:
         """See `Decider.decide`."""
@@ -181,7 +199,7 @@ class DeciderActor:
                 try:
                     decider.begin(name, await asyncio.to_thread(decider.new_policy, name))
                 finally:
-                    del self._preparing[name]
+                    self._preparing.pop(name, None)
 
             self._preparing[name] = asyncio.create_task(prepare())
         await asyncio.shield(self._preparing[name])

@@ -1,7 +1,7 @@
 """A router replica's access to the actor that decides for all of them."""
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -29,10 +29,17 @@ class SharedDecider:
 
     Args:
         embedder: the deployment that embeds; the actor uses it for histories.
+        identities: of the models, by name.
+        priors: initial qualities of the models that are configured with one.
     """
 
-    def __init__(self, embedder: DeploymentHandle[Any]) -> None:
-        self._embedder = embedder
+    def __init__(
+        self,
+        embedder: DeploymentHandle[Any],
+        identities: Mapping[str, str],
+        priors: Mapping[str, float],
+    ) -> None:
+        self._models = identities, priors, embedder
         self._settings: tuple[dict[str, Price], int, str] = ({}, 1, "")
         self._actor = ActorClient(ACTOR_NAME, timeout_s=_TIMEOUT_S, found=self._configure)
 
@@ -82,4 +89,4 @@ class SharedDecider:
         return status
 
     def _configure(self, handle: ActorHandle[Any]) -> None:
-        handle.configure.remote(*self._settings, self._embedder)
+        handle.configure.remote(*self._models, *self._settings)

@@ -50,6 +50,7 @@ class Keeper:
         histories: files to import.
 
     Attributes:
+        open_store: as given.
         decider: decides now.
         store: None until it could be opened.
         status, message: the state of the store: "waiting", "loading", "ready" or "failed", and
@@ -65,7 +66,7 @@ class Keeper:
         histories: Sequence[Path],
     ) -> None:
         self._models, self._priors = list(models), priors
-        self._open_store = open_store
+        self.open_store = open_store
         self._histories = histories
         self._imported_versions: dict[Path, tuple[int, int]] = {}
         self.decider: Decider
@@ -108,6 +109,18 @@ class Keeper:
             decider = self._new_decider(loaded)
             decider.adopt(self.decider.fitted, self._tokens_per_character)
             self.decider = decider
+
+    async def close(self) -> None:
+        """Saves the policies and closes the store."""
+        if self._life is not None:
+            self._life.cancel()
+            await asyncio.wait([self._life])
+        if self._fitting is not None:
+            await asyncio.wait([self._fitting])
+        if self.store is not None:
+            if self._loaded:
+                await self._try(self._save_policies)
+            await asyncio.to_thread(self.store.close)
 
     def scored(self) -> None:
         """Counts the first score of an answer; enough of them make a refit due."""
@@ -155,7 +168,7 @@ class Keeper:
 
     async def _start(self) -> None:
         if self.store is None:
-            self.store = await asyncio.to_thread(self._open_store)
+            self.store = await asyncio.to_thread(self.open_store)
         store = self.store
         self.status, self.message = "loading", ""
         await asyncio.to_thread(store.retain)

@@ -41,9 +41,10 @@ class Smart:
     def __init__(self, models: Mapping[str, ModelConfig], embedder: DeploymentHandle[Any]) -> None:
         self._embedder = CachedEmbedder(embedder.remote)
         self._not_before = 0.0
-        self._decider = SharedDecider(embedder)
         self.priors = {name: model.prior_quality for name, model in models.items()}
         identities = {name: model.identity for name, model in models.items()}
+        priors = {name: prior for name, prior in self.priors.items() if prior is not None}
+        self._decider = SharedDecider(embedder, identities, priors)
         self.learner = Learner(self._decider, identities)
         self._status: dict[str, Any] = {}
         self._asked = -inf

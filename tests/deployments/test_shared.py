@@ -11,6 +11,7 @@ from serve_fixtures import free_port
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deployments import shared
 from deployments.contract import ChatRequest, merge
 from deployments.errors import LLMError, Overloaded
 from deployments.reachability import Reach
@@ -123,10 +124,28 @@ async def test_an_answer_in_progress_survives_any_change_of_its_model(
         await asked(provider, len(provider.requests) + 1)
         await configure(replica, *change)
         assert await running == "slow!"
+
+
+async def test_routers_may_learn_of_a_change_later(
+    replica: SharedReplica, provider: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await configure(replica, endpoint("a", provider.url))
+    monkeypatch.setattr(shared, "_LINGER_S", 0.3)
+    await configure(replica)
     assert await answer(replica, "a") == "a!"
-    with pytest.raises(LLMError, match="model 'slow' is not running yet") as raised:
-        await answer(replica, "slow")
+    await asyncio.sleep(0.4)
+    monkeypatch.setattr(shared, "_ARRIVAL_S", 0.1)
+    with pytest.raises(LLMError, match="model 'a' is not running yet") as raised:
+        await answer(replica, "a")
     assert (raised.value.retryable, raised.value.asked) == (True, False)
+
+
+async def test_or_earlier(replica: SharedReplica, provider: Fake) -> None:
+    await configure(replica)
+    early = asyncio.create_task(answer(replica, "a"))
+    await asyncio.sleep(0.1)
+    await configure(replica, endpoint("a", provider.url))
+    assert await early == "a!"
 
 
 async def test_a_model_that_stays_keeps_its_connections(

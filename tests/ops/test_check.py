@@ -156,7 +156,7 @@ def test_prices_and_resources_are_shown(run: Check, monkeypatch: pytest.MonkeyPa
         {"name": "engine", "backend": "vllm", "gpus": 4, "accelerator_type": "H100"},
     )
     assert code == 1
-    assert "(LiteLLM's price list) CPU 0.1: calls bedrock" in row(output, "listed")
+    assert "(LiteLLM's price list) shares a process: calls bedrock" in row(output, "listed")
     assert "2 / 4 (configured) CPU 0.5: transformers" in row(output, "own")
     assert "none CPU 500: transformers" in row(output, "free")
     assert "none CPU 1, GPU 4: vLLM engine" in row(output, "engine")

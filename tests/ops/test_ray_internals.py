@@ -3,6 +3,7 @@
 import inspect
 
 from ray import serve as rayserve
+from ray.serve._private.client import ServeControllerClient
 
 from ops.ray_internals import available_cpus
 
@@ -13,3 +14,9 @@ def test_the_available_cpus_are_counted() -> None:
 
 def test_an_application_can_be_deleted_without_blocking() -> None:
     assert inspect.signature(rayserve.delete).parameters["_blocking"].default is True
+
+
+def test_applications_can_be_deployed_without_the_dashboard() -> None:
+    for method in ("deploy_apps", "get_serve_details"):
+        assert callable(getattr(ServeControllerClient, method))
+    assert list(inspect.signature(ServeControllerClient.deploy_apps).parameters)[1] == "config"

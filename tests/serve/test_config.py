@@ -13,7 +13,7 @@ from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.backends.vllm.config import EngineConfig
 from deployments.config import ModelConfig
-from serve.app import _prices, build, deployment_names
+from serve.app import build, deployment_names
 from serve.config import (
     DEFAULT_CONFIG,
     AppConfig,
@@ -22,7 +22,7 @@ from serve.config import (
     StoreConfig,
     load_config,
 )
-from serve.routing.prices import Price
+from serve.routing.prices import Price, prices_of
 
 HOSTED = {"name": "gpt", "backend": "openai"}
 ENGINE = {"name": "own", "backend": "vllm"}
@@ -354,7 +354,8 @@ PRICED = {**HOSTED, "model": "gpt-4o-mini"}
 def test_prices_come_from_the_config_or_litellms_list() -> None:
     listed = {"name": "a", "backend": "openai", "model": "gpt-5"}
     own = {**listed, "name": "b", "cost_per_input_token": 1, "cost_per_output_token": 2}
-    prices = _prices(load(listed, own, {**HOSTED, "model": "of-nobodys-list"}))
+    config = load(listed, own, {**HOSTED, "model": "of-nobodys-list"})
+    prices = prices_of(config.llms.models)
     assert prices.keys() == {"a", "b"}
     assert prices["a"].cached == pytest.approx(prices["a"].input / 10)
     assert prices["b"] == Price(1, 2)

@@ -21,6 +21,7 @@ from serve.availability.replicas import Availability, ModelState
 from serve.config import RouterConfig, ServerConfig
 from serve.core import Core
 from serve.dispatch.dispatcher import Dispatch, Dispatcher
+from serve.fleet import Fleet
 from serve.http.api import create_api
 from serve.http.gate import guard
 from serve.http.server import Server
@@ -203,7 +204,8 @@ def api_client(core: Core, models: Models, **config: Any) -> httpx.AsyncClient:
     windows = ContextWindows(models.configs, models.handles, models.availability)
     readiness = Readiness(models.configs, models.handles, models.availability, models.circuits)
     api = create_api()
-    Server(server_config, core, models.availability, readiness, windows).attach(api)
+    fleet = Fleet(core, models.availability, models.circuits, windows, readiness)
+    Server(server_config, fleet).attach(api)
     guarded = guard(api, server_config, Keys(server_config, models.configs), _unlimited)
     transport = httpx.ASGITransport(guarded, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://localhost")

@@ -24,6 +24,7 @@ class Server:
         self.shortages: dict[str, str] = {}
         self.more: dict[str, Any] = {}
         self.keys = False
+        self.fault = ""
         monkeypatch.setattr("ops.local.startup.rayserve.status", self.status)
         monkeypatch.setattr(startup, "shortages", lambda application: self.shortages)
         monkeypatch.setattr(startup, "fetch_health", self.health)
@@ -35,7 +36,12 @@ class Server:
             name: SimpleNamespace(status=status, message=message)
             for name, (status, message) in self.deployments.items()
         }
-        return SimpleNamespace(applications={APPLICATION: SimpleNamespace(deployments=deployments)})
+        application = SimpleNamespace(
+            status="DEPLOY_FAILED" if self.fault else "DEPLOYING",
+            message=self.fault,
+            deployments={} if self.fault else deployments,
+        )
+        return SimpleNamespace(applications={APPLICATION: application})
 
     def health(self, url: str) -> dict[str, Any]:
         available = [model["available"] for model in self.models.values()]
@@ -111,6 +117,12 @@ def test_it_exits_when_the_store_fails(server: Server) -> None:
 def test_it_exits_when_the_router_fails(server: Server) -> None:
     server.deployments["Router"] = ("DEPLOY_FAILED", "ValueError: no such setting")
     with pytest.raises(SystemExit, match="no such setting"):
+        output()
+
+
+def test_it_exits_when_the_application_cannot_be_built(server: Server) -> None:
+    server.fault = "ValueError: no such thing"
+    with pytest.raises(SystemExit, match="application: ValueError: no such thing"):
         output()
 
 

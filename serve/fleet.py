@@ -1,0 +1,75 @@
+"""The models of a router replica: how each is called, and what is known of it.
+
+When the models change there is a new fleet, and each request stays with the one that it began with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from deployments.config import ModelConfig
+from serve.availability.circuits import Circuits
+from serve.availability.context_windows import ContextWindows
+from serve.availability.readiness import Readiness
+from serve.availability.replicas import Availability
+from serve.core import Core
+from serve.smart.service import Smart
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The parts of a router replica that belong to its models."""
+
+    core: Core
+    availability: Availability
+    circuits: Circuits
+    windows: ContextWindows
+    readiness: Readiness
+
+    @classmethod
+    def of(
+        cls,
+        models: Mapping[str, ModelConfig],
+        deployment_names: Mapping[str, str],
+        handles: Mapping[str, DeploymentHandle[Any]],
+        embedder: DeploymentHandle[Any] | None,
+        before: "Fleet | None" = None,
+    ) -> "Fleet":
+        """Puts a fleet together.
+
+        Args:
+            models: by their names.
+            deployment_names: the deployment of each model.
+            handles: by the deployments' names.
+            embedder: the deployment that embeds; None without a store.
+            before: the fleet that this one replaces. What is known of models that both have, as
+                they are, is kept.
+        """
+        by_model = {name: handles[deployment_names[name]] for name in models}
+        availability = Availability(models, deployment_names)
+        circuits = Circuits(models)
+        windows = ContextWindows(models, by_model, availability)
+        readiness = Readiness(models, by_model, availability, circuits)
+        smart = Smart(models, embedder) if embedder is not None else None
+        core = Core(models, by_model, availability, circuits, windows.known, smart)
+        if before is not None:
+            same = [name for name in models if models[name] == before.core.models.get(name)]
+            availability.take_over(before.availability, same)
+            circuits.take_over(before.circuits, same)
+            windows.take_over(before.windows, same)
+            readiness.take_over(before.readiness, same)
+        return cls(core, availability, circuits, windows, readiness)
+
+    async def watch(self) -> None:
+        """Looks at the models once, then in the background."""
+        await self.availability.watch()
+        self.readiness.watch()
+        self.windows.watch()
+
+    def stop(self) -> None:
+        """Stops looking. Requests that began with this fleet can still end."""
+        self.availability.stop()
+        self.readiness.stop()
+        self.windows.stop()

@@ -1,0 +1,76 @@
+"""Promise: when the models change, what is known of those that stay is kept."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from deployments.backends.openai_endpoint.config import EndpointConfig
+from deployments.config import ModelConfig
+from deployments.errors import ProviderError
+from deployments.reachability import Reach
+from serve.availability.replicas import ModelState
+from serve.fleet import Fleet
+
+HOSTED = {
+    name: EndpointConfig(name=name, backend="vllm", hostname="http://127.0.0.1:9") for name in "ab"
+}
+RUNS = ModelState(available=True, status="HEALTHY", replicas=1, message="")
+
+
+class Handle:
+    """A deployment's handle that is not called."""
+
+    def options(self, **options: Any) -> "Handle":
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=None)
+
+
+def fleet(models: dict[str, ModelConfig], before: Fleet | None = None) -> Fleet:
+    handles: Any = {"Endpoints": Handle()}
+    return Fleet.of(models, dict.fromkeys(models, "Endpoints"), handles, None, before)
+
+
+@pytest.fixture
+def before() -> Fleet:
+    """Both models run, have failed once, and have known windows."""
+    before = fleet(dict(HOSTED))
+    before.availability.states = dict.fromkeys(HOSTED, RUNS)
+    for name in HOSTED:
+        before.circuits.failed(name, ProviderError(f"{name} is broken"))
+        before.readiness._providers[name].found(Reach(unreachable="refused"))
+        del before.windows._not_before[name]
+        before.windows.known[name] = 7
+    return before
+
+
+async def test_a_model_that_stays_keeps_what_is_known_of_it(before: Fleet) -> None:
+    after = fleet({"a": HOSTED["a"]}, before)
+    assert after.availability.states == {"a": RUNS}
+    fault = after.circuits.fault("a")
+    assert fault is not None
+    assert fault.message == "a is broken"
+    assert after.readiness.state("a").message.endswith(": refused")
+    assert after.windows.known == {"a": 7}
+    # A request that began with the fleet before tells the new one, too.
+    before.circuits.answered("a")
+    assert after.circuits.fault("a") is None
+
+
+async def test_a_model_that_is_changed_starts_anew(before: Fleet) -> None:
+    changed = HOSTED["a"].model_copy(update={"hostname": "http://127.0.0.1:10"})
+    after = fleet({**HOSTED, "a": changed}, before)
+    assert after.circuits.fault("a") is None
+    assert after.circuits.fault("b") is not None
+    assert after.windows.known == {"b": 7}
+
+
+async def test_a_request_that_began_before_can_still_end(before: Fleet) -> None:
+    fleet({}, before)
+    before.stop()
+    before.circuits.failed("b", ProviderError("broken again"))
+    assert before.availability.running(["b"]) == ["b"]
+    await asyncio.sleep(0)
