@@ -112,6 +112,7 @@ class SharedReplica:
         self._changed = asyncio.Event()
         for name, model in before.items():
             if models.get(name) is not model:
+                self._leaving[name] = model
                 task = asyncio.create_task(self._leave(name, model))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -176,7 +177,6 @@ class SharedReplica:
         return model
 
     async def _leave(self, name: str, model: _Model) -> None:
-        self._leaving[name] = model
         await asyncio.sleep(_LINGER_S)
         if self._leaving.get(name) is model:
             del self._leaving[name]
