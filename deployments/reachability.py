@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import ssl
 import time
 from dataclasses import dataclass
+from functools import cache
 from math import inf
 
 import httpx
@@ -15,7 +17,7 @@ from deployments.errors import Unreachable
 logger = logging.getLogger("ray.serve")
 
 _PATIENCE_S = 5.0
-# However many routers ask, the provider is tried at most this often.
+# The least seconds between two tries of a URL.
 _FRESH_S = 5.0
 
 
@@ -32,25 +34,38 @@ class Reach:
     unreachable: str = ""
 
 
+class Tries:
+    """Tries of URLs, which the models of a replica share: many may be at one address."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, tuple[float, asyncio.Task[str]]] = {}
+
+    async def why(self, url: str) -> str:
+        """Why a URL can't be reached; "" if it can. However many ask, it is tried at most once in
+        five seconds."""
+        at, task = self._latest.get(url, (-inf, None))
+        if task is None or (task.done() and time.monotonic() - at > _FRESH_S):
+            task = asyncio.create_task(_try(url))
+            self._latest[url] = time.monotonic(), task
+        return await asyncio.shield(task)
+
+
 class Provider:
     """A model's provider, as one replica reaches it."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, tries: Tries | None = None) -> None:
         self._name = config.name
         self._url = config.hostname if isinstance(config, HostedConfig) else None
         self._why = ""
-        self._tried = -inf
-        self._trying = asyncio.Lock()
+        self._tries = tries or Tries()
 
     async def unreachable(self) -> str:
         """Why it can't be reached; "" if it can, or if there is no `hostname` to try.
 
         Any response counts, so no key is sent and nothing is billed.
         """
-        async with self._trying:
-            if self._url is not None and time.monotonic() - self._tried > _FRESH_S:
-                self._set(await _try(self._url))
-                self._tried = time.monotonic()
+        if self._url is not None:
+            self._set(await self._tries.why(self._url))
         return self._why
 
     def explain(self, error: Unreachable) -> None:
@@ -76,7 +91,7 @@ class Provider:
 async def _try(url: str) -> str:
     try:
         async with (
-            httpx.AsyncClient(timeout=_PATIENCE_S) as client,
+            httpx.AsyncClient(timeout=_PATIENCE_S, verify=_certificates()) as client,
             client.stream("GET", url),
         ):
             return ""
@@ -84,6 +99,11 @@ async def _try(url: str) -> str:
         return _described(url, error)
     except Exception:  # noqa: BLE001 - any other error means that something answered
         return ""
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    return httpx.create_ssl_context()  # takes longer than a try
 
 
 def _described(url: str | None, error: Exception) -> str:

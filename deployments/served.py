@@ -6,7 +6,7 @@ from contextlib import aclosing
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import Unreachable
-from deployments.reachability import Provider
+from deployments.reachability import Provider, Tries
 from deployments.registry import load
 from deployments.sending import Sender
 
@@ -14,13 +14,17 @@ from deployments.sending import Sender
 class Served:
     """A model that answers.
 
+    Args:
+        config: the model's.
+        tries: of URLs, if other models of the replica share them.
+
     Raises:
         Exception: its backend can't be made; the message says why.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, tries: Tries | None = None) -> None:
         self._backend = load(config)
-        self._provider = Provider(config)
+        self._provider = Provider(config, tries)
         self._sender = Sender(min(config.timeout, config.first_token_timeout))
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:

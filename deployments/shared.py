@@ -11,7 +11,7 @@ from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk
 from deployments.error_log import log_known_errors_in_one_line
 from deployments.errors import LLMError, ModelUnavailable, ProviderRejected
-from deployments.reachability import Reach
+from deployments.reachability import Reach, Tries
 from deployments.registry import parse
 from deployments.served import Served
 
@@ -44,14 +44,14 @@ class _NotServed(ProviderRejected):
 class _Model:
     """A model, or why it can't be served."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, tries: Tries) -> None:
         self.config = config
         self.fault = ""
         self.served: Served | None = None
         patience_s = _PATIENCE_SHARE * min(config.timeout, config.first_token_timeout)
         self.bulkhead = Bulkhead(config.name, config.max_ongoing_requests, config.queue, patience_s)
         try:
-            self.served = Served(config)
+            self.served = Served(config, tries)
         except Exception as error:  # noqa: BLE001 - one model's fault must not stop the others
             self.fault = str(error) or type(error).__name__
             logger.error("model '%s' can't be served: %s", config.name, self.fault)
@@ -88,6 +88,7 @@ class SharedReplica:
     def __init__(self) -> None:
         log_known_errors_in_one_line()
         self._models: dict[str, _Model] = {}
+        self._tries = Tries()
         self._leaving: dict[str, _Model] = {}
         self._changed = asyncio.Event()  # set at the next change
         self._tasks: set[asyncio.Task[None]] = set()
@@ -105,7 +106,7 @@ class SharedReplica:
             if known is not None and known.config == config and not known.fault:
                 models[config.name] = known
             else:
-                models[config.name] = _Model(config)
+                models[config.name] = _Model(config, self._tries)
                 await asyncio.sleep(0)  # lets running answers go on
         self._models = models
         self._changed.set()

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, NoReturn
 
 import httpx
@@ -24,6 +25,7 @@ _STARTUP_S = 3600
 _ROOM_S = 15
 # The router looks for providers for 10 s, so it may know later than Ray Serve how a model is.
 _SETTLING_S = 12
+_MOST_LINES = 20
 _FAILED = ("UNHEALTHY", "DEPLOY_FAILED")
 # Where keys are required, callers without one are told that models are unavailable, not which.
 _UNNAMED = {"some models": "/health/ready says which and why, to requests with an API key"}
@@ -160,4 +162,6 @@ def _give_up(what: str, reasons: Mapping[str, str], console: Console) -> NoRetur
 
 
 def _lines(reasons: Mapping[str, str]) -> list[str]:
-    return [f"  {name}: {reason}" for name, reason in reasons.items()]
+    lines = [f"  {name}: {reason}" for name, reason in islice(reasons.items(), _MOST_LINES)]
+    more = len(reasons) - len(lines)
+    return [*lines, f"  and {more} more; see /health/ready"] if more else lines

@@ -1,5 +1,6 @@
 """Promise: if a provider can't be reached, the operator learns the URL and the cause."""
 
+import asyncio
 import logging
 import pickle
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest
 from deployments.errors import Unreachable
-from deployments.reachability import Provider
+from deployments.reachability import Provider, Tries
 from deployments.registry import load
 from serve.http.failures import error_json
 
@@ -61,7 +62,7 @@ async def test_a_failed_connection_names_the_url_and_the_cause(
     assert cause in why
 
 
-async def test_a_provider_is_tried_again_only_after_a_while(
+async def test_models_at_one_address_try_it_once_in_a_while(
     provider: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = []
@@ -71,9 +72,9 @@ async def test_a_provider_is_tried_again_only_after_a_while(
         return ""
 
     monkeypatch.setattr(reachability, "_try", count)
-    asked = Provider(endpoint(provider.url))
-    for _ in range(9):
-        await asked.unreachable()
+    shared = Tries()
+    models = [Provider(endpoint(provider.url), shared) for _ in range(9)]
+    await asyncio.gather(*(model.unreachable() for model in models * 2))
     assert len(tries) == 1
 
 

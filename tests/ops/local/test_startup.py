@@ -74,6 +74,14 @@ def test_a_model_whose_provider_cannot_be_reached_is_named(server: Server) -> No
     assert output() == f"these models are unavailable:\n  b: {GONE}\n"
 
 
+def test_of_many_models_only_some_are_named(server: Server) -> None:
+    for number in range(30):
+        server.lose(f"m{number}", GONE)
+    lines = output().splitlines()
+    assert len(lines) == 22
+    assert lines[-1] == "  and 10 more; see /health/ready"
+
+
 def test_a_model_that_fails_or_finds_no_room_is_named(server: Server) -> None:
     server.deployments |= {"a": ("UPDATING", ""), "b": ("DEPLOY_FAILED", "ValueError: no folder")}
     server.deployments |= {"c": ("HEALTHY", "")}
