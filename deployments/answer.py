@@ -64,18 +64,30 @@ class Chunk:
 def merge(chunks: Iterable[Chunk]) -> Chunk:
     """Joins chunks in order; those of a whole stream make the whole answer."""
     chunks = list(chunks)
+    if len(chunks) == 1 and len(chunks[0].tool_calls) < 2:  # of which two may be of one call
+        return chunks[0]
     calls: dict[int, ToolCallDelta] = {}
-    for delta in (delta for chunk in chunks for delta in chunk.tool_calls):
-        known = calls.get(delta.index)
-        calls[delta.index] = delta if known is None else _join(known, delta)
+    logprobs: list[dict[str, Any]] = []
+    extra: list[tuple[str, Any]] = []
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    for chunk in chunks:
+        # Most chunks of an answer have nothing but text.
+        for delta in chunk.tool_calls:
+            known = calls.get(delta.index)
+            calls[delta.index] = delta if known is None else _join(known, delta)
+        logprobs += chunk.logprobs
+        extra += chunk.extra
+        finish_reason = chunk.finish_reason or finish_reason
+        usage = chunk.usage or usage
     return Chunk(
-        text="".join(chunk.text for chunk in chunks),
-        reasoning="".join(chunk.reasoning for chunk in chunks),
+        text="".join([chunk.text for chunk in chunks]),
+        reasoning="".join([chunk.reasoning for chunk in chunks]),
         tool_calls=tuple(calls[index] for index in sorted(calls)),
-        logprobs=tuple(entry for chunk in chunks for entry in chunk.logprobs),
-        finish_reason=next((c.finish_reason for c in reversed(chunks) if c.finish_reason), None),
-        usage=next((c.usage for c in reversed(chunks) if c.usage), None),
-        extra=tuple(item for chunk in chunks for item in chunk.extra),
+        logprobs=tuple(logprobs),
+        finish_reason=finish_reason,
+        usage=usage,
+        extra=tuple(extra),
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 from deployments.contract import ChatRequest, Chunk, merge
 from deployments.errors import ProviderError
@@ -58,40 +58,103 @@ async def coalesce(
         gap: the least seconds between two items; the last one is not delayed.
         first: seconds to wait for more chunks before the first item.
     """
-    queue: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue(_READ_AHEAD)
-
-    async def read() -> None:
-        try:
-            async for chunk in chunks:
-                await queue.put(chunk)
-            await queue.put(None)
-        except asyncio.CancelledError:
-            # A library may have raised it, and then the reader is still waiting.
-            with suppress(asyncio.QueueFull):
-                queue.put_nowait(ProviderError("the backend cancelled the answer"))
-            raise
-        except Exception as error:  # noqa: BLE001 - any error is passed to the reader
-            await queue.put(error)
-
-    reading = asyncio.create_task(read())
+    inbox = _Inbox()
+    reading = asyncio.create_task(inbox.read(chunks))
     now = asyncio.get_running_loop().time
     not_before = now() + first
     try:
         while True:
-            items = [await queue.get()]
-            with suppress(TimeoutError):
-                # If the time is past, this takes only what is already there.
-                async with asyncio.timeout_at(not_before):
-                    while isinstance(items[-1], Chunk):
-                        items.append(await queue.get())
+            await inbox.wait_for_a_chunk()
+            await inbox.wait_for_the_end(not_before)
             not_before = now() + gap()
-            if ready := [item for item in items if isinstance(item, Chunk)]:
-                yield merge(ready)
-            if items[-1] is None:
-                return
-            if isinstance(items[-1], Exception):
-                raise items[-1]
+            ended, came = inbox.ended, inbox.take()
+            if came:
+                yield merge(came)
+            if ended:
+                break
+        if inbox.error is not None:
+            raise inbox.error
     finally:
-        # The backend's stream can be closed only once nothing reads it.
-        reading.cancel()
-        await asyncio.wait([reading])
+        if not reading.done():
+            # The backend's stream can be closed only once nothing reads it.
+            reading.cancel()
+            await asyncio.wait([reading])
+
+
+class _Inbox:
+    """The chunks that have come from a backend and are not sent yet.
+
+    A task reads them, so that the sender can wait for a moment as well as for a chunk. It wakes
+    the sender only for what that waits for: of many chunks that are sent together, for one.
+    """
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.error: Exception | None = None
+        self._came: list[Chunk] = []
+        self._loop = asyncio.get_running_loop()
+        self._sender: asyncio.Future[None] | None = None  # resolved when it needn't wait any more
+        self._wants_a_chunk = False
+        self._room: asyncio.Future[None] | None = None
+
+    async def read(self, chunks: AsyncGenerator[Chunk, None]) -> None:
+        """Takes all chunks in."""
+        try:
+            async for chunk in chunks:
+                self._came.append(chunk)
+                if self._wants_a_chunk:
+                    self._wake()
+                if len(self._came) % _READ_AHEAD == 0:
+                    await self._wait_for_room()
+        except asyncio.CancelledError:
+            # A library may have raised it, and then the sender is still waiting.
+            self.error = ProviderError("the backend cancelled the answer")
+            raise
+        except Exception as error:  # noqa: BLE001 - any error is passed to the sender
+            self.error = error
+        finally:
+            self.ended = True
+            self._wake()
+
+    def take(self) -> list[Chunk]:
+        """All chunks that have come; there is room for more then."""
+        came, self._came = self._came, []
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+        return came
+
+    async def wait_for_a_chunk(self) -> None:
+        """Returns when there is a chunk to send, or no more will come."""
+        if self._came or self.ended:
+            return
+        self._wants_a_chunk = True
+        await self._wait()
+
+    async def wait_for_the_end(self, at_most_until: float) -> None:
+        """Returns when no more chunks will come, or at the given time of the loop's clock."""
+        if self.ended or at_most_until <= self._loop.time():
+            return
+        timer = self._loop.call_at(at_most_until, self._wake)
+        try:
+            await self._wait()
+        finally:
+            timer.cancel()
+
+    async def _wait(self) -> None:
+        self._sender = self._loop.create_future()
+        try:
+            await self._sender
+        finally:
+            self._sender = None
+
+    def _wake(self) -> None:
+        self._wants_a_chunk = False
+        if self._sender is not None and not self._sender.done():
+            self._sender.set_result(None)
+
+    async def _wait_for_room(self) -> None:
+        if self._sender is not None:
+            await asyncio.sleep(0)  # it may take the chunks now
+            return
+        self._room = self._loop.create_future()
+        await self._room

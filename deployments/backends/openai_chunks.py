@@ -1,19 +1,23 @@
-"""Turns a stream of OpenAI's chunks, which both client libraries yield, into ours."""
+"""Turns a stream of OpenAI's chunks, as JSON or as a library's objects, into ours."""
 
-import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 from deployments.answer import FinishReason
+from deployments.backends.silence import Silence
 from deployments.backends.tool_names import ToolNames
 from deployments.contract import ChatRequest, Chunk, ToolCallDelta, Usage
 from deployments.errors import ProviderError
 
 # Seconds to wait for the end of a stream once the answer is complete.
 _END_S = 1.0
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_EMPTY = Chunk()
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -36,7 +40,7 @@ async def read(
     """Yields an answer's chunks, the finish reason and the usage with the last one.
 
     Args:
-        events: `ChatCompletionChunk`s of the openai library, or LiteLLM's of the same shape.
+        events: chunks in OpenAI's format: dictionaries, or objects with the same attributes.
         request: the request that is answered.
         names: the tool names that were sent.
         silence: seconds between two events after which a TimeoutError is raised. Comments that
@@ -50,21 +54,25 @@ async def read(
     answer = _Answer(request, names, context_window)
     patience = max(silence, thinking)
     iterator = aiter(events)
-    while True:
-        try:
-            async with asyncio.timeout(_END_S if answer.is_complete else patience):
-                event = await anext(iterator)
-        except StopAsyncIteration:
-            break
-        except TimeoutError:
-            if answer.is_complete:
-                break  # without a `[DONE]`, on a connection that stays open
-            raise
-        chunk = answer.add(event)
-        if chunk is not None:
-            if chunk.text or chunk.tool_calls:
-                patience = silence
-            yield chunk
+    waiting = Silence()
+    try:
+        while True:
+            try:
+                with waiting.at_most(_END_S if answer.is_complete else patience):
+                    event = await anext(iterator)
+            except StopAsyncIteration:
+                break
+            except TimeoutError:
+                if answer.is_complete:
+                    break  # without a `[DONE]`, on a connection that stays open
+                raise
+            chunk = answer.add(event)
+            if chunk is not None:
+                if chunk.text or chunk.tool_calls:
+                    patience = silence
+                yield chunk
+    finally:
+        waiting.close()
     yield answer.end()
 
 
@@ -89,17 +97,19 @@ class _Answer:
         """One event's part of the answer; `end` gives its finish reason and usage. The chunk is
         empty while a model hides its reasoning, and None if the event has no part of the answer."""
         try:
-            if (usage := getattr(event, "usage", None)) is not None:
+            if (usage := _optional(event, "usage")) is not None:
                 self._usage = _usage(usage)
             self._tier = _tier(event) or self._tier
-            if not event.choices:
+            choices = event["choices"] if isinstance(event, dict) else event.choices
+            if not choices:
                 return None
-            choice = event.choices[0]
-            self._finish_reason = _text(choice.finish_reason) or self._finish_reason
-            chunk = self._chunk(choice.delta, getattr(choice, "logprobs", None))
-            return chunk if chunk != Chunk() or _thoughts(choice.delta) else None
+            choice = choices[0]
+            self._finish_reason = _text(_field(choice, "finish_reason")) or self._finish_reason
+            delta = choice["delta"] if isinstance(choice, dict) else choice.delta
+            chunk = self._chunk(delta, _optional(choice, "logprobs"))
+            return chunk if chunk != _EMPTY or _thoughts(delta) else None
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            # Neither library validates what a server sends.
+            # Nothing has validated what a server sends.
             raise ProviderError(
                 f"model '{self._request.model}' failed: its provider sent a malformed chunk"
             ) from error
@@ -139,22 +149,23 @@ class _Answer:
 
     def _chunk(self, delta: Any, logprobs: Any) -> Chunk:
         return Chunk(
-            text=self._text.add(_text(delta.content)),
+            text=self._text.add(_text(_field(delta, "content"))),
             reasoning=self._reasoning.add(_reasoning(delta)),
-            tool_calls=tuple(self._call(call) for call in delta.tool_calls or ()),
+            tool_calls=tuple(self._call(call) for call in _field(delta, "tool_calls") or ()),
             logprobs=_entries(logprobs),
         )
 
     def _call(self, delta: Any) -> ToolCallDelta:
-        name = _whole(_text(delta.function.name))
-        arguments = _text(delta.function.arguments)
+        function = _field(delta, "function")
+        name = _whole(_text(_field(function, "name")))
+        arguments = _text(_field(function, "arguments"))
         # Where a provider sends each call in a chunk of its own, LiteLLM gives all of them index 0.
         # So a new id begins a call, or a name where there is no id.
-        theirs = delta.index
-        starts = self._ids.get(theirs) != delta.id if delta.id else bool(name)
+        theirs, id = _field(delta, "index"), _field(delta, "id")
+        starts = self._ids.get(theirs) != id if id else bool(name)
         if theirs not in self._indices or starts:
             self._indices[theirs] = len(self._arguments)
-            self._ids[theirs] = delta.id or f"call_{uuid4().hex}"
+            self._ids[theirs] = id or f"call_{uuid4().hex}"
             self._calls.append(_Pieces())
             self._arguments.append(arguments := self._calls[-1].add(arguments))
             return ToolCallDelta(
@@ -194,6 +205,8 @@ class _Pieces:
 
     def add(self, piece: str) -> str:
         """The text that is complete so far; half a pair is kept until the other half comes."""
+        if not self._half and _is_whole(piece):
+            return piece
         text = self._half + piece
         self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
         return _whole(text.removesuffix(self._half))
@@ -203,9 +216,26 @@ class _Pieces:
         return _whole(self._half)
 
 
+def _is_whole(text: str) -> bool:
+    return text.isascii() or not _SURROGATE.search(text)
+
+
 def _whole(text: str) -> str:
     """Joins surrogate pairs; half a pair, which UTF-8 can't hold, becomes U+FFFD."""
+    if _is_whole(text):
+        return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _field(of: Any, name: str) -> Any:
+    """A field of a JSON object, None if it is missing; or an object's attribute, which must be
+    there: what has no attributes is not the object that is expected."""
+    return of.get(name) if isinstance(of, dict) else getattr(of, name)
+
+
+def _optional(of: Any, name: str) -> Any:
+    """A field that not every provider or library has; None if it is missing."""
+    return of.get(name) if isinstance(of, dict) else getattr(of, name, None)
 
 
 def _text(value: Any) -> str:
@@ -218,7 +248,7 @@ def _reasoning(delta: Any) -> str:
     """The text of a piece of reasoning."""
     # vLLM calls it `reasoning`, LiteLLM and most others `reasoning_content`.
     for field in ("reasoning_content", "reasoning"):
-        if text := _text(getattr(delta, field, None)):
+        if text := _text(_optional(delta, field)):
             return text
     return "".join(
         _text(thought.get("thinking") or thought.get("text") or thought.get("summary"))
@@ -229,7 +259,7 @@ def _reasoning(delta: Any) -> str:
 def _thoughts(delta: Any) -> list[dict[str, Any]]:
     """Reasoning in Anthropic's form (from LiteLLM) or OpenRouter's; encrypted, it has no text."""
     for field in ("thinking_blocks", "reasoning_details"):
-        if thoughts := getattr(delta, field, None):
+        if thoughts := _optional(delta, field):
             return list(thoughts)
     return []
 
@@ -244,12 +274,12 @@ def _is_json(text: str) -> bool:
 
 def _usage(usage: Any) -> Usage:
     # Cached tokens are part of the prompt's, as OpenAI counts; LiteLLM converts Anthropic's counts.
-    prompt = getattr(usage, "prompt_tokens_details", None)
-    written = getattr(prompt, "cache_creation_token_details", None)
-    completion = getattr(usage, "completion_tokens_details", None)
+    prompt = _optional(usage, "prompt_tokens_details")
+    written = _optional(prompt, "cache_creation_token_details")
+    completion = _optional(usage, "completion_tokens_details")
     return Usage(
-        prompt_tokens=int(usage.prompt_tokens),
-        completion_tokens=int(usage.completion_tokens or 0),
+        prompt_tokens=int(_field(usage, "prompt_tokens")),
+        completion_tokens=int(_field(usage, "completion_tokens") or 0),
         cached_tokens=_count(prompt, "cached_tokens"),
         reasoning_tokens=_count(completion, "reasoning_tokens"),
         cache_written_tokens=_count(prompt, "cache_write_tokens")
@@ -259,25 +289,26 @@ def _usage(usage: Any) -> Usage:
 
 
 def _tier(event: Any) -> str | None:
-    tier = getattr(event, "service_tier", None)
+    tier = _optional(event, "service_tier")
     return _whole(tier) if isinstance(tier, str) else None
 
 
 def _count(details: Any, field: str) -> int:
-    return int(getattr(details, field, None) or 0)
+    return int(_optional(details, field) or 0)
 
 
 def _entries(logprobs: Any) -> tuple[dict[str, Any], ...]:
-    content = getattr(logprobs, "content", None) or ()
-    return tuple(_sendable(entry.model_dump(warnings=False)) for entry in content)
+    content = _optional(logprobs, "content") or ()
+    return tuple(_sendable(entry) for entry in content)
 
 
-def _sendable(entry: dict[str, Any]) -> dict[str, Any]:
+def _sendable(entry: Any) -> dict[str, Any]:
     """The entry as JSON in UTF-8 can hold it, even if a token is half a surrogate pair.
 
     Raises:
         ValueError: it holds a number that JSON doesn't have.
     """
-    text = json.dumps(entry, ensure_ascii=False, allow_nan=False)
+    fields = entry if isinstance(entry, dict) else entry.model_dump(warnings=False)
+    text = json.dumps(fields, ensure_ascii=False, allow_nan=False)
     sendable: dict[str, Any] = json.loads(_whole(text))
     return sendable

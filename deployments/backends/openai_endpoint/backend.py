@@ -2,81 +2,35 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-import httpx
-import openai
-from openai.types.chat import ChatCompletionChunk
+import aiohttp
+from pydantic_core import from_json, to_json
+from yarl import URL
 
 from deployments.backends.openai_chunks import read
 from deployments.backends.openai_endpoint.config import EndpointConfig
-from deployments.backends.openai_requests import SUPPORTED, body, refusal
-from deployments.backends.provider_errors import by_status, explain, look_up, translated
+from deployments.backends.openai_endpoint.connections import Connections, proxy_of
+from deployments.backends.openai_endpoint.errors import Failure, NoResponse, NotJSON, translate
+from deployments.backends.openai_endpoint.events import EventReader
+from deployments.backends.openai_requests import SUPPORTED, body
+from deployments.backends.provider_errors import translated
 from deployments.backends.tool_names import ToolNames
-from deployments.causes import causes
 from deployments.contract import ChatRequest, Chunk
-from deployments.errors import (
-    DeadlineExceeded,
-    InvalidRequest,
-    LLMError,
-    ProviderError,
-    ProviderRejected,
-    RateLimited,
-    Unreachable,
-)
-from deployments.internals import require
+from deployments.errors import LLMError, ProviderError
 
 _CONNECT_SECONDS = 5.0
 _LIST_SECONDS = 10.0
-# vLLM and SGLang ignore the key unless they were started with one, but the client needs some.
+_MOST_REDIRECTS = 20
+# vLLM and SGLang ignore the key unless they were started with one.
 _NO_KEY = "EMPTY"
-
-# A test fails when the openai library has an error that is not here.
-ERRORS: Mapping[type[Exception], type[LLMError]] = {
-    openai.APITimeoutError: DeadlineExceeded,
-    openai.APIConnectionError: Unreachable,
-    openai.BadRequestError: InvalidRequest,
-    openai.UnprocessableEntityError: InvalidRequest,
-    openai.AuthenticationError: ProviderRejected,
-    openai.OAuthError: ProviderRejected,
-    openai.PermissionDeniedError: ProviderRejected,
-    openai.NotFoundError: ProviderRejected,
-    openai.RateLimitError: RateLimited,
-    openai.ConflictError: ProviderError,
-    openai.InternalServerError: ProviderError,
-    openai.APIResponseValidationError: ProviderError,
-    # Any other status, or an error event within a stream: `_kind` reads its number.
-    openai.APIStatusError: ProviderError,
-    openai.APIError: ProviderError,
-    openai.OpenAIError: ProviderError,
-    # While the answer streams, httpx's own errors come through.
-    httpx.TimeoutException: DeadlineExceeded,
-    httpx.RequestError: ProviderError,
-    TimeoutError: DeadlineExceeded,
-    json.JSONDecodeError: ProviderError,
-    UnicodeDecodeError: ProviderError,
-}
-
-
-class _WholeStream(openai.AsyncStream[ChatCompletionChunk]):
-    """A stream that is read to the end of its body, not only to `[DONE]`.
-
-    A connection is reused only if its response was read to the end.
-    """
-
-    async def _iter_events(self) -> AsyncGenerator[Any, None]:
-        async for event in super()._iter_events():
-            if event.data != "[DONE]":
-                yield event
-
-
-require(openai.AsyncStream, "_iter_events")
+_END = b"[DONE]"
 
 
 class OpenAIBackend:
-    """A model on a vLLM or SGLang server, with one connection pool for the replica's lifetime.
+    """A model on a vLLM or SGLang server.
 
     Every answer is streamed from the server, so that it stops there once the client disconnects.
     """
@@ -84,41 +38,38 @@ class OpenAIBackend:
     def __init__(self, config: EndpointConfig) -> None:
         self._config = config
         self._key = config.resolve_api_key()
-        limits = httpx.Limits(
-            max_connections=config.max_ongoing_requests,
-            max_keepalive_connections=config.max_ongoing_requests,
-        )
-        self._connect_s = min(_CONNECT_SECONDS, config.timeout)
-        timeout = httpx.Timeout(config.timeout, connect=self._connect_s)
-        self._client = openai.AsyncOpenAI(
-            base_url=config.base_url,
-            api_key=self._key or _NO_KEY,
-            max_retries=0,  # the router decides whether to retry, and where
-            timeout=timeout,
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout),
-        )
+        self._root = URL(config.base_url)
+        self._chat_url = self._root / "chat/completions"
+        self._connections = Connections()
+        self._options: dict[str, Any] = {
+            "headers": {
+                "Accept": "application/json",
+                "Authorization": f"Bearer {self._key or _NO_KEY}",
+                "Content-Type": "application/json",
+            },
+            # All other waiting has limits of its own.
+            "timeout": aiohttp.ClientTimeout(
+                total=None, connect=min(_CONNECT_SECONDS, config.timeout)
+            ),
+            "proxy": proxy_of(self._root),
+            "max_redirects": _MOST_REDIRECTS,
+        }
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request` as a stream of chunks."""
         request = request.within(SUPPORTED)
         names = ToolNames.of(request)
         thinking = self._config.thinking_seconds(request.reasoning_effort)
-        patience = max(self._config.timeout, thinking)
         with translated(self._translate):
-            async with asyncio.timeout(patience):
-                stream = await self._client.post(
-                    "/chat/completions",
-                    body=body(request, names, model=self._config.provider_model),
-                    cast_to=ChatCompletionChunk,
-                    options={"timeout": httpx.Timeout(patience, connect=self._connect_s)},
-                    stream=True,
-                    stream_cls=_WholeStream,
-                )
+            asked = to_json(body(request, names, model=self._config.provider_model))
+            async with asyncio.timeout(max(self._config.timeout, thinking)):
+                response = await self._ask("POST", self._chat_url, asked)
+            # Leaving it before its end closes the connection, and so stops the generation.
             async with (
-                stream,
+                response,
                 aclosing(
                     read(
-                        stream,
+                        _events(response),
                         request,
                         names,
                         silence=self._config.timeout,
@@ -136,51 +87,91 @@ class OpenAIBackend:
             return self._config.context_window
         with translated(self._translate):
             async with asyncio.timeout(_LIST_SECONDS):
-                listed = await self._client.models.list()
-        for model in listed.data:
-            longest = getattr(model, "max_model_len", None)
-            if model.id == self._config.provider_model and isinstance(longest, int):
-                return longest
-        return None
+                async with await self._ask("GET", self._root / "models") as response:
+                    listed = _parsed(await response.read())
+            return self._window_in(listed)
 
     async def check_health(self) -> None:
-        """Raises if the client is closed; a server that is down is not the replica's fault."""
-        if self._client.is_closed():
-            raise RuntimeError("the client is closed")
+        """Raises if the backend is closed; a server that is down is not the replica's fault."""
+        if self._connections.is_closed:
+            raise RuntimeError("the backend is closed")
 
     async def aclose(self) -> None:
-        """Closes the connections."""
-        await self._client.close()
+        """Gives up the connections."""
+        await self._connections.close()
+
+    async def _ask(
+        self, method: str, url: URL, content: bytes | None = None
+    ) -> aiohttp.ClientResponse:
+        """The beginning of a successful response.
+
+        Raises:
+            NoResponse: the server can't be reached, or closed the connection without a response.
+            Failure: the server answers with an error.
+        """
+        try:
+            response = await self._connections.session.request(
+                method, url, data=content, **self._options
+            )
+        except aiohttp.ClientError as error:
+            raise NoResponse(str(error)) from error
+        if response.ok and response.status < 300:
+            return response
+        async with response:
+            raise _failure(response, await response.read())
+
+    def _window_in(self, listed: Any) -> int | None:
+        try:
+            for model in listed["data"]:
+                longest = model.get("max_model_len")
+                if model["id"] == self._config.provider_model and isinstance(longest, int):
+                    return longest
+        except (AttributeError, LookupError, TypeError) as error:
+            raise ProviderError(
+                f"model '{self._config.name}' failed: its provider sent a malformed list of models"
+            ) from error
+        return None
 
     def _translate(self, error: Exception) -> LLMError | None:
-        kind = _kind(error)
-        if kind is None:
-            return None
-        response = getattr(error, "response", None)
-        return explain(
-            kind,
-            self._config.name,
-            _reason(error),
-            secret=self._key,
-            param=error.param if isinstance(error, openai.APIError) else None,
-            headers=response.headers if response is not None else None,
-        )
+        return translate(error, self._config.name, secret=self._key)
 
 
-def _kind(error: Exception) -> type[LLMError] | None:
-    kind = look_up(ERRORS, error)
-    if any(isinstance(cause, httpx.ConnectTimeout) for cause in causes(error)):
-        return Unreachable  # nothing was sent, so it is safe to retry
-    if isinstance(error, openai.APIStatusError):
-        kind = by_status(error.status_code, error.body)
-    if type(error) is openai.APIError and isinstance(error.code, int):
-        # vLLM reports an error within a stream as an event, with the status as its `code`.
-        kind = by_status(error.code, error.body)
-    if kind is InvalidRequest and isinstance(error, openai.APIError):
-        return refusal(error.code, error.param, _reason(error))
-    return kind
+async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[Any, None]:
+    """The parsed events of a stream, which is read to the end of the body and not only to
+    `[DONE]`: a connection is used again only if its response was read to the end.
+
+    Raises:
+        Failure: the server reports an error within the stream.
+    """
+    reader = EventReader()
+    while received := await response.content.readany():
+        for data in reader.feed(received):
+            if data.startswith(_END):
+                continue
+            event = _parsed(data)
+            if isinstance(event, dict) and (error := event.get("error")):
+                raise Failure.in_event(error)
+            yield event
 
 
-def _reason(error: Exception) -> str:
-    body = getattr(error, "body", None)
-    return str(body["message"] if isinstance(body, dict) and "message" in body else error)
+def _parsed(data: bytes) -> Any:
+    try:
+        return from_json(data)
+    except ValueError:
+        pass
+    try:
+        # Python's parser also takes half a surrogate pair, which another event may complete.
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise NotJSON(str(error)) from error
+
+
+def _failure(response: aiohttp.ClientResponse, received: bytes) -> Failure:
+    text = received.decode("utf-8", "replace").strip()
+    status = response.status
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return Failure(text or f"Error code: {status}", status, text, response.headers)
+    error = said.get("error", said) if isinstance(said, dict) else said
+    return Failure(f"Error code: {status} - {said}", status, error, response.headers)
