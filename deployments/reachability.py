@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import inf
 
+import aiohttp
 import httpx
 
 from deployments.causes import causes, system_reason
@@ -19,6 +20,8 @@ logger = logging.getLogger("ray.serve")
 _PATIENCE_S = 5.0
 # The least seconds between two tries of a URL.
 _FRESH_S = 5.0
+# What the libraries of backends raise if a connection is not made in time.
+_TOO_LATE = (httpx.ConnectTimeout, aiohttp.ConnectionTimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,6 @@ def _host(error: Exception) -> str:
 
 
 def _cause(error: Exception) -> str:
-    if any(isinstance(cause, httpx.ConnectTimeout) for cause in causes(error)):
+    if any(isinstance(cause, _TOO_LATE) for cause in causes(error)):
         return f"no connection within {_PATIENCE_S:g} s"
     return system_reason(error) or "no connection"

@@ -17,7 +17,11 @@ from deployments.errors import ProviderError
 _END_S = 1.0
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_EMPTY = Chunk()
+# The fields of reasoning, as text and in parts. vLLM calls the text `reasoning`, LiteLLM and most
+# others `reasoning_content`.
+_REASONING = ("reasoning_content", "reasoning")
+_PARTS = ("thinking_blocks", "reasoning_details")
+_THOUGHTS = frozenset({*_REASONING, *_PARTS})
 
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -105,9 +109,7 @@ class _Answer:
                 return None
             choice = choices[0]
             self._finish_reason = _text(_field(choice, "finish_reason")) or self._finish_reason
-            delta = choice["delta"] if isinstance(choice, dict) else choice.delta
-            chunk = self._chunk(delta, _optional(choice, "logprobs"))
-            return chunk if chunk != _EMPTY or _thoughts(delta) else None
+            return self._chunk(_delta(choice), _optional(choice, "logprobs"))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             # Nothing has validated what a server sends.
             raise ProviderError(
@@ -147,11 +149,19 @@ class _Answer:
             usage=replace(self._usage, service_tier=self._tier),
         )
 
-    def _chunk(self, delta: Any, logprobs: Any) -> Chunk:
+    def _chunk(self, delta: Any, logprobs: Any) -> Chunk | None:
+        text = self._text.add(_text(_field(delta, "content")))
+        reasoning, is_thinking = "", False
+        if not isinstance(delta, dict) or not _THOUGHTS.isdisjoint(delta):
+            reasoning = self._reasoning.add(_reasoning(delta))
+            is_thinking = bool(_thoughts(delta))
+        calls = _field(delta, "tool_calls")
+        if not (text or reasoning or is_thinking or calls or logprobs):
+            return None
         return Chunk(
-            text=self._text.add(_text(_field(delta, "content"))),
-            reasoning=self._reasoning.add(_reasoning(delta)),
-            tool_calls=tuple(self._call(call) for call in _field(delta, "tool_calls") or ()),
+            text=text,
+            reasoning=reasoning,
+            tool_calls=tuple([self._call(call) for call in calls or ()]),
             logprobs=_entries(logprobs),
         )
 
@@ -233,6 +243,13 @@ def _field(of: Any, name: str) -> Any:
     return of.get(name) if isinstance(of, dict) else getattr(of, name)
 
 
+def _delta(choice: Any) -> Any:
+    """What a choice adds to the answer. An answer that was asked for whole has a message."""
+    if isinstance(choice, dict):
+        return choice["message"] if "message" in choice else choice["delta"]
+    return choice.delta
+
+
 def _optional(of: Any, name: str) -> Any:
     """A field that not every provider or library has; None if it is missing."""
     return of.get(name) if isinstance(of, dict) else getattr(of, name, None)
@@ -246,8 +263,7 @@ def _text(value: Any) -> str:
 
 def _reasoning(delta: Any) -> str:
     """The text of a piece of reasoning."""
-    # vLLM calls it `reasoning`, LiteLLM and most others `reasoning_content`.
-    for field in ("reasoning_content", "reasoning"):
+    for field in _REASONING:
         if text := _text(_optional(delta, field)):
             return text
     return "".join(
@@ -258,7 +274,7 @@ def _reasoning(delta: Any) -> str:
 
 def _thoughts(delta: Any) -> list[dict[str, Any]]:
     """Reasoning in Anthropic's form (from LiteLLM) or OpenRouter's; encrypted, it has no text."""
-    for field in ("thinking_blocks", "reasoning_details"):
+    for field in _PARTS:
         if thoughts := _optional(delta, field):
             return list(thoughts)
     return []

@@ -18,13 +18,16 @@ SUPPORTED = frozenset(
 )
 
 
-def body(request: ChatRequest, names: ToolNames, *, model: str) -> dict[str, Any]:
-    """The body of a streamed chat completion.
+def body(
+    request: ChatRequest, names: ToolNames, *, model: str, stream: bool = True
+) -> dict[str, Any]:
+    """The body of a chat completion.
 
     Args:
         request: what is asked; its parameters are among `SUPPORTED`.
         names: the names of its tools there.
         model: the model's name there.
+        stream: whether the answer is to come as a stream.
     """
     asked = request.parameters()
     if request.max_completion_tokens is not None:
@@ -38,8 +41,8 @@ def body(request: ChatRequest, names: ToolNames, *, model: str) -> dict[str, Any
     return {
         "model": model,
         "messages": [_known_role(message) for message in names.messages(request)],
-        "stream": True,
-        "stream_options": {"include_usage": True},
+        "stream": stream,
+        **({"stream_options": {"include_usage": True}} if stream else {}),
         **{name: value for name, value in asked.items() if name not in DESCRIPTIVE},
     }
 

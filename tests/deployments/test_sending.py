@@ -116,3 +116,59 @@ async def test_the_start_and_the_end_of_an_answer_are_not_delayed() -> None:
     async with asyncio.timeout(30):
         pieces = [piece.text async for piece in coalesce(written(3, 0.01), lambda: 60)]
     assert "".join(pieces) == "012"
+
+
+async def test_a_long_answer_that_is_wanted_whole_is_read_without_pauses() -> None:
+    """However far its chunks are ahead of the one message."""
+
+    async def chunks(pausing: bool) -> AsyncGenerator[Chunk, None]:
+        for _ in range(5000):
+            yield Chunk(text="x")
+            if pausing:
+                await asyncio.sleep(0)
+
+    for pausing in (True, False):
+        async with asyncio.timeout(30):
+            pieces = [p.text async for p in coalesce(chunks(pausing), lambda: 60, first=60)]
+        assert pieces == ["x" * 5000]
+
+
+async def test_progress_of_a_whole_answer_is_sent_while_the_model_pauses() -> None:
+    async def chunks() -> AsyncGenerator[Chunk, None]:
+        yield Chunk(text="a")
+        await asyncio.sleep(30)
+
+    async with (
+        asyncio.timeout(10),
+        aclosing(chunks()) as source,
+        aclosing(coalesce(source, lambda: 0.05, first=0.05)) as pieces,
+    ):
+        assert (await anext(pieces)).text == "a"
+
+
+async def test_a_backend_does_not_run_far_ahead_of_its_reader() -> None:
+    read = 0
+
+    async def chunks() -> AsyncGenerator[Chunk, None]:
+        nonlocal read
+        for _ in range(10_000):
+            read += 1
+            yield Chunk(text="x")
+
+    async with aclosing(chunks()) as source, aclosing(coalesce(source, lambda: 0)) as pieces:
+        first = await anext(pieces)
+        await asyncio.sleep(0.05)
+        assert read <= 3000
+        rest = [piece.text async for piece in pieces]
+    assert first.text + "".join(rest) == "x" * 10_000
+
+
+async def test_a_library_that_cancels_the_answer_is_an_error() -> None:
+    async def chunks() -> AsyncGenerator[Chunk, None]:
+        yield Chunk(text="a")
+        raise asyncio.CancelledError
+
+    pieces = coalesce(chunks(), lambda: 0)
+    with pytest.raises(ProviderError, match="cancelled"):
+        async with asyncio.timeout(10):
+            assert [piece.text async for piece in pieces] == ["a"]

@@ -1,17 +1,16 @@
 """Promise: whatever a provider sends is an answer or an error of the provider's, never a crash."""
 
+import asyncio
 import dataclasses
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from math import isfinite
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
-import openai
-import pytest
 from fuzzing import CALL, as_body, check_refusal, spoilt, unhurried
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,12 +120,14 @@ def as_object(value: Any) -> Any:
 
 
 @unhurried
-@given(spoilt(EVENTS), st.booleans())
+@given(spoilt(EVENTS), st.sampled_from(["json", "openai", "litellm"]))
 async def test_any_events_of_a_stream_are_chunks_or_a_fault_of_the_provider(
-    events: Any, by_openai: bool
+    events: Any, form: str
 ) -> None:
     def made(event: Any) -> Any:
-        if by_openai and isinstance(event, dict):
+        if form == "json":
+            return event
+        if form == "openai" and isinstance(event, dict):
             return ChatCompletionChunk.construct(**event)
         return as_object(event)
 
@@ -148,39 +149,68 @@ def as_events(values: Any) -> bytes:
     return b"".join(b"data: %s\n\n" % as_body(value) for value in values or [])
 
 
+WHOLE = {
+    "choices": [{"message": {"content": "some", "tool_calls": [CALL]}, "finish_reason": "stop"}],
+    "usage": USAGE,
+}
+
 lines = st.sampled_from(["data: [DONE]", "data: {", ": ping", "event: error", "data:", "\n", "\r"])
-replies = st.builds(
-    httpx.Response,
-    st.just(200) | st.integers(200, 599),
-    headers=st.fixed_dictionaries(
-        {"content-type": st.sampled_from(["text/event-stream", "application/json", "nonsense"])},
-        optional={"retry-after": st.sampled_from(["1", "nan", "-1", "1e999", "soon", ""])},
-    ),
-    content=st.lists(st.sampled_from([*EVENTS, ERROR]).flatmap(spoilt), max_size=6).map(as_events)
-    | spoilt(ERROR).map(as_body)
+contents = (
+    st.lists(st.sampled_from([*EVENTS, ERROR]).flatmap(spoilt), max_size=6).map(as_events)
+    | st.sampled_from([ERROR, WHOLE]).flatmap(spoilt).map(as_body)
     | st.lists(lines | st.text(max_size=3)).map(lambda lines: "\n".join(lines).encode())
-    | st.binary(),
+    | st.binary()
+)
+fields = st.fixed_dictionaries(
+    {"content-type": st.sampled_from(["text/event-stream", "application/json", "nonsense"])},
+    optional={
+        "retry-after": st.sampled_from(["1", "nan", "-1", "1e999", "soon", ""]),
+        "content-encoding": st.sampled_from(["gzip", "identity", "nonsense"]),
+        "content-length": st.sampled_from(["0", "5", "-1", "x"]),
+        "transfer-encoding": st.just("chunked"),
+        "location": st.sampled_from(["", "/v1", "ftp://x", "http://", "http://[", "//"]),
+    },
 )
 
 
+def as_response(status: int, headers: dict[str, str], content: bytes) -> bytes:
+    """An HTTP response, of which any part may be wrong."""
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status} Said\r\n{head}\r\n".encode() + content
+
+
+responses = st.builds(as_response, st.just(200) | st.integers(200, 599), fields, contents)
+
+
+@asynccontextmanager
+async def replying(response: bytes, size: int) -> AsyncIterator[str]:
+    """The URL of a server that sends these bytes, so many at a time, and hangs up."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for at in range(0, len(response), size):
+            writer.write(response[at : at + size])
+            await asyncio.sleep(0)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
 @unhurried
-@given(replies)
+@given(responses | st.binary(), st.integers(1, 1000), st.booleans())
 async def test_any_reply_of_a_server_is_an_answer_or_a_fault_of_the_provider(
-    reply: httpx.Response,
+    response: bytes, size: int, whole: bool
 ) -> None:
-    """The real client, with its own reading of events and errors."""
-    transport = httpx.MockTransport(lambda request: reply)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            openai, "DefaultAsyncHttpxClient", lambda **_: httpx.AsyncClient(transport=transport)
-        )
+    """By the real client, over a real connection."""
+    async with replying(response, size) as url:
         backend = OpenAIBackend(
-            EndpointConfig(name="m", backend="vllm", hostname="http://127.0.0.1:9")
+            EndpointConfig(name="m", backend="vllm", hostname=url, whole=whole, timeout=5)
         )
-    try:
-        await sound(backend.chat(REQUEST))
-    finally:
-        await backend.aclose()
+        try:
+            await sound(backend.chat(REQUEST))
+        finally:
+            await backend.aclose()
 
 
 dates = st.datetimes(min_value=datetime(1, 1, 2)).map(

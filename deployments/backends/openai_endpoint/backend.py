@@ -30,9 +30,10 @@ _END = b"[DONE]"
 
 
 class OpenAIBackend:
-    """A model on a vLLM or SGLang server.
+    """A model on a vLLM or SGLang server, which stops an answer once its client disconnects.
 
-    Every answer is streamed from the server, so that it stops there once the client disconnects.
+    Answers are streamed from the server, so that silence is noticed, unless the configuration has
+    `whole`.
     """
 
     def __init__(self, config: EndpointConfig) -> None:
@@ -61,7 +62,10 @@ class OpenAIBackend:
         names = ToolNames.of(request)
         thinking = self._config.thinking_seconds(request.reasoning_effort)
         with translated(self._translate):
-            asked = to_json(body(request, names, model=self._config.provider_model))
+            whole = self._config.whole and not request.stream
+            asked = to_json(
+                body(request, names, model=self._config.provider_model, stream=not whole)
+            )
             async with asyncio.timeout(max(self._config.timeout, thinking)):
                 response = await self._ask("POST", self._chat_url, asked)
             # Leaving it before its end closes the connection, and so stops the generation.
@@ -69,7 +73,7 @@ class OpenAIBackend:
                 response,
                 aclosing(
                     read(
-                        _events(response),
+                        _whole(response) if whole else _events(response),
                         request,
                         names,
                         silence=self._config.timeout,
@@ -136,6 +140,11 @@ class OpenAIBackend:
         return translate(error, self._config.name, secret=self._key)
 
 
+async def _whole(response: aiohttp.ClientResponse) -> AsyncGenerator[Any, None]:
+    """An answer that was asked for whole, as the only event of a stream."""
+    yield _sound(_parsed(await response.read()))
+
+
 async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[Any, None]:
     """The parsed events of a stream, which is read to the end of the body and not only to
     `[DONE]`: a connection is used again only if its response was read to the end.
@@ -148,10 +157,13 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[Any, None]
         for data in reader.feed(received):
             if data.startswith(_END):
                 continue
-            event = _parsed(data)
-            if isinstance(event, dict) and (error := event.get("error")):
-                raise Failure.in_event(error)
-            yield event
+            yield _sound(_parsed(data))
+
+
+def _sound(event: Any) -> Any:
+    if isinstance(event, dict) and (error := event.get("error")):
+        raise Failure.in_event(error)
+    return event
 
 
 def _parsed(data: bytes) -> Any:

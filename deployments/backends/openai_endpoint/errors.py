@@ -76,6 +76,4 @@ def translate(error: Exception, model: str, *, secret: str | None) -> LLMError |
     kind = ProviderError if error.status is None else by_status(error.status, error.error)
     if kind is InvalidRequest:
         kind = refusal(error.code, error.param, str(error))
-    return explain(
-        kind, model, str(error), secret=secret, param=error.param, headers=error.headers
-    )
+    return explain(kind, model, str(error), secret=secret, param=error.param, headers=error.headers)

@@ -1,4 +1,4 @@
-"""Promise: a real vLLM server answers through the openai client."""
+"""Promise: a real vLLM server answers through its OpenAI API."""
 
 import asyncio
 import time
