@@ -119,7 +119,7 @@ class OpenAIBackend:
             )
         except aiohttp.ClientError as error:
             raise NoResponse(str(error)) from error
-        if response.ok and response.status < 300:
+        if 200 <= response.status < 300:
             return response
         async with response:
             raise _failure(response, await response.read())

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from pathlib import Path
 
+import certifi
 import pytest
 from asking import answer_to, ask
 from fake_providers import DONE, SECRET, SOME, STOP, serving, streaming, usage
@@ -114,6 +116,19 @@ async def test_a_server_sets_no_cookies(connect: Connect) -> None:
         await answer_to(backend, ask())
         await answer_to(backend, ask())
     assert "cookie" not in fake.headers[1]
+
+
+def test_the_environment_names_trusted_authorities(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, mark, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
+    one = tmp_path / "one.pem"
+    one.write_text(first + mark)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    assert len(connections._tls.__wrapped__().get_ca_certs()) > 50
+    monkeypatch.setenv("SSL_CERT_FILE", str(one))
+    assert len(connections._tls.__wrapped__().get_ca_certs()) == 1
 
 
 @pytest.fixture

@@ -22,9 +22,11 @@ from fake_providers import (
 
 from deployments.backends.openai_endpoint import backend as backend_module
 from deployments.backends.openai_endpoint.backend import OpenAIBackend
+from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.backends.openai_endpoint.errors import ERRORS
 from deployments.backends.provider_errors import look_up
 from deployments.errors import InvalidRequest, ProviderError, RateLimited, Unreachable
+from deployments.reachability import Provider
 
 Connect = Callable[..., OpenAIBackend]
 
@@ -34,8 +36,10 @@ async def test_a_connection_timeout_is_not_the_models_silence(
 ) -> None:
     """Nothing was sent, so it is safe to retry."""
     monkeypatch.setattr(backend_module, "_CONNECT_SECONDS", 0.3)
-    with accepting_no_connection() as url, pytest.raises(Unreachable):
+    with accepting_no_connection() as url, pytest.raises(Unreachable) as error:
         await answer_to(connect(url), ask())
+    Provider(EndpointConfig(name="ours", backend="vllm", hostname=url)).explain(error.value)
+    assert error.value.detail.startswith(f"{url}: no connection within")
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -1,6 +1,7 @@
 """Promise: a real vLLM server answers through its OpenAI API."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -20,17 +21,19 @@ from deployments.errors import (
 Connect = Callable[..., OpenAIBackend]
 
 
-@pytest.fixture(params=["vllm", "sglang"])
+@pytest.fixture(params=["vllm", "sglang", "whole"])
 def real(
     request: pytest.FixtureRequest,
     vllm_server: VLLMServer,
     connect: Connect,
     monkeypatch: pytest.MonkeyPatch,
 ) -> OpenAIBackend:
-    """A backend of each kind for the real server."""
+    """A backend of each kind for the real server, and one that asks for whole answers whole."""
     monkeypatch.setenv("TEST_KEY", vllm_server.key)
     hostname = vllm_server.url + ("/v1" if request.param == "sglang" else "")
-    return connect(hostname, backend=request.param, model=vllm_server.model)
+    whole = request.param == "whole"
+    kind = "vllm" if whole else request.param
+    return connect(hostname, backend=kind, model=vllm_server.model, whole=whole)
 
 
 LONG = {
@@ -58,6 +61,25 @@ async def test_both_kinds_answer(real: OpenAIBackend) -> None:
     assert answer.finish_reason
     assert answer.usage is not None
     assert answer.usage.completion_tokens > 0
+
+
+async def test_forced_calls_are_the_same_whole_and_streamed(real: OpenAIBackend) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"unit": {"enum": ["celsius"]}},
+        "required": ["unit"],
+        "additionalProperties": False,
+    }
+    tool = {"type": "function", "function": {"name": "weather/now", "parameters": schema}}
+    choice = {"type": "function", "function": {"name": "weather/now"}}
+    for stream in (False, True):
+        request = ask(
+            tools=[tool], tool_choice=choice, temperature=0.0, max_tokens=200, stream=stream
+        )
+        answer = await answer_to(real, request)
+        assert [call.name for call in answer.tool_calls] == ["weather/now"]
+        assert json.loads(answer.tool_calls[0].arguments) == {"unit": "celsius"}
+        assert answer.finish_reason == "tool_calls"
 
 
 async def test_vllms_own_sampling_is_honoured(real: OpenAIBackend) -> None:
