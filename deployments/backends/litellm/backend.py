@@ -10,6 +10,7 @@ import litellm
 from litellm import exceptions
 
 from deployments.backends.litellm import patches
+from deployments.backends.litellm.calls import complete
 from deployments.backends.litellm.catalogue import listed
 from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.litellm.errors import (
@@ -20,6 +21,7 @@ from deployments.backends.litellm.errors import (
     reason_of,
     status_of,
 )
+from deployments.backends.litellm.events import Events
 from deployments.backends.litellm.parameters import Parameters
 from deployments.backends.openai_chunks import read
 from deployments.backends.provider_errors import explain, translated
@@ -73,7 +75,7 @@ class LiteLLMBackend:
             try:
                 async with aclosing(
                     read(
-                        self._events(stream),
+                        self._events(stream, request),
                         request,
                         names,
                         silence=self._config.timeout,
@@ -152,7 +154,6 @@ class LiteLLMBackend:
     ) -> Any:
         """LiteLLM's stream; `before_sending` is called once the request is written."""
         call = {
-            "model": self._config.litellm_model,
             "api_base": self._config.hostname,
             "api_key": self._key,
             "stream": True,
@@ -165,18 +166,19 @@ class LiteLLMBackend:
         token = patches.before_sending.set(before_sending)
         try:
             async with asyncio.timeout(patience):
-                return await litellm.acompletion(**call)
+                return await complete(self._config.provider, self._config.provider_model, call)
         finally:
             patches.before_sending.reset(token)
 
-    async def _events(self, stream: Any) -> AsyncGenerator[Any, None]:
-        async for event in stream:
-            ends = event.choices and event.choices[0].finish_reason
-            if ends and not patches.has_finish_reason(stream):
-                raise ProviderError(
-                    f"model '{self._config.name}' broke off its answer: no finish reason came"
-                )
-            yield event
+    def _events(self, stream: Any, request: ChatRequest) -> AsyncGenerator[Any, None]:
+        config = self._config
+        return Events(
+            stream,
+            request,
+            name=config.name,
+            provider=config.provider,
+            model=config.provider_model,
+        ).read()
 
     def _translate(self, error: Exception) -> LLMError | None:
         if isinstance(error, exceptions.MidStreamFallbackError) and error.original_exception:

@@ -7,15 +7,24 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+import httpx
 import litellm
+import openai
+from litellm import utils
 from litellm.litellm_core_utils import url_utils
 from litellm.litellm_core_utils.exception_mapping_utils import ExceptionCheckers
 from litellm.litellm_core_utils.litellm_logging import Logging
+from litellm.litellm_core_utils.prompt_templates.factory import THOUGHT_SIGNATURE_SEPARATOR
+from litellm.llms.anthropic.chat import handler as anthropic
 from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
+from litellm.llms.openai.chat.gpt_transformation import OpenAIChatCompletionStreamingHandler
 from litellm.llms.openai.openai import OpenAIChatCompletion
 from litellm.llms.openai_like.json_loader import JSONProviderRegistry
+from litellm.llms.openrouter.chat.transformation import OpenRouterChatCompletionStreamingHandler
+from litellm.llms.vertex_ai.gemini import vertex_and_google_ai_studio_gemini as gemini
 from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import VertexGeminiConfig
 from litellm.types.utils import GenericStreamingChunk, ModelResponseStream
+from openai.types.chat import ChatCompletionChunk
 
 from deployments.internals import replace, require
 
@@ -42,6 +51,22 @@ def patch() -> None:
     replace(Logging, "pre_call", _pre_call_with_hook)
     require(ExceptionCheckers, "is_error_str_context_window_exceeded")
     require(JSONProviderRegistry, "list_providers")
+    require(utils, "_is_gemini_model", "_remove_thought_signatures_from_messages")
+
+
+def about_to_send() -> None:
+    """Calls what `before_sending` holds."""
+    if hook := before_sending.get():
+        hook()
+
+
+def without_signatures(messages: list[Any], provider: str, model: str) -> list[Any]:
+    """The messages without what Gemini adds to the ids of calls, which is too long for others."""
+    if utils._is_gemini_model(model, provider):
+        return messages
+    return list(
+        utils._remove_thought_signatures_from_messages(messages, THOUGHT_SIGNATURE_SEPARATOR)
+    )
 
 
 def providers() -> set[str]:
@@ -70,6 +95,33 @@ def has_finish_reason(stream: Any) -> bool:
     return bool(stream.received_finish_reason or stream.intermittent_finish_reason)
 
 
+def response_in_openais_format(source: Any) -> httpx.Response | None:
+    """The response that a stream within LiteLLM's reads, if its events have OpenAI's own form."""
+    if isinstance(source, openai.AsyncStream):
+        return source.response
+    if (
+        getattr(type(source), "chunk_parser", None)
+        is OpenAIChatCompletionStreamingHandler.chunk_parser
+    ):
+        response = source.http_response
+        return response if isinstance(response, httpx.Response) else None
+    return None
+
+
+def is_translator(source: Any) -> bool:
+    """Whether a stream within LiteLLM's gives complete events: those of OpenAI's shape, and its
+    finish reason only if the provider gave one."""
+    return isinstance(source, _TRANSLATORS)
+
+
+_TRANSLATORS = (
+    anthropic.ModelResponseIterator,
+    gemini.ModelResponseIterator,
+    OpenAIChatCompletionStreamingHandler,
+    OpenRouterChatCompletionStreamingHandler,
+)
+
+
 def _fetch_nothing(url: str) -> tuple[str, str]:
     """Replaces the check of a caller's URL before LiteLLM fetches it. The switch for images,
     MAX_IMAGE_URL_DOWNLOAD_SIZE_MB, misses Bedrock's and those whose tokens LiteLLM counts."""
@@ -82,7 +134,48 @@ _get_openai_client = OpenAIChatCompletion._get_openai_client
 def _client_without_retries(handler: OpenAIChatCompletion, *args: Any, **kwargs: Any) -> Any:
     """Makes a client that asks once. For some providers LiteLLM drops our `max_retries: 0`, and the
     client asks three times, waiting as long as `Retry-After` says."""
-    return _get_openai_client(handler, *args, **kwargs | {"max_retries": 0})
+    client = _get_openai_client(handler, *args, **kwargs | {"max_retries": 0})
+    if isinstance(client, openai.AsyncOpenAI) and not isinstance(client.chat, _Chat):
+        client.__dict__["chat"] = _Chat(client)
+    return client
+
+
+class _Chat:
+    """Replaces the client's `chat`, whose `completions.with_raw_response.create` LiteLLM calls.
+    That looks up the type of each field of a request, which takes as long as sending it."""
+
+    def __init__(self, client: openai.AsyncOpenAI) -> None:
+        self._client = client
+        self._whole = client.chat.completions.with_raw_response.create
+        self.completions = self
+        self.with_raw_response = self
+
+    async def create(self, **data: Any) -> Any:
+        """Sends a request, and returns its response."""
+        if not data.get("stream"):
+            return await self._whole(**data)
+        names = {"extra_headers": "headers", "extra_query": "params", "extra_body": "extra_json"}
+        options = {name: data.pop(given) for given, name in names.items() if given in data}
+        stream = await self._client.post(
+            "/chat/completions",
+            cast_to=ChatCompletionChunk,
+            options={"timeout": data.pop("timeout"), **options},
+            body=data,
+            stream=True,
+            stream_cls=openai.AsyncStream[ChatCompletionChunk],
+        )
+        return _Begun(stream)
+
+
+class _Begun:
+    """A response whose stream has begun."""
+
+    def __init__(self, stream: openai.AsyncStream[ChatCompletionChunk]) -> None:
+        self.headers: dict[str, str] = {}  # which LiteLLM only copies
+        self._stream = stream
+
+    def parse(self) -> openai.AsyncStream[ChatCompletionChunk]:
+        return self._stream
 
 
 def _read_line(
@@ -116,6 +209,5 @@ def _pre_call_with_hook(logging: Logging, *args: Any, **kwargs: Any) -> Any:
     Should LiteLLM no longer call this, test_untranslatable.py fails.
     """
     result = _pre_call(logging, *args, **kwargs)
-    if hook := before_sending.get():
-        hook()
+    about_to_send()
     return result

@@ -106,11 +106,11 @@ async def test_a_failed_token_exchange_is_not_the_callers_fault(
 ) -> None:
     """Some providers' keys are exchanged for tokens before a request is sent."""
 
-    async def refused(**call: Any) -> None:
+    async def refused(*call: Any) -> None:
         request = httpx.Request("POST", "http://tokens.invalid")
         raise httpx.HTTPStatusError("no", request=request, response=httpx.Response(400))
 
-    monkeypatch.setattr("deployments.backends.litellm.backend.litellm.acompletion", refused)
+    monkeypatch.setattr("deployments.backends.litellm.backend.complete", refused)
     with pytest.raises(ProviderRejected):
         await answer_to(connect("gemini", "http://localhost", model="m"), ask())
 
