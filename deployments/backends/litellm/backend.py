@@ -4,7 +4,9 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import cache
 from typing import Any
+from weakref import WeakSet
 
 import litellm
 from litellm import exceptions
@@ -41,13 +43,17 @@ from deployments.request import not_fetched
 
 patches.patch()
 
+# The models of this process that are not closed.
+_OPEN: "WeakSet[LiteLLMBackend]" = WeakSet()
+
 
 class _AboutToSend(BaseException):
     """Stops a request just before it is sent. LiteLLM swallows what derives from Exception."""
 
 
 class LiteLLMBackend:
-    """A model of a provider that LiteLLM knows; its connection pools last as long as the replica.
+    """A model of a provider that LiteLLM knows. Its connections are LiteLLM's own, which all models
+    of a process share; they last until the last of them is closed.
 
     Without `api_key`, LiteLLM looks for a key where the provider's own client does (for OpenAI, in
     `OPENAI_API_KEY`). Where a provider doesn't report usage, LiteLLM counts the tokens. For some
@@ -63,6 +69,7 @@ class LiteLLMBackend:
         self._config = config
         self._key = config.resolve_api_key()
         self._parameters = Parameters(config)
+        _OPEN.add(self)
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request` as a stream of chunks."""
@@ -98,8 +105,11 @@ class LiteLLMBackend:
         """Always healthy: nothing here can break for good, and asking the provider would cost."""
 
     async def aclose(self) -> None:
-        """Closes LiteLLM's connections, which all models of this process share."""
-        await litellm.close_litellm_async_clients()
+        """Closes LiteLLM's connections, if no other model of this process uses them."""
+        _OPEN.discard(self)
+        if not _OPEN:
+            await litellm.close_litellm_async_clients()
+            litellm.in_memory_llm_clients_cache.flush_cache()  # it would give them out again
 
     async def _open(self, request: ChatRequest, names: ToolNames, patience: float) -> Any:
         """LiteLLM's stream of the answer, awaited for `patience` seconds.
@@ -211,6 +221,7 @@ def _check_provider(config: LiteLLMConfig) -> None:
         )
 
 
+@cache
 def _warm_up() -> None:
     """Imports what LiteLLM otherwise imports at the first request with `tools`: that takes a second
     of the event loop, and a missing library would fail those requests instead of the start."""

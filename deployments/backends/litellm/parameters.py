@@ -1,6 +1,7 @@
 """Which parameters reach a provider, and requests in the form that LiteLLM takes."""
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import litellm
@@ -34,6 +35,8 @@ _LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
 class Parameters:
     """The parameters that a model's provider has.
 
+    They are looked up at the first request, since a process may have a thousand models.
+
     Raises:
         ValueError: the configuration offers service tiers to which LiteLLM doesn't send requests.
     """
@@ -41,13 +44,19 @@ class Parameters:
     def __init__(self, config: LiteLLMConfig) -> None:
         self._config = config
         self._tiers = config.service_tiers
-        self._supported = _supported(config.provider_model, config.provider)
         if self._tiers and "service_tier" not in self._supported:
             raise ValueError(
                 f"model '{config.name}': service_tiers: LiteLLM does not pass service "
                 f"tiers on to '{config.provider}'"
             )
-        self._dropped = frozenset(_dropped(config.provider_model, config.provider))
+
+    @cached_property
+    def _supported(self) -> frozenset[str]:
+        return _supported(self._config.provider_model, self._config.provider)
+
+    @cached_property
+    def _dropped(self) -> frozenset[str]:
+        return frozenset(_dropped(self._config.provider_model, self._config.provider))
 
     def check(self, request: ChatRequest) -> ChatRequest:
         """The request without parameters that the provider lacks, where their values ask for

@@ -5,6 +5,7 @@ Each has its reason. `patch` fails if this version of LiteLLM has no such part.
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import httpx
@@ -69,10 +70,11 @@ def without_signatures(messages: list[Any], provider: str, model: str) -> list[A
     )
 
 
-def providers() -> set[str]:
+@cache
+def providers() -> frozenset[str]:
     """The names of all providers that LiteLLM can call."""
     built_in = {str(getattr(name, "value", name)) for name in litellm.provider_list}
-    return built_in | set(JSONProviderRegistry.list_providers())
+    return frozenset(built_in | set(JSONProviderRegistry.list_providers()))
 
 
 def says_too_long(reason: str) -> bool:
