@@ -143,7 +143,7 @@ class Events:
         held = _Held(is_whole=not self._request.stream)
         failure: Exception | None = None
         try:
-            async for pieces in _data(response, is_sse=isinstance(source, openai.AsyncStream)):
+            async for pieces in _data(response, is_sse=patches.is_openais(source)):
                 for piece in pieces:
                     if (event := _event(piece, source)) is not None:
                         for ready in held.add(event):
@@ -252,7 +252,7 @@ def _event(data: bytes, source: Any) -> dict[str, Any] | None:
     try:
         event = _json(data)
     except ValueError:
-        if isinstance(source, openai.AsyncStream):
+        if patches.is_openais(source):
             raise
         return None
     if not isinstance(event, dict):
@@ -280,7 +280,7 @@ def _json(data: bytes) -> Any:
 
 def _raise(error: Any, event: dict[str, Any], source: Any) -> None:
     """Raises an error event of a stream as the library that LiteLLM uses does."""
-    if not isinstance(source, openai.AsyncStream):
+    if not patches.is_openais(source):
         source.chunk_parser(event)
     message = error.get("message") if isinstance(error, dict) else None
     raise openai.APIError(

@@ -3,15 +3,17 @@
 Each has its reason. `patch` fails if this version of LiteLLM has no such part.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import httpx
 import litellm
 import openai
-from litellm import utils
+from litellm import main, utils
 from litellm.litellm_core_utils import url_utils
 from litellm.litellm_core_utils.exception_mapping_utils import ExceptionCheckers
 from litellm.litellm_core_utils.litellm_logging import Logging
@@ -25,7 +27,6 @@ from litellm.llms.openrouter.chat.transformation import OpenRouterChatCompletion
 from litellm.llms.vertex_ai.gemini import vertex_and_google_ai_studio_gemini as gemini
 from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import VertexGeminiConfig
 from litellm.types.utils import GenericStreamingChunk, ModelResponseStream
-from openai.types.chat import ChatCompletionChunk
 
 from deployments.internals import replace, require
 
@@ -52,6 +53,9 @@ def patch() -> None:
     replace(Logging, "pre_call", _pre_call_with_hook)
     require(ExceptionCheckers, "is_error_str_context_window_exceeded")
     require(JSONProviderRegistry, "list_providers")
+    replace(main, "get_model_info_helper", _model_info_once)
+    replace(httpx.Cookies, "extract_cookies", _cookies_if_any)
+    require(openai.AsyncOpenAI, "_prepare_url", "_make_status_error_from_response")
     require(utils, "_is_gemini_model", "_remove_thought_signatures_from_messages")
 
 
@@ -97,10 +101,17 @@ def has_finish_reason(stream: Any) -> bool:
     return bool(stream.received_finish_reason or stream.intermittent_finish_reason)
 
 
+def is_openais(source: Any) -> bool:
+    """Whether a stream within LiteLLM's is one of the openai library's, whose events are written as
+    the standard says, and each is JSON."""
+    return isinstance(source, OpenAIStream | openai.AsyncStream)
+
+
 def response_in_openais_format(source: Any) -> httpx.Response | None:
     """The response that a stream within LiteLLM's reads, if its events have OpenAI's own form."""
-    if isinstance(source, openai.AsyncStream):
-        return source.response
+    if is_openais(source):
+        response = source.response
+        return response if isinstance(response, httpx.Response) else None
     if (
         getattr(type(source), "chunk_parser", None)
         is OpenAIChatCompletionStreamingHandler.chunk_parser
@@ -148,36 +159,97 @@ class _Chat:
 
     def __init__(self, client: openai.AsyncOpenAI) -> None:
         self._client = client
-        self._whole = client.chat.completions.with_raw_response.create
+        self._as_usual = client.chat.completions.with_raw_response.create
+        self._url = client._prepare_url("/chat/completions")
+        headers = {"Authorization": f"Bearer {client.api_key}", **client.default_headers}
+        self._headers = {name: value for name, value in headers.items() if isinstance(value, str)}
+        # With others, the client does more than to send a request with a key.
+        self._is_plain = (
+            type(client) is openai.AsyncOpenAI
+            and bool(client.api_key)
+            and client._workload_identity_auth is None
+            and client._provider_runtime is None
+            and not client.default_query
+        )
         self.completions = self
         self.with_raw_response = self
 
     async def create(self, **data: Any) -> Any:
         """Sends a request, and returns its response."""
-        if not data.get("stream"):
-            return await self._whole(**data)
-        names = {"extra_headers": "headers", "extra_query": "params", "extra_body": "extra_json"}
-        options = {name: data.pop(given) for given, name in names.items() if given in data}
-        stream = await self._client.post(
-            "/chat/completions",
-            cast_to=ChatCompletionChunk,
-            options={"timeout": data.pop("timeout"), **options},
-            body=data,
-            stream=True,
-            stream_cls=openai.AsyncStream[ChatCompletionChunk],
+        if not self._is_plain or not data.get("stream") or data.get("extra_query"):
+            return await self._as_usual(**data)
+        timeout = data.pop("timeout")
+        headers = self._headers | (data.pop("extra_headers", None) or {})
+        data |= data.pop("extra_body", None) or {}
+        request = httpx.Request(
+            "POST",
+            self._url,
+            headers=headers,
+            content=json.dumps(data, separators=(",", ":"), allow_nan=False),
+            extensions={"timeout": httpx.Timeout(timeout).as_dict()},
         )
-        return _Begun(stream)
+        try:
+            response = await self._client._client.send(request, stream=True)
+            if response.is_error:
+                await response.aread()
+        except httpx.TimeoutException as error:
+            raise openai.APITimeoutError(request=request) from error
+        except Exception as error:
+            raise openai.APIConnectionError(request=request) from error
+        if response.is_error:
+            raise self._client._make_status_error_from_response(response)
+        return OpenAIStream(response)
 
 
-class _Begun:
-    """A response whose stream has begun."""
+class OpenAIStream:
+    """A stream of OpenAI's events that has begun, as the openai library's `AsyncStream`."""
 
-    def __init__(self, stream: openai.AsyncStream[ChatCompletionChunk]) -> None:
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
         self.headers: dict[str, str] = {}  # which LiteLLM only copies
-        self._stream = stream
 
-    def parse(self) -> openai.AsyncStream[ChatCompletionChunk]:
-        return self._stream
+    def parse(self) -> "OpenAIStream":
+        """The stream of a response, which is this one."""
+        return self
+
+    def __aiter__(self) -> "OpenAIStream":
+        return self  # as LiteLLM asks; `Events` reads the response
+
+    async def aclose(self) -> None:
+        """Closes the response."""
+        await self.response.aclose()
+
+
+_model_info = main.get_model_info_helper
+
+
+@lru_cache(maxsize=10_000)
+def _known_info(model: str, provider: str | None) -> Mapping[str, Any] | Exception:
+    try:
+        return MappingProxyType(_model_info(model=model, custom_llm_provider=provider))
+    except Exception as error:  # noqa: BLE001 - LiteLLM raises one for an unlisted model
+        return error.with_traceback(None)
+
+
+def _model_info_once(
+    model: str, custom_llm_provider: str | None = None, **others: Any
+) -> dict[str, Any]:
+    """Replaces the look-up of a model, which LiteLLM repeats twice for each request."""
+    if others:
+        return dict(_model_info(model=model, custom_llm_provider=custom_llm_provider, **others))
+    info = _known_info(model, custom_llm_provider)
+    if isinstance(info, Exception):
+        raise ValueError(str(info))
+    return dict(info)  # LiteLLM changes it
+
+
+_extract_cookies = httpx.Cookies.extract_cookies
+
+
+def _cookies_if_any(cookies: httpx.Cookies, response: httpx.Response) -> None:
+    """Replaces the look for cookies in a response, which takes long where there is none."""
+    if "set-cookie" in response.headers:
+        _extract_cookies(cookies, response)
 
 
 def _read_line(
