@@ -29,6 +29,17 @@ class Usage:
     cache_written_1h_tokens: int = 0
     service_tier: str | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Usage, (
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.cached_tokens,
+            self.reasoning_tokens,
+            self.cache_written_tokens,
+            self.cache_written_1h_tokens,
+            self.service_tier,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
@@ -59,6 +70,12 @@ class Chunk:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     extra: tuple[tuple[str, Any], ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Each message between processes is one chunk, and most hold text alone.
+        rest = (self.reasoning, self.tool_calls, self.logprobs, self.finish_reason)
+        last = (self.usage, self.extra)
+        return Chunk, (self.text, *rest, *last) if any(rest) or any(last) else (self.text,)
 
 
 def merge(chunks: Iterable[Chunk]) -> Chunk:
