@@ -1,11 +1,10 @@
 """A request's own deadline, in seconds of `time.monotonic`."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from deployments.errors import DeadlineExceeded
+from serve.dispatch.limits import Limit
 
 
 class Late(DeadlineExceeded):
@@ -24,11 +23,22 @@ def left(deadline: float) -> float:
     return deadline - time.monotonic()
 
 
-@asynccontextmanager
-async def within(deadline: float) -> AsyncIterator[None]:
-    """Raises `Late` if the block has not ended by the deadline."""
-    try:
-        async with asyncio.timeout(left(deadline)):
-            yield
-    except TimeoutError:
-        raise late() from None
+class within(Limit):  # noqa: N801 - like `asyncio.timeout`
+    """An asynchronous context manager that raises `Late` if its block has not ended by a
+    deadline."""
+
+    __slots__ = ()
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.__exit__(kind, error, traceback)
+        except TimeoutError:
+            raise late() from None
