@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from types import MappingProxyType
 from typing import Any
@@ -15,9 +16,12 @@ from deployments.errors import InvalidRequest, LLMError
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
 from serve.dispatch.attempts import Attempt, Attempts
-from serve.dispatch.calls import Calls, Chunks
+from serve.dispatch.call import Call
+from serve.dispatch.calls import Calls
 from serve.dispatch.deadlines import Late, left
 from serve.dispatch.rescue import Mode, Rescue, Sent, continuing, restarted, separate_reasoning
+
+Chunks = Call | AsyncGenerator[Chunk, None]
 
 
 class Dispatcher:
@@ -76,8 +80,9 @@ class Dispatch:
         self._plan = plan
         self._calls = calls
         self._deadline = deadline
-        self._chunks = self._answer()
-        self._first: Chunk | None = None
+        self._sent = Sent()
+        self._read: deque[Chunk] = deque()  # but not sent yet
+        self._rest: Chunks | None = None
 
     async def begin(self) -> None:
         """Waits until a model has begun to answer or, if the request isn't streamed, until one has
@@ -86,60 +91,52 @@ class Dispatch:
         Raises:
             LLMError: no model could answer (see `Attempts.verdict`), or the deadline has passed.
         """
-        self._first = await anext(self._chunks)
+        attempt = Attempt(self._plan.model)
+        while self._rest is None:
+            await self._wait(attempt)
+            try:
+                await self._begin(self._request)
+            except LLMError as error:
+                attempt = self._after(error)
 
     def __aiter__(self) -> "Dispatch":
         """The answer's chunks."""
         return self
 
     async def __anext__(self) -> Chunk:
-        """The next chunk; `begin` has already read the first."""
-        if (first := self._first) is not None:
-            self._first = None
-            return first
-        return await anext(self._chunks)
+        """The next chunk, whichever model writes it."""
+        while not self._read:
+            if self._rest is None:
+                raise StopAsyncIteration
+            try:
+                self._read.append(await anext(self._rest))
+            except LLMError as error:
+                self._rest = None
+                await self._rescue(error)
+        chunk = self._read.popleft()
+        self._sent.add(chunk)
+        return chunk
 
     async def aclose(self) -> None:
         """Stops the model."""
-        await self._chunks.aclose()
+        self._read.clear()
+        if self._rest is not None:
+            await self._rest.aclose()
 
-    async def _answer(self) -> Chunks:
-        """The whole answer, whichever models write it."""
-        sent = Sent()
-        chunks = await self._begun_by_any()
-        while True:
-            try:
-                async with aclosing(chunks):
-                    async for chunk in chunks:
-                        sent.add(chunk)
-                        yield chunk
-                return
-            except LLMError as error:
-                chunks = await self._rescued(sent, error)
-
-    async def _begun_by_any(self) -> Chunks:
-        """The answer of the first model that begins one."""
-        attempt = Attempt(self._plan.model)
-        while True:
-            await self._wait(attempt)
-            try:
-                return await self._begun(self._request)
-            except LLMError as error:
-                attempt = self._after(error)
-
-    async def _begun(self, request: ChatRequest) -> Chunks:
-        """The next model's answer, once its first chunk is there. If the request isn't streamed,
-        the answer is read to its end first, so that another model can take over until then."""
+    async def _begin(self, request: ChatRequest) -> None:
+        """Asks the next model, and waits for its first chunk. If the request isn't streamed, the
+        answer is read to its end first, so that another model can take over until then."""
         self.model = self._plan.model
         self.attempts += 1
         self.started = time.monotonic()
-        chunks = self._calls.stream(
+        call = self._calls.call(
             self.model, request, self._deadline, another_is_left=self._plan.another_is_left
         )
         if self._request.stream:
-            return _after_first([await anext(chunks)], chunks)
-        async with aclosing(chunks):
-            return _after_first([chunk async for chunk in chunks], chunks)
+            self._read.append(await anext(call))
+        else:
+            self._read.extend([chunk async for chunk in call])
+        self._rest = call
 
     def _after(self, error: LLMError, *, begun: bool = False) -> Attempt:
         if isinstance(error, Late):
@@ -165,14 +162,14 @@ class Dispatch:
         while not self._calls.admit(self._plan.model) and self._plan.another_is_left:
             self._plan.skip()
 
-    async def _rescued(self, sent: Sent, fault: LLMError) -> Chunks:
-        """The rest of an answer that broke off after a part of it was sent.
+    async def _rescue(self, fault: LLMError) -> None:
+        """Has another model write the rest of an answer that broke off after a part of it was sent.
 
         Raises:
             LLMError: `fault`, where no model can resume it; or the deadline has passed.
         """
-        broken, error = self.model, fault
-        while True:
+        broken, error, sent = self.model, fault, self._sent
+        while self._rest is None:
             try:
                 attempt = self._after(error, begun=True)
                 if not sent.can_be_resumed(self._request):
@@ -183,28 +180,38 @@ class Dispatch:
             except LLMError:
                 raise fault from None
             try:
-                chunks, mode = await self._resumed(sent)
+                mode = await self._resume()
             except LLMError as another:
                 error = another
             else:
                 rescue = sent.rescue(broken, fault.code, mode)
                 self.rescues.append(rescue)
-                if mode == "restarted":
-                    chunks = restarted(chunks, sent.text, rescue)
-                return separate_reasoning(chunks) if sent.reasoning else chunks
+                self._join(rescue)
 
-    async def _resumed(self, sent: Sent) -> tuple[Chunks, Mode]:
-        """What the next model says after the part that was sent."""
-        if sent.text:
+    async def _resume(self) -> Mode:
+        """Has the next model say what comes after the part that was sent."""
+        if self._sent.text:
             try:
-                return await self._begun(continuing(self._request, sent)), "continued"
+                await self._begin(continuing(self._request, self._sent))
             except InvalidRequest as refusal:
                 # It doesn't resume answers; the request itself is sound.
                 self._failed(refusal)
-        return await self._begun(self._request), "restarted"
+            else:
+                return "continued"
+        await self._begin(self._request)
+        return "restarted"
+
+    def _join(self, rescue: Rescue) -> None:
+        """Makes a whole answer, or more reasoning, follow what was sent."""
+        assert self._rest is not None
+        chunks = _all([*self._read], self._rest)
+        self._read.clear()
+        if rescue.mode == "restarted":
+            chunks = restarted(chunks, self._sent.text, rescue)
+        self._rest = separate_reasoning(chunks) if self._sent.reasoning else chunks
 
 
-async def _after_first(read: Sequence[Chunk], rest: Chunks) -> Chunks:
+async def _all(read: Sequence[Chunk], rest: Chunks) -> AsyncGenerator[Chunk, None]:
     """The chunks already read, then the rest."""
     async with aclosing(rest):
         for chunk in read:

@@ -1,0 +1,176 @@
+"""One call to a model's deployment: its chunks, and how long each may take."""
+
+from collections.abc import MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from ray.serve.handle import DeploymentResponseGenerator
+
+from deployments.contract import Chunk
+from deployments.errors import DeadlineExceeded, ModelUnavailable, Overloaded, ProviderError
+from serve.availability.circuits import Circuits
+from serve.availability.replicas import Availability
+from serve.dispatch.deadlines import late, left
+from serve.dispatch.limits import Limit
+from serve.dispatch.remote_errors import translate
+from serve.ray_internals import replica_assigned
+
+
+class _NoReplica(ModelUnavailable):
+    """No replica is left that could accept a request."""
+
+    asked = False
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds to wait for a model.
+
+    Attributes:
+        accepted: for a replica that accepts the request.
+        first: for the first chunk.
+        thinking: for each further one before the first text or tool call. Reasoning that arrives
+            shows that the model is alive.
+        answering: for each one after that.
+    """
+
+    accepted: float
+    first: float
+    thinking: float
+    answering: float
+
+
+class Call:
+    """The chunks of one model's answer; iterate to its end, or close it.
+
+    A class rather than a generator, since every chunk passes through it.
+
+    Args:
+        name: the model's.
+        response: what the deployment's handle returned for the request.
+        patience: how long to wait.
+        deadline: of the whole answer, by `time.monotonic`.
+        availability: ends the wait for a replica if none is left.
+        circuits: told how the call went.
+        in_flight: counts the calls to each model in progress, this one from now on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        response: DeploymentResponseGenerator[Any],
+        patience: Patience,
+        deadline: float,
+        availability: Availability,
+        circuits: Circuits,
+        in_flight: MutableMapping[str, int],
+    ) -> None:
+        self._name = name
+        self._response = response
+        self._patience = patience
+        self._deadline = deadline
+        self._availability = availability
+        self._circuits = circuits
+        self._in_flight = in_flight
+        self._begun = self._answering = self._ended = self._closed = False
+        in_flight[name] += 1
+
+    def __aiter__(self) -> "Call":
+        """The answer's chunks."""
+        return self
+
+    async def __anext__(self) -> Chunk:
+        """The next chunk.
+
+        Raises:
+            LLMError: the model failed or broke off.
+        """
+        if self._closed:
+            raise StopAsyncIteration
+        try:
+            chunk = await self._read()
+        except Exception as error:  # whatever crosses the handle becomes one of our errors
+            self._close()
+            # An error after the finish reason takes nothing from the answer.
+            if not self._ended:
+                raise translate(error, self._name) from error
+            chunk = None
+        except BaseException:
+            # The client has disconnected: the model must stop generating.
+            self._close()
+            raise
+        if chunk is None:
+            self._close()
+            self._circuits.answered(self._name)
+            raise StopAsyncIteration
+        return chunk
+
+    async def aclose(self) -> None:
+        """Stops the model."""
+        self._close()
+
+    async def _read(self) -> Chunk | None:
+        """The next chunk; None after the last one."""
+        patience = self._patience
+        if not self._begun:
+            await self._accepted()
+            chunk = await self._next(patience.first)
+            if chunk is None:
+                raise ModelUnavailable(f"model '{self._name}' gave no answer")
+            self._begun = True
+            self._circuits.began(self._name)
+        else:
+            chunk = await self._next(patience.answering if self._answering else patience.thinking)
+            if chunk is None:
+                if not self._ended:
+                    raise ProviderError(f"model '{self._name}' broke off its answer")
+                return None
+        if chunk.text or chunk.tool_calls:
+            self._answering = True
+        if chunk.finish_reason is not None:
+            self._ended = True
+        return chunk
+
+    async def _next(self, patience: float) -> Chunk | None:
+        remaining = left(self._deadline)
+        try:
+            with Limit(self._deadline - max(remaining - patience, 0.0)):
+                return await anext(self._response, None)
+        except TimeoutError:
+            # Which limit applied, not the clock, decides: timers may fire a little early.
+            if remaining <= patience:
+                raise late() from None
+            raise DeadlineExceeded(f"model '{self._name}' was silent for {patience:g} s") from None
+
+    async def _accepted(self) -> None:
+        """Waits until a replica has accepted the request. If none does, the model isn't at fault.
+
+        Raises:
+            Overloaded: all replicas are busy.
+            ModelUnavailable: no replica is left.
+        """
+        name, patience = self._name, self._patience.accepted
+        remaining = left(self._deadline)
+        try:
+            async with self._availability.patience(name, min(patience, remaining)):
+                await replica_assigned(self._response)
+        except TimeoutError:
+            if self._availability.is_lost(name):
+                raise _NoReplica(
+                    f"no replica of model '{name}' is running", retry_after=1
+                ) from None
+            if remaining <= patience:
+                raise late() from None
+            raise Overloaded(
+                f"no replica of model '{name}' accepted the request within {patience:g} s",
+                retry_after=1,
+            ) from None
+
+    def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._in_flight[self._name] -= 1
+        with suppress(Exception):  # it raises the call's own error again
+            self._response.cancel()  # type: ignore[no-untyped-call]
