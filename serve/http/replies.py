@@ -63,7 +63,8 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
         try:
-            await super().__call__(scope, receive, send)
+            # Ray Serve cancels this when the client disconnects: no task has to listen for it.
+            await self.stream_response(send)
         finally:
             await self._events.aclose()
             await self._answer.aclose()
@@ -84,22 +85,27 @@ async def events(
         access: records how the stream ended.
     """
     head = _head("chat.completion.chunk", answer.id, answer.model)
+    start = _start(head)
     role: dict[str, Any] = {"role": "assistant", "content": ""}
     finish_reason = None
     try:
         async with aclosing(answer):
             async for chunk in answer:
                 finish_reason = chunk.finish_reason or finish_reason
-                head["model"] = answer.model
-                if delta := {**role, **_delta(chunk)}:
-                    yield _event({**head, "choices": [_stream_choice(delta, chunk, None)]})
+                if head["model"] != answer.model:
+                    head["model"] = answer.model
+                    start = _start(head)
+                if not role and _is_text_alone(chunk):
+                    yield b"".join((start, _TEXT, to_json(chunk.text), _END_OF_TEXT))
+                elif delta := {**role, **_delta(chunk)}:
+                    yield start + to_json(_stream_choice(delta, chunk, None)) + _END
                     role = {}
-        end = _stream_choice({}, Chunk(), finish_reason)
+        end = {**head, "choices": [_stream_choice({}, Chunk(), finish_reason)]}
         access.model, access.attempts, access.cost = answer.model, answer.attempts, answer.cost
-        yield _event({**head, "choices": [end], "router": _router(answer)})
+        last = [_event({**end, "router": _router(answer)})]
         if include_usage:
-            yield _event({**head, "choices": [], "usage": _usage(answer.total_usage)})
-        yield DONE
+            last.append(_event({**head, "choices": [], "usage": _usage(answer.total_usage)}))
+        yield b"".join((*last, DONE))
     except LLMError as error:
         access.error = error.code
         yield _event(error_json(error))
@@ -107,6 +113,20 @@ async def events(
         access.error = LLMError.code
         logger.exception("the stream of model '%s' failed", answer.model)
         yield _event(error_json(LLMError("internal error; see the server's log")))
+
+
+# An event of one choice is a stream's start, which its events share, then the choice, then this end.
+_END = b"]}\n\n"
+_TEXT = b'{"index":0,"delta":{"content":'
+_END_OF_TEXT = b'},"logprobs":null,"finish_reason":null}' + _END
+
+
+def _start(head: dict[str, Any]) -> bytes:
+    return b"data: " + to_json({**head, "choices": []}).removesuffix(b"]}")
+
+
+def _is_text_alone(chunk: Chunk) -> bool:
+    return bool(chunk.text) and not (chunk.reasoning or chunk.tool_calls or chunk.logprobs)
 
 
 def _router(answer: Answer) -> dict[str, Any]:

@@ -31,7 +31,8 @@ async def events_of(models: Models, *, usage: bool = False) -> list[str]:
     core = await models.core(prices=dict.fromkeys(models.scripts, Price(0, 0.5)))
     answer = await core.answer(Request(STREAMED, id="1"), ANYONE, time.monotonic() + 60)
     reply = events(answer, include_usage=usage, access=Access("POST", "/"))
-    return [event.decode().removeprefix("data: ").rstrip() async for event in reply]
+    text = b"".join([part async for part in reply]).decode()
+    return [event.removeprefix("data: ") for event in text.removesuffix("\n\n").split("\n\n")]
 
 
 def test_a_whole_answer_is_the_sum_of_its_chunks() -> None:
@@ -60,6 +61,32 @@ async def test_the_role_comes_once_and_the_end_once() -> None:
     assert deltas == [{"role": "assistant", "content": "a"}, {"content": "b"}, {}]
     reasons = [json.loads(body)["choices"][0]["finish_reason"] for body in bodies]
     assert reasons == [None, None, "length"]
+
+
+async def test_every_event_of_a_stream_is_a_chunk_of_the_same_completion() -> None:
+    """Whatever it holds: those of text alone are written in another way."""
+    text, quoted, both, *_ = [
+        json.loads(body)
+        for body in await sent(
+            Chunk(text="a"),
+            Chunk(text='"é\u2028\n'),
+            Chunk(text="c", logprobs=({"token": "c"},)),
+            Chunk(finish_reason="stop"),
+        )
+        if body != "[DONE]"
+    ]
+    assert quoted["choices"] == [
+        {
+            "index": 0,
+            "delta": {"content": '"é\u2028\n'},
+            "logprobs": None,
+            "finish_reason": None,
+        }
+    ]
+    assert both["choices"][0]["logprobs"] == {"content": [{"token": "c"}]}
+    heads = [{**chunk, "choices": None} for chunk in (text, quoted, both)]
+    assert heads[0] == heads[1] == heads[2]
+    assert [*text] == [*quoted] == ["id", "object", "created", "model", "choices"]
 
 
 async def test_usage_comes_only_when_asked_for() -> None:
@@ -96,6 +123,7 @@ async def test_the_end_of_a_stream_reports_the_models_that_broke_off() -> None:
         {"model": "b", "prompt_tokens": 30, "completion_tokens": 7, "cost": 3.5},
     ]
     assert router["cost"] == 3.5
+    assert json.loads(end)["model"] == "b"
     in_all = json.loads(usage)["usage"]
     assert (in_all["prompt_tokens"], in_all["completion_tokens"]) == (20, 22)
 
