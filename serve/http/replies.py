@@ -115,7 +115,7 @@ async def events(
         yield _event(error_json(LLMError("internal error; see the server's log")))
 
 
-# An event of one choice is a stream's start, which its events share, then the choice, then this end.
+# An event with a choice is the start that all events of a stream share, the choice, and this end.
 _END = b"]}\n\n"
 _TEXT = b'{"index":0,"delta":{"content":'
 _END_OF_TEXT = b'},"logprobs":null,"finish_reason":null}' + _END
