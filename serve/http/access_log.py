@@ -11,13 +11,14 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pydantic_core import from_json
-from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.http.scopes import header_of, path_of
 
 logger = logging.getLogger("ray.serve")
 
@@ -62,6 +63,9 @@ class Access:
     param: str | None = None
 
 
+_FIELDS = tuple(field.name for field in fields(Access))
+
+
 class AccessLog:
     """An ASGI middleware that writes the line, however a request ends. Health checks get none.
 
@@ -75,8 +79,7 @@ class AccessLog:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        if scope["type"] != "http" or path.startswith("/health"):
+        if scope["type"] != "http" or (path := path_of(scope)).startswith("/health"):
             await self._app(scope, receive, send)
             return
         access = Access(scope["method"], _harmless(path) or "…")
@@ -89,7 +92,7 @@ class AccessLog:
             raise
         finally:
             access.seconds = round(time.monotonic() - began, 4)
-            line = json.dumps({k: v for k, v in asdict(access).items() if v is not None})
+            line = json.dumps({k: v for k in _FIELDS if (v := getattr(access, k)) is not None})
             # Marked as Ray Serve's own, so that `enable_access_log: false` turns this one off, too.
             logger.info("access %s", line, extra={"serve_access_log": True})
             self._send_line(line)
@@ -108,10 +111,9 @@ def _watched(send: Send, access: Access) -> Send:
     async def watched(message: Message) -> None:
         if message["type"] == "http.response.start":
             access.status = message["status"]
-            headers = Headers(raw=message["headers"])
-            access.model = headers.get("x-router-model")
-            access.attempts = _number(int, headers.get("x-router-attempts"))
-            access.cost = _number(float, headers.get("x-router-cost"))
+            access.model = header_of(message, b"x-router-model")
+            access.attempts = _number(int, header_of(message, b"x-router-attempts"))
+            access.cost = _number(float, header_of(message, b"x-router-cost"))
         elif message["type"] == "http.response.body":
             access.whole = not message.get("more_body")
             if access.status >= 400 and len(body) < _LONGEST_ERROR:

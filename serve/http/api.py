@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from deployments.errors import LLMError
+from serve.http.direct import Direct
 from serve.http.docs import add_docs
 from serve.http.failures import error_response
 from serve.http.routes import chat, feedback, health, models, route
@@ -22,9 +23,10 @@ def create_api() -> FastAPI:
         docs_url=None,  # FastAPI's own pages load scripts from elsewhere
         redoc_url=None,
     )
-    add_docs(api)
+    api.add_middleware(Direct, path=chat.PATH, endpoint=chat.chat_completions)
     for part in (chat, route, feedback, models, health):
         api.include_router(part.router)
+    add_docs(api)  # last, since routes are tried in order
     api.add_exception_handler(LLMError, _llm_error)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(Exception, _unforeseen)

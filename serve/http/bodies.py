@@ -1,14 +1,17 @@
 """Reading a request's body within limits, without holding up other requests."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TypeVar
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from deployments.errors import RequestTimeout, RequestTooLarge
 from serve.config import ServerConfig
+from serve.dispatch.limits import Limit
 
 Parsed = TypeVar("Parsed")
 
@@ -40,13 +43,18 @@ class Bodies:
             return await asyncio.to_thread(parse, body)
 
     async def _bytes(self, request: Request) -> bytes:
-        body = bytearray()
+        parts, size, more = [], 0, True
         try:
-            async with asyncio.timeout(self._seconds):
-                async for part in request.stream():
-                    body += part
-                    if len(body) > self._most_bytes:
+            with Limit(time.monotonic() + self._seconds):
+                while more:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientDisconnect
+                    part, more = message.get("body", b""), message.get("more_body", False)
+                    parts.append(part)
+                    size += len(part)
+                    if size > self._most_bytes:
                         raise RequestTooLarge(f"the body is over {self._most_bytes} bytes")
         except TimeoutError:
             raise RequestTimeout(f"the body did not arrive within {self._seconds:g} s") from None
-        return bytes(body)
+        return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -6,6 +6,7 @@ from math import isfinite, nan
 from fastapi import Request
 
 from deployments.errors import InvalidRequest
+from serve.http.scopes import header_of
 
 _HEADER = "x-request-timeout-seconds"
 # How much earlier than Ray's proxy the router gives up: a share of the time, within these seconds.
@@ -19,7 +20,7 @@ def deadline_of(request: Request, most_s: float) -> float:
         InvalidRequest: the client's header isn't a number of seconds.
     """
     seconds = most_s
-    if (given := request.headers.get(_HEADER)) is not None:
+    if (given := header_of(request.scope, _HEADER.encode())) is not None:
         try:
             wanted = float(given)
         except ValueError:

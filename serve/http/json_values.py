@@ -11,6 +11,8 @@ def holds_more_values(body: bytes, most: int) -> bool:
     same size, and blocks all other threads. This blocks none, and stops as soon as there are too
     many. An empty array or object counts as two values; for invalid JSON the result means nothing.
     """
+    if len(body) <= most:
+        return False  # each value takes a byte at least
     # Each value but the first follows a comma or an opening bracket outside strings.
     values, quotes, inside, dangling = 1, 0, b"", b""
     for start in range(0, len(body), _WINDOW):

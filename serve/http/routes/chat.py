@@ -14,10 +14,12 @@ from serve.http.replies import EventStream, completion, events
 from serve.http.requests import parse
 from serve.http.server import server_of
 
+PATH = "/v1/chat/completions"
+
 router = APIRouter()
 
 
-@router.post("/v1/chat/completions", **openapi.CHAT)
+@router.post(PATH, **openapi.CHAT)
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completions; `model` is a name, or "auto" for all models.
 
