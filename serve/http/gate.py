@@ -4,12 +4,11 @@ A plain ASGI middleware, so that streams pass through untouched.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
 
 from fastapi import FastAPI
 from pydantic_core import to_json
-from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -28,6 +27,7 @@ from serve.config import ServerConfig
 from serve.http import docs
 from serve.http.failures import error_headers, error_json
 from serve.http.head import HeadAsGet
+from serve.http.scopes import path_of
 
 # Paths that need no key and have no limits. (The page /docs needs no key either: it asks its user
 # for one.)
@@ -37,7 +37,7 @@ _MOST_HEADERS, _MOST_HEADER_BYTES = 100, 2**15
 # The prefix of our own response headers, which are removed from requests.
 _OURS = b"x-router-"
 # Tells Ray's proxy to ignore disconnects: a client that has left would keep its slots.
-_IGNORE_DISCONNECT = "x-request-disconnect-disabled"
+_IGNORE_DISCONNECT = b"x-request-disconnect-disabled"
 # The names of this machine, as used by programs on it.
 _LOOPBACK = re.compile(r"(https?://)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 # The response headers that permitted web pages may read.
@@ -88,15 +88,14 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        _check_headers(scope["headers"], headers)
-        caller = self._keys.caller(headers.get("authorization"))
+        headers = _checked(scope["headers"])
+        caller = self._keys.caller(_text(headers.get(b"authorization")))
         kept = [header for header in scope["headers"] if not header[0].startswith(_OURS)]
         state = {**scope.get("state", {}), "caller": caller}
         scope = {**scope, "headers": kept, "state": state}
         if self._local_only:
-            self._check_names(headers)
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+            self._check_names(_text(headers.get(b"host")), _text(headers.get(b"origin")))
+        path = path_of(scope)
         if path in HEALTH:
             await self._app(scope, receive, send)
             return
@@ -104,58 +103,60 @@ class Gate:
             raise Unauthenticated(
                 "an API key is required: send `Authorization: Bearer KEY` with a known key"
             )
-        with self._slot(), self._counted(receive) as counted:
+        if self._working >= self._most:
+            raise Overloaded("the server is at its limit of concurrent requests", retry_after=1)
+        body = _Body(receive, self._take)
+        self._working += 1
+        try:
             if caller is not None:
                 await self._count(caller)
-            await self._app(scope, counted, send)
+            await self._app(scope, body.receive, send)
+        finally:
+            self._working -= 1
+            self._bytes -= body.size
 
-    def _check_names(self, headers: Headers) -> None:
+    def _check_names(self, host: str | None, origin: str | None) -> None:
         """Rejects requests of other hosts' web pages to a server that only this machine may call:
         they come from a browser on it."""
-        origin = headers.get("origin")
         named = {"*", origin} & set(self._origins)
         local = origin is None or named or _LOOPBACK.fullmatch(origin)
-        if not (local and _LOOPBACK.fullmatch(headers.get("host", ""))):
+        if not (local and _LOOPBACK.fullmatch(host or "")):
             raise ForbiddenOrigin(
                 "this server requires no key, so it only accepts requests to localhost, and none "
                 "from other hosts' web pages; set `server.keys` or `server.allow_anonymous` in its "
                 "configuration"
             )
 
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        if self._working >= self._most:
-            raise Overloaded("the server is at its limit of concurrent requests", retry_after=1)
-        self._working += 1
-        try:
-            yield
-        finally:
-            self._working -= 1
+    def _take(self, size: int) -> None:
+        """Counts bytes of bodies in progress."""
+        if size and self._bytes + size > self._most_bytes:
+            raise Overloaded(
+                "the bodies of all requests in progress would exceed the server's limit of "
+                f"{self._most_bytes} bytes",
+                retry_after=1,
+            )
+        self._bytes += size
 
-    @contextmanager
-    def _counted(self, receive: Receive) -> Iterator[Receive]:
-        """`receive`, whose bytes count until the response has been sent: until then the body, or
-        what was parsed from it, stays in memory."""
-        mine = 0
 
-        async def counted() -> Message:
-            nonlocal mine
-            message = await receive()
-            size = len(message.get("body", b""))
-            if size and self._bytes + size > self._most_bytes:
-                raise Overloaded(
-                    "the bodies of all requests in progress would exceed the server's limit of "
-                    f"{self._most_bytes} bytes",
-                    retry_after=1,
-                )
-            mine += size
-            self._bytes += size
-            return message
+class _Body:
+    """A request's body, whose bytes count until the response has been sent: until then the body, or
+    what was parsed from it, stays in memory.
 
-        try:
-            yield counted
-        finally:
-            self._bytes -= mine
+    Attributes:
+        size: bytes received so far.
+    """
+
+    def __init__(self, receive: Receive, take: Callable[[int], None]) -> None:
+        self._receive = receive
+        self._take = take
+        self.size = 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        size = len(message.get("body", b""))
+        self._take(size)
+        self.size += size
+        return message
 
 
 def guard(
@@ -189,18 +190,23 @@ def authenticated(request: HTTPConnection) -> Caller:
     return caller
 
 
-def _check_headers(raw: Sequence[tuple[bytes, bytes]], headers: Headers) -> None:
-    size = sum(len(name) + len(value) for name, value in raw)
+def _checked(raw: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The headers, within the limits; the first one where several have the same name."""
+    size = sum(map(len, chain.from_iterable(raw)))
     if len(raw) > _MOST_HEADERS or size > _MOST_HEADER_BYTES:
         raise HeadersTooLarge(
             f"a request may have at most {_MOST_HEADERS} headers, "
             f"with {_MOST_HEADER_BYTES} bytes in total"
         )
+    headers = dict(reversed(raw))
     if _IGNORE_DISCONNECT in headers:
-        raise InvalidRequest(
-            f"the header '{_IGNORE_DISCONNECT}' is not supported; leave it out",
-            param=_IGNORE_DISCONNECT,
-        )
+        name = _IGNORE_DISCONNECT.decode()
+        raise InvalidRequest(f"the header '{name}' is not supported; leave it out", param=name)
+    return headers
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
 
 
 def _refusal(error: LLMError) -> Response:
