@@ -136,7 +136,9 @@ class Call:
         remaining = left(self._deadline)
         try:
             with Limit(self._deadline - max(remaining - patience, 0.0)):
-                return await anext(self._response, None)
+                return await anext(self._response)
+        except StopAsyncIteration:
+            return None
         except TimeoutError:
             # Which limit applied, not the clock, decides: timers may fire a little early.
             if remaining <= patience:

@@ -31,11 +31,15 @@ class Limit:
         self._rang = False
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         assert task is not None, "only a task can wait"
         self._task, self._cancelling = task, task.cancelling()
-        self._alarm = _alarm()
-        self._alarm.add(self)
+        alarm = _alarms.get(loop)
+        if alarm is None:
+            alarm = _alarms[loop] = _Alarm()
+        self._alarm = alarm
+        alarm.add(self)
 
     def __exit__(
         self,
@@ -85,11 +89,3 @@ class _Alarm:
 
 
 _alarms: WeakKeyDictionary[asyncio.AbstractEventLoop, _Alarm] = WeakKeyDictionary()
-
-
-def _alarm() -> _Alarm:
-    loop = asyncio.get_running_loop()
-    alarm = _alarms.get(loop)
-    if alarm is None:
-        alarm = _alarms[loop] = _Alarm()
-    return alarm
