@@ -1,6 +1,6 @@
 """From the bytes of a body to a request."""
 
-import uuid
+import secrets
 from typing import Annotated, Any, TypeVar
 
 import pydantic_core
@@ -22,6 +22,7 @@ _MAX_FIELDS, _MAX_EXPLAINED = 100, 100
 # More than 4,096 messages or queries need. Decoding this many takes tens of milliseconds, during
 # which no other thread runs.
 _MAX_VALUES = 100_000
+_NO_WISHES = RoutingWishes()
 # Characters of a caller's own key, or of an error about it, that are quoted.
 _QUOTED = 200
 
@@ -37,7 +38,7 @@ class Feedback(BaseModel):
 
 def new_id() -> str:
     """A fresh id for a completion."""
-    return f"chatcmpl-{uuid.uuid4().hex}"
+    return f"chatcmpl-{secrets.token_hex(16)}"
 
 
 def parse(body: bytes) -> Request:
@@ -52,7 +53,8 @@ def parse(body: bytes) -> Request:
     wishes: dict[str, Any] = {k: fields.pop(k) for k in ("models", "router") if k in fields}
     try:
         chat = ChatRequest.model_validate(fields)
-        request = Request(chat, RoutingWishes.model_validate(wishes), new_id())
+        routing = RoutingWishes.model_validate(wishes) if wishes else _NO_WISHES
+        request = Request(chat, routing, new_id())
     except ValidationError as error:
         raise _explain(error, {**fields, **wishes}) from None
     _check_schemas(chat)
