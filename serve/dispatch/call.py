@@ -12,8 +12,8 @@ from deployments.errors import DeadlineExceeded, ModelUnavailable, Overloaded, P
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
 from serve.dispatch.deadlines import late, left
-from serve.dispatch.limits import Limit
 from serve.dispatch.remote_errors import translate
+from serve.limits import Limit
 from serve.ray_internals import replica_assigned
 
 

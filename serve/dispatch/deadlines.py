@@ -4,7 +4,7 @@ import time
 from types import TracebackType
 
 from deployments.errors import DeadlineExceeded
-from serve.dispatch.limits import Limit
+from serve.limits import Limit
 
 
 class Late(DeadlineExceeded):

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from deployments.errors import RequestTimeout, RequestTooLarge
 from serve.config import ServerConfig
-from serve.dispatch.limits import Limit
+from serve.limits import Limit
 
 Parsed = TypeVar("Parsed")
 
