@@ -53,9 +53,11 @@ class Limit:
             raise TimeoutError from error
 
     def ring(self) -> None:
-        """Ends the block."""
-        self._rang = True
-        self._task.cancel()
+        """Ends the block now."""
+        if not self._rang:
+            self._rang = True
+            self._alarm.waiting.discard(self)
+            self._task.cancel()
 
 
 class _Alarm:
@@ -82,7 +84,6 @@ class _Alarm:
         self._timer, self._set_for = None, inf
         past = time.monotonic() + _EARLY_S
         for limit in [limit for limit in self.waiting if limit.until <= past]:
-            self.waiting.discard(limit)
             limit.ring()
         if self.waiting:
             self._set(min(limit.until for limit in self.waiting))

@@ -81,6 +81,21 @@ async def test_a_task_that_is_cancelled_by_someone_else_stays_cancelled() -> Non
         await both
 
 
+async def test_a_wait_can_be_ended_before_its_limit() -> None:
+    limit = Limit(time.monotonic() + 60)
+
+    async def waits() -> None:
+        with limit:
+            await asyncio.sleep(60)
+
+    waiting = asyncio.create_task(waits())
+    await asyncio.sleep(0.01)
+    limit.ring()
+    limit.ring()
+    with pytest.raises(TimeoutError):
+        await waiting
+
+
 async def test_an_error_in_the_block_is_not_replaced() -> None:
     with pytest.raises(KeyError), Limit(time.monotonic() - 1):
         raise KeyError("x")
