@@ -73,7 +73,8 @@ class Call:
         self._availability = availability
         self._circuits = circuits
         self._in_flight = in_flight
-        self._begun = self._answering = self._ended = self._closed = False
+        self._begun = self._answering = self._ended = False  # what the model has sent
+        self._complete = self._closed = False
         in_flight[name] += 1
 
     def __aiter__(self) -> "Call":
@@ -138,6 +139,7 @@ class Call:
             with Limit(self._deadline - max(remaining - patience, 0.0)):
                 return await anext(self._response)
         except StopAsyncIteration:
+            self._complete = True
             return None
         except TimeoutError:
             # Which limit applied, not the clock, decides: timers may fire a little early.
@@ -174,5 +176,6 @@ class Call:
             return
         self._closed = True
         self._in_flight[self._name] -= 1
-        with suppress(Exception):  # it raises the call's own error again
-            self._response.cancel()  # type: ignore[no-untyped-call]
+        if not self._complete:
+            with suppress(Exception):  # it raises the call's own error again
+                self._response.cancel()  # type: ignore[no-untyped-call]
