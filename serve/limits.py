@@ -65,7 +65,7 @@ class _Alarm:
 
     def __init__(self) -> None:
         self.waiting: set[Limit] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._set_for = inf
 
     def add(self, limit: Limit) -> None:
@@ -77,8 +77,11 @@ class _Alarm:
         if self._timer is not None:
             self._timer.cancel()
         self._set_for = when
-        call_later = asyncio.get_running_loop().call_later
-        self._timer = call_later(max(when - time.monotonic(), 0.0), self._ring)
+        loop, seconds = asyncio.get_running_loop(), when - time.monotonic()
+        # A limit that has passed already comes before whatever else is ready, like `asyncio`'s.
+        self._timer = (
+            loop.call_later(seconds, self._ring) if seconds > 0 else loop.call_soon(self._ring)
+        )
 
     def _ring(self) -> None:
         self._timer, self._set_for = None, inf

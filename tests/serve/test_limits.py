@@ -28,6 +28,11 @@ async def test_a_wait_beyond_its_limit_is_an_error(limit_s: float) -> None:
     assert not asyncio.current_task().cancelling()  # type: ignore[union-attr]
 
 
+async def test_a_limit_that_has_passed_ends_a_wait_for_what_is_ready_too() -> None:
+    with pytest.raises(TimeoutError):
+        await wait(0, 0)
+
+
 async def test_each_of_many_waits_has_its_own_limit() -> None:
     """Also those that begin while others wait, and are shorter than those."""
     limits = [0.2, 60, 0.05, 0.1, 60, 0.02]
