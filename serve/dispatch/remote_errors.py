@@ -2,6 +2,8 @@
 
 import logging
 
+from grpc import StatusCode
+from grpc.aio import AioRpcError
 from ray.exceptions import (
     LocalRayletDiedError,
     NodeDiedError,
@@ -32,6 +34,9 @@ _GONE = (
     DeploymentUnavailableError,
     ReplicaUnavailableError,
 )
+# The same, where Ray Serve calls replicas over gRPC: a replica that is stopped, or killed in the
+# middle of an answer.
+_BROKEN = (StatusCode.CANCELLED, StatusCode.UNAVAILABLE, StatusCode.INTERNAL)
 
 
 def translate(error: BaseException, model: str) -> LLMError:
@@ -44,7 +49,7 @@ def translate(error: BaseException, model: str) -> LLMError:
         return cause
     if isinstance(cause, BackPressureError):
         return Overloaded(f"model '{model}' is at its limit of concurrent requests", retry_after=1)
-    if isinstance(cause, _GONE):
+    if isinstance(cause, _GONE) or (isinstance(cause, AioRpcError) and cause.code() in _BROKEN):
         return ModelUnavailable(f"the replica of model '{model}' died", retry_after=1)
     logger.error("model '%s' failed", model, exc_info=error)
     return LLMError(f"model '{model}' failed unexpectedly; see the server's log")

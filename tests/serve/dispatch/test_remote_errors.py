@@ -1,6 +1,8 @@
 """Promise: whatever a handle raises becomes one of our errors, without its internals."""
 
 import pytest
+from grpc import StatusCode
+from grpc.aio import AioRpcError, Metadata
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve._private.common import DeploymentID  # which the error is made of
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -30,6 +32,24 @@ def test_ray_serves_errors_become_ours(error: Exception, ours: type[LLMError]) -
     came = translate(error, "m")
     assert type(came) is ours
     assert "'m'" in came.message
+
+
+@pytest.mark.parametrize(
+    ("code", "ours"),
+    [
+        (StatusCode.CANCELLED, ModelUnavailable),
+        (StatusCode.UNAVAILABLE, ModelUnavailable),
+        (StatusCode.INTERNAL, ModelUnavailable),
+        (StatusCode.UNKNOWN, LLMError),
+    ],
+)
+def test_a_broken_connection_to_a_replica_is_no_unexpected_error(
+    code: StatusCode, ours: type[LLMError]
+) -> None:
+    broken = AioRpcError(code, Metadata(), Metadata(), details="secret")
+    came = translate(broken, "m")
+    assert type(came) is ours
+    assert "secret" not in came.message
 
 
 def test_an_unexpected_error_is_not_quoted() -> None:
