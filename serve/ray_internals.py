@@ -12,9 +12,10 @@ from ray.autoscaler.v2.sdk import get_cluster_resource_state
 from ray.serve._private.client import ServeControllerClient
 from ray.serve._private.common import DeploymentStatus, ReplicaID, ReplicaState
 from ray.serve._private.constants import RAY_SERVE_ENABLE_HA_PROXY
+from ray.serve._private.handle_options import DynamicHandleOptions
 from ray.serve.config import HTTPOptions
 from ray.serve.context import _get_global_client
-from ray.serve.handle import DeploymentResponseGenerator
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.internals import require
 
@@ -22,6 +23,7 @@ __all__ = [
     "HAPROXY_MODE",
     "DeploymentStatus",
     "ReplicaState",
+    "answering",
     "application_details",
     "deployment_of_placement_group",
     "http_options",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 require(ServeControllerClient, "get_serve_details", "http_config")
+require(DynamicHandleOptions, "_by_reference")
 require(DeploymentResponseGenerator, "_fetch_future_result_async")
 
 # Whether Ray Serve runs HAProxy, which changes the addresses that are listened on. No public API
@@ -56,6 +59,22 @@ def application_details(application: str) -> Mapping[str, Any] | None:
     details = client.get_serve_details() if client else {}
     found: Mapping[str, Any] | None = details.get("applications", {}).get(application)
     return found
+
+
+def answering(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any]:
+    """The handle for streamed calls of `chat`, over gRPC and with plain pickle.
+
+    By default each message is an object in Ray's store, which costs several times as much. Ray
+    Serve's environment variable for gRPC counts where the application is built, not here. Plain
+    pickle suffices for the contract.
+    """
+    return handle.options(
+        stream=True,
+        method_name="chat",
+        _by_reference=False,
+        request_serialization="pickle",
+        response_serialization="pickle",
+    )
 
 
 async def replica_assigned(response: DeploymentResponseGenerator[Any]) -> None:

@@ -12,6 +12,7 @@ from deployments.errors import LLMError
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
 from serve.dispatch.call import Call, Patience
+from serve.ray_internals import answering
 
 # A replica notices by itself when its backend goes silent. The router waits this many times the
 # model's `timeout`, in case the replica hangs.
@@ -38,16 +39,7 @@ class Calls:
         self._models = models
         self._availability = availability
         self._circuits = circuits
-        # Plain pickle, which suffices for the contract, takes half of cloudpickle's time or less.
-        self._handles = {
-            name: handle.options(
-                stream=True,
-                method_name="chat",
-                request_serialization="pickle",
-                response_serialization="pickle",
-            )
-            for name, handle in handles.items()
-        }
+        self._handles = {name: answering(handle) for name, handle in handles.items()}
         self._failed = Counter(
             "llm_router_failed_attempts",
             description="Calls to a model that failed or broke off.",

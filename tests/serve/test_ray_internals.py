@@ -12,6 +12,7 @@ from ray.core.generated import autoscaler_pb2
 from ray.serve import context
 from ray.serve._private import common, constants
 from ray.serve._private.client import ServeControllerClient
+from ray.serve._private.handle_options import DynamicHandleOptions
 from ray.serve.handle import DeploymentResponseGenerator
 
 from serve import ray_internals
@@ -22,6 +23,7 @@ from serve import ray_internals
     [
         (ServeControllerClient, "get_serve_details"),
         (ServeControllerClient, "http_config"),
+        (DynamicHandleOptions, "_by_reference"),
         (DeploymentResponseGenerator, "_fetch_future_result_async"),
         (context, "_get_global_client"),
         (constants, "RAY_SERVE_ENABLE_HA_PROXY"),
