@@ -156,13 +156,14 @@ class _Answer:
             reasoning = self._reasoning.add(_reasoning(delta))
             is_thinking = bool(_thoughts(delta))
         calls = _field(delta, "tool_calls")
-        if not (text or reasoning or is_thinking or calls or logprobs):
+        entries = _entries(logprobs) if logprobs is not None else ()
+        if not (text or reasoning or is_thinking or calls or entries):
             return None
         return Chunk(
             text=text,
             reasoning=reasoning,
             tool_calls=tuple([self._call(call) for call in calls or ()]),
-            logprobs=_entries(logprobs),
+            logprobs=entries,
         )
 
     def _call(self, delta: Any) -> ToolCallDelta:

@@ -71,9 +71,10 @@ class OpenAIBackend:
             # Leaving it before its end closes the connection, and so stops the generation.
             async with (
                 response,
+                aclosing(_whole(response) if whole else _events(response)) as events,
                 aclosing(
                     read(
-                        _whole(response) if whole else _events(response),
+                        events,
                         request,
                         names,
                         silence=self._config.timeout,

@@ -16,7 +16,7 @@ HIGH, LOW = "\ud83d", "\ude00"  # the two halves of 😀 in UTF-16
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
-async def events(deltas: list[dict[str, Any]], reason: str) -> AsyncIterator[ChatCompletionChunk]:
+async def events(deltas: list[dict[str, Any]], reason: str) -> AsyncIterator[Any]:
     for delta in deltas:
         choice = {"index": 0, "delta": {"content": None, "tool_calls": None, **delta}}
         yield _event(choices=[choice | {"finish_reason": None}])
@@ -24,9 +24,16 @@ async def events(deltas: list[dict[str, Any]], reason: str) -> AsyncIterator[Cha
     yield _event(choices=[], usage=USAGE)
 
 
-def _event(**fields: Any) -> ChatCompletionChunk:
-    # As the library builds it from what a server sends: unchecked.
-    return ChatCompletionChunk.construct(**fields)
+def _event(**fields: Any) -> Any:
+    """An event in the form that the test is run with."""
+    raise NotImplementedError
+
+
+# As the library builds it from what a server sends, unchecked, and as the JSON itself.
+@pytest.fixture(autouse=True, params=[ChatCompletionChunk.construct, dict], ids=["openai", "json"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs each test with events as objects and as dictionaries."""
+    monkeypatch.setitem(globals(), "_event", request.param)
 
 
 async def answer(*deltas: dict[str, Any], reason: str = "stop") -> Chunk:
@@ -93,9 +100,27 @@ async def test_hidden_reasoning_counts_as_a_sign_of_life(
 
 
 async def test_an_empty_event_is_not_a_sign_of_life() -> None:
-    stream = events([{"role": "assistant", "content": ""}], "stop")
+    empty = {"reasoning": None, "reasoning_content": "", "thinking_blocks": [], "tool_calls": []}
+    stream = events([{"role": "assistant", "content": ""}, empty], "stop")
     read_ = read(stream, REQUEST, ToolNames.of(REQUEST), silence=60, context_window=None)
     assert len([chunk async for chunk in read_]) == 1
+
+
+async def test_log_probabilities_come_with_their_text() -> None:
+    entry = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
+    choice = {"index": 0, "delta": {"content": "a", "tool_calls": None}, "finish_reason": None}
+    none = choice | {"delta": {"content": None, "tool_calls": None}, "logprobs": {"content": []}}
+
+    async def stream() -> AsyncIterator[Any]:
+        yield _event(choices=[none])  # no sign of life
+        yield _event(choices=[choice | {"logprobs": {"content": [entry]}}])
+        async for event in events([], "stop"):
+            yield event
+
+    read_ = read(stream(), REQUEST, ToolNames.of(REQUEST), silence=60, context_window=None)
+    first, last = [chunk async for chunk in read_]
+    assert first == Chunk(text="a", logprobs=(entry,))
+    assert last.finish_reason == "stop"
 
 
 @pytest.mark.parametrize("arguments", ["[" * 100_000, "9" * 5000])
@@ -107,7 +132,7 @@ async def test_incomplete_arguments_at_the_token_limit_end_with_length(arguments
 async def test_a_complete_answer_does_not_wait_for_the_end_of_the_stream() -> None:
     """A server may send no `[DONE]`, and keep the connection open."""
 
-    async def open_end() -> AsyncIterator[ChatCompletionChunk]:
+    async def open_end() -> AsyncIterator[Any]:
         async for event in events([{"content": "a"}], "stop"):
             yield event
         await asyncio.sleep(30)
