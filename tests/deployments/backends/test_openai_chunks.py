@@ -100,7 +100,12 @@ async def test_hidden_reasoning_counts_as_a_sign_of_life(
 
 
 async def test_an_empty_event_is_not_a_sign_of_life() -> None:
-    empty = {"reasoning": None, "reasoning_content": "", "thinking_blocks": [], "tool_calls": []}
+    empty: dict[str, Any] = {
+        "reasoning": None,
+        "reasoning_content": "",
+        "thinking_blocks": [],
+        "tool_calls": [],
+    }
     stream = events([{"role": "assistant", "content": ""}, empty], "stop")
     read_ = read(stream, REQUEST, ToolNames.of(REQUEST), silence=60, context_window=None)
     assert len([chunk async for chunk in read_]) == 1
