@@ -10,14 +10,17 @@ import pytest
 # As deployments.backends.litellm sets it, which must be before LiteLLM is imported.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
+import httpx
 import litellm
 import openai
+from litellm import main, utils
 from litellm.litellm_core_utils import url_utils
 from litellm.litellm_core_utils.exception_mapping_utils import ExceptionCheckers
 from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
 from litellm.llms.openai.openai import OpenAIChatCompletion
 from litellm.llms.openai_like.json_loader import JSONProviderRegistry
 from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import VertexGeminiConfig
+from openai._base_client import BaseClient
 from transformers.generation.continuous_batching import model_runner
 from transformers.generation.continuous_batching.cb_logits_processors import (
     ContinuousBatchingLogitsProcessor,
@@ -43,6 +46,11 @@ HUGGINGFACE = "deployments.backends.huggingface"
         (LITELLM, BaseModelResponseIterator, "_handle_string_chunk"),
         (LITELLM, BaseModelResponseIterator, "_string_to_dict_parser"),
         (LITELLM, VertexGeminiConfig, "_check_finish_reason"),
+        (LITELLM, main, "get_model_info_helper"),
+        (LITELLM, utils, "_remove_thought_signatures_from_messages"),
+        (LITELLM, httpx.Cookies, "extract_cookies"),
+        ("deployments.backends.litellm.direct", BaseClient, "_prepare_url"),
+        ("deployments.backends.litellm.direct", BaseClient, "_make_status_error_from_response"),
         ("deployments.backends.openai_endpoint.backend", openai.AsyncStream, "_iter_events"),
         (f"{HUGGINGFACE}.engine", OutputRouter, "deliver_batch"),
         (
@@ -70,9 +78,20 @@ def test_a_backend_does_not_start_without_what_it_replaces(
 def test_a_stream_without_its_finish_reasons_is_refused() -> None:
     from deployments.backends.litellm.patches import check_stream
 
-    check_stream(SimpleNamespace(received_finish_reason=None, intermittent_finish_reason=None))
+    parts = dict.fromkeys(
+        ["received_finish_reason", "intermittent_finish_reason", "completion_stream"]
+    )
+    check_stream(SimpleNamespace(**parts, fetch_stream=None))
     with pytest.raises(RuntimeError, match="intermittent_finish_reason"):
         check_stream(SimpleNamespace(received_finish_reason=None))
+
+
+def test_a_client_of_the_openai_library_without_what_is_read_is_refused() -> None:
+    from deployments.backends.litellm.direct import check_client
+
+    check_client(openai.AsyncOpenAI(api_key="none"))
+    with pytest.raises(RuntimeError, match="_client"):
+        check_client(SimpleNamespace())  # type: ignore[arg-type]
 
 
 def test_an_existing_attribute_is_replaced() -> None:

@@ -9,12 +9,14 @@ from typing import Any
 from weakref import WeakSet
 
 import litellm
+import openai
 from litellm import exceptions
 
 from deployments.backends.litellm import patches
 from deployments.backends.litellm.calls import complete
 from deployments.backends.litellm.catalogue import listed
 from deployments.backends.litellm.config import LiteLLMConfig
+from deployments.backends.litellm.direct import check_client
 from deployments.backends.litellm.errors import (
     headers_of,
     is_image_not_fetched,
@@ -73,11 +75,12 @@ class LiteLLMBackend:
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request` as a stream of chunks."""
-        request = self._parameters.check(request)
-        names = ToolNames.of(request)
-        thinking = self._config.thinking_seconds(request.reasoning_effort)
-        patience = max(self._config.timeout, thinking)
         with translated(self._translate):
+            await self._parameters.look_up()
+            request = self._parameters.check(request)
+            names = ToolNames.of(request)
+            thinking = self._config.thinking_seconds(request.reasoning_effort)
+            patience = max(self._config.timeout, thinking)
             stream = await self._open(request, names, patience)
             try:
                 async with aclosing(
@@ -234,3 +237,4 @@ def _warm_up() -> None:
         stream=True,
     )
     patches.check_stream(stream)
+    check_client(openai.AsyncOpenAI(api_key="none"))

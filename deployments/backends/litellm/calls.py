@@ -16,12 +16,12 @@ from deployments.backends.litellm import patches
 # is sent ahead. A thread for each request costs more than the writing.
 _WRITTEN_AT_ONCE = frozenset(
     "anthropic cerebras deepinfra deepseek fireworks_ai gemini groq hosted_vllm hyperbolic "
-    "lambda_ai llamafile lm_studio mistral moonshot nebius novita nvidia_nim ollama_chat openai "
+    "lambda_ai llamafile lm_studio mistral moonshot nebius novita nvidia_nim openai "
     "openrouter perplexity sambanova together_ai xai".split()
 )
 
 
-class _Quiet(Logging):
+class _Quiet(Logging):  # type: ignore[misc]  # which has no types
     """What LiteLLM tells about a call, of which nothing is kept.
 
     A request that comes with one is not given another, which would count its tokens, look up its
@@ -39,7 +39,7 @@ class _Quiet(Logging):
     ) -> None:
         # Each stream validates all of them again, and most are None.
         given = {name: value for name, value in litellm_params.items() if value is not None}
-        super().update_environment_variables(given, *args, **more)  # type: ignore[no-untyped-call]
+        super().update_environment_variables(given, *args, **more)
 
     def response_cost_calculator(self, *args: Any, **more: Any) -> None:
         """What it costs is reckoned elsewhere."""

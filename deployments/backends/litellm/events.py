@@ -1,9 +1,9 @@
 """Reads LiteLLM's streams without the objects that it makes of every event.
 
-LiteLLM passes each event through an object of the provider's library, one of its own and a wrapper,
-at most of a millisecond each. Where a provider's events have OpenAI's form already, they are read
-from the response as JSON; where LiteLLM translates them, they come from its translator, without the
-wrapper. All other streams are read as LiteLLM gives them.
+LiteLLM makes an object of the provider's library of each event, one of its own, and passes that
+through a wrapper, which takes most of a millisecond. Where a provider's events have OpenAI's form
+already, they are read from the response as JSON. Where LiteLLM translates them, they come from its
+translator, without the wrapper. All other streams are read as LiteLLM gives them.
 """
 
 import asyncio
@@ -302,7 +302,7 @@ async def _data(response: httpx.Response, *, is_sse: bool) -> AsyncGenerator[lis
         yield data
     else:
         yield lines.rest()
-    with suppress(TimeoutError):
+    with suppress(TimeoutError, httpx.HTTPError):
         async with asyncio.timeout(_END_S):
             async for _ in received:  # a connection is used again only if it was read to the end
                 pass

@@ -1,5 +1,6 @@
 """Which parameters reach a provider, and requests in the form that LiteLLM takes."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -35,7 +36,8 @@ _LIMITS = frozenset({"max_tokens", "max_completion_tokens"})
 class Parameters:
     """The parameters that a model's provider has.
 
-    They are looked up at the first request, since a process may have a thousand models.
+    They are looked up at the first request, since a process may have a thousand models, which would
+    take milliseconds each.
 
     Raises:
         ValueError: the configuration offers service tiers to which LiteLLM doesn't send requests.
@@ -49,6 +51,11 @@ class Parameters:
                 f"model '{config.name}': service_tiers: LiteLLM does not pass service "
                 f"tiers on to '{config.provider}'"
             )
+
+    async def look_up(self) -> None:
+        """Looks them up, in a thread: for some providers LiteLLM asks the server."""
+        if "_dropped" not in self.__dict__:
+            await asyncio.to_thread(lambda: (self._supported, self._dropped))
 
     @cached_property
     def _supported(self) -> frozenset[str]:

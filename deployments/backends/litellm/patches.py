@@ -3,7 +3,6 @@
 Each has its reason. `patch` fails if this version of LiteLLM has no such part.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import cache, lru_cache
@@ -28,7 +27,10 @@ from litellm.llms.vertex_ai.gemini import vertex_and_google_ai_studio_gemini as 
 from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import VertexGeminiConfig
 from litellm.types.utils import GenericStreamingChunk, ModelResponseStream
 
+from deployments.backends.litellm.direct import Chat, OpenAIStream
 from deployments.internals import replace, require
+
+_MOST_CLIENTS = 10_000
 
 # What to call when a request has been written and is about to be sent.
 before_sending: ContextVar[Callable[[], None] | None] = ContextVar("before_sending", default=None)
@@ -55,7 +57,8 @@ def patch() -> None:
     require(JSONProviderRegistry, "list_providers")
     replace(main, "get_model_info_helper", _model_info_once)
     replace(httpx.Cookies, "extract_cookies", _cookies_if_any)
-    require(openai.AsyncOpenAI, "_prepare_url", "_make_status_error_from_response")
+    # It keeps 200 clients, one for each key and address, and makes the others again and again.
+    replace(litellm.in_memory_llm_clients_cache, "max_size_in_memory", _MOST_CLIENTS)
     require(utils, "_is_gemini_model", "_remove_thought_signatures_from_messages")
 
 
@@ -91,9 +94,10 @@ def check_stream(stream: Any) -> None:
     """Checks one of LiteLLM's streams, whose attributes exist only once it is made.
 
     Raises:
-        RuntimeError: it lacks what `has_finish_reason` reads.
+        RuntimeError: it lacks what `has_finish_reason` or `Events` reads.
     """
-    require(stream, "received_finish_reason", "intermittent_finish_reason")
+    require(stream, "received_finish_reason", "intermittent_finish_reason", "completion_stream")
+    require(stream, "fetch_stream")
 
 
 def has_finish_reason(stream: Any) -> bool:
@@ -148,76 +152,9 @@ def _client_without_retries(handler: OpenAIChatCompletion, *args: Any, **kwargs:
     """Makes a client that asks once. For some providers LiteLLM drops our `max_retries: 0`, and the
     client asks three times, waiting as long as `Retry-After` says."""
     client = _get_openai_client(handler, *args, **kwargs | {"max_retries": 0})
-    if isinstance(client, openai.AsyncOpenAI) and not isinstance(client.chat, _Chat):
-        client.__dict__["chat"] = _Chat(client)
+    if isinstance(client, openai.AsyncOpenAI) and not isinstance(client.chat, Chat):
+        client.__dict__["chat"] = Chat(client)
     return client
-
-
-class _Chat:
-    """Replaces the client's `chat`, whose `completions.with_raw_response.create` LiteLLM calls.
-    That looks up the type of each field of a request, which takes as long as sending it."""
-
-    def __init__(self, client: openai.AsyncOpenAI) -> None:
-        self._client = client
-        self._as_usual = client.chat.completions.with_raw_response.create
-        self._url = client._prepare_url("/chat/completions")
-        headers = {"Authorization": f"Bearer {client.api_key}", **client.default_headers}
-        self._headers = {name: value for name, value in headers.items() if isinstance(value, str)}
-        # With others, the client does more than to send a request with a key.
-        self._is_plain = (
-            type(client) is openai.AsyncOpenAI
-            and bool(client.api_key)
-            and client._workload_identity_auth is None
-            and client._provider_runtime is None
-            and not client.default_query
-        )
-        self.completions = self
-        self.with_raw_response = self
-
-    async def create(self, **data: Any) -> Any:
-        """Sends a request, and returns its response."""
-        if not self._is_plain or not data.get("stream") or data.get("extra_query"):
-            return await self._as_usual(**data)
-        timeout = data.pop("timeout")
-        headers = self._headers | (data.pop("extra_headers", None) or {})
-        data |= data.pop("extra_body", None) or {}
-        request = httpx.Request(
-            "POST",
-            self._url,
-            headers=headers,
-            content=json.dumps(data, separators=(",", ":"), allow_nan=False),
-            extensions={"timeout": httpx.Timeout(timeout).as_dict()},
-        )
-        try:
-            response = await self._client._client.send(request, stream=True)
-            if response.is_error:
-                await response.aread()
-        except httpx.TimeoutException as error:
-            raise openai.APITimeoutError(request=request) from error
-        except Exception as error:
-            raise openai.APIConnectionError(request=request) from error
-        if response.is_error:
-            raise self._client._make_status_error_from_response(response)
-        return OpenAIStream(response)
-
-
-class OpenAIStream:
-    """A stream of OpenAI's events that has begun, as the openai library's `AsyncStream`."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self.response = response
-        self.headers: dict[str, str] = {}  # which LiteLLM only copies
-
-    def parse(self) -> "OpenAIStream":
-        """The stream of a response, which is this one."""
-        return self
-
-    def __aiter__(self) -> "OpenAIStream":
-        return self  # as LiteLLM asks; `Events` reads the response
-
-    async def aclose(self) -> None:
-        """Closes the response."""
-        await self.response.aclose()
 
 
 _model_info = main.get_model_info_helper

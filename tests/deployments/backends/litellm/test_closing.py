@@ -51,3 +51,13 @@ def test_a_thousand_models_start_at_once(connect: Connect) -> None:
     for number in range(1000):
         connect("groq", None, model=f"m{number}")
     assert time.process_time() - started < 2.0
+
+
+async def test_each_of_many_models_keeps_its_connection(connect: Connect) -> None:
+    """LiteLLM keeps 200 clients of its own accord."""
+    with serving(streaming(SOME, STOP, usage(), DONE)) as fake:
+        models = [connect("openai", f"{fake.url}/{number}", model="m") for number in range(210)]
+        for _ in range(2):
+            for model in models:
+                await answer_to(model, ask())
+    assert len(fake.connections) == len(models)
