@@ -81,9 +81,6 @@ class Events:
         self._name = name
         self._provider = provider
         self._model = model
-        self._text: list[str] = []
-        self._is_ended = False
-        self._has_usage = False
 
     async def read(self) -> AsyncGenerator[Any, None]:
         """Yields them: objects of OpenAI's shape.
@@ -101,16 +98,10 @@ class Events:
                 yield event
             return
         try:
-            async for event in events:
-                self._note(event)
+            async for event in self._watched(events):
                 yield event
-        except (httpx.ReadError, httpx.RemoteProtocolError) as error:
-            if not self._is_ended:
-                raise_as_litellm(self._provider, self._model, error)
         except Exception as error:  # noqa: BLE001 - it is raised again
             raise_as_litellm(self._provider, self._model, error)
-        if self._is_ended and not self._has_usage:
-            yield await self._counted()
 
     async def _source(self) -> Any:
         """The stream within LiteLLM's."""
@@ -157,29 +148,33 @@ class Events:
         if failure:
             raise failure
 
-    def _note(self, event: Any) -> None:
-        """Remembers what is needed if the provider reports no usage."""
-        self._has_usage = self._has_usage or getattr(event, "usage", None) is not None
-        for choice in event.choices or ():
-            self._is_ended = self._is_ended or choice.finish_reason is not None
-            if isinstance(text := choice.delta.content, str):
-                self._text.append(text)
+    async def _watched(self, events: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        """The events, and the usage if the provider reports none, as LiteLLM counts it. Once the
+        answer is complete, the connection may break off."""
+        text: list[str] = []
+        is_complete = is_counted = False
+        try:
+            async for event in events:
+                is_counted = is_counted or getattr(event, "usage", None) is not None
+                if event.choices:
+                    choice = event.choices[0]
+                    is_complete = is_complete or bool(choice.finish_reason)
+                    text.append(choice.delta.content or "")
+                yield event
+        except (httpx.ReadError, httpx.RemoteProtocolError):
+            if not is_complete:
+                raise
+        if is_complete and not is_counted:
+            usage = await asyncio.to_thread(self._count, "".join(text))
+            yield Fields({"choices": [], "usage": usage})
 
-    async def _counted(self) -> Any:
-        """An event with the usage, as LiteLLM counts it."""
+    def _count(self, answer: str) -> dict[str, int]:
+        count, model = litellm.token_counter, self._model
         messages = [dict(message) for message in self._request.messages]
-        answer = "".join(self._text)
-
-        def count() -> dict[str, int]:
-            counter = litellm.token_counter
-            return {
-                "prompt_tokens": counter(model=self._model, messages=messages),
-                "completion_tokens": counter(
-                    model=self._model, text=answer, count_response_tokens=True
-                ),
-            }
-
-        return Fields({"choices": [], "usage": await asyncio.to_thread(count)})
+        return {
+            "prompt_tokens": count(model=model, messages=messages),
+            "completion_tokens": count(model=model, text=answer, count_response_tokens=True),
+        }
 
 
 class _Held:
