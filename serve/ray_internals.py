@@ -11,7 +11,10 @@ from ray._private.worker import global_worker
 from ray.autoscaler.v2.sdk import get_cluster_resource_state
 from ray.serve._private.client import ServeControllerClient
 from ray.serve._private.common import DeploymentStatus, ReplicaID, ReplicaState
-from ray.serve._private.constants import RAY_SERVE_ENABLE_HA_PROXY
+from ray.serve._private.constants import (
+    RAY_SERVE_ENABLE_HA_PROXY,
+    RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH,
+)
 from ray.serve._private.handle_options import DynamicHandleOptions
 from ray.serve.config import HTTPOptions
 from ray.serve.context import _get_global_client
@@ -20,6 +23,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 from deployments.internals import require
 
 __all__ = [
+    "GRPC_MOST_BYTES",
     "HAPROXY_MODE",
     "DeploymentStatus",
     "ReplicaState",
@@ -38,6 +42,8 @@ require(DeploymentResponseGenerator, "_fetch_future_result_async")
 # Whether Ray Serve runs HAProxy, which changes the addresses that are listened on. No public API
 # tells; only the environment variable does, and Ray parses it here.
 HAPROXY_MODE: bool = RAY_SERVE_ENABLE_HA_PROXY
+# The largest message between the router and a replica over gRPC. Replicas read the same variable.
+GRPC_MOST_BYTES: int = RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH
 
 
 def http_options() -> HTTPOptions | None:
@@ -61,17 +67,17 @@ def application_details(application: str) -> Mapping[str, Any] | None:
     return found
 
 
-def answering(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any]:
-    """The handle for streamed calls of `chat`, over gRPC and with plain pickle.
+def answering(handle: DeploymentHandle[Any], *, over_grpc: bool) -> DeploymentHandle[Any]:
+    """The handle for streamed calls of `chat`, with plain pickle, which suffices for the contract.
 
-    By default each message is an object in Ray's store, which costs several times as much. Ray
-    Serve's environment variable for gRPC counts where the application is built, not here. Plain
-    pickle suffices for the contract.
+    Otherwise each message is an object in Ray's store, which costs several times as much but may
+    have more than `GRPC_MOST_BYTES`. Ray Serve has an environment variable for this, but it counts
+    where the application is built, not here.
     """
     return handle.options(
         stream=True,
         method_name="chat",
-        _by_reference=False,
+        _by_reference=not over_grpc,
         request_serialization="pickle",
         response_serialization="pickle",
     )

@@ -27,6 +27,7 @@ from serve import ray_internals
         (DeploymentResponseGenerator, "_fetch_future_result_async"),
         (context, "_get_global_client"),
         (constants, "RAY_SERVE_ENABLE_HA_PROXY"),
+        (constants, "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH"),
         (common, "ReplicaID"),
         (common, "ReplicaState"),
         (common, "DeploymentStatus"),
