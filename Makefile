@@ -11,7 +11,7 @@ WORKERS ?= 0
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run test-quick test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
-	bench-overload bench-chaos fuzz format clean
+	bench-overload bench-overhead bench-chaos fuzz format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
@@ -69,6 +69,10 @@ bench-faults: .venv/.tested
 bench-overload: .venv/.tested
 	$(BIN)/python -m ops.bench.overload --out build/bench-overload
 
+# What we cost a request, beside LiteLLM's proxy; needs an idle machine. Less of it: ARGS='--quick'
+bench-overhead: .venv/.tested .venv-litellm/.installed
+	$(BIN)/python -m ops.bench.overhead --out build/bench-overhead $(ARGS)
+
 # What callers see when processes of a three-node cluster are killed under load
 bench-chaos: .venv/.tested
 	$(BIN)/python -m ops.bench.chaos --out build/bench-chaos
@@ -82,7 +86,7 @@ format: .venv/.tested
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-plain .venv-latest
+	rm -rf .venv .venv-plain .venv-latest .venv-litellm
 
 .venv/.served: pyproject.toml ops/constraints.txt
 	@sh ops/venv.sh .venv $(PYTHON)
@@ -107,4 +111,10 @@ clean:
 .venv-plain/.installed: .venv-plain/.required $(shell find serve deployments ops -type f -not -name '*.pyc')
 	rm -rf build/lib
 	.venv-plain/bin/$(INSTALL) --no-deps .
+	touch $@
+
+# LiteLLM's proxy in the version that we use ourselves; its other requirements contradict ours.
+.venv-litellm/.installed: ops/constraints.txt
+	@sh ops/venv.sh .venv-litellm $(PYTHON)
+	.venv-litellm/bin/$(INSTALL) "$$(sed -n 's/^litellm==/litellm[proxy]==/p' ops/constraints.txt)"
 	touch $@

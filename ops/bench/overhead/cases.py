@@ -1,0 +1,60 @@
+"""The cases: what is asked, by how many callers, what is measured of it, and its goal."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ops.bench.overhead.contestants import ENDPOINT, LITELLM
+from ops.bench.overhead.load import Measured, Target, closed, opened
+from ops.bench.overhead.messages import Ask
+
+RATE, OPEN_S = 500.0, 60.0
+_DELAY_S = 0.06
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kind of load.
+
+    Attributes:
+        title: what it is, in words.
+        ask: what each request asks for.
+        model: which kind of model is asked.
+        connections: that are always busy; None for an open loop.
+        by_latency: whether the added latency is compared, not the requests a second.
+        goal: the ratio to the reference that is wanted, or the share that is answered.
+    """
+
+    title: str
+    ask: Ask
+    model: str = ENDPOINT
+    connections: int | None = 32
+    by_latency: bool = False
+    goal: float = 0.0
+
+    async def load(self, target: Target, seconds: float) -> Measured:
+        """Sends the load; an open loop has its own length, unless `seconds` is less."""
+        if self.connections is None:
+            return await opened(target, self.ask, RATE, min(seconds, OPEN_S))
+        return await closed(target, self.ask, self.connections, seconds)
+
+
+def _streamed(tokens: int) -> Ask:
+    return Ask(tokens, stream=True)
+
+
+CASES: Mapping[str, Case] = {
+    "whole-1": Case("whole, 1 connection", Ask(), connections=1, by_latency=True, goal=0.3),
+    "whole-32": Case("whole, 32 connections", Ask(), goal=5),
+    "stream16-32": Case("streams of 16 tokens, 32 connections", _streamed(16), goal=6),
+    "stream64-32": Case("streams of 64 tokens, 32 connections", _streamed(64), goal=6),
+    "litellm-whole-32": Case("LiteLLM model, whole, 32 connections", Ask(), LITELLM, goal=1.5),
+    "litellm-stream16-32": Case(
+        "LiteLLM model, streams of 16 tokens, 32 connections", _streamed(16), LITELLM, goal=1.5
+    ),
+    "open": Case(
+        f"{RATE:g} requests/s offered, upstream of {1e3 * _DELAY_S:g} ms",
+        Ask(delay_s=_DELAY_S),
+        connections=None,
+        goal=0.99,
+    ),
+}

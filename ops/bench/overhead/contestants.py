@@ -1,0 +1,156 @@
+"""The contestants: what is started for each, as its users would, in front of the same upstream."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ops.bench.application import free_port
+from ops.bench.engine.models import DEMO_LARGE
+
+REFERENCE = "litellm"
+# What a caller asks for: a model at an OpenAI-compatible server, or the same through LiteLLM.
+ENDPOINT, LITELLM = "endpoint", "litellm"
+KEY = "sk-" + "0123456789abcdef" * 2
+LITELLM_ENVIRONMENT = Path(".venv-litellm")
+
+_OURS = {
+    "BENCH_KEY": KEY,
+    "UPSTREAM_KEY": "none",
+    # Ray runs its workers at a lower priority than other processes, such as the upstream.
+    "RAY_worker_niceness": "0",
+}
+_PROXY = {
+    # As its documentation advises for production, and without calls to the network.
+    "LITELLM_MODE": "PRODUCTION",
+    "LITELLM_LOG": "ERROR",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a contestant is started with: the upstream's URL, its own port, a folder for files."""
+
+    upstream: str
+    port: int
+    folder: Path
+
+    def written(self, config: object) -> str:
+        """The path of a new file that holds a configuration. JSON is YAML."""
+        file = self.folder / "config.yaml"
+        file.write_text(json.dumps(config))
+        return str(file)
+
+
+def application(start: Start) -> list[str]:
+    """Our application, as `make run` serves it: keys on, and the upstream as two models."""
+    models = [
+        {"name": ENDPOINT, "backend": "vllm", "model": "bench", "hostname": start.upstream},
+        {
+            "name": LITELLM,
+            "backend": "openai",
+            "model": "bench",
+            "hostname": f"{start.upstream}/v1",
+            "api_key": "${UPSTREAM_KEY}",
+        },
+    ]
+    config = {
+        "llms": {"models": models},
+        "server": {"keys": [{"name": "bench", "key": "${BENCH_KEY}"}]},
+    }
+    return [
+        *(sys.executable, "-m", "ops.run"),
+        *("--config", start.written(config), "--port", str(start.port)),
+    ]
+
+
+def proxy(start: Start, workers: int = 1) -> list[str]:
+    """LiteLLM's proxy without a database: a master key, and the upstream as one model."""
+    upstream = {
+        "model": "openai/bench",
+        "api_base": f"{start.upstream}/v1",
+        "api_key": "none",
+    }
+    config = {
+        "model_list": [{"model_name": ENDPOINT, "litellm_params": upstream}],
+        "litellm_settings": {"request_timeout": 600, "set_verbose": False, "json_logs": True},
+        "general_settings": {"master_key": KEY},
+    }
+    return [
+        str(LITELLM_ENVIRONMENT / "bin" / "litellm"),
+        *("--config", start.written(config), "--num_workers", str(workers)),
+        *("--host", "127.0.0.1", "--port", str(start.port)),
+    ]
+
+
+def peer(start: Start) -> list[str]:
+    """`ray.serve.llm.build_openai_app` with an engine of its own that answers at once."""
+    served = {
+        "model_loading_config": {"model_id": ENDPOINT, "model_source": str(DEMO_LARGE)},
+        "placement_group_config": {"bundles": [{"CPU": 1}]},
+    }
+    return [
+        *(sys.executable, "-m", "ops.bench.engine.peer"),
+        *("--config", start.written({"llm_configs": [served]}), "--port", str(start.port)),
+    ]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A way to serve the upstream; without a command, the upstream itself.
+
+    Attributes:
+        command: what is run.
+        environment: variables for it.
+        models: the name to ask for, by what is asked for.
+    """
+
+    command: Callable[[Start], list[str]] | None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, str] = field(
+        default_factory=lambda: {ENDPOINT: ENDPOINT, LITELLM: ENDPOINT}
+    )
+
+    def variables(self, folder: Path) -> dict[str, str]:
+        """The environment of its processes."""
+        return {**os.environ, **self.environment, **_apart(folder)}
+
+
+def _ours(**flags: str) -> Contestant:
+    modes = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "0", "RAY_SERVE_ENABLE_HA_PROXY": "0", **flags}
+    return Contestant(application, _OURS | modes, {ENDPOINT: ENDPOINT, LITELLM: LITELLM})
+
+
+def _apart(folder: Path) -> dict[str, str]:
+    """What keeps several Rays and HAProxies on one machine apart."""
+    files = {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "a.sock"}
+    files |= {"SERVER_STATE_BASE": "", "SERVER_STATE_FILE": "state"}
+    files |= {"METRICS_SOCKET_PATH": "m.sock"}
+    return {
+        "RAY_TMPDIR": str(folder),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        **{f"RAY_SERVE_HAPROXY_{name}": str(folder / "ha" / file) for name, file in files.items()},
+    }
+
+
+CONTESTANTS = {
+    "bare": Contestant(None),
+    REFERENCE: Contestant(proxy, _PROXY),
+    "litellm-2": Contestant(lambda start: proxy(start, workers=2), _PROXY),
+    "ours": _ours(),
+    "ours-throughput": _ours(RAY_SERVE_THROUGHPUT_OPTIMIZED="1"),
+    "ours-haproxy": _ours(RAY_SERVE_THROUGHPUT_OPTIMIZED="1", RAY_SERVE_ENABLE_HA_PROXY="1"),
+    "ray-llm": Contestant(
+        peer,
+        {
+            **_OURS,
+            "HF_HUB_OFFLINE": "1",
+            "RAYLLM_VLLM_ENGINE_CLS": "ops.bench.overhead.engine.Engine",
+        },
+        {ENDPOINT: ENDPOINT},
+    ),
+}

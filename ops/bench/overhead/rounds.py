@@ -1,0 +1,79 @@
+"""Rounds, in each of which every contestant gets the same load in its turn, alone."""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ops.bench.overhead.cases import Case
+from ops.bench.overhead.load import Measured, closed
+from ops.bench.overhead.processes import Tree, Used, spent
+from ops.bench.overhead.servers import Field, Server
+
+UPSTREAM, CALLERS = "upstream", "callers"
+_SETTLE_S = 1.5  # after a pause, for work that piled up
+_WARM_UP_S = 0.5
+
+# Rounds by case, then by contestant.
+Played = Mapping[str, Mapping[str, Sequence["Round"]]]
+
+
+@dataclass(frozen=True)
+class Round:
+    """What callers saw in one round, and the cores that each part used meanwhile."""
+
+    measured: Measured
+    cores: Mapping[str, float]
+
+
+async def play(field: Field, cases: Mapping[str, Case], number: int, seconds: float) -> Played:
+    """Plays `number` rounds of loads of `seconds` each; an open loop is played in the first only.
+
+    Contestants take turns at every case, in a new order each time, so that what changes about the
+    machine changes for all.
+    """
+    played: dict[str, dict[str, list[Round]]] = {case: {} for case in cases}
+    order = random.Random(0)
+    await _warm_up(field, cases)
+    for index in range(number):
+        for title, case in cases.items():
+            if case.connections is None and index:
+                continue
+            for name in order.sample(list(field.servers), len(field.servers)):
+                if (one := await _turn(field, name, case, seconds)) is not None:
+                    played[title].setdefault(name, []).append(one)
+        print(f"round {index + 1} of {number}", flush=True)
+    return played
+
+
+async def _turn(field: Field, name: str, case: Case, seconds: float) -> Round | None:
+    server = field.servers[name]
+    if (target := server.target(case.model)) is None:
+        return None
+    server.resume()
+    await asyncio.sleep(_SETTLE_S)
+    before, began = _look(field, server), time.perf_counter()
+    measured = await case.load(target, seconds)
+    wall = time.perf_counter() - began
+    parts = spent(before, _look(field, server))
+    server.pause()
+    return Round(measured, {part: used / wall for part, used in parts.items()})
+
+
+async def _warm_up(field: Field, cases: Mapping[str, Case]) -> None:
+    for server in field.servers.values():
+        server.resume()
+        for case in cases.values():
+            if case.connections is not None and (target := server.target(case.model)) is not None:
+                await closed(target, case.ask, case.connections, _WARM_UP_S)
+        server.pause()
+
+
+def _look(field: Field, server: Server) -> Used:
+    """The CPU time of everything that takes part: the contestant, the upstream, the callers."""
+    looks = dict(server.tree.cpu()) if server.tree is not None else {}
+    for name, tree in ((UPSTREAM, field.upstream), (CALLERS, Tree(os.getpid()))):
+        looks[tree.pid] = (name, tree.own_cpu())
+    return looks
