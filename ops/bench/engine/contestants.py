@@ -2,21 +2,20 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import psutil
 
 from ops.bench.application import free_port
 from ops.bench.engine.streams import JSON_HEADERS, MODEL, PATH, body
+from ops.bench.processes import Tree, stop
 
 _START_S = 300
 _ENGINE = {"max_model_len": 2048, "max_num_seqs": 32, "enforce_eager": True}
@@ -110,18 +109,10 @@ class Server:
             time.sleep(1)
         sys.exit(f"a contestant did not start; see {self.log}")
 
-    def pause(self) -> None:
-        """Stops its processes from running (SIGSTOP)."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Lets them run again (SIGCONT)."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, sign: signal.Signals) -> None:
-        for process in [*psutil.Process(self.process.pid).children(recursive=True), self.process]:
-            with suppress(psutil.NoSuchProcess):
-                process.send_signal(sign)
+    @property
+    def tree(self) -> Tree:
+        """All its processes."""
+        return Tree(self.process.pid)
 
 
 @contextmanager
@@ -150,17 +141,8 @@ def started(name: str, model: Path, logs: Path) -> Iterator[Server]:
         server = Server(f"http://127.0.0.1:{port}", process, log)
         try:
             server.wait()
-            server.pause()
+            server.tree.pause()
             yield server
         finally:
-            server.resume()
-            _terminate(process)
-
-
-def _terminate(process: "subprocess.Popen[bytes]") -> None:
-    process.terminate()
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            server.tree.resume()
+            stop(process)

@@ -57,11 +57,11 @@ async def rounds(servers: Mapping[str, Server], number: int) -> dict[str, list[R
         }
         for seed in range(-WARM_UP, number):
             for name in order.sample(list(servers), len(servers)):
-                servers[name].resume()
+                servers[name].tree.resume()
                 await asyncio.sleep(_SETTLE_S)
                 await ask(sessions[name], "hello")
                 one = await play(sessions[name], seed)
-                servers[name].pause()
+                servers[name].tree.pause()
                 if seed >= 0:
                     played[name].append(one)
     return played

@@ -16,12 +16,11 @@ ENDPOINT, LITELLM = "endpoint", "litellm"
 KEY = "sk-" + "0123456789abcdef" * 2
 LITELLM_ENVIRONMENT = Path(".venv-litellm")
 
-_OURS = {
-    "BENCH_KEY": KEY,
-    "UPSTREAM_KEY": "none",
-    # Ray runs its workers at a lower priority than other processes, such as the upstream.
-    "RAY_worker_niceness": "0",
-}
+# Ray runs its workers at a lower priority than other processes, such as the upstream.
+_RAY = {"RAY_worker_niceness": "0"}
+_DEFAULT = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "0", "RAY_SERVE_ENABLE_HA_PROXY": "0"}
+_THROUGHPUT = {**_DEFAULT, "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+_HAPROXY = {**_THROUGHPUT, "RAY_SERVE_ENABLE_HA_PROXY": "1"}
 _PROXY = {
     # As its documentation advises for production, and without calls to the network.
     "LITELLM_MODE": "PRODUCTION",
@@ -79,8 +78,11 @@ def proxy(start: Start, workers: int = 1) -> list[str]:
         "litellm_settings": {"request_timeout": 600, "set_verbose": False, "json_logs": True},
         "general_settings": {"master_key": KEY},
     }
+    program = LITELLM_ENVIRONMENT / "bin" / "litellm"
+    if not program.exists():
+        sys.exit(f"there is no {program}: make {LITELLM_ENVIRONMENT}/.installed")
     return [
-        str(LITELLM_ENVIRONMENT / "bin" / "litellm"),
+        str(program),
         *("--config", start.written(config), "--num_workers", str(workers)),
         *("--host", "127.0.0.1", "--port", str(start.port)),
     ]
@@ -120,8 +122,8 @@ class Contestant:
 
 
 def _ours(**flags: str) -> Contestant:
-    modes = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "0", "RAY_SERVE_ENABLE_HA_PROXY": "0", **flags}
-    return Contestant(application, _OURS | modes, {ENDPOINT: ENDPOINT, LITELLM: LITELLM})
+    secrets = {"BENCH_KEY": KEY, "UPSTREAM_KEY": "none"}
+    return Contestant(application, _RAY | flags | secrets, {ENDPOINT: ENDPOINT, LITELLM: LITELLM})
 
 
 def _apart(folder: Path) -> dict[str, str]:
@@ -137,20 +139,18 @@ def _apart(folder: Path) -> dict[str, str]:
     }
 
 
+def _peer(**flags: str) -> Contestant:
+    engine = {"RAYLLM_VLLM_ENGINE_CLS": "ops.bench.overhead.engine.Engine", "HF_HUB_OFFLINE": "1"}
+    return Contestant(peer, _RAY | flags | engine, {ENDPOINT: ENDPOINT})
+
+
 CONTESTANTS = {
     "bare": Contestant(None),
     REFERENCE: Contestant(proxy, _PROXY),
     "litellm-2": Contestant(lambda start: proxy(start, workers=2), _PROXY),
-    "ours": _ours(),
-    "ours-throughput": _ours(RAY_SERVE_THROUGHPUT_OPTIMIZED="1"),
-    "ours-haproxy": _ours(RAY_SERVE_THROUGHPUT_OPTIMIZED="1", RAY_SERVE_ENABLE_HA_PROXY="1"),
-    "ray-llm": Contestant(
-        peer,
-        {
-            **_OURS,
-            "HF_HUB_OFFLINE": "1",
-            "RAYLLM_VLLM_ENGINE_CLS": "ops.bench.overhead.engine.Engine",
-        },
-        {ENDPOINT: ENDPOINT},
-    ),
+    "ours": _ours(**_DEFAULT),
+    "ours-throughput": _ours(**_THROUGHPUT),
+    "ours-haproxy": _ours(**_HAPROXY),
+    "ray-llm": _peer(**_DEFAULT),
+    "ray-llm-haproxy": _peer(**_HAPROXY),
 }

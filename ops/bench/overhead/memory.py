@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from ops.bench.overhead.contestants import ENDPOINT, LITELLM
 from ops.bench.overhead.load import counted
 from ops.bench.overhead.messages import Ask
-from ops.bench.overhead.processes import Parts
 from ops.bench.overhead.servers import Server
+from ops.bench.processes import Parts
 
 SAMPLES = 10
 # Requests before each look: whole and streamed, and some by LiteLLM, which takes longer.

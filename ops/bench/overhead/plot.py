@@ -16,7 +16,8 @@ _COLOURS = {
     "ours": "#9cc3ea",
     "ours-throughput": "#5b9bd9",
     "ours-haproxy": "#1a6fc9",
-    "ray-llm": "#bf8700",
+    "ray-llm": "#e0b64d",
+    "ray-llm-haproxy": "#bf8700",
 }
 _STYLE: dict[Any, Any] = {  # by names that matplotlib types as literals
     "svg.fonttype": "none",

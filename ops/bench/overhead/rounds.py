@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from ops.bench.overhead.cases import Case
 from ops.bench.overhead.load import Measured, closed
-from ops.bench.overhead.processes import Tree, Used, spent
 from ops.bench.overhead.servers import Field, Server
+from ops.bench.processes import Tree, Used, spent
 
 UPSTREAM, CALLERS = "upstream", "callers"
 _SETTLE_S = 1.5  # after a pause, for work that piled up

@@ -15,11 +15,10 @@ from ops.bench.application import free_port
 from ops.bench.overhead.contestants import CONTESTANTS, KEY, Contestant, Start
 from ops.bench.overhead.load import Target
 from ops.bench.overhead.messages import PATH, Ask
-from ops.bench.overhead.processes import Tree
 from ops.bench.overhead.upstream import serving
+from ops.bench.processes import Tree, stop
 
 _START_S = 300.0
-_STOP_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def _started(contestant: Contestant, upstream: str, log: Path) -> Iterator[Serve
             yield server
         finally:
             server.resume()
-            _stop(process)
+            stop(process)
 
 
 def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -119,13 +118,3 @@ def _answers(url: str, model: str) -> bool:
     except httpx.TransportError:
         return False
     return response.status_code == 200 and ask.answered_by(response.content)
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    tree = Tree(process.pid)
-    process.terminate()
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        tree.kill()
-        process.wait()

@@ -13,10 +13,10 @@ from ops.bench.overhead.load import Measured, Target, closed, counted, opened
 from ops.bench.overhead.memory import table as memory_table
 from ops.bench.overhead.messages import END, Ask, asked, events, whole
 from ops.bench.overhead.plot import draw
-from ops.bench.overhead.processes import part, spent
 from ops.bench.overhead.report import cores, results, table
 from ops.bench.overhead.rounds import Played, Round
 from ops.bench.overhead.upstream import Server
+from ops.bench.processes import part, spent
 from serve.config import load_config
 
 WHOLE, STREAM = Ask(tokens=3), Ask(tokens=3, stream=True)

@@ -1,7 +1,8 @@
-"""A contestant's processes: what they are for, what CPU and memory they take, and their pause."""
+"""A server's processes: their pause and end, what each is for, what CPU and memory they take."""
 
 import re
 import signal
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -26,6 +27,7 @@ _PARTS = {
     "LiteLLM proxy": re.compile(r"bin/litellm\b|multiprocessing"),
 }
 _REST = "others"
+_STOP_S = 60.0
 
 
 def part(command: str) -> str:
@@ -90,6 +92,16 @@ class Tree:
         for process in [self._root, *self._children()]:
             with suppress(psutil.Error):
                 yield process, part(" ".join(process.cmdline()))
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a server, if need be with all that it started."""
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        Tree(process.pid).kill()
+        process.wait()
 
 
 def spent(before: Used, after: Used) -> Parts:
