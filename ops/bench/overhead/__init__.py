@@ -1,7 +1,7 @@
 """What the application costs a request, beside LiteLLM's proxy and the upstream alone.
 
     python -m ops.bench.overhead [--contestants NAMES] [--cases NAMES] [--rounds N] [--seconds N]
-        [--memory] [--quick] [--out FOLDER]
+        [--memory [REQUESTS]] [--quick] [--out FOLDER]
 
 An upstream that answers at once stands behind all contestants. Each is started once, as its users
 would start it, and all take turns at every case, in a new order each time; only the one whose turn

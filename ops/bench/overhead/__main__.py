@@ -38,7 +38,7 @@ def main() -> None:
     with started(names, arguments.out) as field:
         played = uvloop.run(play(field, cases, arguments.rounds, arguments.seconds))
         grown = {
-            name: uvloop.run(memory.grow(server))
+            name: uvloop.run(memory.grow(server, arguments.memory))
             for name, server in field.servers.items()
             if arguments.memory and name.startswith("ours")
         }
@@ -93,7 +93,13 @@ def _arguments() -> argparse.Namespace:
         "--seconds", type=float, default=5.0, help="of each load (default: %(default)s)"
     )
     parser.add_argument(
-        "--memory", action="store_true", help="look at memory during 100,000 requests, too"
+        "--memory",
+        type=int,
+        nargs="?",
+        default=0,
+        const=100_000,
+        metavar="REQUESTS",
+        help="look at memory during so many requests, too (alone: %(const)s)",
     )
     parser.add_argument("--out", type=Path, default=Path("build/bench-overhead"))
     if "--quick" in sys.argv:
