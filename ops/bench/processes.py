@@ -27,7 +27,7 @@ _PARTS = {
     "LiteLLM proxy": re.compile(r"bin/litellm\b|multiprocessing"),
 }
 _REST = "others"
-_STOP_S = 60.0
+_STOP_S = 30.0
 
 
 def part(command: str) -> str:
@@ -44,21 +44,22 @@ class Tree:
         self.pid = pid
         self._root = psutil.Process(pid)
 
+    def processes(self) -> list[psutil.Process]:
+        """All of them, parents before their children."""
+        with suppress(psutil.NoSuchProcess):
+            return [self._root, *self._root.children(recursive=True)]
+        return []
+
     def pause(self) -> None:
         """Keeps all from running (SIGSTOP)."""
         # Parents first, so that none takes a child's silence for its death.
-        for process in [self._root, *self._children()]:
+        for process in self.processes():
             _signal(process, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Lets all run again (SIGCONT)."""
-        for process in [*reversed(self._children()), self._root]:
+        for process in reversed(self.processes()):
             _signal(process, signal.SIGCONT)
-
-    def kill(self) -> None:
-        """Ends all at once."""
-        for process in [self._root, *self._children()]:
-            _signal(process, signal.SIGKILL)
 
     def own_cpu(self) -> float:
         """The CPU seconds that the process itself has used."""
@@ -82,25 +83,25 @@ class Tree:
                 resident[name] += process.memory_info().rss / 2**20
         return dict(resident)
 
-    def _children(self) -> list[psutil.Process]:
-        with suppress(psutil.NoSuchProcess):
-            found: list[psutil.Process] = self._root.children(recursive=True)
-            return found
-        return []
-
     def _parts(self) -> Iterator[tuple[psutil.Process, str]]:
-        for process in [self._root, *self._children()]:
+        for process in self.processes():
             with suppress(psutil.Error):
                 yield process, part(" ".join(process.cmdline()))
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a server, if need be with all that it started."""
+    """Ends a server, and what it started and leaves behind."""
+    if process.poll() is not None:
+        return
+    tree = Tree(process.pid).processes()
     process.terminate()
     try:
         process.wait(_STOP_S)
     except subprocess.TimeoutExpired:
-        Tree(process.pid).kill()
+        pass
+    finally:
+        for one in tree:
+            _signal(one, signal.SIGKILL)
         process.wait()
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import uvloop
@@ -16,8 +16,9 @@ from ops.bench.overhead.cases import CASES
 from ops.bench.overhead.contestants import CONTESTANTS
 from ops.bench.overhead.plot import draw
 from ops.bench.overhead.report import BARE, cores, results, table
-from ops.bench.overhead.rounds import play
+from ops.bench.overhead.rounds import Played, play
 from ops.bench.overhead.servers import started
+from ops.bench.processes import Parts
 
 _QUICK = {
     "contestants": ["litellm", "ours-haproxy"],
@@ -42,12 +43,32 @@ def main() -> None:
             for name, server in field.servers.items()
             if arguments.memory and name.startswith("ours")
         }
+        _report(played, grown, arguments)  # at once, since it takes long to stop
+    sys.exit(bool(_faults(played)))
+
+
+def _report(
+    played: Played, grown: Mapping[str, Sequence[Parts]], arguments: argparse.Namespace
+) -> None:
     found = results(played)
-    report = f"{table(found)}\n\n{cores(found)}\n\n{memory.table(grown)}"
-    print(f"\n{report}", flush=True)
-    (arguments.out / "tables.md").write_text(report)
+    tables = f"{table(found)}\n\n{cores(found)}\n\n{memory.table(grown)}"
+    (arguments.out / "tables.md").write_text(tables)
+    (arguments.out / "faults.txt").write_text("\n".join(_faults(played)))
     draw(found, arguments.out / "overhead.svg")
-    faults = [
+    line = {
+        "benchmark": "overhead",
+        "cores": os.cpu_count(),
+        "seconds": arguments.seconds,
+        "goals": {name: CASES[name].goal for name in found},
+        "results": found,
+        "memory": grown,
+    }
+    print(f"\n{tables}\n{json.dumps(line)}", flush=True)
+
+
+def _faults(played: Played) -> list[str]:
+    """What came instead of answers, where every request should be answered."""
+    return [
         f"{case}, {name}: {fault}"
         for case, contestants in played.items()
         for name, rounds in contestants.items()
@@ -55,20 +76,6 @@ def main() -> None:
         for fault in one.measured.faults
         if CASES[case].connections is not None
     ]
-    (arguments.out / "faults.txt").write_text("\n".join(faults))
-    print(
-        json.dumps(
-            {
-                "benchmark": "overhead",
-                "cores": os.cpu_count(),
-                "seconds": arguments.seconds,
-                "goals": {name: case.goal for name, case in cases.items()},
-                "results": found,
-                "memory": grown,
-            }
-        )
-    )
-    sys.exit(bool(faults))
 
 
 def _arguments() -> argparse.Namespace:

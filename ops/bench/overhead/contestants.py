@@ -45,7 +45,7 @@ class Start:
 
 
 def application(start: Start) -> list[str]:
-    """Our application, as `make run` serves it: keys on, and the upstream as two models."""
+    """Our application: keys on, and the upstream as two models."""
     models = [
         {"name": ENDPOINT, "backend": "vllm", "model": "bench", "hostname": start.upstream},
         {
@@ -61,7 +61,7 @@ def application(start: Start) -> list[str]:
         "server": {"keys": [{"name": "bench", "key": "${BENCH_KEY}"}]},
     }
     return [
-        *(sys.executable, "-m", "ops.run"),
+        *(sys.executable, "-m", "ops.bench.overhead.application"),
         *("--config", start.written(config), "--port", str(start.port)),
     ]
 
