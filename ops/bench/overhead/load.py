@@ -8,7 +8,6 @@ from ops.bench.overhead.client import Connection, request
 from ops.bench.overhead.messages import Ask
 
 PATIENCE_S = 10.0  # a request of an open load that takes longer is not answered
-_LEAD_S = 1.0  # of a closed load, before it is measured
 _LONGEST_S = 60.0  # a request of a closed load
 _PAUSE_S = 0.1  # after a fault, so that there is no storm of new connections
 
@@ -39,13 +38,15 @@ class Measured:
     faults: list[str] = field(default_factory=list)
 
 
-async def closed(target: Target, ask: Ask, connections: int, seconds: float) -> Measured:
+async def closed(
+    target: Target, ask: Ask, connections: int, seconds: float, *, lead_s: float = 1.0
+) -> Measured:
     """Keeps each connection busy, one request after the other.
 
-    Answers that end within `seconds` are counted; the first second of the load is not.
+    Answers that end within `seconds` are counted, after a lead that isn't.
     """
     measured, caller = Measured(seconds), _Caller(target, ask, _LONGEST_S)
-    begin = time.perf_counter() + _LEAD_S
+    begin = time.perf_counter() + lead_s
     end = begin + seconds
 
     async def keep_busy() -> None:

@@ -14,7 +14,7 @@ from ops.bench.processes import Tree, Used, spent
 
 UPSTREAM, CALLERS = "upstream", "callers"
 _SETTLE_S = 1.5  # after a pause, for work that piled up
-_WARM_UP_S = 0.5
+_WARM_UP_S = 1.0
 
 # Rounds by case, then by contestant.
 Played = Mapping[str, Mapping[str, Sequence["Round"]]]
@@ -67,7 +67,7 @@ async def _warm_up(field: Field, cases: Mapping[str, Case]) -> None:
         server.resume()
         for case in cases.values():
             if case.connections is not None and (target := server.target(case.model)) is not None:
-                await closed(target, case.ask, case.connections, _WARM_UP_S)
+                await closed(target, case.ask, case.connections, _WARM_UP_S, lead_s=0)
         server.pause()
 
 

