@@ -90,17 +90,19 @@ class Tree:
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a server, and what it started and leaves behind."""
+    """Ends a server, paused or not, and what it started and leaves behind."""
     if process.poll() is not None:
         return
-    tree = Tree(process.pid).processes()
+    tree = Tree(process.pid)
+    started = tree.processes()
+    tree.resume()
     process.terminate()
     try:
         process.wait(_STOP_S)
     except subprocess.TimeoutExpired:
         pass
     finally:
-        for one in tree:
+        for one in started:
             _signal(one, signal.SIGKILL)
         process.wait()
 

@@ -144,5 +144,4 @@ def started(name: str, model: Path, logs: Path) -> Iterator[Server]:
             server.tree.pause()
             yield server
         finally:
-            server.tree.resume()
             stop(process)

@@ -97,7 +97,10 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument(
-        "--seconds", type=float, default=5.0, help="of each load (default: %(default)s)"
+        "--seconds",
+        type=float,
+        default=5.0,
+        help="of each load; an open loop lasts 12 times as long (default: %(default)s)",
     )
     parser.add_argument(
         "--memory",

@@ -34,24 +34,26 @@ async def play(field: Field, cases: Mapping[str, Case], number: int, seconds: fl
     Contestants take turns at every case, in a new order each time, so that what changes about the
     machine changes for all.
     """
-    played: dict[str, dict[str, list[Round]]] = {case: {} for case in cases}
+    played: dict[str, dict[str, list[Round]]] = {
+        title: {name: [] for name, server in field.servers.items() if server.target(case.model)}
+        for title, case in cases.items()
+    }
     order = random.Random(0)
     await _warm_up(field, cases)
     for index in range(number):
         for title, case in cases.items():
             if case.connections is None and index:
                 continue
-            for name in order.sample(list(field.servers), len(field.servers)):
-                if (one := await _turn(field, name, case, seconds)) is not None:
-                    played[title].setdefault(name, []).append(one)
+            for name in order.sample(list(played[title]), len(played[title])):
+                played[title][name].append(await _turn(field, name, case, seconds))
         print(f"round {index + 1} of {number}", flush=True)
     return played
 
 
-async def _turn(field: Field, name: str, case: Case, seconds: float) -> Round | None:
+async def _turn(field: Field, name: str, case: Case, seconds: float) -> Round:
     server = field.servers[name]
-    if (target := server.target(case.model)) is None:
-        return None
+    target = server.target(case.model)
+    assert target is not None
     server.resume()
     await asyncio.sleep(_SETTLE_S)
     before, began = _look(field, server), time.perf_counter()

@@ -95,7 +95,6 @@ def _started(contestant: Contestant, upstream: str, log: Path) -> Iterator[Serve
             server.pause()
             yield server
         finally:
-            server.resume()
             stop(process)
 
 

@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from ops.bench.overhead.cases import CASES
 from ops.bench.overhead.contestants import CONTESTANTS, ENDPOINT, LITELLM, Start, application
 from ops.bench.overhead.load import Measured, Target, closed, counted, opened
+from ops.bench.overhead.memory import grow
 from ops.bench.overhead.memory import table as memory_table
 from ops.bench.overhead.messages import END, Ask, asked, events, whole
 from ops.bench.overhead.plot import draw
 from ops.bench.overhead.report import cores, results, table
-from ops.bench.overhead.rounds import Played, Round
-from ops.bench.overhead.upstream import Server
+from ops.bench.overhead.rounds import Played, Round, play
+from ops.bench.overhead.servers import Server as Started
+from ops.bench.overhead.servers import started
+from ops.bench.overhead.upstream import Server, serving
+from ops.bench.processes import Tree
 from serve.config import load_config
 
 WHOLE, STREAM = Ask(tokens=3), Ask(tokens=3, stream=True)
@@ -239,3 +244,26 @@ def test_ratios_are_drawn(tmp_path: Path) -> None:
     assert "ours" in drawn
     assert "goal" in drawn
     assert "bare" not in drawn
+
+
+# --- the whole ---
+
+
+async def test_a_round_is_played_and_paused_again(tmp_path: Path) -> None:
+    case = "whole-1"
+    with started(["bare"], tmp_path) as field:
+        played = await play(field, {case: CASES[case]}, number=1, seconds=0.1)
+    found = results(played)[case]["bare"]
+    assert found["answered"] == 1
+    assert found["per_s"] > 100
+    assert set(found["cores"]) == {"upstream", "callers"}
+
+
+async def test_memory_is_looked_at_after_every_ten_thousand_requests() -> None:
+    with serving() as (url, process):
+        server = Started(url, CONTESTANTS["bare"], Tree(process.pid))
+        try:
+            (look,) = await grow(server, 10_000)
+        finally:
+            server.resume()
+    assert sum(look.values()) > 1

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 
 import psutil
@@ -23,8 +24,13 @@ def server() -> Iterator["subprocess.Popen[bytes]"]:
     process.stdout.close()
 
 
-def statuses(processes: list[psutil.Process]) -> set[str]:
-    return {process.status() for process in processes}
+def all_become(status: str, processes: list[psutil.Process]) -> bool:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if all(process.status() == status for process in processes):
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def test_all_are_paused_and_resumed(server: "subprocess.Popen[bytes]") -> None:
@@ -32,13 +38,15 @@ def test_all_are_paused_and_resumed(server: "subprocess.Popen[bytes]") -> None:
     processes = tree.processes()
     assert len(processes) == 2
     tree.pause()
-    assert statuses(processes) == {psutil.STATUS_STOPPED}
+    assert all_become(psutil.STATUS_STOPPED, processes)
     tree.resume()
-    assert statuses(processes) == {psutil.STATUS_SLEEPING}
+    assert all_become(psutil.STATUS_SLEEPING, processes)
 
 
 def test_none_is_left_behind(server: "subprocess.Popen[bytes]") -> None:
-    parent, child = Tree(server.pid).processes()
+    tree = Tree(server.pid)
+    parent, child = tree.processes()
+    tree.pause()
     stop(server)
     assert server.returncode == -signal.SIGTERM
     assert psutil.wait_procs([parent, child], timeout=5)[1] == []
