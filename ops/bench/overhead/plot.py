@@ -49,6 +49,7 @@ def draw(found: Mapping[str, Mapping[str, Figures]], file: Path) -> None:
     figure, panels = pyplot.subplots(
         1, len(shown), figsize=(2.6 * len(shown), 3.6), layout="constrained", squeeze=False
     )
+    named: dict[str, Any] = {}  # the legend's entries
     for axes, (title, contestants) in zip(panels[0], shown.items(), strict=True):
         case = CASES[title]
         for index, (name, mine) in enumerate(contestants.items()):
@@ -59,9 +60,16 @@ def draw(found: Mapping[str, Mapping[str, Figures]], file: Path) -> None:
         axes.set(title=case.title.replace(", ", ",\n"), xticks=[])
         axes.title.set_fontsize(9)
         axes.grid(axis="y")
-        measure = "added latency" if case.by_latency else "requests/s"
-        axes.set_ylabel(f"{measure}, relative to {REFERENCE}")
-    handles, names = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, fontsize=9, loc="outside lower center", ncols=7, frameon=False)
+        axes.set_ylabel("added latency" if case.by_latency else "requests/s", fontsize=9)
+        named |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    figure.suptitle(f"relative to {REFERENCE}", fontsize=10)
+    figure.legend(
+        list(named.values()),
+        list(named),
+        fontsize=9,
+        loc="outside lower center",
+        ncols=len(named),
+        frameon=False,
+    )
     figure.savefig(file, metadata={"Date": None})
     pyplot.close(figure)
