@@ -308,7 +308,7 @@ class Core:
         asleep = [name for name in question.available if sleeps(name)]
         if all(map(sleeps, [*question.available, *others])):
             asleep = []  # no other model could answer in the meantime
-        ranking = await strategy.rank(replace(question, asleep=asleep))
+        ranking = await strategy.rank(replace(question, asleep=asleep) if asleep else question)
         first = ranking.models[0]
         if first in asleep:
             self._waker.wake(first)

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import dropwhile
 from textwrap import shorten
@@ -16,6 +16,7 @@ from ray import serve as rayserve
 
 from deployments.config import ModelConfig
 from serve.availability.shortages import shortages
+from serve.limits import Limit
 from serve.ray_internals import DeploymentStatus, ReplicaState, application_details
 
 logger = logging.getLogger("ray.serve")
@@ -54,6 +55,29 @@ class ModelState:
     returning: bool = False
 
 
+class _Patience(Limit):
+    """A limit that ends sooner if the model is lost.
+
+    Args:
+        until: when it ends otherwise, by `time.monotonic`.
+        waits: the limits of all who wait for the model.
+    """
+
+    __slots__ = ("_waits",)
+
+    def __init__(self, until: float, waits: set[Limit]) -> None:
+        super().__init__(until)
+        self._waits = waits
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._waits.add(self)
+
+    def __exit__(self, *how: Any) -> None:
+        self._waits.discard(self)
+        super().__exit__(*how)
+
+
 class Availability:
     """The last known state of each model, from polling the controller once a second.
 
@@ -70,7 +94,7 @@ class Availability:
         unknown = ModelState(available=True, status="UNKNOWN", replicas=0, message="")
         self.states: dict[str, ModelState] = dict.fromkeys(models, unknown)
         self.deployed = time.time()
-        self._waits: dict[str, set[asyncio.Timeout]] = {name: set() for name in models}
+        self._waits: dict[str, set[Limit]] = {name: set() for name in models}
         self._watcher: asyncio.Task[None] | None = None
         self._polling = asyncio.Lock()
         # One thread and one call at a time: a controller that doesn't answer blocks nothing else.
@@ -108,19 +132,14 @@ class Availability:
         """Whether no replica of a model can be expected to answer a request."""
         return not self.running([name])
 
-    @asynccontextmanager
-    async def patience(self, name: str, seconds: float) -> AsyncIterator[None]:
-        """A timeout for waiting on a model's replicas, which also ends when the model is lost.
+    def patience(self, name: str, seconds: float) -> Limit:
+        """A limit for waiting on a model's replicas, which also ends when the model is lost.
 
         Raises:
             TimeoutError: after `seconds`, or when the model is lost.
         """
-        async with asyncio.timeout(0 if self.is_lost(name) else seconds) as wait:
-            self._waits[name].add(wait)
-            try:
-                yield
-            finally:
-                self._waits[name].discard(wait)
+        until = time.monotonic() + (0 if self.is_lost(name) else seconds)
+        return _Patience(until, self._waits[name])
 
     async def watch(self) -> None:
         """Polls once, then keeps polling in the background."""
@@ -162,9 +181,8 @@ class Availability:
             self.states = await asyncio.shield(self._reading) or self.states
         for model in filter(self.is_lost, self.states):
             # Requests sent to a replica fail with it; those waiting for one would wait in vain.
-            for wait in self._waits[model]:
-                if not wait.expired():
-                    wait.reschedule(loop.time())
+            for wait in [*self._waits[model]]:
+                wait.ring()
 
     def _read(self, name: str) -> dict[str, ModelState]:
         """The state of each model; empty if the controller doesn't know the application yet."""

@@ -157,7 +157,7 @@ class Call:
         name, patience = self._name, self._patience.accepted
         remaining = left(self._deadline)
         try:
-            async with self._availability.patience(name, min(patience, remaining)):
+            with self._availability.patience(name, min(patience, remaining)):
                 await replica_assigned(self._response)
         except TimeoutError:
             if self._availability.is_lost(name):

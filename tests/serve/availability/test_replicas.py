@@ -153,7 +153,7 @@ async def test_waiting_ends_when_the_model_is_lost(
     monkeypatch.setattr(availability, "_read", lambda name: {"m": dead})
 
     async def wait() -> None:
-        async with availability.patience("m", 60):
+        with availability.patience("m", 60):
             await asyncio.sleep(60)
 
     waiting = asyncio.create_task(wait())
