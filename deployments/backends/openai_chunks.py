@@ -2,16 +2,17 @@
 
 import json
 import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterable
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 from deployments.answer import FinishReason
-from deployments.backends.silence import Silence
 from deployments.backends.tool_names import ToolNames
 from deployments.contract import ChatRequest, Chunk, ToolCallDelta, Usage
 from deployments.errors import ProviderError
+from deployments.limits import Limit
 
 # Seconds to wait for the end of a stream once the answer is complete.
 _END_S = 1.0
@@ -58,25 +59,21 @@ async def read(
     answer = _Answer(request, names, context_window)
     patience = max(silence, thinking)
     iterator = aiter(events)
-    waiting = Silence()
-    try:
-        while True:
-            try:
-                with waiting.at_most(_END_S if answer.is_complete else patience):
-                    event = await anext(iterator)
-            except StopAsyncIteration:
-                break
-            except TimeoutError:
-                if answer.is_complete:
-                    break  # without a `[DONE]`, on a connection that stays open
-                raise
-            chunk = answer.add(event)
-            if chunk is not None:
-                if chunk.text or chunk.tool_calls:
-                    patience = silence
-                yield chunk
-    finally:
-        waiting.close()
+    while True:
+        try:
+            with Limit(time.monotonic() + (_END_S if answer.is_complete else patience)):
+                event = await anext(iterator)
+        except StopAsyncIteration:
+            break
+        except TimeoutError:
+            if answer.is_complete:
+                break  # without a `[DONE]`, on a connection that stays open
+            raise
+        chunk = answer.add(event)
+        if chunk is not None:
+            if chunk.text or chunk.tool_calls:
+                patience = silence
+            yield chunk
     yield answer.end()
 
 

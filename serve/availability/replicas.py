@@ -15,8 +15,8 @@ from typing import Any
 from ray import serve as rayserve
 
 from deployments.config import ModelConfig
+from deployments.limits import Limit
 from serve.availability.shortages import shortages
-from serve.limits import Limit
 from serve.ray_internals import DeploymentStatus, ReplicaState, application_details
 
 logger = logging.getLogger("ray.serve")

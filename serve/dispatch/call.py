@@ -9,11 +9,11 @@ from ray.serve.handle import DeploymentResponseGenerator
 
 from deployments.contract import Chunk
 from deployments.errors import DeadlineExceeded, ModelUnavailable, Overloaded, ProviderError
+from deployments.limits import Limit
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
 from serve.dispatch.deadlines import late, left
 from serve.dispatch.remote_errors import translate
-from serve.limits import Limit
 from serve.ray_internals import replica_assigned
 
 

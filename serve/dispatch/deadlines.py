@@ -4,7 +4,7 @@ import time
 from types import TracebackType
 
 from deployments.errors import DeadlineExceeded
-from serve.limits import Limit
+from deployments.limits import Limit
 
 
 class Late(DeadlineExceeded):

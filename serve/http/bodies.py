@@ -10,8 +10,8 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from deployments.errors import RequestTimeout, RequestTooLarge
+from deployments.limits import Limit
 from serve.config import ServerConfig
-from serve.limits import Limit
 
 Parsed = TypeVar("Parsed")
 

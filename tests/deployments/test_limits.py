@@ -6,7 +6,7 @@ import time
 import pytest
 import uvloop
 
-from serve.limits import Limit
+from deployments.limits import Limit
 
 
 async def wait(seconds: float, limit_s: float) -> None:
