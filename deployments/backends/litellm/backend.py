@@ -112,7 +112,7 @@ class LiteLLMBackend:
         _OPEN.discard(self)
         if not _OPEN:
             await litellm.close_litellm_async_clients()
-            litellm.in_memory_llm_clients_cache.flush_cache()  # it would give them out again
+            patches.forget_closed_clients()
 
     async def _open(self, request: ChatRequest, names: ToolNames, patience: float) -> Any:
         """LiteLLM's stream of the answer, awaited for `patience` seconds.

@@ -59,6 +59,7 @@ def patch() -> None:
     replace(httpx.Cookies, "extract_cookies", _cookies_if_any)
     # It keeps 200 clients, one for each key and address, and makes the others again and again.
     replace(litellm.in_memory_llm_clients_cache, "max_size_in_memory", _MOST_CLIENTS)
+    require(litellm.in_memory_llm_clients_cache, "cache_dict", "delete_cache")
     require(utils, "_is_gemini_model", "_remove_thought_signatures_from_messages")
 
 
@@ -155,6 +156,15 @@ def _client_without_retries(handler: OpenAIChatCompletion, *args: Any, **kwargs:
     if isinstance(client, openai.AsyncOpenAI) and not isinstance(client.chat, Chat):
         client.__dict__["chat"] = Chat(client)
     return client
+
+
+def forget_closed_clients() -> None:
+    """Takes the openai library's clients out of LiteLLM's cache, which would give them out again
+    after they were closed. Its own clients open again."""
+    clients = litellm.in_memory_llm_clients_cache
+    for key, client in list(clients.cache_dict.items()):
+        if isinstance(client, openai.AsyncOpenAI):
+            clients.delete_cache(key)
 
 
 _model_info = main.get_model_info_helper
