@@ -16,8 +16,12 @@ ENDPOINT, LITELLM = "endpoint", "litellm"
 KEY = "sk-" + "0123456789abcdef" * 2
 LITELLM_ENVIRONMENT = Path(".venv-litellm")
 
-# Ray runs its workers at a lower priority than other processes, such as the upstream.
-_RAY = {"RAY_worker_niceness": "0"}
+_RAY = {
+    # Ray runs its workers at a lower priority than other processes, such as the upstream.
+    "RAY_worker_niceness": "0",
+    # This checkout is measured, wherever the package was installed from.
+    "PYTHONPATH": str(Path.cwd()),
+}
 _DEFAULT = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "0", "RAY_SERVE_ENABLE_HA_PROXY": "0"}
 _THROUGHPUT = {**_DEFAULT, "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 _HAPROXY = {**_THROUGHPUT, "RAY_SERVE_ENABLE_HA_PROXY": "1"}
