@@ -13,7 +13,7 @@ from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.backends.vllm.config import EngineConfig
 from deployments.config import ModelConfig
-from serve.app import build, deployment_names
+from serve.app import build, deployment_names, live_settings
 from serve.config import (
     DEFAULT_CONFIG,
     AppConfig,
@@ -330,6 +330,48 @@ def test_each_model_is_a_deployment_named_after_it() -> None:
     assert names["org/b:7b"] == "org_b_7b"
     assert len(set(names.values()) | {"Router"}) == 5
     assert names == deployment_names(models)
+
+
+def test_hosted_models_share_a_deployment_unless_they_ask_for_their_own() -> None:
+    hosted: list[dict[str, Any]] = [
+        {"name": "a", "backend": "openai"},
+        {"name": "b", "backend": "anthropic"},
+        {"name": "c", "backend": "vllm", "hostname": "http://h"},
+        {"name": "d", "backend": "openai", "own_deployment": True},
+        {"name": "e", "backend": "openai", "autoscaling": {"max_replicas": 2}},
+    ]
+    config = load(*hosted, {"name": "LiteLLM", "backend": "hflocal"})
+    names = deployment_names(config.llms.models)
+    assert names | {"LiteLLM": ""} == {
+        "a": "LiteLLM",
+        "b": "LiteLLM",
+        "c": "Endpoints",
+        "d": "d",
+        "e": "e",
+        "LiteLLM": "",
+    }
+    assert names["LiteLLM"].startswith("LiteLLM-")
+    settings = live_settings(config)
+    assert settings["LiteLLM"] == {"models": hosted[:2]}
+    assert settings["Endpoints"] == {"models": [hosted[2]]}
+    assert settings["Router"]["models"] == [*hosted[:3], "d", "e", "LiteLLM"]
+
+
+def test_what_changes_in_place_is_no_part_of_the_digest_of_the_rest() -> None:
+    def digest(*models: dict[str, Any], **more: Any) -> str:
+        config = load_config({"llms": {"models": list(models), **more.pop("llms", {})}, **more})
+        return str(live_settings(config)["Router"]["fixed"])
+
+    before = digest(HOSTED)
+    assert digest({**HOSTED, "timeout": 9}, {"name": "more", "backend": "openai"}) == before
+    assert digest(HOSTED, llms={"router": {"performance_requirement": 0.1}}) == before
+    for changed in (
+        digest({**HOSTED, "own_deployment": True}),
+        digest(HOSTED, {"name": "e", "backend": "vllm", "hostname": "http://h"}),
+        digest(HOSTED, server={"allow_anonymous": True}),
+        digest(HOSTED, llms={"store": {"most_queries": 100}}),
+    ):
+        assert changed != before
 
 
 def test_resources_follow_the_backend() -> None:
