@@ -43,7 +43,12 @@ class Fields:
         self._fields = fields
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)  # by which Python asks what an object can do
         return _readable(self._fields.get(name))
+
+    def __bool__(self) -> bool:
+        return bool(self._fields)
 
     def get(self, name: str) -> Any:
         """A field's value as it was sent."""
@@ -256,7 +261,10 @@ def _event(data: bytes, source: Any) -> dict[str, Any] | None:
         _raise(event["error"], event, source)
     choices = event.get("choices")
     for choice in choices if isinstance(choices, list) else ():
-        choice["delta"] = choice.get("delta") or {}
+        delta = choice["delta"] = choice.get("delta") or {}
+        for call in delta.get("tool_calls") or ():
+            if not isinstance(call.get("id") or "", str):
+                raise TypeError("the id of a call is not a string")
         if reason := choice.get("finish_reason"):
             if reason == "error":
                 raise RuntimeError(f"the stream ended with an error: {choice}")

@@ -1,6 +1,7 @@
 """Promise: an answer is the same however its events are read, and no part of it is lost or late."""
 
 import asyncio
+import copy
 import json
 import time
 from collections.abc import AsyncIterator
@@ -276,3 +277,14 @@ def test_a_field_that_is_missing_is_none() -> None:
     fields = Fields({"a": {"b": [{"c": 1}]}})
     assert fields.a.b[0].c == 1
     assert fields.d is None
+    assert copy.deepcopy(fields).a.b[0].c == 1
+
+
+@pytest.mark.parametrize("provider", CLIENTS)
+async def test_a_call_whose_id_is_no_text_is_the_providers_fault(
+    connect: Connect, provider: str
+) -> None:
+    call = {"index": 0, "id": {"a": 1}, "function": {"name": "f", "arguments": "{}"}}
+    odd = chunk(delta={"tool_calls": [call]})
+    with serving(streaming(odd, STOP, usage(), DONE)) as fake, pytest.raises(ProviderError):
+        await answer_to(connect(provider, fake.url, model="m"), ask())
