@@ -12,17 +12,13 @@ from deployments.backends.huggingface.config import HuggingFaceConfig
 from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.backends.vllm.config import EngineConfig
-from deployments.config import ModelConfig
-from serve.app import build, deployment_names, live_settings
+from serve.app import build
 from serve.config import (
     DEFAULT_CONFIG,
     AppConfig,
     ConfigError,
-    Settings,
-    StoreConfig,
     load_config,
 )
-from serve.routing.prices import Price, prices_of
 
 HOSTED = {"name": "gpt", "backend": "openai"}
 ENGINE = {"name": "own", "backend": "vllm"}
@@ -321,59 +317,6 @@ def test_a_model_that_is_listed_as_a_reasoner_may_think(
     assert said.thinking_seconds(None) == said.thinking_seconds("low") == 300
 
 
-def test_each_model_is_a_deployment_named_after_it() -> None:
-    models = [
-        ModelConfig(name=name, backend="x") for name in ("a", "org/b:7b", "org_b_7b", "Router")
-    ]
-    names = deployment_names(models)
-    assert names["a"] == "a"
-    assert names["org/b:7b"] == "org_b_7b"
-    assert len(set(names.values()) | {"Router"}) == 5
-    assert names == deployment_names(models)
-
-
-def test_hosted_models_share_a_deployment_unless_they_ask_for_their_own() -> None:
-    hosted: list[dict[str, Any]] = [
-        {"name": "a", "backend": "openai"},
-        {"name": "b", "backend": "anthropic"},
-        {"name": "c", "backend": "vllm", "hostname": "http://h"},
-        {"name": "d", "backend": "openai", "own_deployment": True},
-        {"name": "e", "backend": "openai", "autoscaling": {"max_replicas": 2}},
-    ]
-    config = load(*hosted, {"name": "LiteLLM", "backend": "hflocal"})
-    names = deployment_names(config.llms.models)
-    assert names | {"LiteLLM": ""} == {
-        "a": "LiteLLM",
-        "b": "LiteLLM",
-        "c": "Endpoints",
-        "d": "d",
-        "e": "e",
-        "LiteLLM": "",
-    }
-    assert names["LiteLLM"].startswith("LiteLLM-")
-    settings = live_settings(config)
-    assert settings["LiteLLM"] == {"models": hosted[:2]}
-    assert settings["Endpoints"] == {"models": [hosted[2]]}
-    assert settings["Router"]["models"] == [*hosted[:3], "d", "e", "LiteLLM"]
-
-
-def test_what_changes_in_place_is_no_part_of_the_digest_of_the_rest() -> None:
-    def digest(*models: dict[str, Any], **more: Any) -> str:
-        config = load_config({"llms": {"models": list(models), **more.pop("llms", {})}, **more})
-        return str(live_settings(config)["Router"]["fixed"])
-
-    before = digest(HOSTED)
-    assert digest({**HOSTED, "timeout": 9}, {"name": "more", "backend": "openai"}) == before
-    assert digest(HOSTED, llms={"router": {"performance_requirement": 0.1}}) == before
-    for changed in (
-        digest({**HOSTED, "own_deployment": True}),
-        digest(HOSTED, {"name": "e", "backend": "vllm", "hostname": "http://h"}),
-        digest(HOSTED, server={"allow_anonymous": True}),
-        digest(HOSTED, llms={"store": {"most_queries": 100}}),
-    ):
-        assert changed != before
-
-
 def test_resources_follow_the_backend() -> None:
     hosted = LiteLLMConfig(**HOSTED)
     assert "num_gpus" not in hosted.ray_actor_options
@@ -381,42 +324,6 @@ def test_resources_follow_the_backend() -> None:
     for extra, gpus in (({}, 0), ({"eval_device": "cuda:0"}, 1), ({"gpus": 0.5}, 0.5)):
         config = HuggingFaceConfig(name="h", backend="huggingface", **extra)
         assert config.ray_actor_options["num_gpus"] == gpus
-
-
-def test_the_graph_is_built_from_a_file_or_inline() -> None:
-    build({"config": str(DEFAULT_CONFIG)})
-    build({"llms": {"models": [HOSTED]}})
-    with pytest.raises(ConfigError, match="not both"):
-        build({"config": "x", "llms": {}})
-
-
-PRICED = {**HOSTED, "model": "gpt-4o-mini"}
-
-
-def test_prices_come_from_the_config_or_litellms_list() -> None:
-    listed = {"name": "a", "backend": "openai", "model": "gpt-5"}
-    own = {**listed, "name": "b", "cost_per_input_token": 1, "cost_per_output_token": 2}
-    config = load(listed, own, {**HOSTED, "model": "of-nobodys-list"})
-    prices = prices_of(config.llms.models)
-    assert prices.keys() == {"a", "b"}
-    assert prices["a"].cached == pytest.approx(prices["a"].input / 10)
-    assert prices["b"] == Price(1, 2)
-
-
-def test_a_serve_config_may_override_options_of_the_router() -> None:
-    # Ray Serve turns a deployment's options into plain values where some are overridden.
-    smart = {"llms": {"models": [PRICED], "router": {"strategy": "smart"}}}
-    options = build(smart)._bound_deployment._deployment_config.model_dump()
-    (decider,) = [a for a in options["deployment_actors"] if a["name"] == "decider"]
-    StoreConfig.model_validate(decider["init_kwargs"]["store"])
-    Settings.model_validate(options["user_config"])
-
-
-def test_the_router_reserves_no_resources_so_that_it_always_starts() -> None:
-    models = [{"name": "m", "backend": "openai"}]
-    deployment = build({"llms": {"models": models}})._bound_deployment
-    assert deployment.ray_actor_options is not None
-    assert deployment.ray_actor_options["num_cpus"] == 0
 
 
 def test_a_model_is_identified_by_what_is_behind_its_name() -> None:
