@@ -169,7 +169,7 @@ class _Answer:
         arguments = _text(_field(function, "arguments"))
         # Where a provider sends each call in a chunk of its own, LiteLLM gives all of them index 0.
         # So a new id begins a call, or a name where there is no id.
-        theirs, id = _field(delta, "index"), _field(delta, "id")
+        theirs, id = _field(delta, "index"), _whole(_text(_field(delta, "id")))
         starts = self._ids.get(theirs) != id if id else bool(name)
         if theirs not in self._indices or starts:
             self._indices[theirs] = len(self._arguments)

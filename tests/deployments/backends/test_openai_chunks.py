@@ -10,6 +10,7 @@ from openai.types.chat import ChatCompletionChunk
 from deployments.backends.openai_chunks import read
 from deployments.backends.tool_names import ToolNames
 from deployments.contract import ChatRequest, Chunk, Usage, merge
+from deployments.errors import ProviderError
 
 REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "Hello"}], max_tokens=2)
 HIGH, LOW = "\ud83d", "\ude00"  # the two halves of 😀 in UTF-16
@@ -47,9 +48,11 @@ async def answer(*deltas: dict[str, Any], reason: str = "stop") -> Chunk:
     return merge([chunk async for chunk in chunks])
 
 
-def call(arguments: str, name: str | None = None, index: int = 0) -> dict[str, Any]:
+def call(
+    arguments: str, name: str | None = None, index: int = 0, id: object = None
+) -> dict[str, Any]:
     function = {"name": name, "arguments": arguments}
-    return {"tool_calls": [{"index": index, "id": None, "function": function}]}
+    return {"tool_calls": [{"index": index, "id": id, "function": function}]}
 
 
 @pytest.mark.parametrize(
@@ -73,6 +76,13 @@ async def test_a_split_surrogate_pair_is_joined_and_half_a_pair_replaced(
     first, *others = pieces
     got = await answer(call(first, "f"), *map(call, others), call("{}", "g", index=1))
     assert [c.arguments for c in got.tool_calls] == [text, "{}"]
+
+
+async def test_the_id_of_a_call_is_text_that_a_reply_can_hold() -> None:
+    got = await answer(call("{}", "f", id=f"call_{HIGH}"))
+    assert [c.id for c in got.tool_calls] == ["call_\ufffd"]
+    with pytest.raises(ProviderError, match="malformed chunk"):
+        await answer(call("{}", "f", id={"a": 1}))
 
 
 @pytest.mark.parametrize(
