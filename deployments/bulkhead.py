@@ -19,7 +19,7 @@ class Bulkhead:
         patience_s: how long they wait.
 
     Attributes:
-        empty: set while no request is in progress.
+        empty: set while no request is in progress or waits.
     """
 
     def __init__(self, model: str, running: int, waiting: int, patience_s: float) -> None:
@@ -27,7 +27,7 @@ class Bulkhead:
         self._places = asyncio.Semaphore(running)
         self._most_waiting = waiting
         self._waiting = 0
-        self._running = 0
+        self._here = 0  # in progress or waiting
         self.empty = asyncio.Event()
         self.empty.set()
         self._patience_s = patience_s
@@ -39,18 +39,20 @@ class Bulkhead:
         Raises:
             Overloaded: all of them are taken.
         """
-        if self._places.locked():
-            await self._wait()
-        else:
-            await self._places.acquire()  # at once
-        self._running += 1
+        self._here += 1
         self.empty.clear()
         try:
-            yield
+            if self._places.locked():
+                await self._wait()
+            else:
+                await self._places.acquire()  # at once
+            try:
+                yield
+            finally:
+                self._places.release()
         finally:
-            self._places.release()
-            self._running -= 1
-            if not self._running:
+            self._here -= 1
+            if not self._here:
                 self.empty.set()
 
     async def _wait(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
 from ray.serve.config import AutoscalingConfig
 
 from deployments.secrets import Secret
@@ -103,6 +103,10 @@ class ModelConfig(BaseModel):
             raise ValueError("'auto' is the router's own name; choose another")
         return name
 
+    @field_serializer("capabilities", when_used="json")
+    def _in_one_order(self, capabilities: frozenset[Capability] | None) -> list[str] | None:
+        return None if capabilities is None else sorted(capabilities)
+
     @property
     def provider_model(self) -> str:
         """The model's name where it is served."""
@@ -137,7 +141,7 @@ class ModelConfig(BaseModel):
 
     @property
     def shares(self) -> bool:
-        """Whether it is answered for in a deployment that it shares with models of its kind."""
+        """Whether it shares a deployment with other models of its kind."""
         return False
 
     @property

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from deployments.contract import ChatRequest, Chunk, merge
 from deployments.errors import ProviderError
@@ -11,6 +12,13 @@ from deployments.errors import ProviderError
 _GAP_S, _LONGEST_GAP_S = 0.004, 0.1
 # The most chunks that a backend may be ahead of its reader.
 _READ_AHEAD = 1024
+
+
+@dataclass(slots=True)
+class Streams:
+    """How many streams a replica is sending."""
+
+    running: int = 0
 
 
 class Sender:
@@ -24,12 +32,13 @@ class Sender:
 
     Args:
         silence: seconds after which the router gives up waiting.
+        streams: the running ones, if other models of the replica send, too.
     """
 
-    def __init__(self, silence: float) -> None:
+    def __init__(self, silence: float, streams: Streams | None = None) -> None:
         # Often enough that the router sees progress while it waits for a whole answer.
         self._whole_gap = silence / 4
-        self._streams = 0
+        self._streams = streams or Streams()
 
     async def send(
         self, chunks: AsyncGenerator[Chunk, None], request: ChatRequest
@@ -38,14 +47,14 @@ class Sender:
         if not request.stream:
             pieces = coalesce(chunks, lambda: self._whole_gap, first=self._whole_gap)
         else:
-            pieces = coalesce(chunks, lambda: min(self._streams * _GAP_S, _LONGEST_GAP_S))
-        self._streams += request.stream
+            pieces = coalesce(chunks, lambda: min(self._streams.running * _GAP_S, _LONGEST_GAP_S))
+        self._streams.running += request.stream
         try:
             async with aclosing(chunks), aclosing(pieces):
                 async for piece in pieces:
                     yield piece
         finally:
-            self._streams -= request.stream
+            self._streams.running -= request.stream
 
 
 async def coalesce(

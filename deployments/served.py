@@ -8,7 +8,7 @@ from deployments.contract import ChatRequest, Chunk
 from deployments.errors import Unreachable
 from deployments.reachability import Provider, Tries
 from deployments.registry import load
-from deployments.sending import Sender
+from deployments.sending import Sender, Streams
 
 
 class Served:
@@ -17,15 +17,18 @@ class Served:
     Args:
         config: the model's.
         tries: of URLs, if other models of the replica share them.
+        streams: the replica's, likewise.
 
     Raises:
         Exception: its backend can't be made; the message says why.
     """
 
-    def __init__(self, config: ModelConfig, tries: Tries | None = None) -> None:
+    def __init__(
+        self, config: ModelConfig, tries: Tries | None = None, streams: Streams | None = None
+    ) -> None:
         self._backend = load(config)
         self._provider = Provider(config, tries)
-        self._sender = Sender(min(config.timeout, config.first_token_timeout))
+        self._sender = Sender(min(config.timeout, config.first_token_timeout), streams)
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request` in as few messages as possible; see `Sender`."""

@@ -13,6 +13,7 @@ from deployments.error_log import log_known_errors_in_one_line
 from deployments.errors import LLMError, ModelUnavailable, ProviderRejected
 from deployments.reachability import Reach, Tries
 from deployments.registry import parse
+from deployments.sending import Streams
 from deployments.served import Served
 
 logger = logging.getLogger("ray.serve")
@@ -44,14 +45,14 @@ class _NotServed(ProviderRejected):
 class _Model:
     """A model, or why it can't be served."""
 
-    def __init__(self, config: ModelConfig, tries: Tries) -> None:
+    def __init__(self, config: ModelConfig, tries: Tries, streams: Streams) -> None:
         self.config = config
         self.fault = ""
         self.served: Served | None = None
         patience_s = _PATIENCE_SHARE * min(config.timeout, config.first_token_timeout)
         self.bulkhead = Bulkhead(config.name, config.max_ongoing_requests, config.queue, patience_s)
         try:
-            self.served = Served(config, tries)
+            self.served = Served(config, tries, streams)
         except Exception as error:  # noqa: BLE001 - one model's fault must not stop the others
             self.fault = str(error) or type(error).__name__
             logger.error("model '%s' can't be served: %s", config.name, self.fault)
@@ -88,7 +89,7 @@ class SharedReplica:
     def __init__(self) -> None:
         log_known_errors_in_one_line()
         self._models: dict[str, _Model] = {}
-        self._tries = Tries()
+        self._tries, self._streams = Tries(), Streams()
         self._leaving: dict[str, _Model] = {}
         self._changed = asyncio.Event()  # set at the next change
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,7 +107,7 @@ class SharedReplica:
             if known is not None and known.config == config and not known.fault:
                 models[config.name] = known
             else:
-                models[config.name] = _Model(config, self._tries)
+                models[config.name] = _Model(config, self._tries, self._streams)
                 await asyncio.sleep(0)  # lets running answers go on
         self._models = models
         self._changed.set()
@@ -147,7 +148,7 @@ class SharedReplica:
                 await model.served.check_health()
 
     async def __del__(self) -> None:
-        for model in self._models.values():
+        for model in [*self._models.values(), *self._leaving.values()]:
             if model.served is not None:
                 await model.served.aclose()
 
@@ -174,7 +175,9 @@ class SharedReplica:
                 while (model := self._models.get(name) or self._leaving.get(name)) is None:
                     await self._changed.wait()
         except TimeoutError:
-            raise _Unknown(f"model '{name}' is not running yet", retry_after=1) from None
+            raise _Unknown(
+                f"this replica doesn't know model '{name}' (yet, or any more)", retry_after=1
+            ) from None
         return model
 
     async def _leave(self, name: str, model: _Model) -> None:

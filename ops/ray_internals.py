@@ -27,24 +27,28 @@ def start_deleting(application: str) -> None:
     rayserve.delete(application, _blocking=False)
 
 
-def deploy_applications(applications: list[dict[str, Any]]) -> None:
+def deploy_applications(
+    applications: list[dict[str, Any]], target_capacity: float | None = None
+) -> None:
     """Deploys applications as `serve deploy` does with a Serve config file, without waiting.
+    Applications deployed so before that are not among them are deleted.
 
     `serve deploy` itself needs Ray's dashboard.
 
     Args:
         applications: `ray.serve.schema.ServeApplicationSchema` in plain values.
+        target_capacity: see `ray.serve.schema.ServeDeploySchema`.
     """
     client = _get_global_client()
     assert client is not None, "Serve runs"
-    client.deploy_apps(ServeDeploySchema.model_validate({"applications": applications}))
+    config = {"applications": applications, "target_capacity": target_capacity}
+    client.deploy_apps(ServeDeploySchema.model_validate(config))
 
 
-def applications() -> dict[str, Any]:
-    """`ray.serve.schema.ApplicationDetails` of each application, by name, in plain values.
+def serve_details() -> dict[str, Any]:
+    """`ray.serve.schema.ServeInstanceDetails` in plain values; empty if Serve is not running.
 
-    `serve.status()` leaves out how they were deployed.
+    `serve.status()` leaves out how applications were deployed.
     """
-    client = _get_global_client()
-    details: dict[str, Any] = client.get_serve_details()["applications"] if client else {}
-    return details
+    client = _get_global_client(raise_if_no_controller_running=False)
+    return client.get_serve_details() if client else {}

@@ -106,6 +106,7 @@ def _fixed(config: AppConfig, shared: Iterable[str]) -> str:
     fixed = [
         own,
         sorted(shared),
+        config.llms.hosted.model_dump(mode="json"),
         config.server.model_dump(mode="json"),
         store and store.model_dump(mode="json"),
     ]

@@ -177,6 +177,11 @@ class Core:
         if self._smart is not None:
             await self._smart.configure(settings, prices)
 
+    def retire(self) -> None:
+        """Leaves new requests to another core; those in progress end here."""
+        if self._smart is not None:
+            self._smart.retire()
+
     async def store_status(self, timeout_s: float) -> dict[str, Any] | None:
         """The state of the store; None if there is none."""
         return None if self._smart is None else await self._smart.status(timeout_s)

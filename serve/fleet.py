@@ -70,6 +70,7 @@ class Fleet:
 
     def stop(self) -> None:
         """Stops looking. Requests that began with this fleet can still end."""
+        self.core.retire()
         self.availability.stop()
         self.readiness.stop()
         self.windows.stop()

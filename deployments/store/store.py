@@ -66,6 +66,7 @@ class EmbeddingStore:
         self.rows = Rows(models, dimensions)
         self.loaded = 0
         self._waiting: queue.Queue[_Write | _Score | None] = queue.Queue(_MOST_WAITING)
+        self._closing, self._is_closed = threading.Lock(), False
         self._synced = self._deletions = 0
         self._unread: set[int] = set()
         self._unadopted: set[int] = set()
@@ -173,17 +174,22 @@ class EmbeddingStore:
 
     def close(self) -> None:
         """Writes what is waiting, then closes the database."""
-        self._waiting.put(None)
+        with self._closing:
+            self._is_closed = True
+            self._waiting.put(None)
         self._writer.join()
         self.database.close()
 
     def _submit(self, item: _Write | _Score) -> None:
-        try:
-            self._waiting.put_nowait(item)
-        except queue.Full:
-            raise StoreOverloaded(
-                f"{_MOST_WAITING} writes are already waiting for the database"
-            ) from None
+        with self._closing:
+            if self._is_closed:  # nobody would write it
+                raise DatabaseUnavailable("the store is closed")
+            try:
+                self._waiting.put_nowait(item)
+            except queue.Full:
+                raise StoreOverloaded(
+                    f"{_MOST_WAITING} writes are already waiting for the database"
+                ) from None
 
     def _write_all(self) -> None:
         while (first := self._waiting.get()) is not None:

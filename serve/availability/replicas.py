@@ -95,6 +95,7 @@ class Availability:
         self.states: dict[str, ModelState] = dict.fromkeys(models, unknown)
         self.deployed = time.time()
         self._waits: dict[str, set[Limit]] = {name: set() for name in models}
+        self._is_successor = False  # then the first poll may fail
         self._watcher: asyncio.Task[None] | None = None
         self._polling = asyncio.Lock()
         # One thread and one call at a time: a controller that doesn't answer blocks nothing else.
@@ -144,7 +145,7 @@ class Availability:
     async def watch(self) -> None:
         """Polls once, then keeps polling in the background."""
         if self._watcher is None:
-            await self._poll()
+            await (self._try_to_poll() if self._is_successor else self._poll())
             self._watcher = asyncio.create_task(self._keep_polling())
 
     def stop(self) -> None:
@@ -154,6 +155,7 @@ class Availability:
 
     def take_over(self, before: "Availability", names: Iterable[str]) -> None:
         """Starts with the states that another object knows of these models."""
+        self._is_successor = True
         self.deployed = before.deployed
         self.states |= {name: before.states[name] for name in names}
 

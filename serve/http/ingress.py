@@ -66,18 +66,19 @@ class Router:
         """Applies new settings; Ray Serve calls it at the start and on each change.
 
         Raises:
-            ValueError: they are wrong; the ones before stay.
+            ValueError: they are wrong. Ray Serve then starts a new replica.
         """
         check_exposure(self._server.config, await asyncio.to_thread(listening_host))
         settings = Settings.over(self._configured_router, user_config)
         models = self._models_of(settings)
         prices = await asyncio.to_thread(self._prices_of, settings, models)
         before = self._server.fleet
-        fleet = before if models == before.core.models else self._fleet(models, before)
-        await fleet.watch()
+        same = [*models.items()] == [*before.core.models.items()]
+        fleet = before if same else self._fleet(models, before)
         try:
+            await fleet.watch()
             await fleet.core.configure(settings.router, prices)
-        except ValueError:
+        except BaseException:
             if fleet is not before:
                 fleet.stop()
             raise

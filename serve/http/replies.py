@@ -98,7 +98,11 @@ async def events(
                 if not role and _is_text_alone(chunk):
                     yield b"".join((start, _TEXT, to_json(chunk.text), _END_OF_TEXT))
                 elif delta := {**role, **_delta(chunk)}:
-                    yield start + to_json(_stream_choice(delta, chunk, None)) + _END
+                    yield (
+                        start
+                        + to_json(_stream_choice(delta, chunk, None), inf_nan_mode="null")
+                        + _END
+                    )
                     role = {}
         end = {**head, "choices": [_stream_choice({}, Chunk(), finish_reason)]}
         access.model, access.attempts, access.cost = answer.model, answer.attempts, answer.cost

@@ -15,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.embedding.cache import CachedEmbedder
 from deployments.store.evidence import Floats32
-from deployments.store.observations import AnswerRecord, Observation
+from deployments.store.observations import AnswerRecord, Observation, Scored
 from serve.config import StoreConfig
 from serve.routing.decider import Routes
 from serve.routing.prices import Price
@@ -165,20 +165,23 @@ class DeciderActor:
         Raises:
             StoreNotOpen, StoreOverloaded, DatabaseUnavailable: it could not be stored.
         """
-        keeper = self._keeper
-        if keeper.store is None:
-            raise StoreNotOpen("the store has not been opened yet")
-        scored = await asyncio.wrap_future(keeper.store.score(id, score))
+        scored = await self._scored(id, score)
         if scored is None:
             # The answer's record may still be on its way from another router replica.
             await asyncio.sleep(_FEEDBACK_RETRY_S)
-            scored = await asyncio.wrap_future(keeper.store.score(id, score))
+            scored = await self._scored(id, score)
         if scored is None:
             return False
+        keeper = self._keeper
         keeper.decider.correct(scored, score)
         if scored.replaced is None:
             keeper.scored()
         return True
+
+    async def _scored(self, id: str, score: float) -> Scored | None:
+        if self._keeper.store is None:
+            raise StoreNotOpen("the store has not been opened yet")
+        return await asyncio.wrap_future(self._keeper.store.score(id, score))
 
     async def status(self) -> dict[str, Any]:
         """The state of the store, for /health/ready."""

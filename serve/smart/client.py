@@ -40,6 +40,7 @@ class SharedDecider:
         priors: Mapping[str, float],
     ) -> None:
         self._models = identities, priors, embedder
+        self._retired = False
         self._settings: tuple[dict[str, Price], int, str] = ({}, 1, "")
         self._actor = ActorClient(ACTOR_NAME, timeout_s=_TIMEOUT_S, found=self._configure)
 
@@ -88,5 +89,11 @@ class SharedDecider:
         status: dict[str, Any] = await self._actor.call("status", timeout_s=timeout_s)
         return status
 
+    def retire(self) -> None:
+        """Leaves it to others to tell the actor which models there are."""
+        self._retired = True
+
     def _configure(self, handle: ActorHandle[Any]) -> None:
+        if self._retired:
+            return
         handle.configure.remote(*self._models, *self._settings)

@@ -56,6 +56,10 @@ class Smart:
         server = await asyncio.to_thread(server_name)
         await self._decider.configure(prices, router.n_similar, server)
 
+    def retire(self) -> None:
+        """Lets answers in progress be learned, and no longer says which models there are."""
+        self._decider.retire()
+
     def embedding(self, query: str) -> "asyncio.Task[Floats32 | None]":
         """Starts embedding a query; the result is None if it has no text or the embedder fails."""
         return asyncio.create_task(self._embedding(query))

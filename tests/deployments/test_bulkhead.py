@@ -35,6 +35,23 @@ async def test_a_place_is_waited_for_only_so_long() -> None:
     await first
 
 
+async def test_it_is_not_empty_while_a_request_waits_for_the_place_of_one_that_ends() -> None:
+    bulkhead, ends = Bulkhead("m", running=1, waiting=1, patience_s=60), asyncio.Event()
+    first = asyncio.create_task(held(bulkhead, ends))
+    await asyncio.sleep(0)
+    end_of_second = asyncio.Event()
+    second = asyncio.create_task(held(bulkhead, end_of_second))
+    emptied = asyncio.create_task(bulkhead.empty.wait())
+    await asyncio.sleep(0)
+    ends.set()
+    await first
+    await asyncio.sleep(0.01)
+    assert not emptied.done()
+    end_of_second.set()
+    await second
+    await emptied
+
+
 async def test_a_request_that_is_cancelled_leaves_its_place() -> None:
     bulkhead, end = Bulkhead("m", running=1, waiting=1, patience_s=60), asyncio.Event()
     running, waiting = (asyncio.create_task(held(bulkhead, end)) for _ in range(2))

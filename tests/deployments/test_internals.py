@@ -51,7 +51,6 @@ HUGGINGFACE = "deployments.backends.huggingface"
         (LITELLM, httpx.Cookies, "extract_cookies"),
         ("deployments.backends.litellm.direct", BaseClient, "_prepare_url"),
         ("deployments.backends.litellm.direct", BaseClient, "_make_status_error_from_response"),
-        ("deployments.backends.openai_endpoint.backend", openai.AsyncStream, "_iter_events"),
         (f"{HUGGINGFACE}.engine", OutputRouter, "deliver_batch"),
         (
             f"{HUGGINGFACE}.engine",

@@ -135,7 +135,7 @@ async def test_routers_may_learn_of_a_change_later(
     assert await answer(replica, "a") == "a!"
     await asyncio.sleep(0.4)
     monkeypatch.setattr(shared, "_ARRIVAL_S", 0.1)
-    with pytest.raises(LLMError, match="model 'a' is not running yet") as raised:
+    with pytest.raises(LLMError, match="doesn't know model 'a'") as raised:
         await answer(replica, "a")
     assert (raised.value.retryable, raised.value.asked) == (True, False)
 

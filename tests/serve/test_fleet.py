@@ -1,6 +1,5 @@
 """Promise: when the models change, what is known of those that stay is kept."""
 
-import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,11 +65,3 @@ async def test_a_model_that_is_changed_starts_anew(before: Fleet) -> None:
     assert after.circuits.fault("a") is None
     assert after.circuits.fault("b") is not None
     assert after.windows.known == {"b": 7}
-
-
-async def test_a_request_that_began_before_can_still_end(before: Fleet) -> None:
-    fleet({}, before)
-    before.stop()
-    before.circuits.failed("b", ProviderError("broken again"))
-    assert before.availability.running(["b"]) == ["b"]
-    await asyncio.sleep(0)

@@ -134,7 +134,7 @@ def test_hosted_models_change_without_a_process_or_a_request_lost(
     assert processes() == before
     assert chat(server, "other").json()["error"]["code"] == "model_not_found"
     assert (
-        "no hosted model has changed"
+        "nothing has changed"
         in apply(tmp_path, configuration(provider, steady={"timeout": 8}, more={})).stdout
     )
 
@@ -148,6 +148,7 @@ def test_a_model_that_runs_here_needs_a_restart(
     refused = apply(tmp_path, config)
     assert refused.returncode == 1
     assert "all processes of the application would be replaced" in refused.stdout
+    assert "removed: more" in refused.stdout
     assert "--restart" in refused.stderr
     assert processes() == before
     applied = apply(tmp_path, config, "--restart")

@@ -45,8 +45,9 @@ class Chat:
         """Sends a request, and returns its response."""
         if not self._is_plain or not data.get("stream") or data.get("extra_query"):
             return await self._as_usual(**data)
-        timeout = data.pop("timeout")
-        headers = self._headers | (data.pop("extra_headers", None) or {})
+        timeout = data.pop("timeout", None)
+        headers = httpx.Headers(self._headers)
+        headers.update(data.pop("extra_headers", None) or {})
         data |= data.pop("extra_body", None) or {}
         request = httpx.Request(
             "POST",
@@ -57,13 +58,13 @@ class Chat:
         )
         try:
             response = await self._client._client.send(request, stream=True)
-            if response.is_error:
+            if not response.is_success:
                 await response.aread()
         except httpx.TimeoutException as error:
             raise openai.APITimeoutError(request=request) from error
         except Exception as error:
             raise openai.APIConnectionError(request=request) from error
-        if response.is_error:
+        if not response.is_success:
             raise self._client._make_status_error_from_response(response)
         return OpenAIStream(response)
 
