@@ -68,8 +68,8 @@ class ModelConfig(BaseModel):
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
     """Requests that one replica works on at a time."""
     max_queued_requests: Annotated[int, Field(ge=1)] | None = None
-    """Requests that wait in each router replica; more are refused with 429. By default as many as
-    `max_ongoing_requests`."""
+    """Requests that wait in each router replica, or in each replica that hosted models share; more
+    are refused with 429. By default as many as `max_ongoing_requests`."""
     timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """The longest silence in seconds, before the answer and within it."""
     first_token_timeout: Annotated[float, Field(gt=0, le=3600)] = 10.0
