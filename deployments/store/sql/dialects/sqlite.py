@@ -1,5 +1,7 @@
 """A store in a SQLite file, or in memory."""
 
+import sqlite3
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from deployments.store.errors import NoStore
 from deployments.store.sql.dialects.dialect import LOCK_WAIT_S, Dialect
 from deployments.store.sql.dialects.private_files import make_private
 
+_PAUSE_S = 0.01  # between two attempts at what another process does, too
+
 
 class SQLite(Dialect):
     """One file on a local disk, or one connection that is the whole database."""
@@ -24,7 +28,6 @@ class SQLite(Dialect):
     public_parameters = frozenset("uri mode cache vfs immutable nolock psow timeout".split())
     settings = (
         f"PRAGMA busy_timeout = {LOCK_WAIT_S * 1000}",
-        "PRAGMA journal_mode = WAL",
         "PRAGMA synchronous = FULL",  # in WAL mode too, a commit that returns is on the disk
         "PRAGMA foreign_keys = ON",
         "PRAGMA journal_size_limit = 67108864",
@@ -73,3 +76,23 @@ class SQLite(Dialect):
         # Otherwise the driver begins transactions itself, and leaves DDL outside of them.
         connection.isolation_level = None
         super()._on_connect(connection, entry)
+        _use_wal(connection)
+
+
+def _use_wal(connection: DBAPIConnection) -> None:
+    """Turns write-ahead logging on. Where several processes create a file at once, SQLite refuses
+    some of them at once, whatever `busy_timeout` says, since waiting could be a deadlock."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        cursor = connection.cursor()
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # without its details
+            if not is_busy or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_S)
+        else:
+            return
+        finally:
+            cursor.close()
