@@ -1,8 +1,11 @@
 """Promise: what `ops.apply` deploys is the change and nothing besides."""
 
+import os
 import subprocess
 import sys
 from typing import Any
+
+from serve_fixtures import in_repository
 
 from ops.apply import Change, deployed
 from serve.app import live_settings
@@ -100,7 +103,8 @@ def test_the_same_configuration_is_the_same_in_every_process() -> None:
             capture_output=True,
             text=True,
             check=True,
-            env={"PYTHONHASHSEED": str(seed), "PYTHONPATH": "."},
+            cwd=in_repository("."),
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
         ).stdout
         for seed in (1, 2, 3)
     ]
