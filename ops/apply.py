@@ -5,6 +5,7 @@ request. Anything else needs new processes, and is only done with `--restart`.
 """
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -38,7 +39,12 @@ def main() -> None:
     except ConfigError as error:
         sys.exit(str(error))
     try:
-        ray.init(address=args.address, namespace="serve", log_to_driver=False)
+        ray.init(
+            address=args.address,
+            namespace="serve",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except ConnectionError:
         sys.exit("no Ray cluster is running here; give its --address")
     details = serve_details()
