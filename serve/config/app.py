@@ -7,7 +7,7 @@ from pydantic import Field, PlainValidator, ValidationInfo, field_validator, mod
 from deployments.config import Autoscaling, ModelConfig
 from deployments.registry import parse
 from serve.config.router import RouterConfig
-from serve.config.section import Section
+from serve.config.section import Section, over
 from serve.config.server import ServerConfig, check_keys
 from serve.config.store import StoreConfig, default_store
 
@@ -25,15 +25,10 @@ class HostedModels(Section):
     """What hosted models share: one deployment for those that LiteLLM calls, one for vLLM and
     SGLang servers."""
 
-    autoscaling: Autoscaling = Autoscaling(**_SHARED_AUTOSCALING)
+    autoscaling: Annotated[Autoscaling, over(_SHARED_AUTOSCALING)] = Autoscaling(
+        **_SHARED_AUTOSCALING
+    )
     """How many replicas each of these deployments has."""
-
-    @field_validator("autoscaling", mode="before")
-    @classmethod
-    def _over_our_defaults(cls, autoscaling: Any) -> Any:
-        if not isinstance(autoscaling, dict):
-            return autoscaling
-        return {**_SHARED_AUTOSCALING, **autoscaling}
 
 
 class LLMs(Section):

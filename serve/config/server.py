@@ -3,11 +3,11 @@
 from collections.abc import Collection, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from deployments.config import Autoscaling
 from deployments.secrets import Secret
-from serve.config.section import Section
+from serve.config.section import Section, over
 
 # As browsers send it: no path and no slash at the end.
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s@]+)$")]
@@ -64,7 +64,9 @@ class ServerConfig(Section):
     """Seconds that a request may take with all its attempts."""
     max_concurrent_requests: Annotated[int, Field(ge=1, le=5000)] = 1000
     """Requests in progress in each router replica; beyond it 429."""
-    autoscaling: Autoscaling = Autoscaling(**_ROUTER_AUTOSCALING)
+    autoscaling: Annotated[Autoscaling, over(_ROUTER_AUTOSCALING)] = Autoscaling(
+        **_ROUTER_AUTOSCALING
+    )
     """How many replicas the router has."""
 
     @property
@@ -77,13 +79,6 @@ class ServerConfig(Section):
         if self.allow_anonymous and self.requires_keys:
             raise ValueError("`allow_anonymous` and keys exclude each other; give one of them")
         return self
-
-    @field_validator("autoscaling", mode="before")
-    @classmethod
-    def _over_our_defaults(cls, autoscaling: Any) -> Any:
-        if not isinstance(autoscaling, dict):
-            return autoscaling
-        return {**_ROUTER_AUTOSCALING, **autoscaling}
 
 
 def check_keys(keys: Sequence[KeyConfig], models: Collection[str]) -> None:

@@ -8,8 +8,11 @@ from pydantic import Field, field_validator
 from deployments.config import Autoscaling
 from deployments.embedding.encoder import DEFAULT_MODEL
 from serve.config.router import RouterConfig
-from serve.config.section import Section
+from serve.config.section import Section, over
 from serve.strategies import STRATEGIES
+
+
+_EMBEDDER_AUTOSCALING: dict[str, Any] = {"min_replicas": 1, "max_replicas": 4}
 
 
 class StoreConfig(Section):
@@ -29,15 +32,10 @@ class StoreConfig(Section):
     most_days: Annotated[float, Field(ge=2)] | None = None
     """How many days a query is kept after it was last asked; at least two, since feedback is
     accepted for two days. By default for ever."""
-    embedder: Autoscaling = Autoscaling(min_replicas=1, max_replicas=4)
+    embedder: Annotated[Autoscaling, over(_EMBEDDER_AUTOSCALING)] = Autoscaling(
+        **_EMBEDDER_AUTOSCALING
+    )
     """How many replicas the embedder has."""
-
-    @field_validator("embedder", mode="before")
-    @classmethod
-    def _over_our_defaults(cls, autoscaling: Any) -> Any:
-        if not isinstance(autoscaling, dict):
-            return autoscaling
-        return {"min_replicas": 1, "max_replicas": 4, **autoscaling}
 
     @field_validator("history", mode="before")
     @classmethod
