@@ -1,9 +1,7 @@
 """Promise: a new configuration and fewer replicas cost no request, whole or streamed."""
 
-import asyncio
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 
@@ -11,8 +9,8 @@ import httpx
 import pytest
 from ray import serve as rayserve
 from serve_fixtures import Server, free_port, in_repository
+from traffic import Traffic
 
-from ops.bench.caller import Reply, ask
 from ops.bench.fault_server import TEXT, TOKENS
 from serve.app import build
 
@@ -103,58 +101,19 @@ def replicas() -> list[dict[str, int]]:
     ]
 
 
-class Traffic:
-    """Steady requests, every other one streamed, while the block lasts; `replies` after it."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._send()))
-        self.requests_per_s = HEAVY
-        self.replies: list[Reply | BaseException] = []
-
-    def __enter__(self) -> "Traffic":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ends.set()
-        self._thread.join()
-
-    async def _send(self) -> None:
-        messages = [{"role": "user", "content": "Count."}]
-        asking: list[asyncio.Task[Reply]] = []
-        async with httpx.AsyncClient(base_url=self._url, timeout=60) as client:
-            while not self._ends.is_set():
-                body = {"model": "steady", "messages": messages, "stream": len(asking) % 2 == 0}
-                asking.append(asyncio.create_task(ask(client, body)))
-                await asyncio.sleep(1 / self.requests_per_s)
-            self.replies = await asyncio.gather(*asking, return_exceptions=True)
-
-    def assert_all_answered(self) -> None:
-        """Every answer is whole, and every stream came to its end."""
-        failed = [
-            reply
-            for reply in self.replies
-            if not (isinstance(reply, Reply) and reply.is_answer and reply.text == TEXT)
-        ]
-        assert not failed, f"{len(failed)} of {len(self.replies)}: {failed[:5]}"
-        assert len(self.replies) > HEAVY * STREAM_S
-
-
 def test_fewer_replicas_of_a_model_and_of_the_router_cost_no_request(url: str) -> None:
-    with Traffic(url) as traffic:
+    with Traffic(url, "steady", HEAVY) as traffic:
         wait_for_replicas(2)
         traffic.requests_per_s = LIGHT
         wait_for_replicas(1)
-    traffic.assert_all_answered()
+    traffic.assert_all_answered(TEXT, at_least=HEAVY * STREAM_S + 1)
 
 
 def test_a_new_configuration_under_load_costs_no_request(url: str, provider: str) -> None:
-    with Traffic(url) as traffic:
+    with Traffic(url, "steady", HEAVY) as traffic:
         time.sleep(STREAM_S / 2)  # so that streams are in flight
         deploy(provider, context_window=2000)
         wait_for_replicas(1, 2)
-    traffic.assert_all_answered()
+    traffic.assert_all_answered(TEXT, at_least=HEAVY * STREAM_S + 1)
     described = httpx.get(f"{url}/v1/models/steady").json()
     assert described["context_window"] == 2000

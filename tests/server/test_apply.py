@@ -1,9 +1,7 @@
 """Promise: `python -m ops.apply` changes hosted models in place; the rest only with `--restart`."""
 
-import asyncio
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,8 @@ import yaml
 from fake_providers import Fake, chunk, serving, streaming, usage
 from ray import serve as rayserve
 from serve_fixtures import Server, huggingface, in_repository
+from traffic import Traffic
 
-from ops.bench.caller import Reply, ask
 from ops.ray_internals import deploy_applications
 
 APP = "applied"
@@ -78,34 +76,6 @@ def processes() -> set[int]:
     }
 
 
-class Traffic:
-    """Twenty requests a second to a model while the block lasts, every other one streamed."""
-
-    def __init__(self, url: str, model: str) -> None:
-        self._url, self._model = url, model
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._send()))
-        self.replies: list[Reply | BaseException] = []
-
-    def __enter__(self) -> "Traffic":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ends.set()
-        self._thread.join()
-
-    async def _send(self) -> None:
-        messages = [{"role": "user", "content": "Hi"}]
-        asking: list[asyncio.Task[Reply]] = []
-        async with httpx.AsyncClient(base_url=self._url, timeout=60) as client:
-            while not self._ends.is_set():
-                body = {"model": self._model, "messages": messages, "stream": len(asking) % 2 == 0}
-                asking.append(asyncio.create_task(ask(client, body)))
-                await asyncio.sleep(0.05)
-            self.replies = await asyncio.gather(*asking, return_exceptions=True)
-
-
 def chat(server: Server, model: str) -> httpx.Response:
     body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
     return httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
@@ -115,7 +85,7 @@ def test_hosted_models_change_without_a_process_or_a_request_lost(
     server: Server, provider: Fake, tmp_path: Path
 ) -> None:
     before = processes()
-    with Traffic(server.url, "steady") as traffic:
+    with Traffic(server.url, "steady", 20) as traffic:
         changed = configuration(provider, steady={}, other={"timeout": 9}, more={})
         added = apply(tmp_path, changed)
         assert added.returncode == 0, added.stderr
@@ -124,13 +94,7 @@ def test_hosted_models_change_without_a_process_or_a_request_lost(
         removed = apply(tmp_path, configuration(provider, steady={"timeout": 8}, more={}))
         assert removed.stdout.startswith("changed: steady\nremoved: other\n"), removed
         server.wait_for(lambda health: health.get("models", {}).keys() == {"steady", "more"})
-    failed = [
-        reply
-        for reply in traffic.replies
-        if not (isinstance(reply, Reply) and reply.is_answer and reply.text == "Hello")
-    ]
-    assert traffic.replies
-    assert not failed, failed[:3]
+    traffic.assert_all_answered("Hello")
     assert processes() == before
     assert chat(server, "other").json()["error"]["code"] == "model_not_found"
     assert (
