@@ -97,8 +97,8 @@ class Call:
             if not self._ended:
                 raise translate(error, self._name) from error
             chunk = None
-        except BaseException:
-            # The client has disconnected: the model must stop generating.
+        except BaseException:  # a cancellation: the client has disconnected
+            # The model must stop generating.
             self._close()
             raise
         if chunk is None:

@@ -78,7 +78,7 @@ class Router:
         try:
             await fleet.watch()
             await fleet.core.configure(settings.router, prices)
-        except BaseException:
+        except BaseException:  # also a cancellation: nobody else would stop the new one
             if fleet is not before:
                 fleet.stop()
             raise

@@ -62,7 +62,7 @@ class Chat:
                 await response.aread()
         except httpx.TimeoutException as error:
             raise openai.APITimeoutError(request=request) from error
-        except Exception as error:
+        except Exception as error:  # as the library's own client does
             raise openai.APIConnectionError(request=request) from error
         if not response.is_success:
             raise self._client._make_status_error_from_response(response)
