@@ -11,7 +11,6 @@ from serve.config.router import RouterConfig
 from serve.config.section import Section, over
 from serve.strategies import STRATEGIES
 
-
 _EMBEDDER_AUTOSCALING: dict[str, Any] = {"min_replicas": 1, "max_replicas": 4}
 
 
