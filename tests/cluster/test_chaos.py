@@ -59,8 +59,8 @@ def test_every_request_is_answered_or_refused_in_time_and_the_cluster_recovers(
     seen = figures[killed]
     assert seen["lost"] == 0, seen
     assert seen["sent"] == seen["answered"] + seen["refused"]
-    # Only streams that had begun and requests for the killed model alone may be refused.
-    assert seen["unwarranted"] == 0, seen
+    # Only streams that had begun and requests for models without a replica may be refused.
+    assert seen["unwarranted"] == 0, json.dumps(seen)
     assert seen["longest_s"] < DEADLINE_S + 2, seen
     assert seen["recovery_s"] is not None, seen
 

@@ -28,6 +28,11 @@ class Question:
     answer: str = fault_server.TEXT
 
     @property
+    def allowed(self) -> set[str]:
+        """The models that may answer."""
+        return set(self.models or {self.model})
+
+    @property
     def body(self) -> dict[str, Any]:
         """The request's body."""
         allowed = {"models": self.models} if self.models else {}

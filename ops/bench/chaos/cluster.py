@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -33,7 +33,8 @@ _SETTINGS = {
     "RAY_health_check_failure_threshold": "3",
 }
 
-REPLICAS = {"quick": 2, "only": 1, "demo-small": 2, "Router": 2}
+MODELS = {"quick": 2, "only": 1, "demo-small": 2}
+REPLICAS = {**MODELS, "Router": 2}
 
 
 def configuration(provider: str) -> dict[str, Any]:
@@ -77,6 +78,14 @@ class Nodes:
 
         node = min(self.workers, key=routers)
         return [*_children(node), _raylet(node)]
+
+    def served_only_by(self, processes: Collection[int]) -> set[str]:
+        """The models with no replica outside these processes.
+
+        Serve may start a replica again beside the model's other one, on the same node.
+        """
+        others = [title for pid, title in self.processes().items() if pid not in processes]
+        return {name for name in MODELS if not any(t.startswith(replica(name)) for t in others)}
 
     def are_healthy(self) -> bool:
         """Whether everything that should run does, by the processes and by Serve's status."""

@@ -37,13 +37,13 @@ class Part:
 
     Attributes:
         killed: a key of `KILLS`.
-        took_only: whether the only replica of "only" was lost, so that its requests may fail.
+        unserved: the models whose every replica was killed, so that their requests may be refused.
         recovery: seconds until everything ran and no caller noticed anything; None if not in time.
         calls: all requests that were sent.
     """
 
     killed: str
-    took_only: bool = False
+    unserved: Collection[str] = ()
     recovery: float | None = None
     calls: list[Call] = field(default_factory=list)
 
@@ -52,11 +52,11 @@ class Part:
         """Its row of the table."""
         outcomes = Counter(call.outcome for call in self.calls)
         refused = [call for call in self.calls if call.outcome == "refused"]
-        # Only the model that was lost may refuse a request that isn't streamed.
+        # Without a replica for it, a request may be refused; else, only a stream that had begun.
         unwarranted = [
             call
             for call in refused
-            if not call.question.stream and not (self.took_only and call.question.model == "only")
+            if not (call.question.stream or call.question.allowed <= set(self.unserved))
         ]
         return {
             "sent": len(self.calls),
@@ -64,6 +64,7 @@ class Part:
             "refused": outcomes["refused"],
             "lost": outcomes["lost"],
             "unwarranted": len(unwarranted),
+            "unserved": sorted(self.unserved),
             "retried": sum(call.retries for call in self.calls),
             "again": sum(call.attempts > 1 for call in self.calls),
             "rescued": sum(call.rescues > 0 for call in self.calls),
@@ -89,8 +90,7 @@ async def part(url: str, nodes: Nodes, killed: str, rate: float, seconds: float)
     async with load(url, rate) as result.calls:
         await asyncio.sleep(_STEADY_S)
         victims = await asyncio.to_thread(KILLS[killed], nodes)
-        titles = nodes.processes()
-        result.took_only = any(titles.get(pid, "").startswith(replica("only")) for pid in victims)
+        result.unserved = nodes.served_only_by(victims)
         at = time.monotonic()
         for pid in victims:
             with suppress(ProcessLookupError):
