@@ -9,8 +9,8 @@ from ray.serve.deployment import Application
 
 from deployments.config import Autoscaling, ModelConfig
 from deployments.registry import named, row_of
-from deployments.replica import Replica
-from deployments.shared import SharedReplica
+from deployments.replicas.replica import Replica
+from deployments.replicas.shared import SharedReplica
 
 # Seconds that a replica has to finish its answers when it is stopped.
 GRACE_S = 120.0

@@ -24,11 +24,11 @@ class Limit:
         until: when the block must have ended, by `time.monotonic`.
     """
 
-    __slots__ = ("_alarm", "_cancelling", "_rang", "_task", "until")
+    __slots__ = ("_alarm", "_cancelling", "_expired", "_task", "until")
 
     def __init__(self, until: float) -> None:
         self.until = until
-        self._rang = False
+        self._expired = False
 
     def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -47,15 +47,15 @@ class Limit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._rang:
+        if not self._expired:
             self._alarm.waiting.discard(self)
         elif self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
-    def ring(self) -> None:
+    def expire(self) -> None:
         """Ends the block now."""
-        if not self._rang:
-            self._rang = True
+        if not self._expired:
+            self._expired = True
             self._alarm.waiting.discard(self)
             self._task.cancel()
 
@@ -87,7 +87,7 @@ class _Alarm:
         self._timer, self._set_for = None, inf
         past = time.monotonic() + _EARLY_S
         for limit in [limit for limit in self.waiting if limit.until <= past]:
-            limit.ring()
+            limit.expire()
         if self.waiting:
             self._set(min(limit.until for limit in self.waiting))
 

@@ -29,7 +29,7 @@ class Fleet:
     readiness: Readiness
 
     @classmethod
-    def of(
+    def assemble(
         cls,
         models: Mapping[str, ModelConfig],
         deployment_names: Mapping[str, str],

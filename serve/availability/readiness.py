@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ray.serve.handle import DeploymentHandle
 
 from deployments.config import HostedConfig, ModelConfig
-from deployments.reachability import Reach
+from deployments.replicas.reachability import Reach
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability, ModelState
 

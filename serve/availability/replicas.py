@@ -184,7 +184,7 @@ class Availability:
         for model in filter(self.is_lost, self.states):
             # Requests sent to a replica fail with it; those waiting for one would wait in vain.
             for wait in [*self._waits[model]]:
-                wait.ring()
+                wait.expire()
 
     def _read(self, name: str) -> dict[str, ModelState]:
         """The state of each model; empty if the controller doesn't know the application yet."""

@@ -6,10 +6,10 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from deployments.errors import LLMError
-from serve.http.direct import Direct
 from serve.http.docs import add_docs
 from serve.http.failures import error_response
 from serve.http.routes import chat, feedback, health, models, route
+from serve.http.shortcut import Shortcut
 from serve.http.unknown_paths import explain
 
 logger = logging.getLogger("ray.serve")
@@ -23,7 +23,7 @@ def create_api() -> FastAPI:
         docs_url=None,  # FastAPI's own pages load scripts from elsewhere
         redoc_url=None,
     )
-    api.add_middleware(Direct, path=chat.PATH, endpoint=chat.chat_completions)
+    api.add_middleware(Shortcut, path=chat.PATH, endpoint=chat.chat_completions)
     for part in (chat, route, feedback, models, health):
         api.include_router(part.router)
     add_docs(api)  # last, since routes are tried in order

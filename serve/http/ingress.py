@@ -91,7 +91,7 @@ class Router:
             name: row_of(model).shared if model.shares else self._deployment_names[name]
             for name, model in models.items()
         }
-        return Fleet.of(models, names, self._handles, self._embedder, before)
+        return Fleet.assemble(models, names, self._handles, self._embedder, before)
 
     def _models_of(self, settings: Settings) -> Mapping[str, ModelConfig]:
         """The models: as configured at the start, or as the settings have them."""

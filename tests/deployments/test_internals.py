@@ -49,8 +49,12 @@ HUGGINGFACE = "deployments.backends.huggingface"
         (LITELLM, main, "get_model_info_helper"),
         (LITELLM, utils, "_remove_thought_signatures_from_messages"),
         (LITELLM, httpx.Cookies, "extract_cookies"),
-        ("deployments.backends.litellm.direct", BaseClient, "_prepare_url"),
-        ("deployments.backends.litellm.direct", BaseClient, "_make_status_error_from_response"),
+        ("deployments.backends.litellm.openai_requests", BaseClient, "_prepare_url"),
+        (
+            "deployments.backends.litellm.openai_requests",
+            BaseClient,
+            "_make_status_error_from_response",
+        ),
         (f"{HUGGINGFACE}.engine", OutputRouter, "deliver_batch"),
         (
             f"{HUGGINGFACE}.engine",
@@ -86,7 +90,7 @@ def test_a_stream_without_its_finish_reasons_is_refused() -> None:
 
 
 def test_a_client_of_the_openai_library_without_what_is_read_is_refused() -> None:
-    from deployments.backends.litellm.direct import check_client
+    from deployments.backends.litellm.openai_requests import check_client
 
     check_client(openai.AsyncOpenAI(api_key="none"))
     with pytest.raises(RuntimeError, match="_client"):

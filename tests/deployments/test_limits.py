@@ -95,8 +95,8 @@ async def test_a_wait_can_be_ended_before_its_limit() -> None:
 
     waiting = asyncio.create_task(waits())
     await asyncio.sleep(0.01)
-    limit.ring()
-    limit.ring()
+    limit.expire()
+    limit.expire()
     with pytest.raises(TimeoutError):
         await waiting
 

@@ -14,7 +14,8 @@ from deployments.contract import ChatRequest, merge
 from deployments.deploy import deploy
 from deployments.errors import UnsupportedParameter
 from deployments.registry import KINDS, Kind, kind_of, listed, load, named, parse
-from deployments.replica import Replica
+from deployments.replicas.model import ServedModel
+from deployments.replicas.replica import Replica
 from ops import check
 from serve.app import build
 from serve.config import ConfigError, load_config
@@ -35,18 +36,17 @@ def request(**fields: Any) -> ChatRequest:
     return ChatRequest.model_validate({"model": "polly", "messages": messages, **fields})
 
 
-@pytest.mark.filterwarnings("ignore:coroutine 'Replica.__del__'")  # which Ray awaits
 @pytest.mark.usefixtures("_with_parrot")
 async def test_a_backend_added_by_one_file_and_one_row_answers() -> None:
     (model,) = load_config({"llms": {"models": [MODEL]}}).llms.models
     assert isinstance(model, ParrotConfig)
     assert isinstance(load(model), ParrotBackend)
-    replica = Replica(model)
-    async with aclosing(replica.chat(request(max_tokens=3))) as chunks:
+    served = ServedModel(model)
+    async with aclosing(served.chat(request(max_tokens=3))) as chunks:
         answer = merge([chunk async for chunk in chunks])
     assert (answer.text, answer.finish_reason) == ("hello world hello ", "length")
     with pytest.raises(UnsupportedParameter, match="model 'polly' does not support 'seed'"):
-        await anext(replica.chat(request(seed=1)))
+        await anext(served.chat(request(seed=1)))
 
 
 @pytest.mark.usefixtures("_with_parrot")

@@ -8,7 +8,7 @@ import pytest
 from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.config import ModelConfig
 from deployments.errors import ProviderError
-from deployments.reachability import Reach
+from deployments.replicas.reachability import Reach
 from serve.availability.replicas import ModelState
 from serve.fleet import Fleet
 
@@ -30,7 +30,7 @@ class Handle:
 
 def fleet(models: dict[str, ModelConfig], before: Fleet | None = None) -> Fleet:
     handles: Any = {"Endpoints": Handle()}
-    return Fleet.of(models, dict.fromkeys(models, "Endpoints"), handles, None, before)
+    return Fleet.assemble(models, dict.fromkeys(models, "Endpoints"), handles, None, before)
 
 
 @pytest.fixture

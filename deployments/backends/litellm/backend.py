@@ -16,7 +16,6 @@ from deployments.backends.litellm import patches
 from deployments.backends.litellm.calls import complete
 from deployments.backends.litellm.catalogue import listed
 from deployments.backends.litellm.config import LiteLLMConfig
-from deployments.backends.litellm.direct import check_client
 from deployments.backends.litellm.errors import (
     headers_of,
     is_image_not_fetched,
@@ -26,6 +25,7 @@ from deployments.backends.litellm.errors import (
     status_of,
 )
 from deployments.backends.litellm.events import Events
+from deployments.backends.litellm.openai_requests import check_client
 from deployments.backends.litellm.parameters import Parameters
 from deployments.backends.openai_chunks import read
 from deployments.backends.provider_errors import explain, translated

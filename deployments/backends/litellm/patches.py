@@ -27,7 +27,7 @@ from litellm.llms.vertex_ai.gemini import vertex_and_google_ai_studio_gemini as 
 from litellm.llms.vertex_ai.gemini.vertex_and_google_ai_studio_gemini import VertexGeminiConfig
 from litellm.types.utils import GenericStreamingChunk, ModelResponseStream
 
-from deployments.backends.litellm.direct import Chat, OpenAIStream
+from deployments.backends.litellm.openai_requests import Chat, OpenAIStream
 from deployments.internals import replace, require
 
 _MOST_CLIENTS = 10_000

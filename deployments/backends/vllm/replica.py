@@ -25,8 +25,8 @@ from vllm.tool_parsers import ToolParserManager
 from deployments.backends.vllm.backend import VLLMBackend
 from deployments.backends.vllm.config import EngineConfig
 from deployments.contract import ChatRequest, Chunk
-from deployments.error_log import log_known_errors_in_one_line
-from deployments.sending import Sender
+from deployments.replicas.error_log import log_known_errors_in_one_line
+from deployments.replicas.sending import Sender
 
 # Each adapter in use takes GPU memory; more than these take turns.
 _MOST_ADAPTERS_AT_ONCE = 4

@@ -11,7 +11,7 @@ from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.config import Autoscaling, Circuit, ModelConfig
 from deployments.errors import ProviderError, Unreachable
-from deployments.reachability import Reach
+from deployments.replicas.reachability import Reach
 from serve.app import deployment_names
 from serve.availability import readiness
 from serve.availability.circuits import Circuits

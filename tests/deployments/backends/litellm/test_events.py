@@ -17,8 +17,8 @@ from provider_formats import TEXT, anthropic, gemini
 from starlette.responses import StreamingResponse
 
 from deployments.backends.litellm import calls
-from deployments.backends.litellm.direct import OpenAIStream
 from deployments.backends.litellm.events import Fields, _Lines
+from deployments.backends.litellm.openai_requests import OpenAIStream
 from deployments.errors import ProviderError
 
 # The clients that LiteLLM has, both in OpenAI's format: the openai library's and its own.

@@ -14,7 +14,7 @@ from pydantic_core import to_json
 
 from deployments.backends.litellm.backend import LiteLLMBackend
 from deployments.backends.litellm.config import LiteLLMConfig
-from deployments.backends.litellm.direct import OpenAIStream
+from deployments.backends.litellm.openai_requests import OpenAIStream
 from deployments.errors import LLMError
 
 CALL = {"index": 0, "id": "1", "function": {"name": "f", "arguments": "{}"}}

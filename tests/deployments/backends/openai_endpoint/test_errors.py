@@ -26,7 +26,7 @@ from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.backends.openai_endpoint.errors import ERRORS
 from deployments.backends.provider_errors import look_up
 from deployments.errors import InvalidRequest, ProviderError, RateLimited, Unreachable
-from deployments.reachability import Provider
+from deployments.replicas.reachability import Provider
 
 Connect = Callable[..., OpenAIBackend]
 

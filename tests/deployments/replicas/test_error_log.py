@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from deployments.error_log import log_known_errors_in_one_line
 from deployments.errors import LLMError, ProviderRejected, RateLimited, UnsupportedParameter
+from deployments.replicas.error_log import log_known_errors_in_one_line
 
 PROMPT = "the text of a prompt"
 

@@ -5,9 +5,9 @@ from contextlib import aclosing
 
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk
-from deployments.error_log import log_known_errors_in_one_line
-from deployments.reachability import Reach
-from deployments.served import Served
+from deployments.replicas.error_log import log_known_errors_in_one_line
+from deployments.replicas.model import ServedModel
+from deployments.replicas.reachability import Reach
 
 
 class Replica:
@@ -15,10 +15,10 @@ class Replica:
 
     def __init__(self, config: ModelConfig) -> None:
         log_known_errors_in_one_line()
-        self._served = Served(config)
+        self._served = ServedModel(config)
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        """See `Served.chat`."""
+        """See `ServedModel.chat`."""
         async with aclosing(self._served.chat(request)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -35,7 +35,10 @@ class Replica:
         """Called by Ray Serve, which replaces the replica if this raises."""
         await self._served.check_health()
 
-    async def __del__(self) -> None:
-        # There is no backend if the constructor raised.
+    async def close(self) -> None:
+        """Closes the model."""
+        # There is none if the constructor raised.
         if hasattr(self, "_served"):
             await self._served.aclose()
+
+    __del__ = close  # awaited by Ray Serve, at the end of the replica

@@ -10,14 +10,14 @@ from fake_providers import Fake, serving
 from serve_fixtures import free_port
 from starlette.responses import JSONResponse
 
-from deployments import reachability
 from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest
 from deployments.errors import Unreachable
-from deployments.reachability import Provider, Tries
 from deployments.registry import load
+from deployments.replicas import reachability
+from deployments.replicas.reachability import Provider, Tries
 from serve.http.failures import error_json
 
 REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "Are you there?"}])

@@ -8,7 +8,7 @@ import pytest
 
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import ProviderError
-from deployments.sending import Sender, coalesce
+from deployments.replicas.sending import Sender, coalesce
 
 
 class Source:

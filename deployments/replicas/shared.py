@@ -6,15 +6,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from deployments.bulkhead import Bulkhead
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk
-from deployments.error_log import log_known_errors_in_one_line
 from deployments.errors import LLMError, ModelUnavailable, ProviderRejected
-from deployments.reachability import Reach, Tries
 from deployments.registry import parse
-from deployments.sending import Streams
-from deployments.served import Served
+from deployments.replicas.bulkhead import Bulkhead
+from deployments.replicas.error_log import log_known_errors_in_one_line
+from deployments.replicas.model import ServedModel
+from deployments.replicas.reachability import Reach, Tries
+from deployments.replicas.sending import Streams
 
 logger = logging.getLogger("ray.serve")
 
@@ -48,16 +48,16 @@ class _Model:
     def __init__(self, config: ModelConfig, tries: Tries, streams: Streams) -> None:
         self.config = config
         self.fault = ""
-        self.served: Served | None = None
+        self.served: ServedModel | None = None
         patience_s = _PATIENCE_SHARE * min(config.timeout, config.first_token_timeout)
         self.bulkhead = Bulkhead(config.name, config.max_ongoing_requests, config.queue, patience_s)
         try:
-            self.served = Served(config, tries, streams)
+            self.served = ServedModel(config, tries, streams)
         except Exception as error:  # noqa: BLE001 - one model's fault must not stop the others
             self.fault = str(error) or type(error).__name__
             logger.error("model '%s' can't be served: %s", config.name, self.fault)
 
-    def answering(self) -> Served:
+    def answering(self) -> ServedModel:
         """The model.
 
         Raises:
@@ -91,6 +91,7 @@ class SharedReplica:
         self._models: dict[str, _Model] = {}
         self._tries, self._streams = Tries(), Streams()
         self._leaving: dict[str, _Model] = {}
+        self._open: set[_Model] = set()  # these, and those that finish their last answers
         self._changed = asyncio.Event()  # set at the next change
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -108,6 +109,7 @@ class SharedReplica:
                 models[config.name] = known
             else:
                 models[config.name] = _Model(config, self._tries, self._streams)
+                self._open.add(models[config.name])
                 await asyncio.sleep(0)  # lets running answers go on
         self._models = models
         self._changed.set()
@@ -120,7 +122,7 @@ class SharedReplica:
                 task.add_done_callback(self._tasks.discard)
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
-        """Answers `request` by the model that it names; see `Served.chat`."""
+        """Answers `request` by the model that it names; see `ServedModel.chat`."""
         model = await self._find(request.model)
         served = model.answering()
         async with model.bulkhead.place(), aclosing(served.chat(request)) as pieces:
@@ -147,10 +149,13 @@ class SharedReplica:
             if model.served is not None:
                 await model.served.check_health()
 
-    async def __del__(self) -> None:
-        for model in [*self._models.values(), *self._leaving.values()]:
+    async def close(self) -> None:
+        """Closes all models, whether they still answer or not."""
+        for model in list(self._open):
             if model.served is not None:
                 await model.served.aclose()
+
+    __del__ = close  # awaited by Ray Serve, at the end of the replica
 
     async def _ask(
         self, names: Sequence[str], ask: Callable[[_Model], Awaitable[T]]
@@ -185,3 +190,4 @@ class SharedReplica:
         if self._leaving.get(name) is model:
             del self._leaving[name]
         await model.close()
+        self._open.discard(model)

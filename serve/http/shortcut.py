@@ -11,7 +11,7 @@ from serve.http.failures import error_response
 from serve.http.scopes import path_of
 
 
-class Direct:
+class Shortcut:
     """An ASGI middleware that has POST requests to one path answered by their endpoint at once.
 
     FastAPI describes the endpoint like any other, but its routing, its dependencies and its exit

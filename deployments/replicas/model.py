@@ -6,12 +6,12 @@ from contextlib import aclosing
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import Unreachable
-from deployments.reachability import Provider, Tries
 from deployments.registry import load
-from deployments.sending import Sender, Streams
+from deployments.replicas.reachability import Provider, Tries
+from deployments.replicas.sending import Sender, Streams
 
 
-class Served:
+class ServedModel:
     """A model that answers.
 
     Args:

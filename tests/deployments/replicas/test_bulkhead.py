@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from deployments.bulkhead import Bulkhead
 from deployments.errors import Overloaded
+from deployments.replicas.bulkhead import Bulkhead
 
 
 async def held(bulkhead: Bulkhead, end: asyncio.Event) -> None:
