@@ -91,12 +91,13 @@ def live_settings(config: AppConfig) -> dict[str, dict[str, Any]]:
         if model.shares:
             hosted.setdefault(row_of(model).shared, []).append(model)
     shared = {name: shared_config(models) for name, models in hosted.items()}
+    here = config.llms.hosted.in_router
     settings = Settings(
         router=config.llms.router,
         models=[as_written(model) if model.shares else model.name for model in config.llms.models],
         fixed=_fixed(config, shared),
     )
-    return {**shared, ROUTER: settings.model_dump()}
+    return {**({} if here else shared), ROUTER: settings.model_dump()}
 
 
 def _fixed(config: AppConfig, shared: Iterable[str]) -> str:
@@ -115,14 +116,14 @@ def _fixed(config: AppConfig, shared: Iterable[str]) -> str:
 
 def _deployed(llms: LLMs, names: Mapping[str, str]) -> dict[str, Application]:
     """The deployments by their names; adapters share their model's, hosted models that of their
-    kind.
+    kind, or have none where the router runs them.
 
     Raises:
         ConfigError: a model can't be deployed as it is configured.
     """
     shared: dict[str, list[ModelConfig]] = {}
     for model in llms.models:
-        if model.shares:
+        if model.shares and not llms.hosted.in_router:
             shared.setdefault(names[model.name], []).append(model)
     applications = {
         name: deploy_shared(name, models, llms.hosted.autoscaling)

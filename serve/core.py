@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ray.serve.handle import DeploymentHandle
-
 from deployments.config import ModelConfig
 from deployments.contract import Chunk, Usage, merge
 from deployments.errors import InvalidRequest, ModelUnavailable
@@ -24,6 +22,7 @@ from serve.dispatch.deadlines import within
 from serve.dispatch.dispatcher import Dispatch, Dispatcher
 from serve.dispatch.probes import Probes
 from serve.dispatch.rescue import Rescue, total_usage
+from serve.handles import Handle
 from serve.request import Request
 from serve.routing.prices import Price
 from serve.routing.strategy import Question, Ranking, Strategy
@@ -133,7 +132,7 @@ class Core:
 
     Args:
         models: all models, by their names.
-        handles: their deployments.
+        handles: how each is reached.
         availability: which of them have running replicas.
         circuits: which of them keep failing.
         windows: their context windows, as far as they are known.
@@ -144,7 +143,7 @@ class Core:
     def __init__(
         self,
         models: Mapping[str, ModelConfig],
-        handles: Mapping[str, DeploymentHandle[Any]],
+        handles: Mapping[str, Handle],
         availability: Availability,
         circuits: Circuits,
         windows: Mapping[str, int],

@@ -3,7 +3,7 @@
 When the models change there is a new fleet, and each request stays with the one that it began with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from serve.availability.context_windows import ContextWindows
 from serve.availability.readiness import Readiness
 from serve.availability.replicas import Availability
 from serve.core import Core
+from serve.handles import Handle
 from serve.smart.service import Smart
 
 
@@ -33,7 +34,8 @@ class Fleet:
         cls,
         models: Mapping[str, ModelConfig],
         deployment_names: Mapping[str, str],
-        handles: Mapping[str, DeploymentHandle[Any]],
+        handles: Mapping[str, Handle],
+        here: Collection[str],
         embedder: DeploymentHandle[Any] | None,
         before: "Fleet | None" = None,
     ) -> "Fleet":
@@ -43,12 +45,13 @@ class Fleet:
             models: by their names.
             deployment_names: the deployment of each model.
             handles: by the deployments' names.
+            here: those of them that are no deployments, but models in this process.
             embedder: the deployment that embeds; None without a store.
             before: the fleet that this one replaces. What is known of models that both have, as
                 they are, is kept.
         """
         by_model = {name: handles[deployment_names[name]] for name in models}
-        availability = Availability(models, deployment_names)
+        availability = Availability(models, deployment_names, here)
         circuits = Circuits(models)
         windows = ContextWindows(models, by_model, availability)
         readiness = Readiness(models, by_model, availability, circuits)

@@ -4,12 +4,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
-
-from ray.serve.handle import DeploymentHandle
 
 from deployments.config import ModelConfig
 from serve.availability.replicas import Availability
+from serve.handles import Handle
 
 logger = logging.getLogger("ray.serve")
 
@@ -23,7 +21,7 @@ class ContextWindows:
 
     Args:
         models: their configurations.
-        handles: of their deployments.
+        handles: how each is reached.
         availability: which models have replicas; those scaled to zero are not woken.
 
     Attributes:
@@ -33,7 +31,7 @@ class ContextWindows:
     def __init__(
         self,
         models: Mapping[str, ModelConfig],
-        handles: Mapping[str, DeploymentHandle[Any]],
+        handles: Mapping[str, Handle],
         availability: Availability,
     ) -> None:
         self.known = {name: model.window for name, model in models.items() if model.window}
@@ -81,7 +79,7 @@ class ContextWindows:
         windows: Mapping[str, int | None] = {}
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                windows = await self._handles[names[0]].context_windows.remote(names)
+                windows = await self._handles[names[0]].context_windows(names)
         except Exception as error:  # noqa: BLE001 - requests work without it
             logger.debug("could not read the context windows of %s: %s", ", ".join(names), error)
         for name in names:

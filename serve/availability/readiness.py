@@ -7,14 +7,13 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import inf
-from typing import Any, Literal
-
-from ray.serve.handle import DeploymentHandle
+from typing import Literal
 
 from deployments.config import HostedConfig, ModelConfig
 from deployments.replicas.reachability import Reach
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability, ModelState
+from serve.handles import Handle
 
 _PERIOD_S = 1.0
 # Seconds between checks of a provider; fewer while it is unreachable, to notice recovery soon.
@@ -32,7 +31,7 @@ class Readiness:
     def __init__(
         self,
         models: Mapping[str, ModelConfig],
-        handles: Mapping[str, DeploymentHandle[Any]],
+        handles: Mapping[str, Handle],
         availability: Availability,
         circuits: Circuits,
     ) -> None:
@@ -100,7 +99,7 @@ class Readiness:
         said: Mapping[str, Reach] = {}
         with suppress(Exception):  # any error can cross the handle; replicas are watched elsewhere
             async with asyncio.timeout(_PATIENCE_S):
-                said = await self._handles[names[0]].reach.remote(names)
+                said = await self._handles[names[0]].reach(names)
         for name in names:
             provider = self._providers[name]
             before = provider.reach

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,6 +55,10 @@ class ModelState:
     returning: bool = False
 
 
+# A model in this process; whether its provider can be reached is another question.
+_HERE = ModelState(available=True, status="HEALTHY", replicas=1, message="")
+
+
 class _Patience(Limit):
     """A limit that ends sooner if the model is lost.
 
@@ -83,14 +87,25 @@ class Availability:
 
     It is polled sooner only if a request would otherwise be rejected.
 
+    Args:
+        models: by their names.
+        deployment_names: the deployment of each model.
+        here: those names that stand for this process, which needs no polling.
+
     Attributes:
         states: of each model by name.
         deployed: when the application was deployed, in seconds since 1970.
     """
 
-    def __init__(self, models: Mapping[str, ModelConfig], deployment_names: Mapping[str, str]):
+    def __init__(
+        self,
+        models: Mapping[str, ModelConfig],
+        deployment_names: Mapping[str, str],
+        here: Collection[str] = (),
+    ) -> None:
         self._models = models
         self._deployment_names = deployment_names
+        self._here = here
         unknown = ModelState(available=True, status="UNKNOWN", replicas=0, message="")
         self.states: dict[str, ModelState] = dict.fromkeys(models, unknown)
         self.deployed = time.time()
@@ -197,7 +212,9 @@ class Availability:
         if any(each.starting for each in deployments.values()):
             why |= shortages(name)
         return {
-            model: state_of(config, deployments.get(name), why.get(name, ""), self.states[model])
+            model: _HERE
+            if name in self._here
+            else state_of(config, deployments.get(name), why.get(name, ""), self.states[model])
             for model, config in self._models.items()
             for name in [self._deployment_names[model]]
         }

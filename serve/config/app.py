@@ -25,10 +25,23 @@ class HostedModels(Section):
     """What hosted models share: one deployment for those that LiteLLM calls, one for vLLM and
     SGLang servers."""
 
+    in_router: bool = False
+    """Whether the router calls their providers itself, without these deployments. It takes about
+    half the CPU time for a request; but a fault of a provider's library is then the router's, and
+    both scale as one, by `server.autoscaling`."""
     autoscaling: Annotated[Autoscaling, over(_SHARED_AUTOSCALING)] = Autoscaling(
         **_SHARED_AUTOSCALING
     )
     """How many replicas each of these deployments has."""
+
+    @model_validator(mode="after")
+    def _router_scales_them(self) -> "HostedModels":
+        if self.in_router and "autoscaling" in self.model_fields_set:
+            raise ValueError(
+                "autoscaling has no effect with `in_router: true`; `server.autoscaling` scales the "
+                "router and with it these models"
+            )
+        return self
 
 
 class LLMs(Section):

@@ -1,11 +1,8 @@
-"""One call to a model's deployment: its chunks, and how long each may take."""
+"""One call to a model: its chunks, and how long each may take."""
 
 from collections.abc import MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
-
-from ray.serve.handle import DeploymentResponseGenerator
 
 from deployments.contract import Chunk
 from deployments.errors import DeadlineExceeded, ModelUnavailable, Overloaded, ProviderError
@@ -14,7 +11,7 @@ from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
 from serve.dispatch.deadlines import late, left
 from serve.dispatch.remote_errors import translate
-from serve.ray_internals import replica_assigned
+from serve.handles import Response
 
 
 class _NoReplica(ModelUnavailable):
@@ -48,7 +45,7 @@ class Call:
 
     Args:
         name: the model's.
-        response: what the deployment's handle returned for the request.
+        response: what the model's handle returned for the request.
         patience: how long to wait.
         deadline: of the whole answer, by `time.monotonic`.
         availability: ends the wait for a replica if none is left.
@@ -59,7 +56,7 @@ class Call:
     def __init__(
         self,
         name: str,
-        response: DeploymentResponseGenerator[Any],
+        response: Response,
         patience: Patience,
         deadline: float,
         availability: Availability,
@@ -158,7 +155,7 @@ class Call:
         remaining = left(self._deadline)
         try:
             with self._availability.patience(name, min(patience, remaining)):
-                await replica_assigned(self._response)
+                await self._response.accepted()
         except TimeoutError:
             if self._availability.is_lost(name):
                 raise _NoReplica(
@@ -178,4 +175,4 @@ class Call:
         self._in_flight[self._name] -= 1
         if not self._complete:
             with suppress(Exception):  # it raises the call's own error again
-                self._response.cancel()  # type: ignore[no-untyped-call]
+                self._response.cancel()

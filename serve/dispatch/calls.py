@@ -1,10 +1,7 @@
-"""Calls the models' deployments through their handles."""
+"""Calls the models through their handles."""
 
-import pickle
 from collections.abc import Mapping
-from typing import Any
 
-from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 from ray.serve.metrics import Counter
 
 from deployments.config import ModelConfig
@@ -13,19 +10,17 @@ from deployments.errors import LLMError
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
 from serve.dispatch.call import Call, Patience
-from serve.ray_internals import GRPC_MOST_BYTES, answering
+from serve.handles import Handle
 
 # A replica notices by itself when its backend goes silent. The router waits this many times the
 # model's `timeout`, in case the replica hangs.
 _PATIENCE = 1.5
-# Bytes of a gRPC message that are left to what Ray Serve adds to a request.
-_MARGIN = 2**16
 # Seconds in which a model that was scaled to zero must start: Ray gives an engine an hour.
 _WAKING_S = 3600.0
 
 
 class Calls:
-    """Calls the models' deployments through their handles, and records how each call went.
+    """Calls the models through their handles, and records how each call went.
 
     Attributes:
         in_flight: how many calls to each model are in progress.
@@ -34,7 +29,7 @@ class Calls:
     def __init__(
         self,
         models: Mapping[str, ModelConfig],
-        handles: Mapping[str, DeploymentHandle[Any]],
+        handles: Mapping[str, Handle],
         availability: Availability,
         circuits: Circuits,
     ) -> None:
@@ -42,10 +37,7 @@ class Calls:
         self._models = models
         self._availability = availability
         self._circuits = circuits
-        self._over_grpc, self._as_objects = (
-            {name: answering(handle, over_grpc=over_grpc) for name, handle in handles.items()}
-            for over_grpc in (True, False)
-        )
+        self._handles = handles
         self._failed = Counter(
             "llm_router_failed_attempts",
             description="Calls to a model that failed or broke off.",
@@ -81,12 +73,9 @@ class Calls:
         asleep = self._availability.states[name].replicas == 0 and not another_is_left
         if request.model != name:
             request = request.model_copy(update={"model": name})
-        handles = self._over_grpc if _is_small(request) else self._as_objects
-        response = handles[name].remote(request)
-        assert isinstance(response, DeploymentResponseGenerator)  # the handle streams
         return Call(
             name,
-            response,
+            self._handles[name].chat(request),
             Patience(
                 accepted=_WAKING_S if asleep else first,
                 first=max(first, thinking) if another_is_left else while_thinking,
@@ -98,11 +87,3 @@ class Calls:
             self._circuits,
             self.in_flight,
         )
-
-
-def _is_small(request: ChatRequest) -> bool:
-    """Whether a request, and each message of its answer, fits into one of gRPC's."""
-    # The probabilities of a whole answer's tokens come in one message, with a kilobyte for each.
-    if request.logprobs and not request.stream:
-        return False
-    return len(pickle.dumps(request, pickle.HIGHEST_PROTOCOL)) < GRPC_MOST_BYTES - _MARGIN

@@ -6,9 +6,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from types import MappingProxyType
-from typing import Any
-
-from ray.serve.handle import DeploymentHandle
 
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk
@@ -20,6 +17,7 @@ from serve.dispatch.call import Call
 from serve.dispatch.calls import Calls
 from serve.dispatch.deadlines import Late, left
 from serve.dispatch.rescue import Mode, Rescue, Sent, continuing, restarted, separate_reasoning
+from serve.handles import Handle
 
 Chunks = Call | AsyncGenerator[Chunk, None]
 
@@ -34,7 +32,7 @@ class Dispatcher:
     def __init__(
         self,
         models: Mapping[str, ModelConfig],
-        handles: Mapping[str, DeploymentHandle[Any]],
+        handles: Mapping[str, Handle],
         availability: Availability,
         circuits: Circuits,
         windows: Mapping[str, int] = MappingProxyType({}),

@@ -4,7 +4,7 @@ All in one process: each further hop between deployments would cost more than th
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,12 +12,15 @@ from ray import serve as rayserve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.config import ModelConfig
+from deployments.deploy import as_written
 from deployments.registry import parse, row_of
+from deployments.replicas.shared import SharedReplica
 from serve.access.exposure import check_exposure, listening_host
 from serve.access.keys import Keys
 from serve.access.quotas import SharedQuotas
 from serve.config import AppConfig, Settings
 from serve.fleet import Fleet
+from serve.handles import Deployed, Handle, InProcess
 from serve.http.access_log import AccessLog
 from serve.http.api import create_api
 from serve.http.gate import guard
@@ -34,7 +37,7 @@ class Router:
     Args:
         config: the configuration.
         deployment_names: the deployment of each model.
-        handles: by the deployments' names.
+        handles: by the deployments' names. Hosted models without any run in this process.
         prices: of each model that has one.
         embedder: the deployment that embeds; None without a store.
     """
@@ -48,7 +51,13 @@ class Router:
         embedder: DeploymentHandle[Any] | None,
     ) -> None:
         self._models = {model.name: model for model in config.llms.served}
-        self._deployment_names, self._handles = deployment_names, handles
+        self._deployment_names = deployment_names
+        shared = {row_of(model).shared for model in config.llms.models if model.shares}
+        self._here = {name: InProcess(SharedReplica()) for name in shared - handles.keys()}
+        self._handles: dict[str, Handle] = {
+            **{name: Deployed(handle) for name, handle in handles.items()},
+            **self._here,
+        }
         self._configured_router, self._configured_prices = config.llms.router, prices
         self._embedder = embedder
         self._keys = Keys(config.server, self._models)
@@ -74,6 +83,7 @@ class Router:
         prices = await asyncio.to_thread(self._prices_of, settings, models)
         before = self._server.fleet
         same = [*models.items()] == [*before.core.models.items()]
+        await self._configure_here(models.values())
         fleet = before if same else self._fleet(models, before)
         try:
             await fleet.watch()
@@ -91,7 +101,12 @@ class Router:
             name: row_of(model).shared if model.shares else self._deployment_names[name]
             for name, model in models.items()
         }
-        return Fleet.assemble(models, names, self._handles, self._embedder, before)
+        return Fleet.assemble(models, names, self._handles, self._here, self._embedder, before)
+
+    async def _configure_here(self, models: Collection[ModelConfig]) -> None:
+        for name, handle in self._here.items():
+            mine = [model for model in models if model.shares and row_of(model).shared == name]
+            await handle.configure([as_written(model) for model in mine])
 
     def _models_of(self, settings: Settings) -> Mapping[str, ModelConfig]:
         """The models: as configured at the start, or as the settings have them."""

@@ -60,6 +60,19 @@ def test_hosted_models_share_a_deployment_unless_they_ask_for_their_own() -> Non
     assert settings["Router"]["models"] == [*hosted[:3], "d", "e", "LiteLLM"]
 
 
+def test_hosted_models_in_the_router_have_no_deployment() -> None:
+    models = [HOSTED, {"name": "c", "backend": "vllm", "hostname": "http://h"}]
+    config = load(*models, hosted={"in_router": True})
+    settings = live_settings(config)
+    assert settings.keys() == {"Router"}
+    assert settings["Router"]["models"] == models
+    assert settings["Router"]["fixed"] != live_settings(load(*models))["Router"]["fixed"]
+    with pytest.raises(
+        ConfigError, match=r"hosted: .*`server\.autoscaling`"
+    ):
+        load(HOSTED, hosted={"in_router": True, "autoscaling": {"max_replicas": 2}})
+
+
 def test_what_changes_in_place_is_no_part_of_the_digest_of_the_rest() -> None:
     def digest(*models: dict[str, Any], **more: Any) -> str:
         config = load_config({"llms": {"models": list(models), **more.pop("llms", {})}, **more})

@@ -1,6 +1,5 @@
 """Promise: when the models change, what is known of those that stay is kept."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,19 +17,9 @@ HOSTED = {
 RUNS = ModelState(available=True, status="HEALTHY", replicas=1, message="")
 
 
-class Handle:
-    """A deployment's handle that is not called."""
-
-    def options(self, **options: Any) -> "Handle":
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        return SimpleNamespace(remote=None)
-
-
 def fleet(models: dict[str, ModelConfig], before: Fleet | None = None) -> Fleet:
-    handles: Any = {"Endpoints": Handle()}
-    return Fleet.assemble(models, dict.fromkeys(models, "Endpoints"), handles, None, before)
+    handles: Any = {"Endpoints": None}  # not called
+    return Fleet.assemble(models, dict.fromkeys(models, "Endpoints"), handles, (), None, before)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,6 @@ from traffic import Traffic
 
 from ops.ray_internals import deploy_applications
 
-APP = "applied"
-
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Fake]:
@@ -29,102 +29,135 @@ def provider() -> Iterator[Fake]:
         yield fake
 
 
-def configuration(provider: Fake, **models: dict[str, Any]) -> dict[str, Any]:
-    """A configuration of these models at the provider, and of others as they are given."""
-    hosted = {"backend": "vllm", "hostname": provider.url}
-    written = [
-        {"name": name, **(fields.get("local") or hosted | fields)}
-        for name, fields in models.items()
-    ]
-    two = {"min_replicas": 2, "max_replicas": 2}
-    return {"llms": {"models": written}, "server": {"autoscaling": two}}
+@dataclass(frozen=True)
+class Application:
+    """A running application: its name, its URL, its models' provider, and `llms.hosted`."""
+
+    name: str
+    url: str
+    provider: Fake
+    hosted: dict[str, Any]
+
+    def configuration(self, **models: dict[str, Any]) -> dict[str, Any]:
+        """A configuration of these models at the provider, and of others as they are given."""
+        hosted = {"backend": "vllm", "hostname": self.provider.url}
+        written = [
+            {"name": name, **(fields.get("local") or hosted | fields)}
+            for name, fields in models.items()
+        ]
+        two = {"min_replicas": 2, "max_replicas": 2}
+        return {
+            "llms": {"models": written, "hosted": self.hosted},
+            "server": {"autoscaling": two},
+        }
+
+    def apply(
+        self, folder: Path, config: dict[str, Any], *options: str
+    ) -> subprocess.CompletedProcess[str]:
+        file = folder / "models.yaml"
+        file.write_text(yaml.safe_dump(config))
+        address = ray.get_runtime_context().gcs_address
+        command = [sys.executable, "-m", "ops.apply", str(file), "--name", self.name]
+        return subprocess.run(
+            [*command, "--address", address, *options],
+            cwd=in_repository("."),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def processes(self) -> set[int]:
+        """The ids of its processes."""
+        return {
+            process.pid
+            for process in psutil.process_iter(["cmdline"])
+            if f"ray::ServeReplica:{self.name}:" in " ".join(process.info["cmdline"] or ())
+        }
+
+    def chat(self, model: str) -> httpx.Response:
+        body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+        return httpx.post(f"{self.url}/v1/chat/completions", json=body, timeout=60)
+
+
+@contextmanager
+def running(url: str, name: str, provider: Fake, **hosted: Any) -> Iterator[Application]:
+    """Two hosted models behind two router replicas."""
+    application = Application(name, f"{url}/{name}", provider, hosted)
+    written = {
+        "name": name,
+        "route_prefix": f"/{name}",
+        "import_path": "serve.app:build",
+        "runtime_env": {"env_vars": {"PYTHONPATH": str(in_repository("."))}},
+        "args": application.configuration(steady={}, other={}),
+    }
+    deploy_applications([written])
+    try:
+        Server(application.url).wait_until("ready", patience_s=120)
+        yield application
+    finally:
+        rayserve.delete(name)
 
 
 @pytest.fixture(scope="module")
-def server(ray_cluster: str, provider: Fake) -> Iterator[Server]:
-    """Two hosted models behind two router replicas."""
-    application = {
-        "name": APP,
-        "route_prefix": f"/{APP}",
-        "import_path": "serve.app:build",
-        "runtime_env": {"env_vars": {"PYTHONPATH": str(in_repository("."))}},
-        "args": configuration(provider, steady={}, other={}),
-    }
-    deploy_applications([application])
-    running = Server(f"{ray_cluster}/{APP}")
-    running.wait_until("ready", patience_s=120)
-    yield running
-    rayserve.delete(APP)
-
-
-def apply(folder: Path, config: dict[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
-    file = folder / "models.yaml"
-    file.write_text(yaml.safe_dump(config))
-    address = ray.get_runtime_context().gcs_address
-    command = [sys.executable, "-m", "ops.apply", file, "--name", APP, "--address", address]
-    return subprocess.run(
-        [*command, *options], cwd=in_repository("."), capture_output=True, text=True, timeout=120
-    )
-
-
-def processes() -> set[int]:
-    """The ids of the application's processes."""
-    return {
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if f"ray::ServeReplica:{APP}:" in " ".join(process.info["cmdline"] or ())
-    }
-
-
-def chat(server: Server, model: str) -> httpx.Response:
-    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
-    return httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+def application(ray_cluster: str, provider: Fake) -> Iterator[Application]:
+    with running(ray_cluster, "applied", provider) as application:
+        yield application
 
 
 def test_hosted_models_change_without_a_process_or_a_request_lost(
-    server: Server, provider: Fake, tmp_path: Path
+    application: Application, tmp_path: Path
 ) -> None:
-    before = processes()
-    with Traffic(server.url, "steady", 20) as traffic:
-        changed = configuration(provider, steady={}, other={"timeout": 9}, more={})
-        added = apply(tmp_path, changed)
-        assert added.returncode == 0, added.stderr
-        assert added.stdout.startswith("added: more\nchanged: other\napplied in ")
-        assert chat(server, "more").status_code == 200
-        removed = apply(tmp_path, configuration(provider, steady={"timeout": 8}, more={}))
-        assert removed.stdout.startswith("changed: steady\nremoved: other\n"), removed
-        server.wait_for(lambda health: health.get("models", {}).keys() == {"steady", "more"})
-    traffic.assert_all_answered("Hello")
-    assert processes() == before
-    assert chat(server, "other").json()["error"]["code"] == "model_not_found"
-    assert (
-        "nothing has changed"
-        in apply(tmp_path, configuration(provider, steady={"timeout": 8}, more={})).stdout
-    )
+    _change_under_load(application, tmp_path)
 
 
-def test_a_model_that_runs_here_needs_a_restart(
-    server: Server, provider: Fake, tmp_path: Path
-) -> None:
-    before = processes()
+def test_a_model_that_runs_here_needs_a_restart(application: Application, tmp_path: Path) -> None:
+    before = application.processes()
     local = {"local": {k: v for k, v in huggingface("", "demo-small").items() if k != "name"}}
-    config = configuration(provider, steady={}, small=local)
-    refused = apply(tmp_path, config)
+    config = application.configuration(steady={}, small=local)
+    refused = application.apply(tmp_path, config)
     assert refused.returncode == 1
     assert "all processes of the application would be replaced" in refused.stdout
     assert "removed: more" in refused.stdout
     assert "--restart" in refused.stderr
-    assert processes() == before
-    applied = apply(tmp_path, config, "--restart")
+    assert application.processes() == before
+    applied = application.apply(tmp_path, config, "--restart")
     assert applied.returncode == 0, applied.stderr
-    assert chat(server, "small").status_code == 200
-    assert chat(server, "steady").status_code == 200
+    assert application.chat("small").status_code == 200
+    assert application.chat("steady").status_code == 200
 
 
-def test_a_wrong_configuration_changes_nothing(
-    server: Server, provider: Fake, tmp_path: Path
-) -> None:
-    refused = apply(tmp_path, configuration(provider, steady={"timeot": 9}))
+def test_a_wrong_configuration_changes_nothing(application: Application, tmp_path: Path) -> None:
+    refused = application.apply(tmp_path, application.configuration(steady={"timeot": 9}))
     assert refused.returncode == 1
     assert "llms.models.0.timeot: unknown key" in refused.stderr
-    assert chat(server, "steady").status_code == 200
+    assert application.chat("steady").status_code == 200
+
+
+def test_models_in_the_router_change_likewise(
+    ray_cluster: str, provider: Fake, tmp_path: Path
+) -> None:
+    with running(ray_cluster, "in-router", provider, in_router=True) as application:
+        titles = (psutil.Process(pid).cmdline()[0] for pid in application.processes())
+        assert {title.split(":")[4] for title in titles} == {"Router"}, "no other deployment"
+        _change_under_load(application, tmp_path)
+
+
+def _change_under_load(application: Application, tmp_path: Path) -> None:
+    before = application.processes()
+    configuration = application.configuration
+    with Traffic(application.url, "steady", 20) as traffic:
+        added = application.apply(tmp_path, configuration(steady={}, other={"timeout": 9}, more={}))
+        assert added.returncode == 0, added.stderr
+        assert added.stdout.startswith("added: more\nchanged: other\napplied in ")
+        with Traffic(application.url, "more", 5) as more:
+            again = configuration(steady={"timeout": 8}, more={"timeout": 9})
+            removed = application.apply(tmp_path, again)
+            assert removed.stdout.startswith("changed: more, steady\nremoved: other\n"), removed
+            Server(application.url).wait_for(
+                lambda health: health.get("models", {}).keys() == {"steady", "more"}
+            )
+        more.assert_all_answered("Hello")
+    traffic.assert_all_answered("Hello")
+    assert application.processes() == before
+    assert application.chat("other").json()["error"]["code"] == "model_not_found"
+    assert "nothing has changed" in application.apply(tmp_path, again).stdout

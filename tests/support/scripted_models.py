@@ -8,7 +8,6 @@ from itertools import count
 from typing import Any
 
 import httpx
-from ray.serve.handle import DeploymentResponseGenerator
 
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk, Usage, merge
@@ -37,8 +36,8 @@ END = Chunk(finish_reason="stop", usage=Usage(5, 3))
 Script = Callable[[ChatRequest], AsyncIterator[Chunk]]
 
 
-class Response(DeploymentResponseGenerator[Any]):
-    """What a deployment's handle returns for a call."""
+class Response:
+    """What a model's handle returns for a call."""
 
     def __init__(
         self, chunks: AsyncIterator[Chunk], queued_s: float, refused: Exception | None
@@ -48,10 +47,7 @@ class Response(DeploymentResponseGenerator[Any]):
         self._refused = refused
         self.left = False
 
-    def __del__(self) -> None:
-        pass
-
-    async def _fetch_future_result_async(self) -> Any:
+    async def accepted(self) -> None:
         await asyncio.sleep(self._queued_s)
         if self._refused is not None:
             raise self._refused
@@ -98,10 +94,7 @@ class Models:
         models = self
 
         class Handle:
-            def options(self, **options: Any) -> "Handle":
-                return self
-
-            def remote(self, request: ChatRequest) -> Response:
+            def chat(self, request: ChatRequest) -> Response:
                 scripts = models.scripts[name]
                 turn = sum(asked == name for asked, _ in models.asked)
                 models.asked.append((name, request))

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ops.bench.application import free_port
@@ -48,7 +49,7 @@ class Start:
         return str(file)
 
 
-def application(start: Start) -> list[str]:
+def application(start: Start, *, in_router: bool = False) -> list[str]:
     """Our application: keys on, and the upstream as two models."""
     models = [
         {"name": ENDPOINT, "backend": "vllm", "model": "bench", "hostname": start.upstream},
@@ -61,7 +62,7 @@ def application(start: Start) -> list[str]:
         },
     ]
     config = {
-        "llms": {"models": models},
+        "llms": {"models": models, "hosted": {"in_router": in_router}},
         "server": {"keys": [{"name": "bench", "key": "${BENCH_KEY}"}]},
     }
     return [
@@ -125,9 +126,13 @@ class Contestant:
         return {**os.environ, **self.environment, **_apart(folder)}
 
 
-def _ours(**flags: str) -> Contestant:
+def _ours(flags: Mapping[str, str], *, in_router: bool = False) -> Contestant:
     secrets = {"BENCH_KEY": KEY, "UPSTREAM_KEY": "none"}
-    return Contestant(application, _RAY | flags | secrets, {ENDPOINT: ENDPOINT, LITELLM: LITELLM})
+    return Contestant(
+        partial(application, in_router=in_router),
+        {**_RAY, **flags, **secrets},
+        {ENDPOINT: ENDPOINT, LITELLM: LITELLM},
+    )
 
 
 def _apart(folder: Path) -> dict[str, str]:
@@ -151,10 +156,11 @@ def _peer(**flags: str) -> Contestant:
 CONTESTANTS = {
     "bare": Contestant(None),
     REFERENCE: Contestant(proxy, _PROXY),
-    "litellm-2": Contestant(lambda start: proxy(start, workers=2), _PROXY),
-    "ours": _ours(**_DEFAULT),
-    "ours-throughput": _ours(**_THROUGHPUT),
-    "ours-haproxy": _ours(**_HAPROXY),
+    "litellm-2": Contestant(partial(proxy, workers=2), _PROXY),
+    "ours": _ours(_DEFAULT),
+    "ours-throughput": _ours(_THROUGHPUT),
+    "ours-haproxy": _ours(_HAPROXY),
+    "ours-in-router": _ours(_HAPROXY, in_router=True),
     "ray-llm": _peer(**_DEFAULT),
     "ray-llm-haproxy": _peer(**_HAPROXY),
 }

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fake_providers import Fake, chunk, serving, streaming, usage
 from serve_fixtures import free_port
+from shared_replica import shared_replica
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,13 +17,6 @@ from deployments.errors import LLMError, Overloaded
 from deployments.replicas import shared
 from deployments.replicas.reachability import Reach
 from deployments.replicas.shared import SharedReplica
-
-
-class Replica(SharedReplica):
-    """One that the fixture closes, in place of Ray Serve."""
-
-    def __del__(self) -> None:  # type: ignore[override]
-        pass
 
 
 def _answer(request: Request, body: Any) -> Response:
@@ -41,9 +35,8 @@ def provider() -> Iterator[Fake]:
 
 @pytest.fixture
 async def replica() -> AsyncIterator[SharedReplica]:
-    replica = Replica()
-    yield replica
-    await replica.close()
+    async with shared_replica() as replica:
+        yield replica
 
 
 def endpoint(name: str, url: str, **fields: Any) -> dict[str, Any]:

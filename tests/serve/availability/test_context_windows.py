@@ -14,14 +14,13 @@ from serve.availability.replicas import Availability, ModelState
 
 
 class Handle:
-    """A deployment's handle with set answers."""
+    """A handle with set answers."""
 
     def __init__(self, *answers: int | Exception | None) -> None:
         self._answers = list(answers)
         self.asked = 0
-        self.context_windows = self
 
-    async def remote(self, models: list[str]) -> dict[str, int | None]:
+    async def context_windows(self, models: list[str]) -> dict[str, int | None]:
         self.asked += 1
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):

@@ -35,14 +35,13 @@ LOCAL = ModelConfig(name="local", backend="x")
 
 
 class Handle:
-    """A deployment's handle whose replica gives a set answer for every model."""
+    """A handle whose replica gives a set answer for every model."""
 
     def __init__(self, says: str | Exception | Reach) -> None:
         self.says = says
         self.asked: list[list[str]] = []
-        self.reach = self
 
-    async def remote(self, models: list[str]) -> dict[str, Reach]:
+    async def reach(self, models: list[str]) -> dict[str, Reach]:
         self.asked.append(models)
         if isinstance(self.says, Exception):
             raise self.says
