@@ -67,9 +67,7 @@ def test_hosted_models_in_the_router_have_no_deployment() -> None:
     assert settings.keys() == {"Router"}
     assert settings["Router"]["models"] == models
     assert settings["Router"]["fixed"] != live_settings(load(*models))["Router"]["fixed"]
-    with pytest.raises(
-        ConfigError, match=r"hosted: .*`server\.autoscaling`"
-    ):
+    with pytest.raises(ConfigError, match=r"hosted: .*`server\.autoscaling`"):
         load(HOSTED, hosted={"in_router": True, "autoscaling": {"max_replicas": 2}})
 
 

@@ -14,7 +14,7 @@ from deployments.backends.openai_chunks import read
 from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.backends.openai_endpoint.connections import Connections, proxy_of
 from deployments.backends.openai_endpoint.errors import Failure, NoResponse, NotJSON, translate
-from deployments.backends.openai_endpoint.events import EventReader
+from deployments.backends.openai_endpoint.events import EventReader, TooLong
 from deployments.backends.openai_requests import SUPPORTED, body
 from deployments.backends.provider_errors import translated
 from deployments.backends.tool_names import ToolNames
@@ -27,6 +27,8 @@ _MOST_REDIRECTS = 20
 # vLLM and SGLang ignore the key unless they were started with one.
 _NO_KEY = "EMPTY"
 _END = b"[DONE]"
+# The most bytes of a body: an answer of 100,000 tokens with their probabilities has less.
+_MOST_BYTES = 256 * 2**20
 
 
 class OpenAIBackend:
@@ -93,7 +95,7 @@ class OpenAIBackend:
         with translated(self._translate):
             async with asyncio.timeout(_LIST_SECONDS):
                 async with await self._ask("GET", self._root / "models") as response:
-                    listed = _parsed(await response.read())
+                    listed = _parsed(await _body(response))
             return self._window_in(listed)
 
     async def check_health(self) -> None:
@@ -123,7 +125,7 @@ class OpenAIBackend:
         if 200 <= response.status < 300:
             return response
         async with response:
-            raise _failure(response, await response.read())
+            raise _failure(response, await _body(response))
 
     def _window_in(self, listed: Any) -> int | None:
         try:
@@ -143,7 +145,21 @@ class OpenAIBackend:
 
 async def _whole(response: aiohttp.ClientResponse) -> AsyncGenerator[Any, None]:
     """An answer that was asked for whole, as the only event of a stream."""
-    yield _sound(_parsed(await response.read()))
+    yield _sound(_parsed(await _body(response)))
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """The whole body.
+
+    Raises:
+        TooLong: it has more than `_MOST_BYTES`.
+    """
+    body = bytearray()
+    while received := await response.content.readany():
+        body += received
+        if len(body) > _MOST_BYTES:
+            raise TooLong(f"the response has over {_MOST_BYTES} bytes")
+    return bytes(body)
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[Any, None]:

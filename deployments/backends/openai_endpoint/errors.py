@@ -5,6 +5,7 @@ from typing import Any
 
 import aiohttp
 
+from deployments.backends.openai_endpoint.events import TooLong
 from deployments.backends.openai_requests import refusal
 from deployments.backends.provider_errors import by_status, explain, look_up
 from deployments.errors import (
@@ -56,6 +57,7 @@ class Failure(Exception):
 ERRORS: Mapping[type[Exception], type[LLMError]] = {
     NoResponse: Unreachable,
     NotJSON: ProviderError,
+    TooLong: ProviderError,
     TimeoutError: DeadlineExceeded,
     # The connection breaks while the answer streams.
     aiohttp.ClientError: ProviderError,

@@ -13,14 +13,17 @@ from fake_providers import (
     SECRET,
     SOME,
     STOP,
+    Answer,
     accepting_no_connection,
     chunk,
     serving,
     streaming,
     usage,
 )
+from starlette.responses import Response
 
 from deployments.backends.openai_endpoint import backend as backend_module
+from deployments.backends.openai_endpoint import events
 from deployments.backends.openai_endpoint.backend import OpenAIBackend
 from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.backends.openai_endpoint.errors import ERRORS
@@ -70,6 +73,24 @@ async def test_each_failure_becomes_its_error(connect: Connect, fault: str) -> N
 async def test_an_incomplete_answer_is_an_error(connect: Connect, events: tuple[str, ...]) -> None:
     with serving(streaming(*events)) as fake, pytest.raises(ProviderError):
         await answer_to(connect(fake.url), ask())
+
+
+async def test_what_a_server_never_ends_is_an_error(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MOST_BYTES", 1000)
+    monkeypatch.setattr(backend_module, "_MOST_BYTES", 1000)
+    endless: tuple[Answer, ...] = (
+        streaming(SOME, "data: " + "x" * 2000),
+        lambda request, body: Response("[" + " " * 2000),
+        lambda request, body: Response("x" * 2000, 500),
+    )
+    for answer, whole in zip(endless, (False, True, False), strict=True):
+        with serving(answer) as fake:
+            asked = connect(fake.url, whole=whole)
+            with pytest.raises(ProviderError, match="over 1000 bytes"):
+                await answer_to(asked, ask())
+            await asked.aclose()
 
 
 async def test_a_rate_limit_says_when_to_retry(connect: Connect) -> None:
