@@ -70,6 +70,9 @@ KINDS: Mapping[str, Kind] = {
     ),
 }
 
+SHARED = {kind.shared for kind in KINDS.values() if kind.shared}
+"""The names of the deployments that hosted models share."""
+
 
 def kind_of(model: Any) -> str:
     """The name of the row for a model, given its config, parsed or as written."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from deployments.registry import KINDS
+from deployments.registry import SHARED
 from ops.ray_internals import deploy_applications, serve_details
 from serve.app import live_settings
 from serve.config import AppConfig, ConfigError, load_config, read_config
@@ -22,7 +22,6 @@ from serve.http.ingress import ROUTER
 from serve.preflight import checked
 
 _PERIOD_S, _PATIENCE_S = 0.2, 600.0
-_SHARED = {kind.shared for kind in KINDS.values() if kind.shared}
 
 
 def main() -> None:
@@ -179,10 +178,10 @@ def deployed(
         this["args"] = args
     options = {
         each["name"]: {key: value for key, value in each.items() if key != "user_config"}
-        if each["name"] in {ROUTER, *_SHARED}
+        if each["name"] in {ROUTER, *SHARED}
         else each
         for each in this.get("deployments") or ()
-        if each["name"] not in _SHARED or each["name"] in settings
+        if each["name"] not in SHARED or each["name"] in settings
     }
     if args is None:  # else the new build has them
         for each, setting in settings.items():

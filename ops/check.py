@@ -43,15 +43,17 @@ def main() -> None:
     except ConfigError as error:
         sys.exit(str(error))
     findings = asyncio.run(_findings(found.models, args.ask))
+    in_router = found.config is not None and found.config.llms.hosted.in_router
     rows = [
-        (model.name, _price(model), _needs(model), _seconds(findings[index]), findings[index].says)
+        (model.name, _price(model), _needs(model, in_router), _seconds(finding), finding.says)
         for index, model in found.models.items()
+        for finding in [findings[index]]
     ]
     print(*_table([_COLUMNS, *rows]), sep="\n")
     problems = [
         *found.faults,
         *found.faults_here,
-        *_shortages(found.models),
+        *_shortages(found.models, in_router),
         *(
             f"llms.models.{index}: {found.models[index].name}: {finding.says}"
             for index, finding in sorted(findings.items())
@@ -131,9 +133,9 @@ def _price(model: ModelConfig) -> str:
     return f"{price.input * 1e6:g} / {price.output * 1e6:g} ({source})"
 
 
-def _needs(model: ModelConfig) -> str:
+def _needs(model: ModelConfig, in_router: bool = False) -> str:
     if model.shares:
-        return f"shares a process: {model.what_runs}"
+        return f"{'in the router' if in_router else 'shares a process'}: {model.what_runs}"
     cpus, gpus = _cpus_and_gpus(model)
     return f"CPU {cpus:g}" + (f", GPU {gpus:g}" if gpus else "") + f": {model.what_runs}"
 
@@ -145,11 +147,13 @@ def _cpus_and_gpus(model: ModelConfig) -> tuple[float, float]:
     return replicas * cpus, replicas * gpus
 
 
-def _shortages(models: Models) -> list[str]:
+def _shortages(models: Models, in_router: bool) -> list[str]:
     """What all models together need and this machine lacks."""
     needs = [_cpus_and_gpus(model) for model in models.values()]
     cpus, gpus = sum(needed for needed, _ in needs), sum(needed for _, needed in needs)
-    cpus += SHARED_CPUS * len({row_of(model).shared for model in models.values() if model.shares})
+    if not in_router:
+        shared = {row_of(model).shared for model in models.values() if model.shares}
+        cpus += SHARED_CPUS * len(shared)
     problems = []
     if cpus > (have := available_cpus()):
         problems.append(f"the models need CPU {cpus:g} in total, but this machine has {have:g}")

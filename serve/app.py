@@ -19,7 +19,7 @@ from deployments.deploy import (
     shared_config,
 )
 from deployments.embedding.embedder import EMBEDDER, deploy_embedder
-from deployments.registry import KINDS, row_of
+from deployments.registry import SHARED, row_of
 from serve.access.quotas import ACTOR_NAME as QUOTAS
 from serve.access.quotas import QuotaActor
 from serve.config import (
@@ -91,13 +91,13 @@ def live_settings(config: AppConfig) -> dict[str, dict[str, Any]]:
         if model.shares:
             hosted.setdefault(row_of(model).shared, []).append(model)
     shared = {name: shared_config(models) for name, models in hosted.items()}
-    here = config.llms.hosted.in_router
+    in_router = config.llms.hosted.in_router
     settings = Settings(
         router=config.llms.router,
         models=[as_written(model) if model.shares else model.name for model in config.llms.models],
-        fixed=_fixed(config, shared),
+        fixed=_fixed(config, () if in_router else shared),
     )
-    return {**({} if here else shared), ROUTER: settings.model_dump()}
+    return {**({} if in_router else shared), ROUTER: settings.model_dump()}
 
 
 def _fixed(config: AppConfig, shared: Iterable[str]) -> str:
@@ -166,7 +166,7 @@ def deployment_names(models: Sequence[ModelConfig]) -> dict[str, str]:
 
     If two names collide, the later one gets a part of its hash, so that names are deterministic.
     """
-    taken = {ROUTER, EMBEDDER, *(kind.shared for kind in KINDS.values())}
+    taken = {ROUTER, EMBEDDER, *SHARED}
     names = {}
     for model in models:
         if model.shares:

@@ -35,7 +35,7 @@ class Fleet:
         models: Mapping[str, ModelConfig],
         deployment_names: Mapping[str, str],
         handles: Mapping[str, Handle],
-        here: Collection[str],
+        in_process: Collection[str],
         embedder: DeploymentHandle[Any] | None,
         before: "Fleet | None" = None,
     ) -> "Fleet":
@@ -45,13 +45,13 @@ class Fleet:
             models: by their names.
             deployment_names: the deployment of each model.
             handles: by the deployments' names.
-            here: those of them that are no deployments, but models in this process.
+            in_process: the names that stand for models in this process instead of deployments.
             embedder: the deployment that embeds; None without a store.
             before: the fleet that this one replaces. What is known of models that both have, as
                 they are, is kept.
         """
         by_model = {name: handles[deployment_names[name]] for name in models}
-        availability = Availability(models, deployment_names, here)
+        availability = Availability(models, deployment_names, in_process)
         circuits = Circuits(models)
         windows = ContextWindows(models, by_model, availability)
         readiness = Readiness(models, by_model, availability, circuits)

@@ -1,6 +1,7 @@
 """How the router reaches a model: through its deployment's handle, or in the router's process."""
 
 import asyncio
+import logging
 import pickle
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -11,15 +12,19 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import ProviderError
+from deployments.replicas.hosted import HostedModels
 from deployments.replicas.reachability import Reach
-from deployments.replicas.shared import SharedReplica
 from serve.ray_internals import GRPC_MOST_BYTES, answering, replica_assigned
+
+logger = logging.getLogger("ray.serve")
 
 # Bytes of a gRPC message that are left to what Ray Serve adds to a request.
 _MARGIN = 2**16
+# The most chunks that a model in this process may be ahead of its reader.
+_MOST_UNREAD = 64
 
 
-class Response(Protocol):
+class AnswerStream(Protocol):
     """The chunks of an answer, by `anext`."""
 
     async def accepted(self) -> None:
@@ -35,14 +40,14 @@ class Response(Protocol):
 class Handle(Protocol):
     """Models that are reached in the same way."""
 
-    def chat(self, request: ChatRequest) -> Response:
+    def chat(self, request: ChatRequest) -> AnswerStream:
         """Asks the model that the request names."""
 
     async def reach(self, models: Sequence[str]) -> Mapping[str, Reach]:
-        """See `SharedReplica.reach`."""
+        """See `HostedModels.reach`."""
 
     async def context_windows(self, models: Sequence[str]) -> Mapping[str, int | None]:
-        """See `SharedReplica.context_windows`."""
+        """See `HostedModels.context_windows`."""
 
     async def wake(self) -> None:
         """Returns once a replica runs, which may have to be started."""
@@ -56,7 +61,7 @@ class Deployed:
         self._over_grpc = answering(handle, over_grpc=True)
         self._as_objects = answering(handle, over_grpc=False)
 
-    def chat(self, request: ChatRequest) -> Response:
+    def chat(self, request: ChatRequest) -> AnswerStream:
         """Asks a replica, over gRPC where the request and its answer surely fit."""
         handle = self._over_grpc if _is_small(request) else self._as_objects
         return _Remote(handle.remote(request))
@@ -107,75 +112,75 @@ def _is_small(request: ChatRequest) -> bool:
 class InProcess:
     """Hosted models in this process: without the hop to a deployment, and without its isolation."""
 
-    def __init__(self, replica: SharedReplica) -> None:
-        self._replica = replica
-        self._reading: set[asyncio.Task[None]] = set()  # an event loop keeps no task alive
+    def __init__(self, models: HostedModels) -> None:
+        self._models = models
+        self._tasks: set[asyncio.Task[None]] = set()  # an event loop holds them only weakly
 
-    async def configure(self, models: Sequence[Mapping[str, Any]]) -> None:
-        """Takes the models, as they are written; see `SharedReplica.reconfigure`."""
-        await self._replica.reconfigure({"models": models})
-
-    def chat(self, request: ChatRequest) -> Response:
-        """Asks the model."""
-        response = _Local(self._replica.chat(request))
-        self._reading.add(response.reading)
-        response.reading.add_done_callback(self._reading.discard)
-        return response
+    def chat(self, request: ChatRequest) -> AnswerStream:
+        """Asks the model with a copy of the request, as its library may edit what it is given."""
+        stream = _Local(self._models.chat(request.model_copy(deep=True)))
+        self._tasks.add(stream.task)
+        stream.task.add_done_callback(self._tasks.discard)
+        return stream
 
     async def reach(self, models: Sequence[str]) -> Mapping[str, Reach]:
-        """See `SharedReplica.reach`."""
-        return await self._replica.reach(models)
+        """See `HostedModels.reach`."""
+        return await self._models.reach(models)
 
     async def context_windows(self, models: Sequence[str]) -> Mapping[str, int | None]:
-        """See `SharedReplica.context_windows`."""
-        return await self._replica.context_windows(models)
+        """See `HostedModels.context_windows`."""
+        return await self._models.context_windows(models)
 
     async def wake(self) -> None:
         """They never sleep."""
 
 
 class _Local:
-    """An answer that a task of its own reads: so a backend that takes long to stop keeps no request
-    waiting, as behind a deployment."""
+    """An answer that a task of its own reads, so that closing it never waits for a slow backend, as
+    it doesn't behind a deployment."""
 
     def __init__(self, chunks: AsyncGenerator[Chunk, None]) -> None:
-        self._came: deque[Chunk] = deque()
-        self._error: Exception | None = None
-        self._ended = False
-        self._wanted: asyncio.Future[None] | None = None
-        self.reading = asyncio.create_task(self._read(chunks))
+        self._loop = asyncio.get_running_loop()
+        self._unread: deque[Chunk] = deque()
+        self._reader: asyncio.Future[None] | None = None  # resolved when there is something to read
+        self._room: asyncio.Future[None] | None = None  # resolved when there is room again
+        self.task = asyncio.create_task(self._read(chunks))
+        self.task.add_done_callback(self._end)
 
     async def accepted(self) -> None:
         """At once."""
 
     async def __anext__(self) -> Chunk:
-        while not self._came:
-            if self._ended:
-                error, self._error = self._error, None
-                raise error or StopAsyncIteration
-            self._wanted = asyncio.get_running_loop().create_future()
-            await self._wanted
-        return self._came.popleft()
+        while not self._unread:
+            if self.task.done():
+                if self.task.cancelled():
+                    raise ProviderError("the backend cancelled the answer")
+                raise self.task.exception() or StopAsyncIteration
+            self._reader = self._loop.create_future()
+            await self._reader
+        chunk = self._unread.popleft()
+        _resolve(self._room)
+        return chunk
 
     def cancel(self) -> None:
-        self.reading.cancel()
+        self.task.cancel()
 
     async def _read(self, chunks: AsyncGenerator[Chunk, None]) -> None:
-        try:
-            async with aclosing(chunks):
-                async for chunk in chunks:
-                    self._came.append(chunk)
-                    self._wake()
-        except asyncio.CancelledError:
-            # A library may have raised it, and then someone still waits.
-            self._error = ProviderError("the backend cancelled the answer")
-            raise
-        except Exception as error:  # noqa: BLE001 - any error is the caller's
-            self._error = error
-        finally:
-            self._ended = True
-            self._wake()
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                self._unread.append(chunk)
+                _resolve(self._reader)
+                if len(self._unread) == _MOST_UNREAD:
+                    self._room = self._loop.create_future()
+                    await self._room
 
-    def _wake(self) -> None:
-        if self._wanted is not None and not self._wanted.done():
-            self._wanted.set_result(None)
+    def _end(self, task: "asyncio.Task[None]") -> None:
+        # Behind a deployment, Ray Serve logs it.
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("Request failed.", exc_info=error)
+        _resolve(self._reader)
+
+
+def _resolve(future: "asyncio.Future[None] | None") -> None:
+    if future is not None and not future.done():
+        future.set_result(None)

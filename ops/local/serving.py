@@ -1,6 +1,7 @@
 """Starts the application on a Ray of its own, and stops it again."""
 
 import logging
+import os
 import signal
 import sys
 import time
@@ -13,6 +14,7 @@ import ray
 from ray import serve as rayserve
 
 from ops.local.console import Console
+from ops.local.ray_settings import FAST
 from ops.local.startup import APPLICATION, wait_until_ready
 from ops.ray_internals import deploy_applications, start_deleting
 from serve.config import ConfigError, load_config, read_config
@@ -46,6 +48,8 @@ def serving(
         console.line("starting Ray")
         if console.log is not None:
             console.line(f"  log: {console.log} (VERBOSE=1 prints it here instead)")
+        for name, value in FAST.items():
+            os.environ.setdefault(name, value)  # inherited by the processes that Ray starts
         ray.init(address="local", include_dashboard=False, logging_level=logging.WARNING)
         # Ray replaces the handler for SIGTERM with one that aborts the process.
         interrupt_on_signals()

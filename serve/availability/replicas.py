@@ -56,7 +56,7 @@ class ModelState:
 
 
 # A model in this process; whether its provider can be reached is another question.
-_HERE = ModelState(available=True, status="HEALTHY", replicas=1, message="")
+_IN_PROCESS = ModelState(available=True, status="HEALTHY", replicas=1, message="")
 
 
 class _Patience(Limit):
@@ -90,7 +90,7 @@ class Availability:
     Args:
         models: by their names.
         deployment_names: the deployment of each model.
-        here: those names that stand for this process, which needs no polling.
+        in_process: the names that stand for models in this process, which need no polling.
 
     Attributes:
         states: of each model by name.
@@ -101,13 +101,13 @@ class Availability:
         self,
         models: Mapping[str, ModelConfig],
         deployment_names: Mapping[str, str],
-        here: Collection[str] = (),
+        in_process: Collection[str] = (),
     ) -> None:
         self._models = models
         self._deployment_names = deployment_names
-        self._here = here
+        self._in_process = in_process
         unknown = ModelState(available=True, status="UNKNOWN", replicas=0, message="")
-        self.states: dict[str, ModelState] = dict.fromkeys(models, unknown)
+        self.states = {name: self._known(name) or unknown for name in models}
         self.deployed = time.time()
         self._waits: dict[str, set[Limit]] = {name: set() for name in models}
         self._is_successor = False  # then the first poll may fail
@@ -201,6 +201,10 @@ class Availability:
             for wait in [*self._waits[model]]:
                 wait.expire()
 
+    def _known(self, model: str) -> ModelState | None:
+        """The state of a model in this process; None for the others."""
+        return _IN_PROCESS if self._deployment_names[model] in self._in_process else None
+
     def _read(self, name: str) -> dict[str, ModelState]:
         """The state of each model; empty if the controller doesn't know the application yet."""
         details = application_details(name)
@@ -212,9 +216,8 @@ class Availability:
         if any(each.starting for each in deployments.values()):
             why |= shortages(name)
         return {
-            model: _HERE
-            if name in self._here
-            else state_of(config, deployments.get(name), why.get(name, ""), self.states[model])
+            model: self._known(model)
+            or state_of(config, deployments.get(name), why.get(name, ""), self.states[model])
             for model, config in self._models.items()
             for name in [self._deployment_names[model]]
         }

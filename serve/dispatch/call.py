@@ -11,7 +11,7 @@ from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
 from serve.dispatch.deadlines import late, left
 from serve.dispatch.remote_errors import translate
-from serve.handles import Response
+from serve.handles import AnswerStream
 
 
 class _NoReplica(ModelUnavailable):
@@ -45,7 +45,7 @@ class Call:
 
     Args:
         name: the model's.
-        response: what the model's handle returned for the request.
+        stream: what the model's handle returned for the request.
         patience: how long to wait.
         deadline: of the whole answer, by `time.monotonic`.
         availability: ends the wait for a replica if none is left.
@@ -56,7 +56,7 @@ class Call:
     def __init__(
         self,
         name: str,
-        response: Response,
+        stream: AnswerStream,
         patience: Patience,
         deadline: float,
         availability: Availability,
@@ -64,7 +64,7 @@ class Call:
         in_flight: MutableMapping[str, int],
     ) -> None:
         self._name = name
-        self._response = response
+        self._stream = stream
         self._patience = patience
         self._deadline = deadline
         self._availability = availability
@@ -134,7 +134,7 @@ class Call:
         remaining = left(self._deadline)
         try:
             with Limit(self._deadline - max(remaining - patience, 0.0)):
-                return await anext(self._response)
+                return await anext(self._stream)
         except StopAsyncIteration:
             self._complete = True
             return None
@@ -155,7 +155,7 @@ class Call:
         remaining = left(self._deadline)
         try:
             with self._availability.patience(name, min(patience, remaining)):
-                await self._response.accepted()
+                await self._stream.accepted()
         except TimeoutError:
             if self._availability.is_lost(name):
                 raise _NoReplica(
@@ -175,4 +175,4 @@ class Call:
         self._in_flight[self._name] -= 1
         if not self._complete:
             with suppress(Exception):  # it raises the call's own error again
-                self._response.cancel()
+                self._stream.cancel()

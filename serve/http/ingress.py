@@ -4,7 +4,7 @@ All in one process: each further hop between deployments would cost more than th
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,9 +12,9 @@ from ray import serve as rayserve
 from ray.serve.handle import DeploymentHandle
 
 from deployments.config import ModelConfig
-from deployments.deploy import as_written
-from deployments.registry import parse, row_of
-from deployments.replicas.shared import SharedReplica
+from deployments.registry import SHARED, parse, row_of
+from deployments.replicas.error_log import log_known_errors_in_one_line
+from deployments.replicas.hosted import HostedModels
 from serve.access.exposure import check_exposure, listening_host
 from serve.access.keys import Keys
 from serve.access.quotas import SharedQuotas
@@ -37,7 +37,8 @@ class Router:
     Args:
         config: the configuration.
         deployment_names: the deployment of each model.
-        handles: by the deployments' names. Hosted models without any run in this process.
+        handles: by the deployments' names. With `llms.hosted.in_router` there is none for hosted
+            models that share one.
         prices: of each model that has one.
         embedder: the deployment that embeds; None without a store.
     """
@@ -52,12 +53,14 @@ class Router:
     ) -> None:
         self._models = {model.name: model for model in config.llms.served}
         self._deployment_names = deployment_names
-        shared = {row_of(model).shared for model in config.llms.models if model.shares}
-        self._here = {name: InProcess(SharedReplica()) for name in shared - handles.keys()}
         self._handles: dict[str, Handle] = {
-            **{name: Deployed(handle) for name, handle in handles.items()},
-            **self._here,
+            name: Deployed(handle) for name, handle in handles.items()
         }
+        self._in_process: HostedModels | None = None
+        if config.llms.hosted.in_router:
+            log_known_errors_in_one_line()
+            self._in_process = HostedModels()
+            self._handles |= dict.fromkeys(SHARED, InProcess(self._in_process))
         self._configured_router, self._configured_prices = config.llms.router, prices
         self._embedder = embedder
         self._keys = Keys(config.server, self._models)
@@ -83,30 +86,45 @@ class Router:
         prices = await asyncio.to_thread(self._prices_of, settings, models)
         before = self._server.fleet
         same = [*models.items()] == [*before.core.models.items()]
-        await self._configure_here(models.values())
         fleet = before if same else self._fleet(models, before)
         try:
+            # Requests still come to the fleet before.
+            await self._host({**before.core.models, **models})
             await fleet.watch()
             await fleet.core.configure(settings.router, prices)
         except BaseException:  # also a cancellation: nobody else would stop the new one
             if fleet is not before:
                 fleet.stop()
+            await self._host(before.core.models)
             raise
         if fleet is not before:
             self._server.fleet = fleet
             before.stop()
+        await self._host(models)
+
+    async def check_health(self) -> None:
+        """Called by Ray Serve, which replaces the replica if this raises."""
+        if self._in_process is not None:
+            await self._in_process.check_health()
+
+    async def __del__(self) -> None:
+        # Ray Serve awaits it, also if the constructor raised.
+        models: HostedModels | None = getattr(self, "_in_process", None)
+        if models is not None:
+            await models.close()
 
     def _fleet(self, models: Mapping[str, ModelConfig], before: Fleet | None = None) -> Fleet:
         names = {
             name: row_of(model).shared if model.shares else self._deployment_names[name]
             for name, model in models.items()
         }
-        return Fleet.assemble(models, names, self._handles, self._here, self._embedder, before)
+        in_process = () if self._in_process is None else SHARED
+        return Fleet.assemble(models, names, self._handles, in_process, self._embedder, before)
 
-    async def _configure_here(self, models: Collection[ModelConfig]) -> None:
-        for name, handle in self._here.items():
-            mine = [model for model in models if model.shares and row_of(model).shared == name]
-            await handle.configure([as_written(model) for model in mine])
+    async def _host(self, models: Mapping[str, ModelConfig]) -> None:
+        """Has those models that run in this process take the place of the ones before."""
+        if self._in_process is not None:
+            await self._in_process.configure([each for each in models.values() if each.shares])
 
     def _models_of(self, settings: Settings) -> Mapping[str, ModelConfig]:
         """The models: as configured at the start, or as the settings have them."""

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from fake_providers import Fake, chunk, serving, streaming, usage
-from shared_replica import shared_replica
+from hosted_models import configure, hosted_models
 from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import ProviderError, Unreachable
+from deployments.replicas.hosted import HostedModels
 from deployments.replicas.reachability import Reach
 from serve.handles import Deployed, InProcess, _Local
 from serve.ray_internals import GRPC_MOST_BYTES
@@ -66,46 +67,71 @@ def provider() -> Iterator[Fake]:
 
 
 @pytest.fixture
-async def here() -> AsyncIterator[InProcess]:
-    async with shared_replica() as replica:
-        yield InProcess(replica)
+async def models(provider: Fake) -> AsyncIterator[HostedModels]:
+    async with hosted_models() as models:
+        yield models
 
 
-def endpoint(name: str, url: str) -> dict[str, Any]:
-    return {"name": name, "backend": "vllm", "hostname": url}
+def endpoint(name: str, url: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, "backend": "vllm", "hostname": url, **fields}
 
 
-async def answer(handle: InProcess, model: str) -> str:
-    response = handle.chat(REQUEST.model_copy(update={"model": model}))
-    await response.accepted()
+async def answer(models: HostedModels, model: str) -> str:
+    stream = InProcess(models).chat(REQUEST.model_copy(update={"model": model}))
+    await stream.accepted()
     text = ""
     while True:
         try:
-            text += (await anext(response)).text
+            text += (await anext(stream)).text
         except StopAsyncIteration:
             return text
 
 
-async def test_models_in_this_process_answer_and_change(here: InProcess, provider: Fake) -> None:
-    await here.configure([endpoint("a", provider.url), endpoint("b", provider.url)])
-    assert [await answer(here, name) for name in "ab"] == ["a", "b"]
-    assert await here.reach(["a", "b"]) == dict.fromkeys("ab", Reach())
-    await here.configure([endpoint("b", provider.url), endpoint("c", provider.url)])
-    assert [await answer(here, name) for name in "bc"] == ["b", "c"]
+async def test_models_in_this_process_answer_and_change(
+    models: HostedModels, provider: Fake
+) -> None:
+    await configure(models, endpoint("a", provider.url), endpoint("b", provider.url))
+    assert [await answer(models, name) for name in "ab"] == ["a", "b"]
+    assert await InProcess(models).reach(["a", "b"]) == dict.fromkeys("ab", Reach())
+    await configure(models, endpoint("b", provider.url), endpoint("c", provider.url))
+    assert [await answer(models, name) for name in "bc"] == ["b", "c"]
 
 
-async def test_their_errors_arrive(here: InProcess) -> None:
-    await here.configure([endpoint("down", "http://127.0.0.1:9")])
+async def test_their_errors_arrive_and_are_logged(
+    models: HostedModels, caplog: pytest.LogCaptureFixture
+) -> None:
+    await configure(models, endpoint("down", "http://127.0.0.1:9"))
     with pytest.raises(Unreachable, match="model 'down' can't be reached"):
-        await answer(here, "down")
+        await answer(models, "down")
+    assert "Request failed." in caplog.messages
 
 
-async def test_a_cancelled_answer_gives_its_place_up(here: InProcess, provider: Fake) -> None:
-    await here.configure([{**endpoint("stuck", provider.url), "max_ongoing_requests": 1}])
+async def test_what_a_library_does_to_its_request_is_not_seen_by_the_next_model() -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"$defs": {"a": {}}}}}
+    request = ChatRequest.model_validate(
+        {"model": "a", "messages": [{"role": "user", "content": "Hi"}], "tools": [tool]}
+    )
+
+    class Editing(HostedModels):
+        async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+            for tool in request.tools or ():
+                tool["function"].clear()  # type: ignore[attr-defined]
+            request.messages.clear()
+            yield Chunk(text="one")
+
+    before = request.model_dump()
+    assert (await anext(InProcess(Editing()).chat(request))).text == "one"
+    assert request.model_dump() == before
+
+
+async def test_a_cancelled_answer_gives_its_place_up(models: HostedModels, provider: Fake) -> None:
+    await configure(models, endpoint("stuck", provider.url, max_ongoing_requests=1))
     for _ in range(2):
-        response = here.chat(REQUEST.model_copy(update={"model": "stuck", "stream": True}))
-        assert (await anext(response)).text == "stuck"
-        response.cancel()
+        stream = InProcess(models).chat(
+            REQUEST.model_copy(update={"model": "stuck", "stream": True})
+        )
+        assert (await anext(stream)).text == "stuck"
+        stream.cancel()
 
 
 async def test_a_backend_that_does_not_stop_keeps_no_request_waiting() -> None:
@@ -119,23 +145,47 @@ async def test_a_backend_that_does_not_stop_keeps_no_request_waiting() -> None:
             stopping.set()
             await asyncio.sleep(0.5)
 
-    response = _Local(stubborn())
-    assert (await anext(response)).text == "one"
+    stream = _Local(stubborn())
+    assert (await anext(stream)).text == "one"
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            await anext(response)
-    response.cancel()
+            await anext(stream)
+    stream.cancel()
     await stopping.wait()
-    assert not response.reading.done()
-    await asyncio.wait([response.reading])
+    assert not stream.task.done()
+    await asyncio.wait([stream.task])
+    assert stream.task.cancelled()
 
 
-async def test_a_library_that_cancels_itself_ends_the_answer_with_an_error() -> None:
+async def test_a_model_is_only_so_far_ahead_of_a_client_that_does_not_read() -> None:
+    sent = 0
+
+    async def endless() -> AsyncGenerator[Chunk, None]:
+        nonlocal sent
+        while sent < 1000:
+            sent += 1
+            yield Chunk(text="x")
+
+    stream = _Local(endless())
+    await asyncio.sleep(0.05)
+    assert sent < 100
+    for _ in range(1000):
+        assert (await anext(stream)).text == "x"
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_an_answer_that_was_cancelled_elsewhere_ends_with_an_error(begun: bool) -> None:
     async def cancelled() -> AsyncGenerator[Chunk, None]:
         yield Chunk(text="one")
         raise asyncio.CancelledError
 
-    response = _Local(cancelled())
-    assert (await anext(response)).text == "one"
-    with pytest.raises(ProviderError):
-        await anext(response)
+    stream = _Local(cancelled())
+    if begun:
+        assert (await anext(stream)).text == "one"
+    else:
+        stream.cancel()
+    async with asyncio.timeout(5):
+        with pytest.raises(ProviderError):
+            await anext(stream)

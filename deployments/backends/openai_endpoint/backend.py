@@ -13,8 +13,14 @@ from yarl import URL
 from deployments.backends.openai_chunks import read
 from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.backends.openai_endpoint.connections import Connections, proxy_of
-from deployments.backends.openai_endpoint.errors import Failure, NoResponse, NotJSON, translate
-from deployments.backends.openai_endpoint.events import EventReader, TooLong
+from deployments.backends.openai_endpoint.errors import (
+    Failure,
+    NoResponse,
+    NotJSON,
+    TooLong,
+    translate,
+)
+from deployments.backends.openai_endpoint.events import EventReader
 from deployments.backends.openai_requests import SUPPORTED, body
 from deployments.backends.provider_errors import translated
 from deployments.backends.tool_names import ToolNames
@@ -27,8 +33,9 @@ _MOST_REDIRECTS = 20
 # vLLM and SGLang ignore the key unless they were started with one.
 _NO_KEY = "EMPTY"
 _END = b"[DONE]"
-# The most bytes of a body: an answer of 100,000 tokens with their probabilities has less.
-_MOST_BYTES = 256 * 2**20
+# The most bytes of an answer (100,000 tokens with their probabilities have less), of a list of
+# models, and of what is read of an error.
+_MOST_ANSWER_BYTES, _MOST_LIST_BYTES, _MOST_ERROR_BYTES = 2**28, 2**23, 2**16
 
 
 class OpenAIBackend:
@@ -95,7 +102,7 @@ class OpenAIBackend:
         with translated(self._translate):
             async with asyncio.timeout(_LIST_SECONDS):
                 async with await self._ask("GET", self._root / "models") as response:
-                    listed = _parsed(await _body(response))
+                    listed = _parsed(await _read(response, _MOST_LIST_BYTES))
             return self._window_in(listed)
 
     async def check_health(self) -> None:
@@ -125,7 +132,7 @@ class OpenAIBackend:
         if 200 <= response.status < 300:
             return response
         async with response:
-            raise _failure(response, await _body(response))
+            raise _failure(response, await _beginning(response))
 
     def _window_in(self, listed: Any) -> int | None:
         try:
@@ -145,21 +152,29 @@ class OpenAIBackend:
 
 async def _whole(response: aiohttp.ClientResponse) -> AsyncGenerator[Any, None]:
     """An answer that was asked for whole, as the only event of a stream."""
-    yield _sound(_parsed(await _body(response)))
+    yield _sound(_parsed(await _read(response, _MOST_ANSWER_BYTES)))
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytearray:
     """The whole body.
 
     Raises:
-        TooLong: it has more than `_MOST_BYTES`.
+        TooLong: it has more than `most` bytes.
     """
-    body = bytearray()
+    content = bytearray()
     while received := await response.content.readany():
-        body += received
-        if len(body) > _MOST_BYTES:
-            raise TooLong(f"the response has over {_MOST_BYTES} bytes")
-    return bytes(body)
+        content += received
+        if len(content) > most:
+            raise TooLong(f"the response has over {most} bytes")
+    return content
+
+
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    """As much of an error's body as is read."""
+    content = bytearray()
+    while len(content) < _MOST_ERROR_BYTES and (received := await response.content.readany()):
+        content += received
+    return bytes(content[:_MOST_ERROR_BYTES])
 
 
 async def _events(response: aiohttp.ClientResponse) -> AsyncGenerator[Any, None]:
@@ -183,7 +198,7 @@ def _sound(event: Any) -> Any:
     return event
 
 
-def _parsed(data: bytes) -> Any:
+def _parsed(data: bytes | bytearray) -> Any:
     try:
         return from_json(data)
     except ValueError:

@@ -5,7 +5,6 @@ from typing import Any
 
 import aiohttp
 
-from deployments.backends.openai_endpoint.events import TooLong
 from deployments.backends.openai_requests import refusal
 from deployments.backends.provider_errors import by_status, explain, look_up
 from deployments.errors import (
@@ -23,6 +22,10 @@ class NoResponse(Exception):
 
 class NotJSON(Exception):
     """A response, or an event of it, is not JSON."""
+
+
+class TooLong(Exception):
+    """A body, or an event of a stream, exceeds the limit."""
 
 
 class Failure(Exception):

@@ -3,14 +3,12 @@
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
-# The most bytes of one event. A server that never ends one would otherwise fill the memory.
-MOST_BYTES = 8 * 2**20
+from deployments.backends.openai_endpoint.errors import TooLong
+
+# A server that never ends an event would otherwise fill the memory.
+_MOST_EVENT_BYTES = 2**21
 _DATA = b"data: "
 _BOM = b"\xef\xbb\xbf"
-
-
-class TooLong(Exception):
-    """An event, or a body, is longer than any that is known to make sense."""
 
 
 class EventReader:
@@ -25,13 +23,13 @@ class EventReader:
         """The data of the events that are complete now.
 
         Raises:
-            TooLong: an event has more than `MOST_BYTES`.
+            TooLong: an unfinished event has more than `_MOST_EVENT_BYTES`.
         """
         if self._after_cr or b"\r" in received:
             received = self._with_plain_ends(received)
         *whole, self._rest = (self._rest + received).split(b"\n\n")
-        if len(self._rest) > MOST_BYTES:
-            raise TooLong(f"an event of the stream has over {MOST_BYTES} bytes")
+        if len(self._rest) > _MOST_EVENT_BYTES:
+            raise TooLong(f"an event of the stream has over {_MOST_EVENT_BYTES} bytes")
         found = []
         for event in whole:
             if event.startswith(_DATA) and b"\n" not in event:

@@ -33,8 +33,8 @@ _SETTINGS = {
     "RAY_health_check_failure_threshold": "3",
 }
 
-MODELS = {"quick": 2, "only": 1, "demo-small": 2}
-REPLICAS = {**MODELS, "Router": 2}
+_MODELS = {"quick": 2, "only": 1, "demo-small": 2}
+REPLICAS = {**_MODELS, "Router": 2}
 
 
 def configuration(provider: str) -> dict[str, Any]:
@@ -82,10 +82,10 @@ class Nodes:
     def served_only_by(self, processes: Collection[int]) -> set[str]:
         """The models with no replica outside these processes.
 
-        Serve may start a replica again beside the model's other one, on the same node.
+        A node's loss may take both replicas, because Serve may restart one beside the other.
         """
         others = [title for pid, title in self.processes().items() if pid not in processes]
-        return {name for name in MODELS if not any(t.startswith(replica(name)) for t in others)}
+        return {name for name in _MODELS if not any(t.startswith(replica(name)) for t in others)}
 
     def are_healthy(self) -> bool:
         """Whether everything that should run does, by the processes and by Serve's status."""

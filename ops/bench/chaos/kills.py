@@ -52,7 +52,7 @@ class Part:
         """Its row of the table."""
         outcomes = Counter(call.outcome for call in self.calls)
         refused = [call for call in self.calls if call.outcome == "refused"]
-        # Without a replica for it, a request may be refused; else, only a stream that had begun.
+        # A refusal is warranted if no replica was left, or if the stream may have begun.
         unwarranted = [
             call
             for call in refused
@@ -90,7 +90,7 @@ async def part(url: str, nodes: Nodes, killed: str, rate: float, seconds: float)
     async with load(url, rate) as result.calls:
         await asyncio.sleep(_STEADY_S)
         victims = await asyncio.to_thread(KILLS[killed], nodes)
-        result.unserved = nodes.served_only_by(victims)
+        result.unserved = await asyncio.to_thread(nodes.served_only_by, victims)
         at = time.monotonic()
         for pid in victims:
             with suppress(ProcessLookupError):

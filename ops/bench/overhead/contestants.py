@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ops.bench.application import free_port
 from ops.bench.engine.models import DEMO_LARGE
+from ops.local.ray_settings import FAST
 
 REFERENCE = "litellm"
 # What a caller asks for: a model at an OpenAI-compatible server, or the same through LiteLLM.
@@ -24,6 +25,8 @@ _RAY = {
     "PYTHONPATH": str(Path.cwd()),
 }
 _DEFAULT = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "0", "RAY_SERVE_ENABLE_HA_PROXY": "0"}
+# As `make run` starts it.
+_FAST = {**_DEFAULT, **FAST}
 _THROUGHPUT = {**_DEFAULT, "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 _HAPROXY = {**_THROUGHPUT, "RAY_SERVE_ENABLE_HA_PROXY": "1"}
 _PROXY = {
@@ -157,10 +160,11 @@ CONTESTANTS = {
     "bare": Contestant(None),
     REFERENCE: Contestant(proxy, _PROXY),
     "litellm-2": Contestant(partial(proxy, workers=2), _PROXY),
-    "ours": _ours(_DEFAULT),
+    "ours": _ours(_FAST),
+    "ours-default": _ours(_DEFAULT),
     "ours-throughput": _ours(_THROUGHPUT),
     "ours-haproxy": _ours(_HAPROXY),
-    "ours-in-router": _ours(_HAPROXY, in_router=True),
+    "ours-haproxy-in-router": _ours(_HAPROXY, in_router=True),
     "ray-llm": _peer(**_DEFAULT),
     "ray-llm-haproxy": _peer(**_HAPROXY),
 }

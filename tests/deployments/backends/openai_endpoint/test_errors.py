@@ -78,14 +78,13 @@ async def test_an_incomplete_answer_is_an_error(connect: Connect, events: tuple[
 async def test_what_a_server_never_ends_is_an_error(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events, "MOST_BYTES", 1000)
-    monkeypatch.setattr(backend_module, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(events, "_MOST_EVENT_BYTES", 1000)
+    monkeypatch.setattr(backend_module, "_MOST_ANSWER_BYTES", 1000)
     endless: tuple[Answer, ...] = (
         streaming(SOME, "data: " + "x" * 2000),
         lambda request, body: Response("[" + " " * 2000),
-        lambda request, body: Response("x" * 2000, 500),
     )
-    for answer, whole in zip(endless, (False, True, False), strict=True):
+    for answer, whole in zip(endless, (False, True), strict=True):
         with serving(answer) as fake:
             asked = connect(fake.url, whole=whole)
             with pytest.raises(ProviderError, match="over 1000 bytes"):
@@ -97,6 +96,16 @@ async def test_a_rate_limit_says_when_to_retry(connect: Connect) -> None:
     with serving(FAULTS["rate limit"][0]) as fake, pytest.raises(RateLimited) as error:
         await answer_to(connect(fake.url), ask())
     assert error.value.retry_after == 7
+
+
+async def test_of_a_long_error_only_the_beginning_is_read(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend_module, "_MOST_ERROR_BYTES", 1000)
+    long = Response("x" * 2000, 429, {"retry-after": "7"})
+    with serving(lambda request, body: long) as fake, pytest.raises(RateLimited) as raised:
+        await answer_to(connect(fake.url), ask())
+    assert raised.value.retry_after == 7
 
 
 async def test_a_bad_request_quotes_the_reason(connect: Connect) -> None:

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 from fake_providers import Fake, chunk, serving, streaming, usage
+from hosted_models import configure, hosted_models
 from serve_fixtures import free_port
-from shared_replica import shared_replica
 from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.contract import ChatRequest, merge
 from deployments.errors import LLMError, Overloaded
-from deployments.replicas import shared
+from deployments.replicas import hosted
+from deployments.replicas.hosted import HostedModels
 from deployments.replicas.reachability import Reach
-from deployments.replicas.shared import SharedReplica
 
 
 def _answer(request: Request, body: Any) -> Response:
@@ -34,8 +34,8 @@ def provider() -> Iterator[Fake]:
 
 
 @pytest.fixture
-async def replica() -> AsyncIterator[SharedReplica]:
-    async with shared_replica() as replica:
+async def replica() -> AsyncIterator[HostedModels]:
+    async with hosted_models() as replica:
         yield replica
 
 
@@ -43,11 +43,7 @@ def endpoint(name: str, url: str, **fields: Any) -> dict[str, Any]:
     return {"name": name, "backend": "vllm", "hostname": url, **fields}
 
 
-async def configure(replica: SharedReplica, *models: dict[str, Any]) -> None:
-    await replica.reconfigure({"models": list(models)})
-
-
-async def answer(replica: SharedReplica, model: str) -> str:
+async def answer(replica: HostedModels, model: str) -> str:
     request = ChatRequest(model=model, messages=[{"role": "user", "content": "Hi"}])
     async with aclosing(replica.chat(request)) as chunks:
         return merge([chunk async for chunk in chunks]).text
@@ -60,14 +56,14 @@ async def asked(provider: Fake, number: int) -> None:
 
 
 async def test_each_request_is_answered_by_the_model_that_it_names(
-    replica: SharedReplica, provider: Fake
+    replica: HostedModels, provider: Fake
 ) -> None:
     await configure(replica, endpoint("a", provider.url), endpoint("b", provider.url, model="c"))
     assert [await answer(replica, name) for name in "ab"] == ["a!", "c!"]
 
 
 async def test_a_slow_model_takes_no_places_from_the_others(
-    replica: SharedReplica, provider: Fake
+    replica: HostedModels, provider: Fake
 ) -> None:
     few = {"max_ongoing_requests": 2, "max_queued_requests": 1}
     await configure(replica, endpoint("slow", provider.url, **few), endpoint("a", provider.url))
@@ -81,7 +77,7 @@ async def test_a_slow_model_takes_no_places_from_the_others(
 
 
 async def test_a_model_that_cannot_be_served_stops_no_other(
-    replica: SharedReplica, provider: Fake
+    replica: HostedModels, provider: Fake
 ) -> None:
     unset = endpoint("unset", provider.url, api_key="${SURELY_NOT_SET}")
     await configure(replica, unset, endpoint("a", provider.url))
@@ -95,7 +91,7 @@ async def test_a_model_that_cannot_be_served_stops_no_other(
     assert "SURELY_NOT_SET, which is not set" in reach["unset"].fault
 
 
-async def test_providers_are_tried_together(replica: SharedReplica, provider: Fake) -> None:
+async def test_providers_are_tried_together(replica: HostedModels, provider: Fake) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     await configure(replica, endpoint("a", provider.url), endpoint("down", nowhere))
     reach = await replica.reach(["a", "down", "unknown"])
@@ -105,7 +101,7 @@ async def test_providers_are_tried_together(replica: SharedReplica, provider: Fa
 
 
 async def test_the_windows_of_models_that_fail_are_left_out(
-    replica: SharedReplica, provider: Fake
+    replica: HostedModels, provider: Fake
 ) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     known = endpoint("a", provider.url, context_window=7)
@@ -114,7 +110,7 @@ async def test_the_windows_of_models_that_fail_are_left_out(
 
 
 async def test_an_answer_in_progress_survives_any_change_of_its_model(
-    replica: SharedReplica, provider: Fake
+    replica: HostedModels, provider: Fake
 ) -> None:
     await configure(replica, endpoint("slow", provider.url))
     for change in ([endpoint("slow", provider.url, timeout=9)], [endpoint("a", provider.url)]):
@@ -125,20 +121,20 @@ async def test_an_answer_in_progress_survives_any_change_of_its_model(
 
 
 async def test_routers_may_learn_of_a_change_later(
-    replica: SharedReplica, provider: Fake, monkeypatch: pytest.MonkeyPatch
+    replica: HostedModels, provider: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await configure(replica, endpoint("a", provider.url))
-    monkeypatch.setattr(shared, "_LINGER_S", 0.3)
+    monkeypatch.setattr(hosted, "_LINGER_S", 0.3)
     await configure(replica)
     assert await answer(replica, "a") == "a!"
     await asyncio.sleep(0.4)
-    monkeypatch.setattr(shared, "_ARRIVAL_S", 0.1)
+    monkeypatch.setattr(hosted, "_ARRIVAL_S", 0.1)
     with pytest.raises(LLMError, match="doesn't know model 'a'") as raised:
         await answer(replica, "a")
     assert (raised.value.retryable, raised.value.asked) == (True, False)
 
 
-async def test_or_earlier(replica: SharedReplica, provider: Fake) -> None:
+async def test_or_earlier(replica: HostedModels, provider: Fake) -> None:
     await configure(replica)
     early = asyncio.create_task(answer(replica, "a"))
     await asyncio.sleep(0.1)
@@ -147,7 +143,7 @@ async def test_or_earlier(replica: SharedReplica, provider: Fake) -> None:
 
 
 async def test_a_model_that_stays_keeps_its_connections(
-    replica: SharedReplica, provider: Fake
+    replica: HostedModels, provider: Fake
 ) -> None:
     await configure(replica, endpoint("a", provider.url))
     await answer(replica, "a")
