@@ -3,8 +3,10 @@
 import inspect
 
 from ray import serve as rayserve
+from ray.serve._private import constants
 from ray.serve._private.client import ServeControllerClient
 
+from ops.local.ray_settings import FAST
 from ops.ray_internals import available_cpus
 
 
@@ -20,3 +22,7 @@ def test_applications_can_be_deployed_without_the_dashboard() -> None:
     for method in ("deploy_apps", "get_serve_details"):
         assert callable(getattr(ServeControllerClient, method))
     assert list(inspect.signature(ServeControllerClient.deploy_apps).parameters)[1] == "config"
+
+
+def test_ray_serve_knows_the_settings_of_make_run() -> None:
+    assert {name for name in FAST if not hasattr(constants, name)} == set()

@@ -16,7 +16,7 @@ import httpx
 import psutil
 
 from ops.bench import fault_server
-from ops.bench.chaos.callers import QUESTIONS, Call, call, load
+from ops.bench.chaos.callers import LATE_S, QUESTIONS, Call, call, load
 from ops.bench.chaos.cluster import (
     CONTROLLER,
     DEADLINE_S,
@@ -37,33 +37,44 @@ class Part:
 
     Attributes:
         killed: a key of `KILLS`.
-        unserved: the models whose every replica was killed, so that their requests may be refused.
-        recovery: seconds until everything ran and no caller noticed anything; None if not in time.
+        unserved: the models whose every replica was killed.
+        killed_at, healthy_at: when it was killed, and when everything ran again, by
+            `time.monotonic`; None if that was not in time.
         calls: all requests that were sent.
     """
 
     killed: str
     unserved: Collection[str] = ()
-    recovery: float | None = None
+    killed_at: float = 0.0
+    healthy_at: float | None = None
     calls: list[Call] = field(default_factory=list)
+
+    @property
+    def recovery(self) -> float | None:
+        """Seconds until everything ran and no caller noticed anything; None if not in time."""
+        if self.healthy_at is None:
+            return None
+        bad = [call.ended for call in self.calls if not call.is_unaffected]
+        return max([self.healthy_at, *bad]) - self.killed_at
+
+    def _warrants(self, refused: Call) -> bool:
+        """Whether no replica was left for the request, or its stream may have begun."""
+        after = refused.ended >= self.killed_at
+        before = self.healthy_at is None or refused.began <= self.healthy_at + LATE_S
+        question = refused.question
+        return after and before and (question.stream or question.allowed <= set(self.unserved))
 
     @property
     def figures(self) -> dict[str, Any]:
         """Its row of the table."""
         outcomes = Counter(call.outcome for call in self.calls)
         refused = [call for call in self.calls if call.outcome == "refused"]
-        # A refusal is warranted if no replica was left, or if the stream may have begun.
-        unwarranted = [
-            call
-            for call in refused
-            if not (call.question.stream or call.question.allowed <= set(self.unserved))
-        ]
         return {
             "sent": len(self.calls),
             "answered": outcomes["answered"],
             "refused": outcomes["refused"],
             "lost": outcomes["lost"],
-            "unwarranted": len(unwarranted),
+            "unwarranted": sum(not self._warrants(call) for call in refused),
             "unserved": sorted(self.unserved),
             "retried": sum(call.retries for call in self.calls),
             "again": sum(call.attempts > 1 for call in self.calls),
@@ -91,15 +102,13 @@ async def part(url: str, nodes: Nodes, killed: str, rate: float, seconds: float)
         await asyncio.sleep(_STEADY_S)
         victims = await asyncio.to_thread(KILLS[killed], nodes)
         result.unserved = await asyncio.to_thread(nodes.served_only_by, victims)
-        at = time.monotonic()
+        result.killed_at = time.monotonic()
         for pid in victims:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        recovered = await _recovered(nodes, victims, at + _RECOVERY_S)
+        deadline = result.killed_at + _RECOVERY_S
+        result.healthy_at = await _recovered(nodes, victims, deadline)
         await asyncio.sleep(seconds)
-    if recovered is not None:
-        bad = [call.ended for call in result.calls if not call.is_unaffected]
-        result.recovery = max([recovered, *bad]) - at
     return result
 
 
