@@ -14,7 +14,7 @@ from ops.bench.processes import Tree, Used, spent
 
 UPSTREAM, CALLERS = "upstream", "callers"
 _SETTLE_S = 1.5  # after a pause, for work that piled up
-_WARM_UP_S = 1.0
+_WARM_UP_S, _WARM_UP_CONNECTIONS = 1.0, 32
 
 # Rounds by case, then by contestant.
 Played = Mapping[str, Mapping[str, Sequence["Round"]]]
@@ -29,7 +29,7 @@ class Round:
 
 
 async def play(field: Field, cases: Mapping[str, Case], number: int, seconds: float) -> Played:
-    """Plays `number` rounds of loads of `seconds` each; an open loop is played in the first only.
+    """Plays `number` rounds of loads of `seconds` each.
 
     Contestants take turns at every case, in a new order each time, so that what changes about the
     machine changes for all.
@@ -42,8 +42,6 @@ async def play(field: Field, cases: Mapping[str, Case], number: int, seconds: fl
     await _warm_up(field, cases)
     for index in range(number):
         for title, case in cases.items():
-            if case.connections is None and index:
-                continue
             for name in order.sample(list(played[title]), len(played[title])):
                 played[title][name].append(await _turn(field, name, case, seconds))
         print(f"round {index + 1} of {number}", flush=True)
@@ -68,8 +66,9 @@ async def _warm_up(field: Field, cases: Mapping[str, Case]) -> None:
     for server in field.servers.values():
         server.resume()
         for case in cases.values():
-            if case.connections is not None and (target := server.target(case.model)) is not None:
-                await closed(target, case.ask, case.connections, _WARM_UP_S, lead_s=0)
+            if (target := server.target(case.model)) is not None:
+                connections = case.connections or _WARM_UP_CONNECTIONS
+                await closed(target, case.ask, connections, _WARM_UP_S, lead_s=0)
         server.pause()
 
 
