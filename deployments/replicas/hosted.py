@@ -188,5 +188,5 @@ class HostedModels:
 
 
 def _imported(path: str) -> None:
-    with suppress(ImportError):  # each model that needs it says so
+    with suppress(Exception):  # each model that needs it says why it can't be served
         named(path)

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,10 @@ from serve_fixtures import free_port
 from starlette.requests import Request
 from starlette.responses import Response
 
+from deployments import registry
 from deployments.contract import ChatRequest, merge
 from deployments.errors import LLMError, Overloaded
+from deployments.registry import KINDS, kind_of, row_of
 from deployments.replicas import hosted
 from deployments.replicas.hosted import HostedModels
 from deployments.replicas.reachability import Reach
@@ -89,6 +93,19 @@ async def test_a_model_that_cannot_be_served_stops_no_other(
     reach = await replica.reach(["unset", "a"])
     assert reach["a"] == Reach()
     assert "SURELY_NOT_SET, which is not set" in reach["unset"].fault
+
+
+async def test_a_library_that_fails_when_it_is_imported_stops_no_other_model(
+    replica: HostedModels, provider: Fake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text("raise RuntimeError('no such chip')")
+    monkeypatch.syspath_prepend(tmp_path)
+    broken = {"name": "bad", "backend": "openai"}
+    row = replace(row_of(broken), backend="broken:Backend")
+    monkeypatch.setattr(registry, "KINDS", {**KINDS, kind_of(broken): row})
+    await configure(replica, broken, endpoint("a", provider.url))
+    assert await answer(replica, "a") == "a!"
+    assert (await replica.reach(["bad"]))["bad"].fault == "no such chip"
 
 
 async def test_providers_are_tried_together(replica: HostedModels, provider: Fake) -> None:
