@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import ProviderError, Unreachable
+from deployments.replicas.error_log import log_known_errors_in_one_line
 from deployments.replicas.hosted import HostedModels
 from deployments.replicas.reachability import Reach
 from serve.handles import Deployed, InProcess, _Local
@@ -100,10 +101,11 @@ async def test_models_in_this_process_answer_and_change(
 async def test_their_errors_arrive_and_are_logged(
     models: HostedModels, caplog: pytest.LogCaptureFixture
 ) -> None:
+    log_known_errors_in_one_line()  # as the router does
     await configure(models, endpoint("down", "http://127.0.0.1:9"))
     with pytest.raises(Unreachable, match="model 'down' can't be reached"):
         await answer(models, "down")
-    assert "Request failed." in caplog.messages
+    assert any(each.startswith("provider_unreachable: model 'down'") for each in caplog.messages)
 
 
 async def test_what_a_library_does_to_its_request_is_not_seen_by_the_next_model() -> None:
