@@ -136,8 +136,8 @@ class InProcess:
 
 
 class _Local:
-    """An answer that a task of its own reads, so that closing it never waits for a slow backend, as
-    it doesn't behind a deployment."""
+    """An answer that is read by a task of its own. So closing it doesn't wait until the backend has
+    stopped, just as behind a deployment."""
 
     def __init__(self, chunks: AsyncGenerator[Chunk, None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -175,7 +175,7 @@ class _Local:
                     await self._room
 
     def _end(self, task: "asyncio.Task[None]") -> None:
-        # Behind a deployment, Ray Serve logs it.
+        # As Ray Serve does for an answer of a deployment.
         if not task.cancelled() and (error := task.exception()):
             logger.error("Request failed.", exc_info=error)
         _resolve(self._reader)

@@ -26,9 +26,9 @@ class HostedModels(Section):
     SGLang servers."""
 
     in_router: bool = False
-    """Whether the router calls their providers itself, without these deployments. It takes about
-    half the CPU time for a request; but a fault of a provider's library is then the router's, and
-    both scale as one, by `server.autoscaling`."""
+    """Whether the router calls their providers itself, without these deployments. That takes about
+    half the CPU time. In return, a library that fails or blocks does so in the router, and
+    `server.autoscaling` scales both together."""
     autoscaling: Annotated[Autoscaling, over(_SHARED_AUTOSCALING)] = Autoscaling(
         **_SHARED_AUTOSCALING
     )

@@ -33,8 +33,8 @@ _MOST_REDIRECTS = 20
 # vLLM and SGLang ignore the key unless they were started with one.
 _NO_KEY = "EMPTY"
 _END = b"[DONE]"
-# The most bytes of an answer (100,000 tokens with their probabilities have less), of a list of
-# models, and of what is read of an error.
+# Limits on what is read of an answer (100,000 tokens with their probabilities have less), of a list
+# of models, and of an error.
 _MOST_ANSWER_BYTES, _MOST_LIST_BYTES, _MOST_ERROR_BYTES = 2**28, 2**23, 2**16
 
 
@@ -170,7 +170,7 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytearray:
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> bytes:
-    """As much of an error's body as is read."""
+    """The first `_MOST_ERROR_BYTES` of an error's body; the rest is not read."""
     content = bytearray()
     while len(content) < _MOST_ERROR_BYTES and (received := await response.content.readany()):
         content += received
