@@ -1,4 +1,4 @@
-"""Ray Serve's settings for `make run`: the fastest of those that open nothing beyond loopback.
+"""Ray Serve's settings for `make run`: the fastest of those that listen on no further port.
 
 Ray reads them in each of its processes. Those that are set already win.
 """
