@@ -1,7 +1,7 @@
 """What is known of past queries, as arrays: what a store gives to a predictor.
 
-Shapes: n past queries, b new ones, k neighbours of each, m models, d dimensions of an embedding.
-NaN stands for an unknown outcome.
+Shapes: n past queries, b new ones, k neighbours of each, m models, e known outcomes of these, d
+dimensions of an embedding. NaN stands for an unknown outcome.
 """
 
 from collections.abc import Sequence
@@ -16,22 +16,55 @@ Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What is known of m models on n past queries: e known outcomes, in any order.
+
+    With many models, few of them have answered any one query; only those are listed.
+
+    Attributes:
+        row: (e,), which query, 0 to n - 1.
+        column: (e,), which model.
+        quality: (e,), mean quality of the model's answers, 0 to 1; NaN if unknown.
+        output_tokens: (e,), their mean length; NaN if unknown.
+        weight: (e,), the number of answers averaged.
+    """
+
+    row: Integers
+    column: Integers
+    quality: Floats32
+    output_tokens: Floats32
+    weight: Floats32
+
+    @classmethod
+    def nothing(cls) -> "Outcomes":
+        """No outcome is known."""
+        at, none = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        return cls(at, at, none, none, none)
+
+    @classmethod
+    def of(
+        cls, rows: Integers, quality: Floats32, output_tokens: Floats32, weight: Floats32
+    ) -> "Outcomes":
+        """Those in these rows (n,) of arrays with a column for each model; the same row may come
+        more than once. An outcome of weight 0 is not known."""
+        row, column = np.nonzero(weight[rows])
+        at = rows[row], column
+        return cls(row, column, quality[at], output_tokens[at], weight[at])
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbours:
     """The k nearest past queries of each of b new ones, nearest first.
 
     Attributes:
         ids: (b, k), the store's numbers of the past queries.
         similarity: (b, k), the cosine.
-        quality: (b, k, m), mean quality of a model's answers, 0 to 1.
-        output_tokens: (b, k, m), their mean length.
-        weight: (b, k, m), the number of answers averaged.
+        outcomes: of the b * k past queries, those of the first new query first.
     """
 
     ids: Integers
     similarity: Floats32
-    quality: Floats32
-    output_tokens: Floats32
-    weight: Floats32
+    outcomes: Outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +89,7 @@ class Snapshot:
     Attributes:
         queries: n texts.
         embeddings: (n, d), each of length 1.
-        quality, output_tokens, weight: (n, m), as in Neighbours.
+        quality, output_tokens, weight: (n, m), as in Outcomes; weight 0 where nothing is known.
     """
 
     queries: Sequence[str]
@@ -83,6 +116,10 @@ class Snapshot:
             self.output_tokens[rows],
             self.weight[rows],
         )
+
+    def outcomes(self, rows: Integers) -> Outcomes:
+        """What is known of these rows."""
+        return Outcomes.of(rows, self.quality, self.output_tokens, self.weight)
 
     def means(self) -> Means:
         """What the rows say about each model overall."""

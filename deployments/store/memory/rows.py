@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from deployments.store.evidence import Floats32, Integers, Means, Neighbours, Snapshot
+from deployments.store.evidence import Floats32, Integers, Means, Neighbours, Outcomes, Snapshot
 from deployments.store.memory.vector_index import VectorIndex
 from deployments.store.observations import StoredRow
 
-Outcomes = tuple[Floats32, Floats32, Floats32]  # (m,) quality, output tokens, weight
+PerModel = tuple[Floats32, Floats32, Floats32]  # (m,) quality, output tokens, weight
 
 _FEWEST = 1024  # rows that arrays begin with; they double when full
 _UNSCORED = 64  # nearest ones without a score; lengths vary little, so a few are enough
@@ -103,13 +103,8 @@ class Rows:
             places = np.take_along_axis(places, order, axis=1)
             similarity = np.take_along_axis(similarity, order, axis=1)
         with self._reading:
-            return Neighbours(
-                self._ids[places],
-                similarity,
-                self._quality[places],
-                self._tokens[places],
-                self._weight[places],
-            )
+            outcomes = Outcomes.of(places.ravel(), self._quality, self._tokens, self._weight)
+            return Neighbours(self._ids[places], similarity, outcomes)
 
     def means(self) -> Means:
         """What is known of each model overall."""
@@ -154,7 +149,7 @@ class Rows:
         place = self._place.get(row.id)
         return place is not None and row.revision < self._revision[place]
 
-    def _write(self, id: int, outcomes: Outcomes) -> int:
+    def _write(self, id: int, outcomes: PerModel) -> int:
         """Writes a query's outcomes into its place in the arrays, and returns that place."""
         with self._reading:
             place = self._placed(id)
@@ -182,7 +177,7 @@ class Rows:
             more = np.full((size, len(self.models)), empty, np.float32)
             setattr(self, name, np.concatenate([getattr(self, name), more]))
 
-    def _outcomes(self, row: StoredRow) -> Outcomes:
+    def _outcomes(self, row: StoredRow) -> PerModel:
         """The quality, output tokens and weight of each model, each (m,)."""
         quality, tokens, weight = (array.copy() for array in self._totals.nothing)
         for model, outcome in row.outcomes.items():
@@ -198,7 +193,7 @@ class _Totals:
     """Running sums over all rows, so that means cost the same for any number of them."""
 
     def __init__(self, models: int) -> None:
-        self.nothing: Outcomes = (
+        self.nothing: PerModel = (
             np.full(models, np.nan, np.float32),
             np.full(models, np.nan, np.float32),
             np.zeros(models, np.float32),
@@ -206,7 +201,7 @@ class _Totals:
         # Rows: sum of quality, weight of quality, sum of tokens, weight of tokens, scored queries.
         self._sums = np.zeros((5, models))
 
-    def replace(self, old: Outcomes, new: Outcomes) -> None:
+    def replace(self, old: PerModel, new: PerModel) -> None:
         self._sums += _sums(*new) - _sums(*old)
 
     def means(self) -> Means:

@@ -25,13 +25,7 @@ class SnapshotEvidence:
 
     def neighbours(self, embeddings: Floats32, k: int) -> Neighbours:
         ids, similarity = nearest(embeddings, self.snapshot.embeddings, k)
-        return Neighbours(
-            ids,
-            similarity,
-            self.snapshot.quality[ids],
-            self.snapshot.output_tokens[ids],
-            self.snapshot.weight[ids],
-        )
+        return Neighbours(ids, similarity, self.snapshot.outcomes(ids.ravel()))
 
 
 class _Sum:

@@ -220,11 +220,9 @@ def _held_out(
         part = rows[start : start + _BLOCK]
         embeddings = snapshot.embeddings[part]
         ids, similarity = nearest(embeddings, snapshot.embeddings, k + 1)
-        itself = ids == part[:, None]
-        weight = np.where(itself[..., None], 0, snapshot.weight[ids])
-        found = Neighbours(
-            ids, similarity, snapshot.quality[ids], snapshot.output_tokens[ids], weight
-        )
+        # Infinitely far from itself, a row weighs nothing.
+        similarity[ids == part[:, None]] = -np.inf
+        found = Neighbours(ids, similarity, snapshot.outcomes(ids.ravel()))
         guess = predictor.predict([], embeddings, found, means)
         at = slice(start, start + len(part))
         quality[at], tokens[at] = guess.quality, guess.output_tokens

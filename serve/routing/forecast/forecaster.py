@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from deployments.store.evidence import Evidence, Floats32, Neighbours, Snapshot
+from deployments.store.evidence import Evidence, Floats32, Neighbours, Outcomes, Snapshot
 from serve.routing.arrays import Booleans, Floats
 from serve.routing.forecast.fitting import Refit, refit
 from serve.routing.forecast.predictor import (
@@ -100,15 +100,10 @@ class Forecaster:
 
     def expect(self) -> Prediction:
         """The prediction for a query of which nothing is known; (1, m)."""
-        shape = (1, 0, len(self.prices))
-        none = np.zeros(shape, np.float32)
-        near = Neighbours(
-            np.zeros((1, 0), np.int64), np.zeros((1, 0), np.float32), none, none, none
-        )
+        none = np.zeros((1, 0), np.float32)
+        near = Neighbours(np.zeros((1, 0), np.int64), none, Outcomes.nothing())
         means = self.evidence.means()
-        return NeighbourPredictor(self._prior).predict(
-            [""], np.zeros((1, 0), np.float32), near, means
-        )
+        return NeighbourPredictor(self._prior).predict([""], none, near, means)
 
     def costs(self, input_tokens: npt.ArrayLike, prediction: Prediction) -> Floats:
         """(b, m) predicted costs in USD of queries whose prompts have these lengths (b,)."""

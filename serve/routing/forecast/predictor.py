@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deployments.store.evidence import Floats32, Means, Neighbours
-from serve.routing.arrays import Floats
+from serve.routing.arrays import Floats, Integers
 from serve.routing.prices import Price
 
 TEMPERATURE = 0.12  # of the kernel exp(−(1 − cosine) / temperature)
@@ -81,6 +81,7 @@ class NeighbourPredictor:
 
     def __init__(self, prior: npt.ArrayLike) -> None:
         self._prior = np.asarray(prior, np.float64)
+        self._last: tuple[Means, tuple[Floats, Floats]] | None = None
 
     def predict(
         self,
@@ -89,11 +90,21 @@ class NeighbourPredictor:
         neighbours: Neighbours,
         means: Means,
     ) -> Prediction:
-        kernel = np.exp((neighbours.similarity.astype(np.float32) - 1) / TEMPERATURE)[..., None]
-        mean, tokens = believed(means, self._prior)
-        quality, evidence = _shrunk(neighbours.quality, kernel * neighbours.weight, mean)
-        lengths, _ = _shrunk(neighbours.output_tokens, kernel * neighbours.weight, tokens)
-        return Prediction(quality, lengths, np.sqrt(quality * (1 - quality) / (evidence + 1)))
+        mean, tokens = self._believed(means)
+        place, weight = _weighted(neighbours, len(mean))
+        shape = len(neighbours.ids), len(mean)
+        scores = _Averages(neighbours.outcomes.quality, place, weight, shape)
+        lengths = _Averages(neighbours.outcomes.output_tokens, place, weight, shape)
+        quality = scores.shrunk(mean)
+        uncertainty = np.sqrt(quality * (1 - quality) / (scores.sample_size() + 1))
+        return Prediction(quality, lengths.shrunk(tokens), uncertainty)
+
+    def _believed(self, means: Means) -> tuple[Floats, Floats]:
+        """`believed`, which is the same for every request until the means change."""
+        last = self._last  # read once, since other threads may be predicting
+        if last is None or last[0] is not means:
+            self._last = last = means, believed(means, self._prior)
+        return last[1]
 
 
 def believed(means: Means, prior: Floats) -> tuple[Floats, Floats]:
@@ -102,25 +113,56 @@ def believed(means: Means, prior: Floats) -> tuple[Floats, Floats]:
     Priors are shifted to the level of the known models, since queries may be harder or easier than
     the priors assume.
     """
-    known = means.count > 0
-    seen = np.where(known, np.nan_to_num(means.quality), 0.0)
-    level = (means.count * (seen - prior)).sum() / (means.count.sum() + _MEAN_WEIGHT)
+    count = means.count.astype(np.float64)
+    seen = np.where(np.isnan(means.quality), 0.0, means.quality)
+    level = count @ (seen - prior) / (count.sum() + _MEAN_WEIGHT)
     start = np.clip(prior + level, 0.02, 0.98)
-    quality = (means.count * seen + _MEAN_WEIGHT * start) / (means.count + _MEAN_WEIGHT)
-    lengths = means.output_tokens[~np.isnan(means.output_tokens)]
-    typical = float(lengths.mean()) if lengths.size else _TYPICAL_TOKENS
-    tokens = np.where(np.isnan(means.output_tokens), typical, means.output_tokens)
-    return quality, tokens.astype(np.float64)
+    quality = (count * seen + _MEAN_WEIGHT * start) / (count + _MEAN_WEIGHT)
+    unknown = np.isnan(means.output_tokens)
+    typical = _TYPICAL_TOKENS if unknown.all() else means.output_tokens[~unknown].mean()
+    return quality, np.where(unknown, typical, means.output_tokens).astype(np.float64)
 
 
-def _shrunk(values: Floats32, weight: Floats32, mean: Floats) -> tuple[Floats, Floats]:
-    """Weighted means of values (b, k, m) and `mean` (m,), and effective sample sizes; (b, m) each.
+def _weighted(neighbours: Neighbours, models: int) -> tuple[Integers, Floats]:
+    """For each known outcome (e,): which of the b * m predictions it counts for, and its weight."""
+    b, k = neighbours.similarity.shape
+    kernel = np.exp((neighbours.similarity.ravel().astype(np.float64) - 1) / TEMPERATURE)
+    first = np.repeat(np.arange(b) * models, k)
+    known = neighbours.outcomes
+    return first[known.row] + known.column, kernel[known.row] * known.weight
 
-    An effective sample size is the number of equally weighted values with the same variance.
+
+class _Averages:
+    """Weighted averages of known values, for each of b queries and m models.
+
+    Args:
+        values: (e,); NaN if unknown.
+        place: (e,) which of the b * m averages a value counts for.
+        weight: (e,) how much it counts there.
+        shape: b and m.
     """
-    known = np.where(np.isnan(values), 0, weight)
-    total = known.sum(axis=1, dtype=np.float64)
-    sums = np.einsum("bkm,bkm->bm", known, np.nan_to_num(values), dtype=np.float64)
-    squares = np.einsum("bkm,bkm->bm", known, known, dtype=np.float64)
-    size = np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0)
-    return (sums + _PRIOR_WEIGHT * mean) / (total + _PRIOR_WEIGHT), size
+
+    def __init__(
+        self, values: Floats32, place: Integers, weight: Floats, shape: tuple[int, int]
+    ) -> None:
+        unknown = np.isnan(values)
+        if unknown.any():
+            values, place, weight = values[~unknown], place[~unknown], weight[~unknown]
+        self._values, self._place, self._weight, self._shape = values, place, weight, shape
+        self._total = self._summed(weight)
+
+    def shrunk(self, mean: Floats) -> Floats:
+        """(b, m) averages of the values and of `mean` (m,), which has the prior's weight."""
+        sums = self._summed(self._weight * self._values)
+        return (sums + _PRIOR_WEIGHT * mean) / (self._total + _PRIOR_WEIGHT)
+
+    def sample_size(self) -> Floats:
+        """(b, m) the number of equally weighted values whose average has the same variance."""
+        squares = self._summed(self._weight**2)
+        nothing = np.zeros(self._shape)
+        return np.divide(self._total**2, squares, out=nothing, where=squares > 0)
+
+    def _summed(self, parts: Floats) -> Floats:
+        b, m = self._shape
+        sums = np.bincount(self._place, parts, b * m)
+        return sums.reshape(b, m).astype(np.float64, copy=False)  # without parts, bincount counts

@@ -65,7 +65,7 @@ def test_an_acknowledged_write_is_found_at_once_and_after_a_restart(
     again.load()
     assert (again.loaded, again.rows.unscored) == (700, 700)
     near = again.rows.neighbours(vector(300)[None], 1)
-    assert near.output_tokens[0, 0, 0] == 300
+    assert near.outcomes.output_tokens == [300]
     again.close()
 
 
@@ -74,11 +74,11 @@ def test_a_score_finds_an_answer_written_just_before(store: EmbeddingStore) -> N
     scored = store.score("a", 0.25).result(PATIENCE_S)
     assert scored == Scored("small", 0.8, "policy", None)
     assert len(store.rows) == 1
-    assert store.rows.neighbours(vector(1)[None], 1).quality[0, 0, 0] == 0.25
+    assert store.rows.neighbours(vector(1)[None], 1).outcomes.quality == [0.25]
     again = store.score("a", 0.75).result(PATIENCE_S)
     assert again is not None
     assert again.replaced == 0.25
-    assert store.rows.neighbours(vector(1)[None], 1).quality[0, 0, 0] == 0.75
+    assert store.rows.neighbours(vector(1)[None], 1).outcomes.quality == [0.75]
     assert store.score("b", 1).result(PATIENCE_S) is None
 
 

@@ -34,12 +34,16 @@ def nearest(rows: Rows, id: int, k: int = 1) -> list[int]:
 def test_neighbours_come_with_their_outcomes() -> None:
     rows = Rows(["small", "large"], D)
     rows.put([row(7, small=scored(0.5, 10, 4)), row(8, large=scored(1.0))])
-    near = rows.neighbours(unit(7)[None], 5)
-    assert near.ids[0, 0] == 7
-    assert near.similarity[0, 0] > 0.99
-    np.testing.assert_allclose(near.quality[0, 0], [0.5, np.nan])
-    np.testing.assert_allclose(near.output_tokens[0, 0], [10, np.nan])
-    np.testing.assert_allclose(near.weight[0, 0], [4, 0])
+    near = rows.neighbours(np.stack([unit(7), unit(8)]), 5)
+    assert near.ids.tolist() == [[7, 8], [8, 7]]
+    assert (near.similarity[:, 0] > 0.99).all()
+    known = near.outcomes
+    order = np.argsort(known.row)
+    assert known.row[order].tolist() == [0, 1, 2, 3]
+    assert known.column[order].tolist() == [0, 1, 1, 0]
+    np.testing.assert_allclose(known.quality[order], [0.5, 1, 1, 0.5])
+    np.testing.assert_allclose(known.output_tokens[order], [10, np.nan, np.nan, 10])
+    np.testing.assert_allclose(known.weight[order], [4, 1, 1, 4])
 
 
 def test_unscored_rows_do_not_crowd_out_scored_ones() -> None:
@@ -47,7 +51,7 @@ def test_unscored_rows_do_not_crowd_out_scored_ones() -> None:
     rows.put([row(id, small=scored(1.0)) for id in range(20)])
     rows.put([row(id, small=answered(5)) for id in range(100, 400)])
     near = rows.neighbours(unit(100)[None], 16)
-    assert (~np.isnan(near.quality)).sum() == 16
+    assert (~np.isnan(near.outcomes.quality)).sum() == 16
     assert near.ids[0, 0] == 100
     assert (np.diff(near.similarity[0]) <= 0).all()
     assert (len(rows), rows.unscored) == (20, 300)
@@ -144,6 +148,6 @@ def test_searches_work_while_rows_change() -> None:
     while any(writer.is_alive() for writer in writers):
         near = rows.neighbours(unit(3)[None], 16)
         assert near.ids[0, 0] == 3
-        assert near.quality.shape == (1, 16, 1)
+        assert near.outcomes.quality.shape == (16,)
     assert not failures
     assert len(rows) == 500 + 25 * 50

@@ -1,5 +1,7 @@
 """Promise: predictions follow past outcomes, and a new predictor is used only if it is better."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from past_queries import predict, world
@@ -8,6 +10,7 @@ from deployments.store.evidence import Snapshot
 from deployments.store.memory.nearest import nearest
 from serve.routing.forecast.fitting import BlendPredictor, refit
 from serve.routing.forecast.predictor import (
+    TEMPERATURE,
     NeighbourPredictor,
     believed,
     default_n_similar,
@@ -75,6 +78,44 @@ def test_more_answers_to_a_query_weigh_more() -> None:
     snapshot.quality[:, 0], snapshot.weight[:, 0] = [0, 1], [1, 9]
     guess = predict(NeighbourPredictor([0.5]), snapshot, snapshot.embeddings[:1])
     assert guess.quality[0, 0] > 0.75
+
+
+def test_sparse_outcomes_predict_as_dense_arrays_do() -> None:
+    snapshot, _ = world(400, models=7, known=0.3)
+    random = np.random.default_rng(3)
+    shape = snapshot.quality.shape
+    snapshot.output_tokens[:] = np.where(random.random(shape) < 0.5, 50, np.nan)
+    snapshot.output_tokens[:] *= random.random(shape)
+    # Some answers are only scored, others only counted.
+    known = ~(np.isnan(snapshot.quality) & np.isnan(snapshot.output_tokens))
+    snapshot.weight[:] = random.integers(1, 5, shape) * known
+    new, prior = world(5, seed=1)[0].embeddings, np.linspace(0.3, 0.9, 7)
+    guess = predict(NeighbourPredictor(prior), snapshot, new, 60)
+
+    ids, similarity = nearest(new, snapshot.embeddings, 60)
+    weight = np.exp((similarity - 1) / TEMPERATURE)[..., None] * snapshot.weight[ids]
+    for values, mean, predicted in zip(
+        (snapshot.quality[ids], snapshot.output_tokens[ids]),
+        believed(snapshot.means(), prior),
+        (guess.quality, guess.output_tokens),
+        strict=True,
+    ):
+        counted = np.where(np.isnan(values), 0, weight).astype(np.float64)
+        average = ((counted * np.nan_to_num(values)).sum(axis=1) + mean) / (counted.sum(axis=1) + 1)
+        np.testing.assert_allclose(predicted, average, rtol=1e-6)
+    scored = np.where(np.isnan(snapshot.quality[ids]), 0, weight).astype(np.float64)
+    size = scored.sum(axis=1) ** 2 / np.maximum((scored**2).sum(axis=1), 1e-300)
+    spread = guess.quality * (1 - guess.quality)
+    np.testing.assert_allclose(guess.uncertainty**2, spread / (size + 1), rtol=1e-6)
+
+
+def test_predictions_follow_the_means_as_they_change() -> None:
+    snapshot, _ = world(50)
+    predictor = NeighbourPredictor(np.full(4, 0.5))
+    predict(predictor, snapshot, snapshot.embeddings[:1])
+    worse = replace(snapshot, quality=np.zeros_like(snapshot.quality))
+    expected = predict(NeighbourPredictor(np.full(4, 0.5)), worse, snapshot.embeddings[:1])
+    assert (predict(predictor, worse, snapshot.embeddings[:1]).quality == expected.quality).all()
 
 
 def test_more_expensive_models_are_assumed_better_until_known() -> None:
