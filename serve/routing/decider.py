@@ -134,12 +134,12 @@ class Decider:
             order, policy = self._policies[name].decide(quality, cost, allowed)
             if self.models[order[0]] not in question.asleep:
                 self._keep(name, policy)
-        ranked = [self.models[column] for column in order]
+        ranked = [self.models[column] for column in order.tolist()]
         return Ranking(
             ranked,
             self._reason(question, order, prediction, cost),
-            {model: float(quality[self._column[model]]) for model in ranked},
-            {model: float(cost[self._column[model]]) for model in ranked},
+            dict(zip(ranked, quality[order].tolist(), strict=True)),
+            dict(zip(ranked, cost[order].tolist(), strict=True)),
             name,
         )
 
@@ -261,10 +261,10 @@ class Decider:
         return [capacities.get(model, np.inf) for model in self.models]
 
     def _columns(self, models: Sequence[str]) -> list[int]:
-        for model in models:
-            if model not in self._column:
-                raise ValueError(f"smart routing has no model '{model}'")
-        return [self._column[model] for model in models]
+        try:
+            return [self._column[model] for model in models]
+        except KeyError as error:
+            raise ValueError(f"smart routing has no model '{error.args[0]}'") from error
 
     def _keep(self, name: str, policy: Policy) -> None:
         self._policies[name] = policy

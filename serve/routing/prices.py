@@ -119,17 +119,20 @@ def prices_of(models: Iterable[ModelConfig]) -> dict[str, Price]:
     return prices
 
 
-def costs(prices: Sequence[Price], input_tokens: Floats, output_tokens: Floats) -> Floats:
+def rates(prices: Sequence[Price]) -> Floats:
+    """(2, m) USD for one token of a prompt, and for one of an answer."""
+    return np.array([[p.input for p in prices], [p.output for p in prices]], np.float64)
+
+
+def costs(rates: Floats, input_tokens: Floats, output_tokens: Floats) -> Floats:
     """USD of each query on each model, (n, m).
 
     Args:
-        prices: of the m models.
+        rates: (2, m), see `rates`.
         input_tokens: (n,) lengths of the prompts.
         output_tokens: (n, m) lengths of the answers.
     """
-    input_price = np.array([price.input for price in prices])
-    output_price = np.array([price.output for price in prices])
-    total: Floats = np.asarray(input_tokens)[:, None] * input_price + output_tokens * output_price
+    total: Floats = np.asarray(input_tokens)[:, None] * rates[0] + output_tokens * rates[1]
     return total
 
 

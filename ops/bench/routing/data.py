@@ -11,7 +11,7 @@ import numpy.typing as npt
 from deployments.embedding.encoder import Encoder
 from deployments.store.evidence import Floats32, Integers, Snapshot
 from serve.routing.arrays import Floats
-from serve.routing.prices import Price, costs
+from serve.routing.prices import Price, costs, rates
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "routing-data"
 FOLDS = 5
@@ -46,7 +46,7 @@ class Data:
 
     def predicted_cost(self, rows: Integers, output_tokens: Floats) -> Floats:
         """USD, (rows, m), for answers of these lengths."""
-        return costs(self.prices, self.input_tokens[rows], output_tokens)
+        return costs(rates(self.prices), self.input_tokens[rows], output_tokens)
 
 
 def load(name: str, folder: Path, cache: Path) -> Data:

@@ -13,7 +13,7 @@ from serve.routing.forecast.fitting import refit
 from serve.routing.forecast.predictor import NeighbourPredictor, default_n_similar, price_prior
 from serve.routing.optimise.batch import assign
 from serve.routing.optimise.online import Policy
-from serve.routing.prices import costs
+from serve.routing.prices import costs, rates
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def smart(data: Data, splits: list[Split], requirements: Floats) -> Smart:
             quality[rows], near[rows] = guess.quality, plain.quality
             cost[rows] = data.predicted_cost(rows, guess.output_tokens)
         past_tokens = np.array([len(query) / 4 for query in fitted.queries])
-        past_cost = costs(data.prices, past_tokens, fitted.backtest.output_tokens)
+        past_cost = costs(rates(data.prices), past_tokens, fitted.backtest.output_tokens)
         order = np.random.default_rng(0).permutation(test)
         for number, requirement in enumerate(requirements):
             optimism = fitted.backtest.optimism(past_cost, requirement, np.arange(shape[1]))

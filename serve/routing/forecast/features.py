@@ -37,7 +37,7 @@ def _features(text: str) -> list[float]:
         len(text),
         len(words),
         len(numbers),
-        max((min(float(number), 1e12) for number in numbers), default=0.0),
+        min(max(map(float, numbers), default=0.0), 1e12),
         max(map(len, words), default=0),
         *seen[_COUNTED].tolist(),
     ]

@@ -21,7 +21,7 @@ from serve.routing.forecast.predictor import (
 from serve.routing.optimise.batch import assign
 from serve.routing.optimise.online import Policy
 from serve.routing.optimise.problem import Assignment
-from serve.routing.prices import Price, costs
+from serve.routing.prices import Price, costs, rates
 
 CHARACTERS_PER_TOKEN = 4.0  # until it is known; good enough to compare the costs of prompts
 
@@ -59,6 +59,7 @@ class Forecaster:
             raise ValueError(f"prior_quality must be between 0 and 1, not {own.tolist()}")
         self.evidence = evidence
         self.prices = list(prices)
+        self._rates = rates(self.prices)
         self.characters_per_token = CHARACTERS_PER_TOKEN
         self._n_similar = n_similar
         self._prior = np.where(np.isnan(own), price_prior(self.prices), own)
@@ -71,7 +72,7 @@ class Forecaster:
     def adopt(self, fitted: Refit) -> None:
         """Starts using the result of `refit`."""
         lengths = [len(query) / self.characters_per_token for query in fitted.queries]
-        cost = costs(self.prices, np.array(lengths), fitted.backtest.output_tokens)
+        cost = costs(self._rates, np.array(lengths), fitted.backtest.output_tokens)
         # One assignment, since other threads may be forecasting.
         self._past = _Past(fitted, cost)
 
@@ -107,7 +108,7 @@ class Forecaster:
 
     def costs(self, input_tokens: npt.ArrayLike, prediction: Prediction) -> Floats:
         """(b, m) predicted costs in USD of queries whose prompts have these lengths (b,)."""
-        return costs(self.prices, np.asarray(input_tokens, np.float64), prediction.output_tokens)
+        return costs(self._rates, np.asarray(input_tokens, np.float64), prediction.output_tokens)
 
     def optimism(self, requirement: float, columns: Sequence[int]) -> float:
         """By how much predictions exceed the real quality of the choices for a requirement."""
