@@ -8,7 +8,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     bindparam,
-    case,
     delete,
     exists,
     func,
@@ -20,14 +19,13 @@ from sqlalchemy import (
 
 from deployments.store.observations import AnswerRecord, stored_text
 from deployments.store.retention import Retention, excess
+from deployments.store.sql import statements
 from deployments.store.sql.chunks import chunks
-from deployments.store.sql.dialects.dialect import Dialect, Insert
+from deployments.store.sql.dialects.dialect import Dialect
 from deployments.store.sql.schema import answers, outcomes, queries
-from deployments.store.sql.sums import SUMS, Place, Sums
+from deployments.store.sql.sums import KEY, SUMS, Place, Sums
 
-_KEY = ("query_id", "model", "source", "identity")
 _AHEAD = 1000  # rows that one write may delete beyond the number that it adds
-_is_scored = exists().where(outcomes.c.query_id == queries.c.id, outcomes.c.scored > 0)
 
 
 def plain(value: float | None) -> float | None:
@@ -56,7 +54,7 @@ class Change:
         writer: int,
     ) -> None:
         self._connection = connection
-        self._insert = dialect.insert
+        self._dialect = dialect
         self._header = header
         self._now = time.time()
         revision = header["revision"]
@@ -66,22 +64,16 @@ class Change:
 
     def put_queries(self, rows: Sequence[Mapping[str, Any]]) -> dict[bytes, int]:
         """Adds queries, touches those that exist, and gives the number of each by its key."""
-        insert = self._insert(queries)
-        new = insert.excluded
-        known = new.input_tokens.is_not(None)
-        upsert = insert.on_conflict_do_update(
-            index_elements=["key"],
-            set_={name: new[name] for name in self._marks}
-            | {
-                "input_tokens": case((known, new.input_tokens), else_=queries.c.input_tokens),
-                "characters": case((known, new.characters), else_=queries.c.characters),
-            },
-        ).returning(queries.c.key, queries.c.id)
+        if not rows:
+            return {}
         marked = [{**row, **self._marks} for row in rows]
-        new_queries = len(rows) - self._count_existing([row["key"] for row in rows])
-        self._new_queries += new_queries
-        self._header["queries"] += new_queries
-        return {bytes(key): id for key, id in self._connection.execute(upsert, marked)}
+        newest = self._connection.scalar(statements.newest_query) or 0
+        put = self._connection.execute(statements.put_queries(self._dialect), marked)
+        ids = {bytes(key): id for key, id in put}
+        new = sum(id > newest for id in ids.values())  # numbers only ever rise
+        self._new_queries += new
+        self._header["queries"] += new
+        return ids
 
     def put_outcomes(self, sums: Mapping[Place, Sums]) -> None:
         """Adds sums to outcomes. Where a sum replaces, what its source said before about this
@@ -89,18 +81,18 @@ class Change:
         replaced = [place for place, total in sums.items() if total.replace]
         if replaced:
             gone = delete(outcomes)
-            for number, name in enumerate(_KEY[:3]):
+            for number, name in enumerate(KEY[:3]):
                 gone = gone.where(outcomes.c[name] == bindparam(f"at_{number}"))
             places = {place[:3] for place in replaced}
             keys = [{f"at_{n}": value for n, value in enumerate(place)} for place in places]
             self._connection.execute(gone, keys)
         rows = [
-            dict(zip(_KEY, place, strict=True), updated_at=self._now)
+            dict(zip(KEY, place, strict=True), updated_at=self._now)
             | {name: getattr(total, name) for name in SUMS}
             for place, total in sums.items()
         ]
         if rows:
-            self._connection.execute(self._adding(self._insert(outcomes)), rows)
+            self._connection.execute(statements.add_outcomes(self._dialect), rows)
 
     def adopt(self, identities: Mapping[str, str], which: ColumnElement[bool]) -> None:
         """Attributes outcomes without an identity to the models that have their names now."""
@@ -110,10 +102,10 @@ class Change:
             mine = unsaid & (outcomes.c.model == model)
             columns: dict[str, ColumnElement[Any]] = {c.name: c for c in outcomes.c}
             columns["identity"] = literal(identities[model])
-            insert = self._insert(outcomes).from_select(
+            insert = self._dialect.insert(outcomes).from_select(
                 list(columns), select(*columns.values()).where(mine)
             )
-            self._connection.execute(self._adding(insert))
+            self._connection.execute(statements.adding(insert))
             self._connection.execute(delete(outcomes).where(mine))
 
     def adopt_answers(self, identities: Mapping[str, str]) -> None:
@@ -141,28 +133,23 @@ class Change:
             for query_id, answer, score in given
         ]
         if rows:
-            self._connection.execute(self._insert(answers), rows)
+            self._connection.execute(statements.insert_answers, rows)
             self._new_answers += len(rows)
             self._header["answers"] += len(rows)
 
     def put_scores(self, scores: Mapping[str, float | None]) -> None:
         """Sets the scores of answers, by id."""
-        rescored = update(answers).where(answers.c.id == bindparam("answer"))
         rows = [{"answer": id, "score": plain(score)} for id, score in scores.items()]
         if rows:
-            self._connection.execute(rescored, rows)
+            self._connection.execute(statements.rescore_answers, rows)
 
     def answers(self, ids: Iterable[str]) -> dict[str, tuple[int, AnswerRecord, float | None]]:
         """For each known id, the number of its query, the answer, and its score."""
-        names = ("id", "model", "predicted", "policy", "cost", "identity")
-        columns = [answers.c[name] for name in names]
         found: dict[str, tuple[int, AnswerRecord, float | None]] = {}
         # Feedback brings whatever a caller wrote; a text that no database can hold is not an id.
         for part in chunks(sorted(id for id in ids if id == stored_text(id))):
-            wanted = select(answers.c.query_id, answers.c.score, *columns)
-            for query_id, score, *answer in self._connection.execute(
-                wanted.where(answers.c.id.in_(part))
-            ):
+            known = self._connection.execute(statements.known_answers, {"ids": part})
+            for query_id, score, *answer in known:
                 found[answer[0]] = (query_id, AnswerRecord(*answer), score)
         return found
 
@@ -170,22 +157,18 @@ class Change:
         """The numbers among `ids` whose queries exist."""
         found: set[int] = set()
         for part in chunks(sorted(ids)):
-            found.update(
-                self._connection.scalars(select(queries.c.id).where(queries.c.id.in_(part)))
-            )
+            found.update(self._connection.scalars(statements.existing_queries, {"ids": part}))
         return found
 
     def touch(self, ids: Iterable[int]) -> None:
         """Gives queries the new revision."""
         for part in chunks(sorted(ids)):
-            touched = update(queries).where(queries.c.id.in_(part)).values(**self._marks)
-            self._connection.execute(touched)
+            self._connection.execute(statements.touch_queries, {"ids": part, **self._marks})
 
     def mark_scored(self, ids: Iterable[int]) -> None:
         """Updates which of the queries have a score; call it after changing their outcomes."""
         for part in chunks(sorted(ids)):
-            wrong = queries.c.id.in_(part) & (queries.c.scored != _is_scored)
-            self._connection.execute(update(queries).where(wrong).values(scored=_is_scored))
+            self._connection.execute(statements.mark_scored, {"ids": part})
 
     def enforce(self, retention: Retention) -> int:
         """Deletes queries and answers beyond the bounds, and returns how many: at least as many as
@@ -247,18 +230,3 @@ class Change:
         found = self._connection.scalar(select(func.count()).select_from(some.subquery())) or 0
         gone = self.delete_queries(~queries.c.scored, min(number, max(0, found - unscored)))
         return gone + self.delete_queries(queries.c.scored, number - gone)
-
-    def _count_existing(self, keys: Sequence[bytes]) -> int:
-        known = 0
-        for part in chunks(keys):
-            found = select(func.count()).select_from(queries).where(queries.c.key.in_(part))
-            known += self._connection.scalar(found) or 0
-        return known
-
-    def _adding(self, insert: Insert) -> Insert:
-        """An insert of outcomes that adds its sums to those of existing rows."""
-        after = {name: outcomes.c[name] + insert.excluded[name] for name in SUMS}
-        # An adopted outcome may be older than the row that it joins.
-        old, new = outcomes.c.updated_at, insert.excluded.updated_at
-        after["updated_at"] = case((new > old, new), else_=old)
-        return insert.on_conflict_do_update(index_elements=list(_KEY), set_=after)

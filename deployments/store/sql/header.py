@@ -6,10 +6,10 @@ The header is one row of the table `state`, in JSON.
 import json
 from typing import Any
 
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, inspect
 
 from deployments.store.errors import EmbeddingModelChanged, NoStore
-from deployments.store.sql import migrating
+from deployments.store.sql import migrating, statements
 from deployments.store.sql.schema import metadata, queries, state
 
 HEADER = "store"  # the row's name
@@ -71,12 +71,10 @@ def check(header: dict[str, Any], shown: str, model: str | None, dimensions: int
 
 def read_header(connection: Connection) -> dict[str, Any] | None:
     """The header; None if the database is not a store yet."""
-    value = connection.scalar(select(state.c.value).where(state.c.name == HEADER))
+    value = connection.scalar(statements.value_of, {"key": HEADER})
     return None if value is None else dict(json.loads(value))
 
 
 def write_header(connection: Connection, header: dict[str, Any]) -> None:
     """Replaces the header."""
-    connection.execute(
-        state.update().where(state.c.name == HEADER).values(value=json.dumps(header))
-    )
+    connection.execute(statements.set_value, {"key": HEADER, "value": json.dumps(header)})

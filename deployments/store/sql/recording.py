@@ -53,7 +53,7 @@ def record(change: Change, query_ids: Sequence[int], items: Sequence[Item]) -> N
         sums[place].add(seen)
     change.put_outcomes(sums)
     change.put_answers(new.values())
-    change.mark_scored(set(query_ids))
+    change.mark_scored({at[0] for at, total in sums.items() if total.scored or total.replace})
 
 
 def rescore(

@@ -6,6 +6,7 @@ from deployments.store.observations import Observation
 
 # The key of a row of `outcomes`: query number, model, source and the model's identity.
 Place = tuple[int, str, str, str]
+KEY = ("query_id", "model", "source", "identity")
 
 # The columns of `outcomes` that are added up, and the fields of `Sums`.
 SUMS = ("quality_sum", "scored", "tokens_sum", "counted", "seconds_sum", "timed", "answers")

@@ -1,0 +1,64 @@
+"""The statements that most transactions run, made once: making one takes longer than running it."""
+
+from functools import cache
+from typing import Any
+
+from sqlalchemy import BindParameter, bindparam, case, exists, select, update
+from sqlalchemy.sql.dml import ReturningInsert
+
+from deployments.store.sql.dialects.dialect import Dialect, Insert
+from deployments.store.sql.schema import answers, outcomes, queries, state
+from deployments.store.sql.sums import KEY, SUMS
+
+_ids: BindParameter[Any] = bindparam("ids", expanding=True)
+_is_scored = exists().where(outcomes.c.query_id == queries.c.id, outcomes.c.scored > 0)
+
+value_of = select(state.c.value).where(state.c.name == bindparam("key"))
+set_value = update(state).where(state.c.name == bindparam("key"))
+
+newest_query = select(queries.c.id).order_by(queries.c.id.desc()).limit(1)
+existing_queries = select(queries.c.id).where(queries.c.id.in_(_ids))
+touch_queries = update(queries).where(queries.c.id.in_(_ids))
+mark_scored = (
+    update(queries)
+    .where(queries.c.id.in_(_ids), queries.c.scored != _is_scored)
+    .values(scored=_is_scored)
+)
+
+_answer = ("query_id", "score", "id", "model", "predicted", "policy", "cost", "identity")
+known_answers = select(*(answers.c[name] for name in _answer)).where(answers.c.id.in_(_ids))
+insert_answers = answers.insert()
+rescore_answers = update(answers).where(answers.c.id == bindparam("answer"))
+
+
+@cache
+def put_queries(dialect: Dialect) -> ReturningInsert[bytes, int]:
+    """Adds queries, touches those that exist, and returns the key and the number of each."""
+    insert = dialect.insert(queries)
+    new = insert.excluded
+    known = new.input_tokens.is_not(None)
+    return insert.on_conflict_do_update(
+        index_elements=["key"],
+        set_={
+            "revision": new.revision,
+            "writer": new.writer,
+            "updated_at": new.updated_at,
+            "input_tokens": case((known, new.input_tokens), else_=queries.c.input_tokens),
+            "characters": case((known, new.characters), else_=queries.c.characters),
+        },
+    ).returning(queries.c.key, queries.c.id)
+
+
+@cache
+def add_outcomes(dialect: Dialect) -> Insert:
+    """Adds outcomes, and their sums to those that exist."""
+    return adding(dialect.insert(outcomes))
+
+
+def adding(insert: Insert) -> Insert:
+    """An insert of outcomes that adds its sums to those of existing rows."""
+    after = {name: outcomes.c[name] + insert.excluded[name] for name in SUMS}
+    # An adopted outcome may be older than the row that it joins.
+    old, new = outcomes.c.updated_at, insert.excluded.updated_at
+    after["updated_at"] = case((new > old, new), else_=old)
+    return insert.on_conflict_do_update(index_elements=list(KEY), set_=after)
