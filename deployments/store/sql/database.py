@@ -91,13 +91,15 @@ class Database:
         return f"Database({self.url!r})"
 
     def write(
-        self, observations: Sequence[Observation | tuple[Observation, AnswerRecord]]
+        self, items: Sequence[Observation | tuple[Observation, AnswerRecord] | AnswerRecord]
     ) -> list[int]:
-        """Adds observations to what is known.
+        """Adds observations to what is known, and answers to those that feedback may come for.
 
         An observation with an answer counts once: if the answer's id is known, it was written
         before, so a write may be repeated when it is unclear whether it was committed. Its quality
         counts as the answer's first score, which feedback replaces.
+
+        An answer alone is one whose query is not kept; `score` knows it all the same.
 
         Returns:
             The number of each query that was touched, once, in order of first mention.
@@ -105,14 +107,19 @@ class Database:
         Raises:
             ValueError: an embedding has other dimensions or is not of length 1; nothing is written.
         """
-        if not observations:
+        if not items:
             return []
-        items = [item if isinstance(item, tuple) else (item, None) for item in observations]
-        keys = [key_of(observation.query) for observation, _ in items]
-        rows = query_rows(keys, items, self.dimensions)
+        alone = [item for item in items if isinstance(item, AnswerRecord)]
+        observed = [
+            item if isinstance(item, tuple) else (item, None)
+            for item in items
+            if not isinstance(item, AnswerRecord)
+        ]
+        keys = [key_of(observation.query) for observation, _ in observed]
+        rows = query_rows(keys, observed, self.dimensions)
         with self._changing() as change:
             ids = change.put_queries(rows)
-            record(change, [ids[key] for key in keys], items)
+            record(change, [ids[key] for key in keys], observed, alone)
             change.enforce(self.retention)
         return [ids[row["key"]] for row in rows]
 
@@ -128,7 +135,8 @@ class Database:
 
         Returns:
             For each score, the number of the query and what was scored; None if the id is unknown.
-            The number is None if the query has been deleted: its outcomes then don't change.
+            The number is None if the query has been deleted, or was never kept: no outcomes then
+            change.
 
         Raises:
             ValueError: a score is not between 0 and 1; nothing is written.
