@@ -47,6 +47,7 @@ class Database:
 
     Attributes:
         url: without its secrets.
+        id: random, the same for as long as the store exists.
         state: small values kept between runs.
         on_deleted: called with the numbers of queries that a method has just deleted.
 
@@ -84,6 +85,7 @@ class Database:
         except Exception:  # whatever it is, no connection may be left open
             self._connections.close()
             raise
+        self.id: str = header["id"]
         self.embedding_model: str = header["embedding_model"]
         self.dimensions: int = header["dimensions"]
 
