@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError
 
@@ -18,7 +19,16 @@ from deployments.store.sql.chunks import CHUNK, chunks
 from deployments.store.sql.connections import Connections
 from deployments.store.sql.forgetting import Selection, counted
 from deployments.store.sql.header import check, opened, read_header, write_header
-from deployments.store.sql.reading import rows_of, stats_of
+from deployments.store.sql.reading import (
+    NOTHING,
+    Batch,
+    Stored,
+    batch_of,
+    rows_of,
+    stats_of,
+    stored_of,
+    told_of,
+)
 from deployments.store.sql.recording import query_rows, record, rescore
 from deployments.store.sql.schema import answers, outcomes, queries
 from deployments.store.sql.state import State
@@ -184,20 +194,38 @@ class Database:
 
     def rows(self) -> Iterator[list[StoredRow]]:
         """All queries, in batches by number, with or without what is written meanwhile."""
-        last = 0
-        while True:
+        for span in self._spans():
+            which = queries.c.id.between(*span), outcomes.c.query_id.between(*span)
             with self._reading() as connection:
-                next_ids = select(queries.c.id).where(queries.c.id > last).order_by(queries.c.id)
-                ids = connection.scalars(next_ids.limit(_ROWS)).all()
-                if not ids:
-                    return
-                which = (
-                    queries.c.id.between(ids[0], ids[-1]),
-                    outcomes.c.query_id.between(ids[0], ids[-1]),
-                )
                 batch = rows_of(connection, *which, self.identities, self.dimensions)
-            last = ids[-1]
             yield batch
+
+    def batch(self, ids: Sequence[int], models: Sequence[str] | None = None) -> Batch:
+        """What `read` gives, as arrays without the texts, which is several times as fast.
+
+        Args:
+            ids: numbers of queries; those that don't exist are left out.
+            models: whose outcomes are read; None is those in `identities`.
+        """
+        models = list(self.identities) if models is None else models
+        stored: list[Stored] = []
+        told = [NOTHING]
+        for part in chunks(sorted(set(ids))):
+            which = outcomes.c.query_id.in_(part)
+            with self._reading() as connection:
+                stored += stored_of(connection, queries.c.id.in_(part))
+                told.append(told_of(connection, which, models, self.identities))
+        return batch_of(stored, np.concatenate(told), models, self.dimensions)
+
+    def batches(self, models: Sequence[str] | None = None) -> Iterator[Batch]:
+        """What `rows` gives, as arrays without the texts; `models` is as for `batch`."""
+        models = list(self.identities) if models is None else models
+        for span in self._spans():
+            which = outcomes.c.query_id.between(*span)
+            with self._reading() as connection:
+                stored = stored_of(connection, queries.c.id.between(*span))
+                told = told_of(connection, which, models, self.identities)
+            yield batch_of(stored, told, models, self.dimensions)
 
     def embeddings(self, texts: Sequence[str]) -> list[Floats32 | None]:
         """The stored embedding (d,) of each text; None if it is not a past query."""
@@ -332,6 +360,18 @@ class Database:
         if change.deleted:
             self._own_deletions += 1
             self.on_deleted(change.deleted)
+
+    def _spans(self) -> Iterator[tuple[int, int]]:
+        """The first and the last number of each batch of queries."""
+        last = 0
+        following = select(queries.c.id).order_by(queries.c.id).limit(_ROWS)
+        while True:
+            with self._reading() as connection:
+                ids = connection.scalars(following.where(queries.c.id > last)).all()
+            if not ids:
+                return
+            last = ids[-1]
+            yield ids[0], last
 
     def _adopt(self, ids: Sequence[int]) -> None:
         for part in chunks(ids):
