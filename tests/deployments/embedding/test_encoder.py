@@ -1,14 +1,11 @@
 """Promise: embeddings are close to the full model's, and don't depend on other texts."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from serve_fixtures import in_repository
 
+from deployments.embedding import minilm
 from deployments.embedding.encoder import DEFAULT_MODEL, Encoder
 
 TEXTS = [
@@ -70,23 +67,8 @@ def test_a_missing_model_is_reported(tmp_path: Path) -> None:
         _ = Encoder(str(tmp_path / "nowhere")).dimensions
 
 
-@pytest.mark.slow  # two processes that load the model
-def test_the_model_is_converted_once(tmp_path: Path) -> None:
-    code = "from deployments.embedding.encoder import Encoder; print(Encoder()(['a']).sum())"
-    environment = {
-        name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"
-    } | {"XDG_CACHE_HOME": str(tmp_path)}
-    answers = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env=environment,
-            cwd=in_repository("."),
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for _ in range(2)
-    ]
-    assert answers[0] == answers[1]
-    assert [path.name for path in tmp_path.iterdir()] == ["llm-cores-on-ray-serve"]
-    assert len(list(tmp_path.glob("*/*"))) == 1
+def test_a_processor_without_the_8_bit_instructions_finds_the_same(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minilm, "_has_vnni", lambda: False)
+    assert np.allclose(minilm.MiniLM()(TEXTS), encoder(TEXTS), atol=1e-3)
