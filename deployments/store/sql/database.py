@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError
 
@@ -19,16 +18,7 @@ from deployments.store.sql.chunks import CHUNK, chunks
 from deployments.store.sql.connections import Connections
 from deployments.store.sql.forgetting import Selection, counted
 from deployments.store.sql.header import check, opened, read_header, write_header
-from deployments.store.sql.reading import (
-    NOTHING,
-    Batch,
-    Stored,
-    batch_of,
-    rows_of,
-    stats_of,
-    stored_of,
-    told_of,
-)
+from deployments.store.sql.reading import rows_of, stats_of
 from deployments.store.sql.recording import query_rows, record, rescore
 from deployments.store.sql.schema import answers, outcomes, queries
 from deployments.store.sql.state import State
@@ -57,7 +47,6 @@ class Database:
 
     Attributes:
         url: without its secrets.
-        id: random, the same for as long as the store exists.
         state: small values kept between runs.
         on_deleted: called with the numbers of queries that a method has just deleted.
 
@@ -95,7 +84,6 @@ class Database:
         except Exception:  # whatever it is, no connection may be left open
             self._connections.close()
             raise
-        self.id: str = header["id"]
         self.embedding_model: str = header["embedding_model"]
         self.dimensions: int = header["dimensions"]
 
@@ -103,15 +91,13 @@ class Database:
         return f"Database({self.url!r})"
 
     def write(
-        self, items: Sequence[Observation | tuple[Observation, AnswerRecord] | AnswerRecord]
+        self, observations: Sequence[Observation | tuple[Observation, AnswerRecord]]
     ) -> list[int]:
-        """Adds observations to what is known, and answers to those that feedback may come for.
+        """Adds observations to what is known.
 
         An observation with an answer counts once: if the answer's id is known, it was written
         before, so a write may be repeated when it is unclear whether it was committed. Its quality
         counts as the answer's first score, which feedback replaces.
-
-        An answer alone is one whose query is not kept; `score` knows it all the same.
 
         Returns:
             The number of each query that was touched, once, in order of first mention.
@@ -119,19 +105,14 @@ class Database:
         Raises:
             ValueError: an embedding has other dimensions or is not of length 1; nothing is written.
         """
-        if not items:
+        if not observations:
             return []
-        alone = [item for item in items if isinstance(item, AnswerRecord)]
-        observed = [
-            item if isinstance(item, tuple) else (item, None)
-            for item in items
-            if not isinstance(item, AnswerRecord)
-        ]
-        keys = [key_of(observation.query) for observation, _ in observed]
-        rows = query_rows(keys, observed, self.dimensions)
+        items = [item if isinstance(item, tuple) else (item, None) for item in observations]
+        keys = [key_of(observation.query) for observation, _ in items]
+        rows = query_rows(keys, items, self.dimensions)
         with self._changing() as change:
             ids = change.put_queries(rows)
-            record(change, [ids[key] for key in keys], observed, alone)
+            record(change, [ids[key] for key in keys], items)
             change.enforce(self.retention)
         return [ids[row["key"]] for row in rows]
 
@@ -147,8 +128,7 @@ class Database:
 
         Returns:
             For each score, the number of the query and what was scored; None if the id is unknown.
-            The number is None if the query has been deleted, or was never kept: no outcomes then
-            change.
+            The number is None if the query has been deleted: its outcomes then don't change.
 
         Raises:
             ValueError: a score is not between 0 and 1; nothing is written.
@@ -194,38 +174,20 @@ class Database:
 
     def rows(self) -> Iterator[list[StoredRow]]:
         """All queries, in batches by number, with or without what is written meanwhile."""
-        for span in self._spans():
-            which = queries.c.id.between(*span), outcomes.c.query_id.between(*span)
+        last = 0
+        while True:
             with self._reading() as connection:
+                next_ids = select(queries.c.id).where(queries.c.id > last).order_by(queries.c.id)
+                ids = connection.scalars(next_ids.limit(_ROWS)).all()
+                if not ids:
+                    return
+                which = (
+                    queries.c.id.between(ids[0], ids[-1]),
+                    outcomes.c.query_id.between(ids[0], ids[-1]),
+                )
                 batch = rows_of(connection, *which, self.identities, self.dimensions)
+            last = ids[-1]
             yield batch
-
-    def batch(self, ids: Sequence[int], models: Sequence[str] | None = None) -> Batch:
-        """What `read` gives, as arrays without the texts, which is several times as fast.
-
-        Args:
-            ids: numbers of queries; those that don't exist are left out.
-            models: whose outcomes are read; None is those in `identities`.
-        """
-        models = list(self.identities) if models is None else models
-        stored: list[Stored] = []
-        told = [NOTHING]
-        for part in chunks(sorted(set(ids))):
-            which = outcomes.c.query_id.in_(part)
-            with self._reading() as connection:
-                stored += stored_of(connection, queries.c.id.in_(part))
-                told.append(told_of(connection, which, models, self.identities))
-        return batch_of(stored, np.concatenate(told), models, self.dimensions)
-
-    def batches(self, models: Sequence[str] | None = None) -> Iterator[Batch]:
-        """What `rows` gives, as arrays without the texts; `models` is as for `batch`."""
-        models = list(self.identities) if models is None else models
-        for span in self._spans():
-            which = outcomes.c.query_id.between(*span)
-            with self._reading() as connection:
-                stored = stored_of(connection, queries.c.id.between(*span))
-                told = told_of(connection, which, models, self.identities)
-            yield batch_of(stored, told, models, self.dimensions)
 
     def embeddings(self, texts: Sequence[str]) -> list[Floats32 | None]:
         """The stored embedding (d,) of each text; None if it is not a past query."""
@@ -360,18 +322,6 @@ class Database:
         if change.deleted:
             self._own_deletions += 1
             self.on_deleted(change.deleted)
-
-    def _spans(self) -> Iterator[tuple[int, int]]:
-        """The first and the last number of each batch of queries."""
-        last = 0
-        following = select(queries.c.id).order_by(queries.c.id).limit(_ROWS)
-        while True:
-            with self._reading() as connection:
-                ids = connection.scalars(following.where(queries.c.id > last)).all()
-            if not ids:
-                return
-            last = ids[-1]
-            yield ids[0], last
 
     def _adopt(self, ids: Sequence[int]) -> None:
         for part in chunks(ids):
