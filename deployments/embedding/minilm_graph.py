@@ -23,7 +23,9 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 
 def read(file: Path) -> Weights:
-    """The tensors of a safetensors file at 32 bits, as views of the file."""
+    """The tensors of a safetensors file at 32 bits, as views of the file, whose pages all processes
+    share; the library itself would copy them. Source: https://github.com/huggingface/safetensors
+    """
     with file.open("rb") as opened:
         start = 8 + int.from_bytes(opened.read(8), "little")
         tensors = json.loads(opened.read(start - 8))
