@@ -1,5 +1,6 @@
 """A real vLLM engine on the CPU, started once as an OpenAI-compatible server."""
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -7,12 +8,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+
+from deployments.contract import Chunk
 
 MODEL = Path(__file__).parents[2] / "ops" / "demo" / "models" / "demo-large"
 CONTEXT = 2048
@@ -42,14 +46,31 @@ class VLLMServer:
             if line.startswith(("vllm:num_requests_running", "vllm:num_requests_waiting{"))
         )
 
-    def wait_until_running(self) -> None:
-        """Waits until the engine works on a request. The gauge follows the engine's steps, and the
-        first step waits until the schema is compiled, which takes seconds on a busy machine."""
-        deadline = time.monotonic() + 60
+    def is_seen_running(self) -> bool:
+        """Waits until the engine works on a request; False if none was seen. The gauge follows the
+        engine's steps, and the first step waits until the schema is compiled, which takes seconds
+        on a busy machine."""
+        deadline = time.monotonic() + 20
         with httpx.Client() as client:  # a new one for each look would take longer than an answer
             while not self.running_requests(client):
-                assert time.monotonic() < deadline, "the engine has no request"
+                if time.monotonic() > deadline:
+                    return False
                 time.sleep(0.002)
+        return True
+
+    async def close_while_running(
+        self, ask: Callable[[], AsyncGenerator[Chunk, None]], answers: int = 4
+    ) -> None:
+        """Closes an answer while the engine is seen at work on it. The engine may be done with one
+        before it is seen, so several are asked for."""
+        for _ in range(answers):
+            # Begins before the request, since a fast machine soon completes the answer.
+            running = asyncio.create_task(asyncio.to_thread(self.is_seen_running))
+            async with aclosing(ask()) as chunks:
+                await anext(chunks)
+                if await running:
+                    return
+        pytest.fail(f"the engine was not seen at work on any of {answers} answers")
 
 
 @pytest.fixture(scope="session")

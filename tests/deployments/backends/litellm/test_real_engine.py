@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from contextlib import aclosing
 from typing import Any
 
 import jsonschema
@@ -98,12 +97,9 @@ async def test_an_answer_closed_early_is_stopped_on_the_server(
     form = {"type": "json_schema", "json_schema": {"name": "long", "schema": schema}}
     request = ask(response_format=form, max_tokens=1800, stream=True)
     if real._config.backend == "anthropic":  # LiteLLM takes `minLength` out for Anthropic
-        request = ask(tools=[long_tool(schema)], tool_choice="required", max_tokens=1800)
-    # Started first, since a fast machine soon completes the answer.
-    running = asyncio.create_task(asyncio.to_thread(vllm_server.wait_until_running))
-    async with aclosing(real.chat(request)) as chunks:
-        await anext(chunks)
-        await running
+        tools = [long_tool(schema)]
+        request = ask(tools=tools, tool_choice="required", max_tokens=1800, stream=True)
+    await vllm_server.close_while_running(lambda: real.chat(request))
     deadline = time.monotonic() + 10
     while await asyncio.to_thread(vllm_server.running_requests):
         assert time.monotonic() < deadline, "the server is still generating"

@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from contextlib import aclosing
 
 import pytest
 from asking import answer_to, ask
@@ -98,11 +97,8 @@ async def test_logprobs_are_passed_on(real: OpenAIBackend) -> None:
 async def test_an_answer_closed_early_is_stopped_on_the_server(
     real: OpenAIBackend, vllm_server: VLLMServer
 ) -> None:
-    # Started first, since a fast machine soon completes the answer.
-    running = asyncio.create_task(asyncio.to_thread(vllm_server.wait_until_running))
-    async with aclosing(real.chat(ask(response_format=LONG, stream=True))) as chunks:
-        await anext(chunks)
-        await running
+    request = ask(response_format=LONG, stream=True)
+    await vllm_server.close_while_running(lambda: real.chat(request))
     await until_idle(vllm_server)
 
 
