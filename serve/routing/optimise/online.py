@@ -21,7 +21,7 @@ from serve.routing.optimise.problem import check_requirement
 
 Ranked = npt.NDArray[np.intp]
 
-_FIRST_STEP, _LAST_STEP = 4.0, 0.05
+_FIRST_STEP, LAST_STEP = 4.0, 0.05  # of log λ, for one unit of quality
 _TRUST = 1000  # decisions; a multiplier that comes from a batch counts as much as one after these
 _MEMORY = 1000.0  # decisions or scores; the window of the running averages
 _CAUTION = 20.0  # scores; the weight of the prior belief that predictions are unbiased
@@ -43,6 +43,8 @@ class Policy:
         decisions: how many choices have moved the multiplier.
         error: weighted sum of (predicted − optimism − real quality) over scored answers.
         scores: total weight of those scores.
+        offset: of the aim, to make up for what several routers fell short together; see
+            `serve.routing.shared_policies`.
     """
 
     requirement: float
@@ -52,6 +54,7 @@ class Policy:
     decisions: int = 0
     error: float = 0.0
     scores: float = 0.0
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
         check_requirement(self.requirement)
@@ -72,7 +75,7 @@ class Policy:
         if not len(quality):
             return policy
         scale = float(np.ptp(cost, axis=1).mean())
-        multiplier = _bounded(assign(quality, cost, policy.aim).multiplier, scale)
+        multiplier = bounded(assign(quality, cost, policy.aim).multiplier, scale)
         return replace(policy, multiplier=multiplier, scale=scale, decisions=_TRUST)
 
     @classmethod
@@ -87,13 +90,18 @@ class Policy:
     @property
     def aim(self) -> float:
         """The mean predicted quality to hold so that the real mean holds the requirement."""
-        return min(max(self.requirement + self.optimism + self.bias, 0.0), 1.0)
+        return min(max(self.requirement + self.optimism + self.bias + self.offset, 0.0), 1.0)
 
     @property
     def bias(self) -> float:
         """By how much predictions, less `optimism`, still exceed the scores; shrunk towards 0."""
         bias = self.error / (self.scores + _CAUTION)
         return min(max(bias, -_LARGEST_BIAS), _LARGEST_BIAS)
+
+    @property
+    def step(self) -> float:
+        """How far the next decision moves log λ for one unit of quality that it falls short."""
+        return max(LAST_STEP, _FIRST_STEP / sqrt(self.decisions + 1))
 
     def decide(self, quality: Floats, cost: Floats, allowed: Booleans) -> tuple[Ranked, "Policy"]:
         """Ranks the models for one request and returns the policy for the next one.
@@ -123,14 +131,13 @@ class Policy:
         multiplier = self.multiplier
         if multiplier is None:
             # Nothing is known of other requests: this one has to hold the requirement by itself.
-            multiplier = _bounded(assign(q[None], c[None], self.aim).multiplier * _NUDGE, scale)
+            multiplier = bounded(assign(q[None], c[None], self.aim).multiplier * _NUDGE, scale)
         # Ties go to the better model: if all are free, quality alone decides.
         order = np.lexsort((-q, c - multiplier * q))
-        step = max(_LAST_STEP, _FIRST_STEP / sqrt(self.decisions + 1))
-        moved = multiplier * exp(step * (self.aim - float(q[order[0]])))
+        moved = multiplier * exp(self.step * (self.aim - float(q[order[0]])))
         return candidates[order], replace(
             self,
-            multiplier=_bounded(moved, scale),
+            multiplier=bounded(moved, scale),
             scale=scale,
             decisions=self.decisions + 1,
         )
@@ -159,5 +166,6 @@ class Policy:
         )
 
 
-def _bounded(multiplier: float, scale: float) -> float:
+def bounded(multiplier: float, scale: float) -> float:
+    """The multiplier within its bounds, which depend on the scale of costs (all in USD)."""
     return min(max(multiplier, scale * exp(_LOWEST)), scale * exp(_HIGHEST))
