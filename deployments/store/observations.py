@@ -84,6 +84,10 @@ class AnswerRecord:
     identity: str = ""
 
 
+Learned = Observation | tuple[Observation, AnswerRecord] | AnswerRecord
+"""What a model did; with the answer that it was made of, or that answer alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """An answer that was scored; `replaced` is its score before, None if it had none."""

@@ -7,7 +7,7 @@ import numpy as np
 from deployments.store.evidence import Floats32, Means, Neighbours, Snapshot
 from deployments.store.files.history import Row
 from deployments.store.memory.nearest import nearest
-from deployments.store.observations import Outcome
+from deployments.store.observations import Outcome, StoredRow
 
 
 class SnapshotEvidence:
@@ -78,3 +78,21 @@ def snapshot_of(rows: Iterable[Row], models: Sequence[str]) -> tuple[Snapshot, f
                 tokens[index, at] = total.tokens / total.counted
     embeddings = np.zeros((len(sums), 0), np.float32)
     return Snapshot(list(sums), embeddings, quality, tokens, weight), frozenset(unknown)
+
+
+def snapshot_of_rows(rows: Sequence[StoredRow], models: Sequence[str], dimensions: int) -> Snapshot:
+    """Rows of the store's database as a snapshot, with a column for each of these models."""
+    column = {model: index for index, model in enumerate(models)}
+    shape = (len(rows), len(models))
+    quality, tokens = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
+    weight = np.zeros(shape, np.float32)
+    for index, row in enumerate(rows):
+        for model, outcome in row.outcomes.items():
+            if (at := column.get(model)) is not None:
+                weight[index, at] = outcome.count
+                quality[index, at] = np.nan if outcome.quality is None else outcome.quality
+                length = outcome.output_tokens
+                tokens[index, at] = np.nan if length is None else length
+    embeddings = np.array([row.embedding for row in rows], np.float32)
+    texts = [row.query for row in rows]
+    return Snapshot(texts, embeddings.reshape(len(rows), dimensions), quality, tokens, weight)

@@ -6,19 +6,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError
 
 from deployments.store.errors import NoStore
 from deployments.store.evidence import Floats32
-from deployments.store.observations import AnswerRecord, Observation, Scored, StoredRow, key_of
+from deployments.store.observations import AnswerRecord, Learned, Scored, StoredRow, key_of
 from deployments.store.retention import Retention, excess
 from deployments.store.sql.changes import Change
 from deployments.store.sql.chunks import CHUNK, chunks
 from deployments.store.sql.connections import Connections
 from deployments.store.sql.forgetting import Selection, counted
 from deployments.store.sql.header import check, opened, read_header, write_header
-from deployments.store.sql.reading import rows_of, stats_of
+from deployments.store.sql.reading import (
+    NOTHING,
+    Batch,
+    Stored,
+    batch_of,
+    rows_of,
+    stats_of,
+    stored_of,
+    told_of,
+)
 from deployments.store.sql.recording import query_rows, record, rescore
 from deployments.store.sql.schema import answers, outcomes, queries
 from deployments.store.sql.state import State
@@ -47,6 +57,7 @@ class Database:
 
     Attributes:
         url: without its secrets.
+        id: random, the same for as long as the store exists.
         state: small values kept between runs.
         on_deleted: called with the numbers of queries that a method has just deleted.
 
@@ -84,20 +95,21 @@ class Database:
         except Exception:  # whatever it is, no connection may be left open
             self._connections.close()
             raise
+        self.id: str = header["id"]
         self.embedding_model: str = header["embedding_model"]
         self.dimensions: int = header["dimensions"]
 
     def __repr__(self) -> str:
         return f"Database({self.url!r})"
 
-    def write(
-        self, observations: Sequence[Observation | tuple[Observation, AnswerRecord]]
-    ) -> list[int]:
-        """Adds observations to what is known.
+    def write(self, items: Sequence[Learned]) -> list[int]:
+        """Adds observations to what is known, and answers to those that feedback may come for.
 
         An observation with an answer counts once: if the answer's id is known, it was written
         before, so a write may be repeated when it is unclear whether it was committed. Its quality
         counts as the answer's first score, which feedback replaces.
+
+        An answer alone is one whose query is not kept; `score` knows it all the same.
 
         Returns:
             The number of each query that was touched, once, in order of first mention.
@@ -105,14 +117,19 @@ class Database:
         Raises:
             ValueError: an embedding has other dimensions or is not of length 1; nothing is written.
         """
-        if not observations:
+        if not items:
             return []
-        items = [item if isinstance(item, tuple) else (item, None) for item in observations]
-        keys = [key_of(observation.query) for observation, _ in items]
-        rows = query_rows(keys, items, self.dimensions)
+        alone = [item for item in items if isinstance(item, AnswerRecord)]
+        observed = [
+            item if isinstance(item, tuple) else (item, None)
+            for item in items
+            if not isinstance(item, AnswerRecord)
+        ]
+        keys = [key_of(observation.query) for observation, _ in observed]
+        rows = query_rows(keys, observed, self.dimensions)
         with self._changing() as change:
             ids = change.put_queries(rows)
-            record(change, [ids[key] for key in keys], items)
+            record(change, [ids[key] for key in keys], observed, alone)
             change.enforce(self.retention)
         return [ids[row["key"]] for row in rows]
 
@@ -128,7 +145,8 @@ class Database:
 
         Returns:
             For each score, the number of the query and what was scored; None if the id is unknown.
-            The number is None if the query has been deleted: its outcomes then don't change.
+            The number is None if the query has been deleted, or was never kept: no outcomes then
+            change.
 
         Raises:
             ValueError: a score is not between 0 and 1; nothing is written.
@@ -174,20 +192,38 @@ class Database:
 
     def rows(self) -> Iterator[list[StoredRow]]:
         """All queries, in batches by number, with or without what is written meanwhile."""
-        last = 0
-        while True:
+        for span in self._spans():
+            which = queries.c.id.between(*span), outcomes.c.query_id.between(*span)
             with self._reading() as connection:
-                next_ids = select(queries.c.id).where(queries.c.id > last).order_by(queries.c.id)
-                ids = connection.scalars(next_ids.limit(_ROWS)).all()
-                if not ids:
-                    return
-                which = (
-                    queries.c.id.between(ids[0], ids[-1]),
-                    outcomes.c.query_id.between(ids[0], ids[-1]),
-                )
                 batch = rows_of(connection, *which, self.identities, self.dimensions)
-            last = ids[-1]
             yield batch
+
+    def batch(self, ids: Sequence[int], models: Sequence[str] | None = None) -> Batch:
+        """What `read` gives, as arrays without the texts, which is several times as fast.
+
+        Args:
+            ids: numbers of queries; those that don't exist are left out.
+            models: whose outcomes are read; None is those in `identities`.
+        """
+        models = list(self.identities) if models is None else models
+        stored: list[Stored] = []
+        told = [NOTHING]
+        for part in chunks(sorted(set(ids))):
+            which = outcomes.c.query_id.in_(part)
+            with self._reading() as connection:
+                stored += stored_of(connection, queries.c.id.in_(part))
+                told.append(told_of(connection, which, models, self.identities))
+        return batch_of(stored, np.concatenate(told), models, self.dimensions)
+
+    def batches(self, models: Sequence[str] | None = None) -> Iterator[Batch]:
+        """What `rows` gives, as arrays without the texts; `models` is as for `batch`."""
+        models = list(self.identities) if models is None else models
+        for span in self._spans():
+            which = outcomes.c.query_id.between(*span)
+            with self._reading() as connection:
+                stored = stored_of(connection, queries.c.id.between(*span))
+                told = told_of(connection, which, models, self.identities)
+            yield batch_of(stored, told, models, self.dimensions)
 
     def embeddings(self, texts: Sequence[str]) -> list[Floats32 | None]:
         """The stored embedding (d,) of each text; None if it is not a past query."""
@@ -322,6 +358,18 @@ class Database:
         if change.deleted:
             self._own_deletions += 1
             self.on_deleted(change.deleted)
+
+    def _spans(self) -> Iterator[tuple[int, int]]:
+        """The first and the last number of each batch of queries."""
+        last = 0
+        following = select(queries.c.id).order_by(queries.c.id).limit(_ROWS)
+        while True:
+            with self._reading() as connection:
+                ids = connection.scalars(following.where(queries.c.id > last)).all()
+            if not ids:
+                return
+            last = ids[-1]
+            yield ids[0], last
 
     def _adopt(self, ids: Sequence[int]) -> None:
         for part in chunks(ids):

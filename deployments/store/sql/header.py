@@ -4,6 +4,7 @@ The header is one row of the table `state`, in JSON.
 """
 
 import json
+import secrets
 from typing import Any
 
 from sqlalchemy import Connection, inspect
@@ -22,9 +23,9 @@ def opened(
     version are migrated.
 
     Returns:
-        `embedding_model`, `dimensions`, `revision` (number of the last transaction that changed or
-        deleted a query), `deletions` (number of transactions that deleted any), `queries` and
-        `answers` (how many there are).
+        `id` (random, of this store alone), `embedding_model`, `dimensions`, `revision` (number of
+        the last transaction that changed or deleted a query), `deletions` (number of transactions
+        that deleted any), `queries` and `answers` (how many there are).
 
     Raises:
         EmbeddingModelChanged: its embeddings come from a different model.
@@ -41,6 +42,7 @@ def opened(
         metadata.create_all(connection)
         migrating.stamp(connection)
         header = {
+            "id": _new_id(),
             "schema": 2,  # older programs, which don't know Alembic's table, refuse the database
             "embedding_model": model,
             "dimensions": dimensions,
@@ -51,6 +53,9 @@ def opened(
         check(header, shown, model, dimensions)
         migrating.upgrade(connection, shown)
         header = dict(read_header(connection) or {})
+        if "id" not in header:  # earlier versions of this program gave none
+            header["id"] = _new_id()
+            write_header(connection, header)
     return header
 
 
@@ -78,3 +83,7 @@ def read_header(connection: Connection) -> dict[str, Any] | None:
 def write_header(connection: Connection, header: dict[str, Any]) -> None:
     """Replaces the header."""
     connection.execute(statements.set_value, {"key": HEADER, "value": json.dumps(header)})
+
+
+def _new_id() -> str:
+    return secrets.token_hex(16)

@@ -1,14 +1,123 @@
 """Reading the store's tables: past queries with their outcomes, and statistics."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select, tuple_
 
+from deployments.store.evidence import Floats32, Integers
 from deployments.store.observations import Outcome, StoredRow
 from deployments.store.sql.dialects.dialect import Dialect
 from deployments.store.sql.schema import answers, metadata, outcomes, queries
 from deployments.store.sql.vectors import decoded
+
+_SUMS = ("quality_sum", "scored", "tokens_sum", "counted", "answers")
+
+Stored = Row[int, int, bytes]  # number, revision, embedding
+Numbers = npt.NDArray[np.float64]
+NOTHING: Numbers = np.empty((0, 2 + len(_SUMS)))  # what `told_of` gives where nothing is known
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Past queries and what models did on them, as arrays: n queries, and e outcomes, each of one
+    model on one query, averaged by count over all sources.
+
+    Attributes:
+        ids: (n,), their numbers in the database, in order.
+        revisions: (n,), of the transactions that changed them last; the outcomes may be newer.
+        embeddings: (n, d), float16, as stored: of length 1 but for the rounding.
+        models: m names.
+        rows: (e,), indices into the queries, in order.
+        columns: (e,), indices into `models`; a pair of a row and a column comes once.
+        quality: (e,), 0 to 1; NaN is unknown.
+        output_tokens: (e,), NaN is unknown.
+        counts: (e,), the number of scores, or of answers if none is scored.
+    """
+
+    ids: Integers
+    revisions: Integers
+    embeddings: npt.NDArray[np.float16]
+    models: Sequence[str]
+    rows: Integers
+    columns: Integers
+    quality: Floats32
+    output_tokens: Floats32
+    counts: Integers
+
+
+def stored_of(connection: Connection, which: ColumnElement[bool]) -> Sequence[Stored]:
+    """Queries by number; read them before their outcomes, as `Batch` says."""
+    wanted = select(queries.c.id, queries.c.revision, queries.c.embedding).where(which)
+    return connection.execute(wanted.order_by(queries.c.id)).all()
+
+
+def told_of(
+    connection: Connection,
+    which: ColumnElement[bool],
+    models: Sequence[str],
+    identities: Mapping[str, str],
+) -> Numbers:
+    """(r, 2 + sums), in order: the number of a query, the index of one of these models, and the
+    sums of what it did on the query, a row for each source.
+
+    `identities` says which model each name stands for now; what other models did under these names
+    is left out.
+    """
+    if not models:
+        return NOTHING
+    wanted = _outcomes_of(tuple((model, identities.get(model)) for model in models))
+    found = connection.execute(wanted.where(which))
+    # Reading a large store spends most of its time here; with a list of the rows it takes longer.
+    return np.fromiter(chain.from_iterable(found), np.float64).reshape(-1, NOTHING.shape[1])
+
+
+@lru_cache(8)  # making it takes as long as reading some hundred rows
+def _outcomes_of(models: tuple[tuple[str, str | None], ...]) -> Select[Any]:
+    column = case({model: at for at, (model, _) in enumerate(models)}, value=outcomes.c.model)
+    known = [pair for pair in models if pair[1] is not None]
+    unknown = [model for model, identity in models if identity is None]
+    right = tuple_(outcomes.c.model, outcomes.c.identity).in_(known)
+    return (
+        select(outcomes.c.query_id, column, *(outcomes.c[name] for name in _SUMS))
+        .where(right | outcomes.c.model.in_(unknown))
+        .order_by(outcomes.c.query_id, outcomes.c.model)
+    )
+
+
+def batch_of(
+    stored: Sequence[Stored], told: Numbers, models: Sequence[str], dimensions: int
+) -> Batch:
+    """What `stored_of` and `told_of` have given, as arrays."""
+    ids = np.array([id for id, _, _ in stored], np.int64)
+    rows = np.searchsorted(ids, told[:, 0])
+    there = np.append(ids, -1)[rows] == told[:, 0]  # others were added after `stored` was read
+    rows, columns, sums = rows[there], told[there, 1].astype(np.int64), told[there, 2:]
+    # Sources, and identities where any will do, come one after the other.
+    first = np.flatnonzero(np.diff(rows * len(models) + columns, prepend=-1))
+    quality, scored, tokens, counted, answered = np.add.reduceat(sums, first, axis=0).T
+    return Batch(
+        ids,
+        np.array([revision for _, revision, _ in stored], np.int64),
+        np.frombuffer(b"".join(vector for *_, vector in stored), "<f2").reshape(-1, dimensions),
+        models,
+        rows[first],
+        columns[first],
+        _mean(quality, scored).clip(0, 1),
+        _mean(tokens, counted),
+        np.where(scored > 0, scored, answered).astype(np.int64),
+    )
+
+
+def _mean(total: Numbers, count: Numbers) -> Floats32:
+    """NaN where nothing was counted."""
+    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return mean.astype(np.float32)
 
 
 def rows_of(
@@ -48,8 +157,7 @@ def outcomes_of(
     is left out.
     """
     place = (outcomes.c.query_id, outcomes.c.model, outcomes.c.identity)
-    names = ("quality_sum", "scored", "tokens_sum", "counted", "answers")
-    sums = [func.sum(outcomes.c[name]) for name in names]
+    sums = [func.sum(outcomes.c[name]) for name in _SUMS]
     totals = select(*place, *sums).where(which).group_by(*place).order_by(*place)
     found: dict[int, dict[str, list[Any]]] = {}
     for query_id, model, identity, *more in connection.execute(totals):

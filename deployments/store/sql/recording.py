@@ -5,6 +5,7 @@ from typing import Any
 
 from deployments.store.observations import AnswerRecord, Observation, Scored
 from deployments.store.sql.changes import Change, plain
+from deployments.store.sql.schema import NO_QUERY
 from deployments.store.sql.sums import Place, Sums
 from deployments.store.sql.vectors import encoded
 
@@ -37,9 +38,17 @@ def query_rows(
     return list(rows.values())
 
 
-def record(change: Change, query_ids: Sequence[int], items: Sequence[Item]) -> None:
-    """Adds observations to the outcomes of their queries, whose numbers are given for each."""
-    known = change.answers({answer.id for _, answer in items if answer}).keys()
+def record(
+    change: Change,
+    query_ids: Sequence[int],
+    items: Sequence[Item],
+    alone: Sequence[AnswerRecord],
+) -> None:
+    """Adds observations to the outcomes of their queries, whose numbers are given for each, and
+    answers: those of the observations, and those that come alone."""
+    known = change.answers(
+        {answer.id for _, answer in items if answer} | {answer.id for answer in alone}
+    )
     new: dict[str, tuple[int, AnswerRecord, float | None]] = {}
     sums: dict[Place, Sums] = {}
     for query_id, (seen, answer) in zip(query_ids, items, strict=True):
@@ -51,6 +60,9 @@ def record(change: Change, query_ids: Sequence[int], items: Sequence[Item]) -> N
         if seen.replace or place not in sums:
             sums[place] = Sums(seen.replace)
         sums[place].add(seen)
+    for answer in alone:
+        if answer.id not in known:
+            new.setdefault(answer.id, (NO_QUERY, answer, None))
     change.put_outcomes(sums)
     change.put_answers(new.values())
     change.mark_scored({at[0] for at, total in sums.items() if total.scored or total.replace})

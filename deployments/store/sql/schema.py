@@ -16,6 +16,8 @@ from sqlalchemy import (
     false,
 )
 
+NO_QUERY = 0  # the number that no query has
+
 metadata = MetaData()
 
 # SQLite numbers rows by itself only in a column declared INTEGER.
@@ -63,7 +65,8 @@ outcomes = Table(
     sqlite_with_rowid=False,
 )
 
-# No reference to the query: feedback still counts for the policy when the query has been deleted.
+# No reference to the query: feedback still counts for the policy when the query has been deleted,
+# or was not kept (NO_QUERY).
 answers = Table(
     "answers",
     metadata,

@@ -86,6 +86,26 @@ def test_feedback_scores_an_answer_and_a_second_score_replaces_the_first(
     assert outcomes(database)["Why?"]["small"] == Outcome(0.5, 10, 2)
 
 
+def test_feedback_for_an_answer_whose_query_is_not_kept_counts_for_its_policy(
+    database: Database,
+) -> None:
+    alone = AnswerRecord("x", "small", 0.7, "p", 0.01)
+    assert database.write([alone, AnswerRecord("y", "large")]) == []
+    assert database.count() == database.stats()["outcomes"] == 0
+    assert database.score([("x", 1.0), ("y", 0.5)]) == [
+        (None, Scored("small", 0.7, "p", None)),
+        (None, Scored("large", None, None, None)),
+    ]
+    # Some come with their queries, and a write may be repeated.
+    (id,) = database.write([alone, answered("z"), AnswerRecord("w", "small")])
+    assert database.score([("x", 0.25), ("z", 1.0)]) == [
+        (None, Scored("small", 0.7, "p", 1.0)),
+        (id, Scored("small", None, None, None)),
+    ]
+    assert outcomes(database) == {"Why?": {"small": Outcome(1.0, 10, 1)}}
+    assert database.stats()["answers"] == 4
+
+
 def test_feedback_replaces_the_quality_that_came_with_the_answer(database: Database) -> None:
     database.write([(seen(quality=0.0), AnswerRecord("x", "small")), seen(quality=1.0)])
     assert scored(database, "x", 1.0)[1].replaced == 0.0

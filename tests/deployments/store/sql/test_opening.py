@@ -29,6 +29,16 @@ def test_a_different_embedding_model_is_refused(database: Database, store_url: s
     whatever.close()
 
 
+def test_a_store_keeps_its_id_and_no_other_has_it(database: Database, store_url: str) -> None:
+    database.write([seen()])
+    database.close()
+    again = Database(store_url)
+    other = Database("sqlite://", "encoder", D)
+    assert again.id == database.id != other.id
+    again.close()
+    other.close()
+
+
 def test_reading_does_not_create_a_store(tmp_path: Path, postgresql: PostgreSQL) -> None:
     with pytest.raises(ValueError, match="no store at"):
         Database(f"sqlite:///{tmp_path}/typo/store.db")

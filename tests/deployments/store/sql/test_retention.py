@@ -4,7 +4,7 @@ import pytest
 from observed import answered, outcomes, retained, scored, seen
 
 from deployments.store import retention
-from deployments.store.observations import Outcome, Scored
+from deployments.store.observations import AnswerRecord, Outcome, Scored
 from deployments.store.retention import Retention
 from deployments.store.sql import changes
 from deployments.store.sql.database import Database
@@ -80,6 +80,9 @@ def test_answers_are_bounded_too_and_the_oldest_are_deleted(
         False,
         True,
     ]
+    database.write([AnswerRecord(f"alone {n}", "small") for n in range(7)])
+    assert database.stats()["answers"] <= 5
+    assert database.score([("15", 1.0)]) == [None]
 
 
 def test_several_are_deleted_at_once_so_that_not_every_write_deletes(

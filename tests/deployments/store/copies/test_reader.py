@@ -1,0 +1,96 @@
+"""Promise: a process follows the copies in a folder, and what it has opened stays usable."""
+
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from batches import MODELS, D, batch, unit
+
+from deployments.store.copies.folder import Folder, Manifest
+from deployments.store.copies.publisher import Publisher
+from deployments.store.copies.reader import Reader
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+@pytest.fixture
+def publisher(folder: Folder) -> Publisher:
+    about = Manifest(store="s", embedding_model="e", dimensions=D, models=MODELS)
+    publisher = Publisher(folder, about)
+    publisher.rebuild(iter([batch(range(1, 51), 1.0)]))
+    return publisher
+
+
+def test_what_two_copies_have_in_common_is_opened_once(
+    folder: Folder, publisher: Publisher
+) -> None:
+    reader = Reader(folder)
+    first = reader.copy(publisher.manifest, MODELS)
+    publisher.put(batch([51], 1.0))
+    publisher.publish()
+    second = reader.copy(publisher.manifest, MODELS)
+    assert [segment in first.segments for segment in second.segments] == [True, False]
+    assert (len(first), len(second)) == (50, 51)
+
+
+def test_an_open_copy_answers_when_its_files_are_gone(folder: Folder, publisher: Publisher) -> None:
+    copy = Reader(folder).copy(publisher.manifest, MODELS)
+    copy.prepare()
+    for path in folder.path.glob("large-*"):
+        shutil.rmtree(path)
+    assert copy.neighbours(unit([7]), 3).ids[0, 0] == 7
+
+
+def test_a_copy_whose_files_are_gone_is_an_error_that_ends_with_the_next_copy(
+    folder: Folder, publisher: Publisher
+) -> None:
+    reader, old = Reader(folder), publisher.manifest
+    publisher.rebuild(iter([batch(range(1, 61), 1.0)]))
+    shutil.rmtree(folder.path / old.segments[0])
+    with pytest.raises(OSError, match=old.segments[0]):
+        reader.copy(old, MODELS)
+    assert len(reader.copy(publisher.manifest, MODELS)) == 60
+
+
+def test_models_are_matched_by_name_and_identity(folder: Folder, publisher: Publisher) -> None:
+    copy = Reader(folder).copy(publisher.manifest, [("other", "c"), ("small", "a")])
+    assert copy.means().count.tolist() == [0, 50]
+    assert copy.neighbours(unit([1]), 1).outcomes.column.tolist() == [1]
+    copy = Reader(folder).copy(publisher.manifest, [("small", "another"), ("large", "b")])
+    assert copy.means().count.tolist() == [0, 0]
+    assert not len(copy.neighbours(unit([1]), 1).outcomes.column)
+
+
+def test_threads_search_while_copies_are_published(folder: Folder, publisher: Publisher) -> None:
+    reader, failures = Reader(folder), list[BaseException]()
+    latest = [reader.copy(publisher.manifest, MODELS)]
+    done = threading.Event()
+
+    def search() -> None:
+        try:
+            while not done.is_set():
+                near = latest[0].neighbours(unit([3]), 16)
+                assert near.ids[0, 0] == 3
+                assert near.outcomes.quality.shape == (16,)
+                assert np.isfinite(latest[0].means().quality[0])
+        except BaseException as error:  # noqa: BLE001 - reported to the test
+            failures.append(error)
+
+    searching = [threading.Thread(target=search) for _ in range(2)]
+    for thread in searching:
+        thread.start()
+    for start in range(100, 300, 20):
+        publisher.put(batch(range(start, start + 20), 0.5))
+        publisher.remove(range(start, start + 10))
+        publisher.publish()
+        latest[0] = reader.copy(publisher.manifest, MODELS)
+    done.set()
+    for thread in searching:
+        thread.join()
+    assert not failures
+    assert len(latest[0]) == 50 + 10 * 10
