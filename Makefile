@@ -11,7 +11,7 @@ WORKERS ?= 0
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run test-quick test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
-	bench-overload bench-overhead bench-chaos fuzz format clean
+	bench-overload bench-overhead bench-chaos bench-drift fuzz format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
@@ -52,9 +52,9 @@ demo-eval: .venv/.served
 bench-routing: .venv/.tested
 	$(BIN)/python -m ops.bench.routing --out build/bench-routing
 
-# The store's times with 1,000 to 100,000 rows, compared with Chroma; MOST=1000000 for more
+# The store's times with 1,000 to 100,000 rows, compared with Chroma and LanceDB; MOST=1000000 for more
 bench-store: .venv/.tested
-	$(PIP) chromadb
+	$(PIP) chromadb lancedb
 	$(BIN)/python -m ops.bench.store --out build/bench-store $(if $(MOST),--most $(MOST))
 
 # Streaming compared with vLLM's own server and Ray's own application; needs an idle machine
@@ -76,6 +76,10 @@ bench-overhead: .venv/.tested .venv-litellm/.installed
 # What callers see when processes of a three-node cluster are killed under load
 bench-chaos: .venv/.tested
 	$(BIN)/python -m ops.bench.chaos --out build/bench-chaos
+
+# How far many routers drift from a requirement together. With recorded outcomes: ROUTING_DATA=folder
+bench-drift: .venv/.tested
+	$(BIN)/python -m ops.bench.drift --out build/bench-drift
 
 # The fuzz tests with 5,000 examples each instead of the 100 of `make test`: about ten minutes
 fuzz: .venv/.tested

@@ -36,10 +36,10 @@ from serve.preflight import checked
 from serve.routing.prices import prices_of
 from serve.sequence import ACTOR_NAME as SEQUENCE
 from serve.sequence import SequenceActor
-from serve.smart.actor import DeciderActor
-from serve.smart.client import ACTOR_NAME as DECIDER
+from serve.smart.actor import StoreActor
+from serve.smart.client import ACTOR_NAME as STORE
 
-_MAX_PENDING_CALLS = 2000  # of the decider, from each router replica
+_MAX_PENDING_CALLS = 2000  # of the store, from each router replica
 _MAX_REQUESTS = 10_000
 
 
@@ -63,8 +63,9 @@ def build(args: dict[str, Any]) -> Application:
     ]
     embedder = None
     if store := config.llms.store:
-        actors.append(_decider(models, store))
-        embedder = deploy_embedder(store.embedding_model, store.embedder)
+        actors.append(_store(models, store))
+        if not store.embeds_in_routers:
+            embedder = deploy_embedder(store.embedding_model, store.embedder)
     router = RouterDeployment.options(
         autoscaling_config=config.server.autoscaling.model_dump(exclude_unset=True),
         # Ray creates the models' replicas first, which may take all CPUs. The router reserves none,
@@ -142,11 +143,11 @@ def _deployed(llms: LLMs, names: Mapping[str, str]) -> dict[str, Application]:
     return applications
 
 
-def _decider(models: Sequence[ModelConfig], store: StoreConfig) -> DeploymentActorConfig:
+def _store(models: Sequence[ModelConfig], store: StoreConfig) -> DeploymentActorConfig:
     priors = {m.name: m.prior_quality for m in models if m.prior_quality is not None}
     return DeploymentActorConfig(
-        name=DECIDER,
-        actor_class=DeciderActor,
+        name=STORE,
+        actor_class=StoreActor,
         # In plain values, into which Ray Serve turns them when a Serve config overrides options.
         init_kwargs={
             "identities": {model.name: model.identity for model in models},

@@ -3,15 +3,13 @@
 A front end parses its own API's request, asks `Core.answer`, and writes its own API's reply.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deployments.config import ModelConfig
 from deployments.contract import Chunk, Usage, merge
 from deployments.errors import InvalidRequest, ModelUnavailable
-from deployments.store.evidence import Floats32
 from serve.access.keys import Caller
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
@@ -28,8 +26,10 @@ from serve.routing.prices import Price
 from serve.routing.strategy import Question, Ranking, Strategy
 from serve.smart.learning import Lesson, cost
 from serve.smart.queries import prompt_characters, query_of
-from serve.smart.service import Smart
 from serve.strategies import STRATEGIES, Context, Kind, Strategies
+
+if TYPE_CHECKING:
+    from serve.smart.service import Smart
 
 Chunks = AsyncGenerator[Chunk, None] | Dispatch
 
@@ -147,7 +147,7 @@ class Core:
         availability: Availability,
         circuits: Circuits,
         windows: Mapping[str, int],
-        smart: Smart | None,
+        smart: "Smart | None",
         kinds: Mapping[str, Kind] = STRATEGIES,
     ) -> None:
         self.models = models
@@ -185,8 +185,13 @@ class Core:
         """The state of the store; None if there is none."""
         return None if self._smart is None else await self._smart.status(timeout_s)
 
+    async def close(self) -> None:
+        """Hands over what is still to be learned."""
+        if self._smart is not None:
+            await self._smart.close()
+
     @property
-    def smart(self) -> Smart:
+    def smart(self) -> "Smart":
         """Smart routing.
 
         Raises:
@@ -217,8 +222,7 @@ class Core:
         async with within(deadline):
             name = wishes.strategy or self.settings.strategy
             strategy = self._strategies.choose(name, wishes.given)
-            question, others = await self._question(request, caller.allowed(self.models))
-            embedding = self._embedding(question.query)
+            question, others = await self._question(request, caller)
             probes = Probes(self._dispatcher, question.available, deadline)
             question = replace(question, probe=probes.ask)
             ranking, ranked = await self._rank(strategy, question, others)
@@ -234,7 +238,7 @@ class Core:
             self.prices,
             dispatch,
             probes,
-            chunks=self._followed(request.id, question, ranking, dispatch, embedding),
+            chunks=self._followed(request.id, question, ranking, dispatch),
         )
 
     async def available(
@@ -263,12 +267,10 @@ class Core:
         """The strategy that decides a batch; see `Strategies.choose_for_batch`."""
         return self._strategies.choose_for_batch(name, self.settings.strategy, options)
 
-    async def _question(
-        self, request: Request, models: Mapping[str, ModelConfig]
-    ) -> tuple[Question, list[str]]:
+    async def _question(self, request: Request, caller: Caller) -> tuple[Question, list[str]]:
         """The strategy's question: the query, and the models that are allowed, able and ready to
         answer it. Then the configured fallbacks, to be tried after those."""
-        chat, wishes = request.chat, request.wishes
+        chat, wishes, models = request.chat, request.wishes, caller.allowed(self.models)
         names = candidates(chat.model, wishes.models, models)
         needed = needs(chat)
         capable = able(needed, names, models)
@@ -280,6 +282,7 @@ class Core:
         # A model that keeps failing is still tried if there is no other.
         available = self._circuits.usable(running) or ([] if others else running)
         wanted = wishes.router.performance_requirement
+        as_configured = wanted is None and wishes.models is None and chat.model == AUTO
         question = Question(
             candidates=capable,
             available=available,
@@ -289,13 +292,10 @@ class Core:
             has_images="images" in needed,
             requirement=self.settings.performance_requirement if wanted is None else wanted,
             floor=wishes.router.floor,
+            owner=None if as_configured else caller.name or "",
             chat=chat,
         )
         return question, others
-
-    def _embedding(self, query: str) -> "asyncio.Task[Floats32 | None] | None":
-        """Starts embedding a query, if there is a store to learn from the answer."""
-        return self._smart.embedding(query) if self._smart is not None and query else None
 
     async def _rank(
         self, strategy: Strategy, question: Question, others: list[str]
@@ -327,10 +327,9 @@ class Core:
         question: Question,
         ranking: Ranking,
         dispatch: Dispatch,
-        embedding: "asyncio.Task[Floats32 | None] | None",
     ) -> Chunks:
         """The answer's chunks. Its length, cost and time go to the store, if there is one."""
-        if self._smart is None or embedding is None:
+        if self._smart is None or not question.query:
             return dispatch
         lesson = Lesson(
             id,
@@ -340,7 +339,7 @@ class Core:
             ranking.policy,
             self.prices.get(dispatch.model),
         )
-        return self._smart.learner.follow(dispatch, lesson, embedding)
+        return self._smart.learner.follow(dispatch, lesson)
 
 
 def _none_running(names: Sequence[str]) -> ModelUnavailable:

@@ -14,9 +14,9 @@ from serve.availability.circuits import Circuits
 from serve.availability.context_windows import ContextWindows
 from serve.availability.readiness import Readiness
 from serve.availability.replicas import Availability
+from serve.config import StoreConfig
 from serve.core import Core
 from serve.handles import Handle
-from serve.smart.service import Smart
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Fleet:
         deployment_names: Mapping[str, str],
         handles: Mapping[str, Handle],
         in_process: Collection[str],
+        store: StoreConfig | None,
         embedder: DeploymentHandle[Any] | None,
         before: "Fleet | None" = None,
     ) -> "Fleet":
@@ -46,7 +47,8 @@ class Fleet:
             deployment_names: the deployment of each model.
             handles: by the deployments' names.
             in_process: the names that stand for models in this process instead of deployments.
-            embedder: the deployment that embeds; None without a store.
+            store: where past queries are kept; None without one.
+            embedder: the deployment that embeds; None where the routers do.
             before: the fleet that this one replaces. What is known of models that both have, as
                 they are, is kept.
         """
@@ -55,7 +57,12 @@ class Fleet:
         circuits = Circuits(models)
         windows = ContextWindows(models, by_model, availability)
         readiness = Readiness(models, by_model, availability, circuits)
-        smart = Smart(models, embedder) if embedder is not None else None
+        smart = None
+        if store is not None:
+            # Only where there is a store, since others need none of what this imports.
+            from serve.smart.service import Smart
+
+            smart = Smart(models, store, embedder)
         core = Core(models, by_model, availability, circuits, windows.known, smart)
         if before is not None:
             same = [name for name in models if models[name] == before.core.models.get(name)]

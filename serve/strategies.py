@@ -66,7 +66,7 @@ def _smart(context: Context) -> Strategy:
     from serve.smart.strategy import SmartStrategy
 
     assert context.smart is not None, "it needs a store"
-    return SmartStrategy(context.smart, context.prices)
+    return SmartStrategy(context.smart)
 
 
 STRATEGIES: dict[str, Kind] = {

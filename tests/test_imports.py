@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 HEAVY = {
     *("torch", "transformers", "litellm", "vllm", "openai", "llguidance", "accelerate"),
-    *("onnxruntime", "sentence_transformers", "sqlalchemy", "usearch", "scipy"),
+    *("onnxruntime", "sentence_transformers", "sqlalchemy", "faiss", "scipy"),
 }
 # To know LiteLLM's providers and prices takes no LiteLLM.
 SMART = {

@@ -67,6 +67,13 @@ class CachedEmbedder:
                     piece.task.cancel()
         return np.stack([found[key] for key in keys])
 
+    def recent(self, text: str) -> Floats32 | None:
+        """The embedding (d,) of a text that was embedded lately; None if it was not."""
+        key = _key(text)
+        if key in self._recent:
+            self._recent.move_to_end(key)
+        return self._recent.get(key)
+
     def _send(self, texts: dict[bytes, str]) -> None:
         """Starts to embed the texts that are not in flight yet."""
         missing = [(key, text) for key, text in texts.items() if key not in self._in_flight]

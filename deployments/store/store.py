@@ -1,18 +1,21 @@
-"""The embedding store: a durable database, its rows in memory for searching, and one writer.
+"""The embedding store: a durable database, one writer, and copies that routers decide by.
 
 A write's future resolves after the commit. Writes that arrive while a transaction runs share the
-next one, so that many of them pay for one durable commit, which takes milliseconds.
+next one, so that many of them pay for one durable commit, which takes milliseconds. What they
+changed is in the next copy that is published.
 """
 
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from deployments.store.copies.folder import Folder, Manifest
+from deployments.store.copies.publisher import Publisher
 from deployments.store.errors import (
     DatabaseUnavailable,
     EmbeddingModelChanged,
@@ -20,10 +23,11 @@ from deployments.store.errors import (
     StoreOverloaded,
 )
 from deployments.store.evidence import Snapshot
-from deployments.store.memory.rows import Rows
-from deployments.store.observations import AnswerRecord, Observation, Scored
+from deployments.store.memory.snapshots import snapshot_of_rows
+from deployments.store.observations import Learned, Scored
 from deployments.store.sql.chunks import chunks
 from deployments.store.sql.database import Database
+from deployments.store.sql.reading import Batch
 
 logger = logging.getLogger("ray.serve")
 
@@ -35,8 +39,7 @@ _DATABASE_ERRORS = DatabaseUnavailable, EmbeddingModelChanged, NoStore  # no sin
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    observation: Observation
-    answer: AnswerRecord | None
+    item: Learned
     done: "Future[None]"
 
 
@@ -48,22 +51,33 @@ class _Score:
 
 
 T = TypeVar("T")
-Item = TypeVar("Item", _Write, _Score)
+Waiting = TypeVar("Waiting", _Write, _Score)
 Done = tuple[Sequence[int], Sequence[Any]]  # numbers of queries to reload, each item's result
 
 
 class EmbeddingStore:
-    """Past queries: kept in a database, searched in memory, written by one thread.
+    """Past queries: kept in a database, written by one thread, published as copies.
 
     Args:
         database: where they are kept.
-        models: the models whose outcomes are held in memory.
-        dimensions: of the embeddings.
+        folder: where copies go.
+
+    Attributes:
+        loaded: how many rows `load` has read so far.
+        publisher: of the copies; `publisher.copy` is the latest one.
     """
 
-    def __init__(self, database: Database, models: Sequence[str], dimensions: int) -> None:
+    def __init__(self, database: Database, folder: Folder) -> None:
         self.database = database
-        self.rows = Rows(models, dimensions)
+        self.publisher = Publisher(
+            folder,
+            Manifest(
+                store=database.id,
+                embedding_model=database.embedding_model,
+                dimensions=database.dimensions,
+                models=tuple(database.identities.items()),
+            ),
+        )
         self.loaded = 0
         self._waiting: queue.Queue[_Write | _Score | None] = queue.Queue(_MOST_WAITING)
         self._closing, self._is_closed = threading.Lock(), False
@@ -72,32 +86,64 @@ class EmbeddingStore:
         self._unadopted: set[int] = set()
         # Without it, a row read before its deletion could be put back after it.
         self._refreshing = threading.Lock()
+        # From before a transaction until its rows wait to be published.
+        self._writing = threading.Lock()
         database.on_deleted = self._forget
         self._writer = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
         self._writer.start()
 
-    def load(self, progress: Callable[[int], None] = lambda loaded: None) -> None:
-        """Reads all rows into memory; `progress` is called with the number read so far."""
-        self.database.adopt()
-        revision, deletions = self.database.revision(), self.database.deletions_by_others()
-        self.loaded = 0  # this may be a second attempt
-        for batch in self.database.rows():
-            self.rows.put(batch)
-            self.loaded += len(batch)
-            progress(self.loaded)
-        self._forget_deleted()
-        self._synced, self._deletions = revision, deletions
+    def resume(self) -> bool:
+        """Goes on from the last copy, which lacks only what has changed since; `sync` reads that.
+        False if there is none of this store for these models: then `load` is needed."""
+        if not self.publisher.resume():
+            return False
+        manifest = self.publisher.manifest
+        if manifest.revision > self.database.revision():  # a backup took the database's place
+            return False
+        self._synced, self._deletions = manifest.revision, manifest.deletions
+        return True
 
-    def observe(
-        self, observation: Observation, answer: AnswerRecord | None = None
-    ) -> "Future[None]":
-        """Records what a model did on a query; `answer` identifies it for later feedback.
+    def load(self, progress: Callable[[int], None] = lambda loaded: None) -> None:
+        """Makes a copy of all rows; `progress` is called with the number read so far."""
+        self.database.adopt()
+        revision, deletions = self._changes()
+        self.loaded = 0  # this may be a second attempt
+
+        def read() -> Iterator[Batch]:
+            for batch in self.database.batches():
+                self.loaded += len(batch.ids)
+                progress(self.loaded)
+                yield batch
+
+        self.publisher.rebuild(read(), revision=revision, deletions=deletions)
+        self._synced, self._deletions = revision, deletions
+        self._forget_deleted()
+        self.publish()
+
+    def publish(self, **about: Any) -> bool:
+        """Publishes what has changed; see `Publisher.publish`. Where files of the copy are gone, or
+        changes could not be published for long, all rows are read again."""
+        try:
+            if self.publisher.must_rebuild:
+                self.load()
+            return self.publisher.publish(revision=self._synced, deletions=self._deletions, **about)
+        except FileNotFoundError as error:
+            logger.warning("the store's copy is damaged, and made anew: %s", error)
+            self.load()
+            return True
+
+    def observe(self, item: Learned) -> "Future[None]":
+        """Records what a model did on a query, or that it gave an answer, or both.
+
+        Args:
+            item: an observation; an answer, to which feedback may come; or an observation with
+                the answer that it was made of.
 
         Raises:
             StoreOverloaded: too many writes are waiting.
         """
         done: Future[None] = _future()
-        self._submit(_Write(observation, answer, done))
+        self._submit(_Write(item, done))
         return done
 
     def score(self, id: str, score: float) -> "Future[Scored | None]":
@@ -121,12 +167,13 @@ class EmbeddingStore:
         Raises:
             DatabaseUnavailable: the database can't be reached; the next call reads the rest.
         """
-        revision, deletions = self.database.revision(), self.database.deletions_by_others()
+        revision, deletions = self._changes()
         ids = self.database.changed_by_others(self._synced)
         if deletions != self._deletions:
+            self.publish()
             self._forget_deleted()
-        self._synced, self._deletions = revision, deletions
         self.read_imported(ids)
+        self._synced, self._deletions = revision, deletions
         return len(ids)
 
     def read_imported(self, ids: Sequence[int]) -> None:
@@ -146,7 +193,7 @@ class EmbeddingStore:
         self.refresh()
 
     def refresh(self, ids: Iterable[int] = ()) -> None:
-        """Reads rows into memory, in bounded parts, along with those that could not be read before.
+        """Reads rows for the next copy, in bounded parts, with those that could not be read before.
 
         Raises:
             DatabaseUnavailable: the database can't be reached; the next call reads them.
@@ -157,7 +204,7 @@ class EmbeddingStore:
         try:
             for part in chunks(due, _BATCH):
                 with self._refreshing:
-                    self.rows.put(self.database.read(part))
+                    self.publisher.put(self.database.batch(part))
         except Exception:  # whatever it is, the rows are still due
             self._unread.update(due)
             raise
@@ -170,7 +217,7 @@ class EmbeddingStore:
         """These past queries with their texts, to fit a predictor on, without those deleted
         meanwhile."""
         rows = [row for part in chunks(ids, _BATCH) for row in self.database.read(part)]
-        return self.rows.snapshot(rows)
+        return snapshot_of_rows(rows, list(self.database.identities), self.database.dimensions)
 
     def close(self) -> None:
         """Writes what is waiting, then closes the database."""
@@ -206,10 +253,18 @@ class EmbeddingStore:
                 return
 
     def _commit(self, batch: Sequence[_Write | _Score]) -> None:
-        self._settle([item for item in batch if isinstance(item, _Write)], self._write)
-        self._settle([item for item in batch if isinstance(item, _Score)], self._score)
+        with self._writing:
+            self._settle([item for item in batch if isinstance(item, _Write)], self._write)
+            self._settle([item for item in batch if isinstance(item, _Score)], self._score)
 
-    def _settle(self, items: Sequence[Item], work: Callable[[Sequence[Item], bool], Done]) -> None:
+    def _changes(self) -> tuple[int, int]:
+        """The database's revision and others' deletions, when all own writes wait or are public."""
+        with self._writing:
+            return self.database.revision(), self.database.deletions_by_others()
+
+    def _settle(
+        self, items: Sequence[Waiting], work: Callable[[Sequence[Waiting], bool], Done]
+    ) -> None:
         """Writes items in one transaction, then resolves their futures."""
         if not items:
             return
@@ -234,10 +289,7 @@ class EmbeddingStore:
 
     def _write(self, items: Sequence[_Write], again: bool) -> Done:
         # `again` doesn't matter: an observation with an answer counts once, however often written.
-        ids = self.database.write(
-            [(item.observation, item.answer) if item.answer else item.observation for item in items]
-        )
-        return ids, [None] * len(items)
+        return self.database.write([item.item for item in items]), [None] * len(items)
 
     def _score(self, items: Sequence[_Score], again: bool) -> Done:
         found = self.database.score([(item.id, item.score) for item in items], again=again)
@@ -246,11 +298,11 @@ class EmbeddingStore:
 
     def _forget(self, ids: Iterable[int]) -> None:
         with self._refreshing:
-            self.rows.remove(ids)
+            self.publisher.remove(ids)
 
     def _forget_deleted(self) -> None:
         # In this order: rows written in between are not taken for deleted ones.
-        known = self.rows.ids()
+        known = self.publisher.ids()
         if known:
             self._forget(known - self.database.ids())
 

@@ -34,7 +34,7 @@ class StoreConfig(Section):
     embedder: Annotated[Autoscaling, over(_EMBEDDER_AUTOSCALING)] = Autoscaling(
         **_EMBEDDER_AUTOSCALING
     )
-    """How many replicas the embedder has."""
+    """How many replicas the embedder has. The default model has none: the routers embed."""
 
     @field_validator("history", mode="before")
     @classmethod
@@ -59,6 +59,16 @@ class StoreConfig(Section):
 
             check_configured(url)
         return url
+
+    @property
+    def copies(self) -> tuple[str, str]:
+        """What identifies the store's copies, without what is secret."""
+        return self.url or "", self.embedding_model
+
+    @property
+    def embeds_in_routers(self) -> bool:
+        """Whether the routers embed, rather than a deployment: the default model is small."""
+        return self.embedding_model == DEFAULT_MODEL
 
     def resolved_url(self) -> str:
         """The URL with its references resolved, or the default one.

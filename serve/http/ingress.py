@@ -40,7 +40,7 @@ class Router:
         handles: by the deployments' names. With `llms.hosted.in_router` there is none for hosted
             models that share one.
         prices: of each model that has one.
-        embedder: the deployment that embeds; None without a store.
+        embedder: the deployment that embeds; None without a store, or where the routers embed.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Router:
             self._in_process = HostedModels()
             self._handles |= dict.fromkeys(SHARED, InProcess(self._in_process))
         self._configured_router, self._configured_prices = config.llms.router, prices
-        self._embedder = embedder
+        self._store, self._embedder = config.llms.store, embedder
         self._keys = Keys(config.server, self._models)
         self._server = Server(config.server, self._fleet(self._models))
 
@@ -112,6 +112,9 @@ class Router:
         models: HostedModels | None = getattr(self, "_in_process", None)
         if models is not None:
             await models.close()
+        server: Server | None = getattr(self, "_server", None)
+        if server is not None:
+            await server.fleet.core.close()
 
     def _fleet(self, models: Mapping[str, ModelConfig], before: Fleet | None = None) -> Fleet:
         names = {
@@ -119,7 +122,9 @@ class Router:
             for name, model in models.items()
         }
         in_process = () if self._in_process is None else SHARED
-        return Fleet.assemble(models, names, self._handles, in_process, self._embedder, before)
+        return Fleet.assemble(
+            models, names, self._handles, in_process, self._store, self._embedder, before
+        )
 
     async def _host(self, models: Mapping[str, ModelConfig]) -> None:
         """Has those models that run in this process take the place of the ones before."""

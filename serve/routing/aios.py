@@ -62,7 +62,8 @@ class SmartRouting:
         priors = [_prior(config) for config in llm_configs]
         self._forecaster = Forecaster(SnapshotEvidence(snapshot), prices, priors, n_similar)
         if len(snapshot):
-            self._forecaster.adopt(self._forecaster.refit(snapshot))
+            fitted = self._forecaster.refit(snapshot)
+            self._forecaster = self._forecaster.updated(fitted=fitted)
 
     @property
     def performance_requirement(self) -> float:

@@ -1,18 +1,22 @@
-"""Decides single requests and batches by forecast, as the shared actor of smart routing does.
+"""Decides single requests and batches by forecast, with the policies of one router replica.
 
 Without Ray, SQL or HTTP; not thread-safe, except where a method says so.
 """
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from deployments.store.evidence import Evidence, Floats32, Integers, Snapshot
-from deployments.store.observations import Scored
+from deployments.store.evidence import (
+    Evidence,
+    Floats32,
+    Integers,
+    Neighbours,
+    Outcomes,
+    Snapshot,
+)
 from serve.routing.arrays import Booleans, Floats
 from serve.routing.forecast.fitting import Refit
 from serve.routing.forecast.forecaster import Forecaster
@@ -20,12 +24,14 @@ from serve.routing.forecast.predictor import Prediction
 from serve.routing.optimise.floor import above_floor
 from serve.routing.optimise.online import Policy
 from serve.routing.optimise.problem import Assignment
+from serve.routing.policies import Policies, policy_name
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Question, Ranking
 
-# Callers choose requirements and candidates, so the number kept is bounded; the least recently used
-# goes first.
-MAX_POLICIES = 200
+# Policies that may be in preparation at once, of each kind of owner: each takes tens of
+# milliseconds, and callers choose what they ask for. So what the server is configured with waits
+# for a few of callers' at most.
+_MOST_CLAIMED, _MOST_CLAIMED_OF_CALLER = 8, 2
 
 
 class Impossible(ValueError):
@@ -65,6 +71,10 @@ class Decider:
         prices: of each model, by name, in the order of the evidence's columns.
         priors: initial qualities, for models whose price is no guide.
         n_similar: the fewest past queries to predict from.
+
+    Attributes:
+        models: names, in the order of every array's columns.
+        policies: of single requests, to be exchanged with those of other routers.
     """
 
     def __init__(
@@ -74,27 +84,59 @@ class Decider:
         priors: Mapping[str, float] | None = None,
         n_similar: int = 16,
     ) -> None:
-        self._evidence = evidence
         self.models = list(prices)
         self._column = {model: column for column, model in enumerate(self.models)}
         own = [(priors or {}).get(model, np.nan) for model in self.models]
         self._forecaster = Forecaster(evidence, list(prices.values()), own, n_similar)
-        self._policies: OrderedDict[str, Policy] = OrderedDict()
+        self.policies = Policies()
         self._outdated: set[str] = set()
+        self._claimed: dict[str, str | None] = {}  # to their owners
 
     @property
     def cold(self) -> bool:
         """Whether no answer of any model has been scored yet."""
-        return not len(self._evidence)
+        return not len(self.evidence)
 
-    def policy_name(self, question: Question) -> str:
-        """Requests with the same requirement and candidates share a policy."""
-        return json.dumps([round(question.requirement, 3), sorted(question.candidates)])
+    @property
+    def evidence(self) -> Evidence:
+        """The past queries."""
+        return self._forecaster.evidence
+
+    @property
+    def prior(self) -> Floats:
+        """(m,) prior qualities."""
+        return self._forecaster.prior
 
     def ready_for(self, question: Question) -> bool:
-        """Whether `decide` has its policy, and so takes about a millisecond."""
-        name = self.policy_name(question)
-        return question.floor or (name in self._policies and name not in self._outdated)
+        """Whether `decide` has the policy that a question needs, with the forecasts in use."""
+        name = _policy_name(question)
+        return question.floor or (name in self.policies and name not in self._outdated)
+
+    def claim(self, question: Question) -> str | None:
+        """The policy of a question, if the caller is to prepare it.
+
+        It then passes the name to `new_policy` in another thread, the result to `begin`, and then
+        always the name to `release`.
+
+        Returns:
+            The policy's name; None if it is ready, in preparation already, or has to wait for other
+            preparations. Until it is there, `decide` does without.
+        """
+        name, owner = _policy_name(question), question.owner
+        if self.ready_for(question) or name in self._claimed:
+            return None
+        claims = list(self._claimed.values())
+        of_kind = [other for other in claims if (other is None) == (owner is None)]
+        if len(of_kind) >= _MOST_CLAIMED:
+            return None
+        if owner is not None and claims.count(owner) >= _MOST_CLAIMED_OF_CALLER:
+            return None
+        self._claimed[name] = owner
+        return name
+
+    def release(self, name: str) -> None:
+        """Ends a claim, whether or not the policy was prepared."""
+        self._claimed.pop(name, None)
 
     def new_policy(self, name: str) -> Policy:
         """A policy that starts with the multiplier of past queries. Takes tens of milliseconds
@@ -102,15 +144,18 @@ class Decider:
         requirement, candidates = json.loads(name)
         return self._forecaster.start_policy(requirement, [self._column[m] for m in candidates])
 
-    def begin(self, name: str, policy: Policy) -> None:
-        """Takes a new policy. An existing one keeps its multiplier, which has followed the traffic;
-        only its forecasts are replaced."""
-        known = self._policies.get(name)
+    def begin(self, question: Question, policy: Policy) -> None:
+        """Takes a new policy for a question and others like it. An existing one, or that of other
+        routers, keeps its multiplier, which has followed the traffic; only its forecasts are
+        replaced."""
+        name = _policy_name(question)
         self._outdated.discard(name)
-        self._keep(name, replace(known, optimism=policy.optimism) if known else policy)
+        self.policies.begin(name, question.owner, policy)
 
     def decide(self, question: Question, embedding: Floats32 | None) -> Ranking:
-        """Ranks the available models for one request.
+        """Ranks the available models for one request, in about a millisecond.
+
+        A request whose policy hasn't begun holds the requirement by itself.
 
         Args:
             question: the request.
@@ -128,12 +173,12 @@ class Decider:
             name = None
             order = above_floor(quality, cost, question.requirement, allowed)
         else:
-            name = self.policy_name(question)
-            if not self.ready_for(question):
-                self.begin(name, self.new_policy(name))
-            order, policy = self._policies[name].decide(quality, cost, allowed)
-            if self.models[order[0]] not in question.asleep:
-                self._keep(name, policy)
+            name = _policy_name(question)
+            known = name in self.policies
+            before = self.policies[name] if known else Policy(json.loads(name)[0])
+            order, policy = before.decide(quality, cost, allowed)
+            if known and self.models[order[0]] not in question.asleep:
+                self.policies.move(name, question.owner, policy)
         ranked = [self.models[column] for column in order.tolist()]
         return Ranking(
             ranked,
@@ -143,44 +188,42 @@ class Decider:
             name,
         )
 
-    def correct(self, scored: Scored, score: float) -> None:
-        """Corrects the policy that chose a model by the score of its answer."""
-        policy = self._policies.get(scored.policy) if scored.policy else None
-        if policy is not None and scored.policy is not None and scored.predicted is not None:
-            self._policies[scored.policy] = policy.correct(scored.predicted, score, scored.replaced)
-
     def route(
         self, question: BatchQuestion, embeddings: Floats32, *, neighbours: int = 5
     ) -> Routes:
-        """Decides a whole batch without moving any policy.
+        """Decides a whole batch without moving any policy. Other threads may use the decider
+        meanwhile; the batch goes by what was known when it began.
 
         Args:
             question: the batch, of n queries.
             embeddings: (n, d) of the queries.
-            neighbours: how many past queries to name for each.
+            neighbours: how many past queries to name for each; 0 for none.
 
         Raises:
             Impossible: the capacities are too small for the batch, or a query has no candidate.
             ValueError: a model is unknown.
         """
-        prediction = self._forecaster.predict(question.queries, embeddings)
+        forecaster = self._forecaster
+        prediction = forecaster.predict(question.queries, embeddings)
         input_tokens = question.input_tokens
         if input_tokens is None:
-            rate = self._forecaster.characters_per_token
+            rate = forecaster.characters_per_token
             input_tokens = [len(query) / rate for query in question.queries]
-        cost = self._forecaster.costs(input_tokens, prediction)
+        cost = forecaster.costs(input_tokens, prediction)
         allowed = self._allowed(question.candidates)
         if question.floor:
             assignment = self._by_floor(prediction.quality, cost, allowed, question.requirement)
         else:
             capacities = self._capacities(question.capacities)
             try:
-                assignment = self._forecaster.assign(
+                assignment = forecaster.assign(
                     prediction, cost, question.requirement, allowed, capacities
                 )
             except ValueError as error:
                 raise Impossible(str(error)) from error
-        near = self._evidence.neighbours(embeddings, neighbours)
+        near = _nothing(len(allowed))
+        if neighbours:
+            near = forecaster.evidence.neighbours(embeddings, neighbours)
         return Routes(
             self.models,
             allowed,
@@ -189,17 +232,8 @@ class Decider:
             cost,
             near.ids[:, :neighbours],
             near.similarity[:, :neighbours],
-            self.cold,
+            not len(forecaster.evidence),
         )
-
-    @property
-    def tokens_per_character(self) -> float:
-        """Of prompts, as estimated; may be set to a value above 0."""
-        return 1 / self._forecaster.characters_per_token
-
-    @tokens_per_character.setter
-    def tokens_per_character(self, ratio: float) -> None:
-        self._forecaster.characters_per_token = 1 / ratio
 
     @property
     def fitted(self) -> Refit:
@@ -210,27 +244,30 @@ class Decider:
         """Fits a predictor. Takes seconds and changes nothing, so it may run in another thread."""
         return self._forecaster.refit(snapshot)
 
-    def adopt(self, fitted: Refit, tokens_per_character: float | None = None) -> None:
-        """Takes a newly fitted predictor; each policy moves to it before its next decision.
+    def forecaster(
+        self,
+        *,
+        evidence: Evidence | None = None,
+        fitted: Refit | None = None,
+        tokens_per_character: float | None = None,
+    ) -> Forecaster:
+        """What `use` takes. With many models it takes a while and changes nothing, so it may run in
+        another thread.
 
         Args:
+            evidence: other past queries of the same models.
             fitted: what `refit` gave, of this decider or of one with other prices.
-            tokens_per_character: of past prompts; None if unknown.
+            tokens_per_character: of past prompts, above 0.
         """
-        if tokens_per_character:
-            self.tokens_per_character = tokens_per_character
-        self._forecaster.adopt(fitted)
-        self._outdated = set(self._policies)
+        rate = 1 / tokens_per_character if tokens_per_character else None
+        return self._forecaster.updated(evidence=evidence, fitted=fitted, characters_per_token=rate)
 
-    def policies(self) -> dict[str, Any]:
-        """All policies as plain numbers, to be stored over a restart."""
-        return {name: policy.to_dict() for name, policy in self._policies.items()}
-
-    def restore(self, policies: Mapping[str, Any]) -> None:
-        """Restores what `policies` gave, except policies over models that no longer exist."""
-        for name, state in policies.items():
-            if set(json.loads(name)[1]) <= self._column.keys():
-                self._keep(name, Policy.from_dict(state))
+    def use(self, forecaster: Forecaster) -> None:
+        """Decides by it from now on. If it has another predictor, each policy moves to that as soon
+        as a request asks for it."""
+        if forecaster.fitted is not self.fitted:
+            self._outdated = set(self.policies)
+        self._forecaster = forecaster
 
     def _predict_one(self, query: str, embedding: Floats32 | None) -> Prediction:
         if embedding is None:
@@ -266,12 +303,6 @@ class Decider:
         except KeyError as error:
             raise ValueError(f"smart routing has no model '{error.args[0]}'") from error
 
-    def _keep(self, name: str, policy: Policy) -> None:
-        self._policies[name] = policy
-        self._policies.move_to_end(name)
-        if len(self._policies) > MAX_POLICIES:
-            self._outdated.discard(self._policies.popitem(last=False)[0])
-
     def _reason(
         self, question: Question, order: Integers, prediction: Prediction, cost: Floats
     ) -> str:
@@ -284,3 +315,12 @@ class Decider:
         wanted = f"{'floor' if question.floor else 'mean'} {question.requirement:g}"
         cold = "cold start, guessed from prices; " if self.cold else ""
         return f"{cold}{wanted} wanted; {', then '.join(first_two)}"
+
+
+def _nothing(rows: int) -> Neighbours:
+    none = np.zeros((rows, 0), np.int64)
+    return Neighbours(none, none.astype(np.float32), Outcomes.nothing())
+
+
+def _policy_name(question: Question) -> str:
+    return policy_name(question.requirement, question.candidates)

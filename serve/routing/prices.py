@@ -1,5 +1,7 @@
 """What requests cost: each model's price, from its config or from LiteLLM's price list."""
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -205,3 +207,9 @@ def _rates(entry: Mapping[str, Any], length: str, tier: str, otherwise: Price | 
         if own_output
         else rate(reasoning, of("reasoning")),
     )
+
+
+def fingerprint(prices: Mapping[str, Price]) -> str:
+    """Identifies the prices of these models, in this order, as far as decisions go by them."""
+    plain = [[model, price.input, price.output] for model, price in prices.items()]
+    return hashlib.sha256(json.dumps(plain).encode()).hexdigest()[:16]

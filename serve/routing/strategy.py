@@ -26,6 +26,8 @@ class Question:
         has_images: whether the prompt has images, which `characters` leaves out.
         requirement: mean quality to hold, or the least quality for this request, 0 to 1.
         floor: whether `requirement` is for this request alone.
+        owner: the caller whose wish made the requirement or the candidates what they are: the
+            key's name, "" without a key. None where they are as the server has them configured.
         asleep: those of `available` that are scaled to zero; one that is ranked first is started
             for later requests, and the others are ranked again for this one.
         chat: the request itself; None in a batch, where no model answers.
@@ -39,6 +41,7 @@ class Question:
     has_images: bool = False
     requirement: float = 0.0
     floor: bool = False
+    owner: str | None = None
     asleep: Sequence[str] = ()
     chat: ChatRequest | None = None
     probe: Probe | None = None

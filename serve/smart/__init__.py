@@ -1,1 +1,1 @@
-"""Smart routing in the server: one decider for all router replicas, which learns from answers."""
+"""Smart routing in the server: each router decides by a copy of what one store has learned."""

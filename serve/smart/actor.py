@@ -1,12 +1,11 @@
-"""The actor that decides for all router replicas: store, forecasts and policies in one process.
+"""The store's actor: one for all router replicas, it writes, fits, and publishes copies.
 
-A decision is one message, so that searching, predicting and optimising cost one round trip. The
-store's database outlives the actor, which loads it into memory when it starts.
+It decides nothing: each router does that by its copy. So while it is away, decisions go on.
 """
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,33 +13,39 @@ import ray
 from ray.serve.handle import DeploymentHandle
 
 from deployments.embedding.cache import CachedEmbedder
-from deployments.store.evidence import Floats32
-from deployments.store.observations import AnswerRecord, Observation, Scored
+from deployments.store.observations import Learned, Scored
 from serve.config import StoreConfig
-from serve.routing.decider import Routes
+from serve.routing.policies import Report, Shared
 from serve.routing.prices import Price
-from serve.routing.strategy import BatchQuestion, Question, Ranking
 
 if TYPE_CHECKING:
     from serve.smart.keeper import Keeper
 
 _SHOWN_CHARACTERS = 500  # of a past query
-_NEIGHBOURS = 5  # past queries shown for each query of a batch
 _FEEDBACK_RETRY_S = 0.5
-_MAX_WAITING_BATCHES = 16
-
-
-class Busy(Exception):
-    """Too many batches are waiting."""
 
 
 class StoreNotOpen(Exception):
     """The store has not been opened yet."""
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a router learns from an exchange.
+
+    Attributes:
+        manifest: of the latest copy, in plain values; None if the router has it, or there is none.
+        policies: those that the router reported, and at first others, as all routers together have
+            them.
+    """
+
+    manifest: dict[str, Any] | None
+    policies: dict[str, Shared]
+
+
 # Ray Serve starts no router before this actor, so it must never wait for room.
 @ray.remote(num_cpus=0)
-class DeciderActor:
+class StoreActor:
     """One per application.
 
     Args:
@@ -57,107 +62,87 @@ class DeciderActor:
         self, identities: dict[str, str], priors: dict[str, float], store: dict[str, Any]
     ) -> None:
         from deployments.embedding.encoder import Encoder
-        from deployments.store.errors import EmbeddingModelChanged
 
         self._config = StoreConfig.model_validate(store)
         self._encoder = Encoder(self._config.embedding_model)
         self._url = self._config.resolved_url()
         self._models = identities, priors
-        self._keeper = self._new_keeper()
-        try:
-            self._keeper.store = self._keeper.open_store()
-        except EmbeddingModelChanged:
-            raise  # only an operator can repair this
-        except (ValueError, ConnectionError):
-            pass  # the keeper tries again and reports the cause
-        # One at a time, so that batches leave room for single requests.
-        self._batches, self._waiting = ThreadPoolExecutor(1, "batches"), 0
-        self._preparing: dict[str, asyncio.Task[None]] = {}
-
-    def _new_keeper(self) -> "Keeper":
-        from deployments.store.retention import Retention
-        from deployments.store.sql.database import Database
-        from deployments.store.store import EmbeddingStore
-        from serve.smart.keeper import Keeper
-
-        identities, priors = self._models
-        name, dimensions = self._encoder.name, self._encoder.dimensions
-        retention = Retention(self._config.most_queries, self._config.most_days)
-        models, url = list(identities), self._url
-
-        def open_store() -> EmbeddingStore:
-            database = Database(url, name, dimensions, identities=identities, retention=retention)
-            return EmbeddingStore(database, models, dimensions)
-
-        histories = [Path(file) for file in self._config.history]
-        return Keeper(models, priors, open_store, histories)
+        self._keeper: Keeper | None = None
+        self._check_database()
 
     async def configure(
         self,
         identities: dict[str, str],
         priors: dict[str, float],
-        embedder: DeploymentHandle[Any],
+        embedder: DeploymentHandle[Any] | None,
         prices: dict[str, Price],
         n_similar: int,
         server: str,
     ) -> None:
         """Applies the models and settings of a router replica; they are the same for all replicas.
 
-        With other models the store is read anew; until it is, prices decide.
+        With other models the store makes a new copy; until it is published, the one before counts.
         """
-        # Without a cache, since a history's texts occur once; in pieces, to let requests through.
-        embed = CachedEmbedder(embedder.remote, size=0)
         before = self._keeper
-        if (identities, priors) != self._models:
+        if before is None or (identities, priors) != self._models:
             self._models = identities, priors
-            self._keeper = self._new_keeper()
-            self._preparing.clear()
-        self._keeper.configure(prices, n_similar, server, embed)
-        if before is not self._keeper:
+            self._keeper = self._new_keeper(server)
+        assert self._keeper is not None
+        self._keeper.configure(prices, n_similar, server, self._embed(embedder))
+        if before is not None and before is not self._keeper:
             await before.close()
 
-    async def decide(self, question: Question, embedding: Floats32 | None) -> Ranking:
-        """See `Decider.decide`."""
-        decider = self._keeper.decider
-        if not decider.ready_for(question):
-            await self._prepared(question)
-        return decider.decide(question, embedding)
+    async def exchange(
+        self, router: str, version: str, prices: str, reports: Mapping[str, Report]
+    ) -> News:
+        """Takes a router's reports of its policies, and tells it what is new.
 
-    async def route(
-        self, question: BatchQuestion, embeddings: Floats32, show_queries: bool
-    ) -> Routes:
-        """See `Decider.route`; `show_queries` adds the beginnings of past queries to the result.
+        Args:
+            router: identifies the router's process.
+            version: of the manifest that it has.
+            prices: identifies the prices that its policies are for, since multipliers are in USD.
+            reports: see `Policies.report`.
+        """
+        keeper = self._keeper
+        if keeper is None:
+            return News(None, {})
+        policies = keeper.policies.exchange(router, reports) if prices == keeper.priced else {}
+        manifest = keeper.manifest
+        if manifest is None or manifest.version == version:
+            return News(None, policies)
+        return News(manifest.to_dict(), policies)
+
+    async def read(self, name: str, start: int) -> bytes:
+        """A part of a file of the latest copies; see `Folder.read`.
 
         Raises:
-            Busy: too many batches are waiting.
+            StoreNotOpen, OSError: there is no such file.
         """
-        decider, store = self._keeper.decider, self._keeper.store
-        if self._waiting >= _MAX_WAITING_BATCHES:
-            raise Busy(f"{_MAX_WAITING_BATCHES} batches are already waiting")
-
-        def work() -> Routes:
-            if not show_queries:
-                return decider.route(question, embeddings, neighbours=0)
-            routes = decider.route(question, embeddings, neighbours=_NEIGHBOURS)
-            near = sorted({int(id) for id in routes.near.ravel()})
-            rows = store.database.read(near) if store is not None else []
-            return replace(routes, past={row.id: row.query[:_SHOWN_CHARACTERS] for row in rows})
-
-        self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._batches, work)
-        finally:
-            self._waiting -= 1
-
-    async def learn(self, observation: Observation, answer: AnswerRecord) -> None:
-        """Stores what a model did; durable when this returns.
-
-        Raises:
-            StoreNotOpen, StoreOverloaded, DatabaseUnavailable: it could not be stored.
-        """
-        if self._keeper.store is None:
+        if self._keeper is None:
             raise StoreNotOpen("the store has not been opened yet")
-        await asyncio.wrap_future(self._keeper.store.observe(observation, answer))
+        return await asyncio.to_thread(self._keeper.folder.read, name, start)
+
+    async def learn(self, items: Sequence[Learned]) -> int:
+        """Stores what models did; durable when this returns.
+
+        Returns:
+            How many items could not be stored, because there is something wrong with them.
+
+        Raises:
+            StoreNotOpen, StoreOverloaded, DatabaseUnavailable: nothing, or not all, could be
+                stored. The call may be repeated: answers that are known count once.
+        """
+        from deployments.store.errors import DatabaseUnavailable, StoreOverloaded
+
+        store = self._opened().store
+        assert store is not None
+        futures = [asyncio.wrap_future(store.observe(item)) for item in items]
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        faults = [result for result in results if isinstance(result, BaseException)]
+        for fault in faults:
+            if isinstance(fault, DatabaseUnavailable | StoreOverloaded):
+                raise fault
+        return len(faults)
 
     async def feedback(self, id: str, score: float) -> bool:
         """Stores an answer's score; durable when this returns. False if the id is unknown.
@@ -172,37 +157,75 @@ class DeciderActor:
             scored = await self._scored(id, score)
         if scored is None:
             return False
-        keeper = self._keeper
-        keeper.decider.correct(scored, score)
+        keeper = self._opened()
+        keeper.policies.correct(scored, score)
         if scored.replaced is None:
             keeper.scored()
         return True
 
-    async def _scored(self, id: str, score: float) -> Scored | None:
-        if self._keeper.store is None:
-            raise StoreNotOpen("the store has not been opened yet")
-        return await asyncio.wrap_future(self._keeper.store.score(id, score))
+    async def texts(self, ids: Sequence[int]) -> dict[int, str]:
+        """The beginnings of past queries, by their numbers."""
+        store = self._opened().store
+        assert store is not None
+        rows = await asyncio.to_thread(store.database.read, ids)
+        return {row.id: row.query[:_SHOWN_CHARACTERS] for row in rows}
 
     async def status(self) -> dict[str, Any]:
         """The state of the store, for /health/ready."""
         keeper = self._keeper
+        if keeper is None:
+            return {"status": "waiting", "message": "", "rows": ()}
         status = {"status": keeper.status, "message": keeper.message, "rows": keeper.rows}
         if keeper.store is None:
             return status
-        rows = keeper.store.rows
-        return {**status, "scored": len(rows), "unscored": rows.unscored}
+        copy = keeper.store.publisher.copy
+        return {**status, "scored": copy.scored, "unscored": copy.unscored}
 
-    async def _prepared(self, question: Question) -> None:
-        """Prepares a policy, once for all requests that wait for it."""
-        decider = self._keeper.decider
-        name = decider.policy_name(question)
-        if name not in self._preparing:
+    def _check_database(self) -> None:
+        """Raises at once what only an operator can repair."""
+        from deployments.store.errors import EmbeddingModelChanged
+        from deployments.store.sql.database import Database
 
-            async def prepare() -> None:
-                try:
-                    decider.begin(name, await asyncio.to_thread(decider.new_policy, name))
-                finally:
-                    self._preparing.pop(name, None)
+        try:
+            Database(self._url, self._encoder.name, self._encoder.dimensions).close()
+        except EmbeddingModelChanged:
+            raise
+        except (ValueError, ConnectionError):
+            pass  # the keeper tries again and reports the cause
 
-            self._preparing[name] = asyncio.create_task(prepare())
-        await asyncio.shield(self._preparing[name])
+    def _new_keeper(self, server: str) -> "Keeper":
+        from deployments.store.copies.folder import Folder
+        from deployments.store.retention import Retention
+        from deployments.store.sql.database import Database
+        from deployments.store.store import EmbeddingStore
+        from serve.smart.keeper import Keeper
+
+        identities, priors = self._models
+        name, dimensions = self._encoder.name, self._encoder.dimensions
+        retention = Retention(self._config.most_queries, self._config.most_days)
+        url, folder = self._url, Folder.of(*self._config.copies, server)
+
+        def open_store() -> EmbeddingStore:
+            database = Database(url, name, dimensions, identities=identities, retention=retention)
+            return EmbeddingStore(database, folder)
+
+        histories = [Path(file) for file in self._config.history]
+        return Keeper(list(identities), priors, folder, open_store, histories)
+
+    def _embed(self, embedder: DeploymentHandle[Any] | None) -> CachedEmbedder:
+        """Embeds histories: without a cache, since their texts occur once; in pieces, to let
+        requests through."""
+        from deployments.embedding.local import LocalEmbedder
+
+        embed = LocalEmbedder(self._encoder) if embedder is None else embedder.remote
+        return CachedEmbedder(embed, size=0)
+
+    def _opened(self) -> "Keeper":
+        if self._keeper is None or self._keeper.store is None:
+            raise StoreNotOpen("the store has not been opened yet")
+        return self._keeper
+
+    async def _scored(self, id: str, score: float) -> Scored | None:
+        store = self._opened().store
+        assert store is not None
+        return await asyncio.wrap_future(store.score(id, score))

@@ -1,41 +1,36 @@
-"""A router replica's access to the actor that decides for all of them."""
+"""A router replica's access to the store's actor."""
 
-import logging
-from collections.abc import Awaitable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.actor import ActorHandle
 from ray.serve.handle import DeploymentHandle
 
-from deployments.store.evidence import Floats32
-from deployments.store.observations import AnswerRecord, Observation
-from serve.actors import ActorClient, ActorUnavailable
-from serve.routing.decider import Impossible, Routes
+from deployments.store.observations import Learned
+from serve.actors import ActorClient
+from serve.routing.policies import Report
 from serve.routing.prices import Price
-from serve.routing.strategy import BatchQuestion, Question, Ranking
+from serve.smart.actor import News
 
-logger = logging.getLogger("ray.serve")
-
-ACTOR_NAME = "decider"
-# For a batch, or a durable write while the database is busy; most calls take a millisecond.
+ACTOR_NAME = "store"
+# For a durable write while the database is busy; most calls take a millisecond.
 _TIMEOUT_S = 60.0
-# A single request continues without the decider after this.
-_DECISION_TIMEOUT_S = 1.0
+_EXCHANGE_TIMEOUT_S = 5.0
 
 
-class SharedDecider:
+class SharedStore:
     """Typed calls to the actor's methods; each raises `ActorUnavailable` if the actor can't answer.
 
     Args:
-        embedder: the deployment that embeds; the actor uses it for histories.
+        embedder: the deployment that embeds; the actor uses it for histories. None if it embeds
+            by itself.
         identities: of the models, by name.
         priors: initial qualities of the models that are configured with one.
     """
 
     def __init__(
         self,
-        embedder: DeploymentHandle[Any],
+        embedder: DeploymentHandle[Any] | None,
         identities: Mapping[str, str],
         priors: Mapping[str, float],
     ) -> None:
@@ -44,45 +39,39 @@ class SharedDecider:
         self._settings: tuple[dict[str, Price], int, str] = ({}, 1, "")
         self._actor = ActorClient(ACTOR_NAME, timeout_s=_TIMEOUT_S, found=self._configure)
 
-    async def configure(self, prices: dict[str, Price], n_similar: int, server: str) -> None:
-        """Passes new settings to the actor, now or as soon as there is one."""
+    def configure(self, prices: dict[str, Price], n_similar: int, server: str) -> None:
+        """Passes new settings to the actor, before the next call of another method."""
         self._settings = prices, n_similar, server
         self._actor.forget()  # it is configured when it is found
-        try:
-            await self.status()
-        except ActorUnavailable as error:
-            logger.warning("smart routing starts without its store: %s", error)
 
-    async def decide(self, question: Question, embedding: Floats32 | None) -> Ranking:
-        """See `Decider.decide`."""
-        # The prompt may be long, and only this process can probe.
-        question = replace(question, chat=None, probe=None)
-        ranking: Ranking = await self._actor.call(
-            "decide", question, embedding, timeout_s=_DECISION_TIMEOUT_S
+    async def exchange(
+        self, router: str, version: str, prices: str, reports: Mapping[str, Report]
+    ) -> News:
+        """See `StoreActor.exchange`."""
+        news: News = await self._actor.call(
+            "exchange", router, version, prices, reports, timeout_s=_EXCHANGE_TIMEOUT_S
         )
-        return ranking
+        return news
 
-    async def route(
-        self, question: BatchQuestion, embeddings: Floats32, *, show_queries: bool
-    ) -> Routes:
-        """See `DeciderActor.route`.
+    async def read(self, name: str, start: int) -> bytes:
+        """See `StoreActor.read`."""
+        part: bytes = await self._actor.call("read", name, start)
+        return part
 
-        Raises:
-            Impossible: the batch can't be decided as asked.
-        """
-        routes: Routes = await self._actor.call(
-            "route", question, embeddings, show_queries, raises=(Impossible,)
-        )
-        return routes
-
-    def learn(self, observation: Observation, answer: AnswerRecord) -> Awaitable[None]:
-        """Sends what a model did, at once; awaiting the result waits until it is stored."""
-        return self._actor.call("learn", observation, answer)
+    async def learn(self, items: Sequence[Learned]) -> int:
+        """See `StoreActor.learn`."""
+        refused: int = await self._actor.call("learn", items)
+        return refused
 
     async def feedback(self, id: str, score: float) -> bool:
         """Stores an answer's score; False if its id is unknown."""
         known: bool = await self._actor.call("feedback", id, score)
         return known
+
+    async def texts(self, ids: Sequence[int]) -> dict[int, str]:
+        """The beginnings of past queries, by their numbers."""
+        texts: dict[int, str] = await self._actor.call("texts", ids)
+        return texts
 
     async def status(self, timeout_s: float | None = None) -> dict[str, Any]:
         """The state of the store, for /health/ready."""

@@ -1,13 +1,12 @@
-"""Runs a decider and its store: opens, loads, imports, fits, saves and retries.
+"""Runs the store: opens, loads, imports, fits, publishes, saves and retries.
 
-Until the store is loaded, a decider that knows only prices takes its place. What fails is retried,
-and nothing here fails a request.
+What fails is retried, and nothing here fails a request: routers decide by the last copy.
 """
 
 import asyncio
 import hashlib
-import json
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,25 +15,27 @@ from typing import Any
 
 import numpy as np
 
+from deployments.store.copies.folder import Folder, Manifest
 from deployments.store.evidence import Floats32, Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
 from deployments.store.store import EmbeddingStore
-from serve.routing.decider import Decider
-from serve.routing.forecast.fitting import Refit
-from serve.routing.prices import Price
+from serve.routing.forecast.fits import write_fit
+from serve.routing.forecast.forecaster import Forecaster
+from serve.routing.prices import Price, fingerprint
+from serve.routing.shared_policies import SharedPolicies
 
 logger = logging.getLogger("ray.serve")
 
 Embed = Callable[[list[str]], Awaitable[Floats32]]
 
-_TICK_S = 1.0  # between rounds of maintenance; a crash loses at most this much of the policies
-_SYNC_TICKS, _RETAIN_TICKS = 10, 600
+_TICK_S = 1.0  # between copies; a crash loses at most this much of the policies
+_SYNC_TICKS, _COLLECT_TICKS, _RETAIN_TICKS = 10, 60, 600
 _GROWN, _FEWEST_NEW = 0.1, 50  # a refit needs this share of the scored rows as new scores, or 50
 _FIT_PAUSE_S = 30.0  # between two fits
 _FITTED_ROWS = 20_000
 _RETRY_S, _LONGEST_RETRY_S = 2.0, 60.0  # backoff after a failed start
 _EMBEDDING_S = 120.0  # for a piece of a history
-_EMBEDDER_S = 120.0  # for the embedder to start; its model may have to be made first
+_EMBEDDER_S = 120.0  # for the embedder to start
 _PROGRESS_ROWS = 100_000
 _POLICIES = "policies:"
 _MOST_SERVERS = 50  # whose policies are kept in a store
@@ -46,13 +47,15 @@ class Keeper:
     Args:
         models: names, in the order of every array's columns.
         priors: initial qualities of the models that are configured with one.
+        folder: where copies go.
         open_store: opens the store; may take seconds, and raises if it fails.
         histories: files to import.
 
     Attributes:
-        open_store: as given.
-        decider: decides now.
+        folder, open_store: as given.
         store: None until it could be opened.
+        policies: of all routers together, for the present prices.
+        priced: identifies these prices.
         status, message: the state of the store: "waiting", "loading", "ready" or "failed", and
             details for people.
         rows: how many rows of what `message` describes are done, and of how many; empty if unknown.
@@ -62,18 +65,19 @@ class Keeper:
         self,
         models: Sequence[str],
         priors: Mapping[str, float],
+        folder: Folder,
         open_store: Callable[[], EmbeddingStore],
         histories: Sequence[Path],
     ) -> None:
         self._models, self._priors = list(models), priors
-        self.open_store = open_store
+        self.folder, self.open_store = folder, open_store
         self._histories = histories
         self._imported_versions: dict[Path, tuple[int, int]] = {}
-        self.decider: Decider
         self.store: EmbeddingStore | None = None
+        self.policies, self.priced = SharedPolicies(), ""
         self.status, self.message = "waiting", ""
-        self._loaded = False
         self.rows: tuple[int, ...] = ()
+        self._published = False
         self._prices: dict[str, Price] = {}
         self._server = ""
         self._n_similar = 1
@@ -81,14 +85,21 @@ class Keeper:
         self._new_scores = 0
         self._saved: dict[str, Any] = {}
         self._life: asyncio.Task[None] | None = None
-        self._fitter = ThreadPoolExecutor(1, "fitter")
+        self._publishing: asyncio.Task[None] | None = None
+        self._worker = ThreadPoolExecutor(1, "fitter")
         self._fitting: asyncio.Task[None] | None = None
+        self._joining: asyncio.Task[None] | None = None
         self._fitted_at = 0.0
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Of the latest copy; None before there is one."""
+        return self._opened().publisher.manifest if self._published else None
 
     def configure(
         self, prices: Mapping[str, Price], n_similar: int, server: str, embed: Embed
     ) -> None:
-        """Applies settings; changed ones start new policies, because multipliers are in USD.
+        """Applies settings; changed prices start new policies, because multipliers are in USD.
 
         Args:
             prices: of every model.
@@ -98,38 +109,28 @@ class Keeper:
         """
         self._embed, self._server = embed, server
         prices = {model: prices[model] for model in self._models}
-        if (prices, n_similar) == (self._prices, self._n_similar):
-            return
+        if self.priced != fingerprint(prices):
+            self.policies, self.priced = SharedPolicies(), fingerprint(prices)
         self._prices, self._n_similar = prices, n_similar
         if self._life is None:
-            self.decider = self._new_decider(None)
             self._life = asyncio.create_task(self._live())
-        else:
-            loaded = self.store if self._loaded else None
-            decider = self._new_decider(loaded)
-            decider.adopt(self.decider.fitted, self._tokens_per_character)
-            self.decider = decider
 
     async def close(self) -> None:
         """Saves the policies and closes the store."""
-        if self._life is not None:
-            self._life.cancel()
-            await asyncio.wait([self._life])
-        if self._fitting is not None:
-            await asyncio.wait([self._fitting])
+        lives = [task for task in (self._life, self._publishing) if task is not None]
+        for task in lives:
+            task.cancel()
+        works = [task for task in (self._fitting, self._joining) if task is not None]
+        if running := lives + works:
+            await asyncio.wait(running)
         if self.store is not None:
-            if self._loaded:
+            if self._published:
                 await self._try(self._save_policies)
             await asyncio.to_thread(self.store.close)
 
     def scored(self) -> None:
         """Counts the first score of an answer; enough of them make a refit due."""
         self._new_scores += 1
-
-    def _new_decider(self, store: EmbeddingStore | None) -> Decider:
-        nothing = Snapshot.nothing(len(self._models))
-        evidence = SnapshotEvidence(nothing) if store is None else store.rows
-        return Decider(evidence, self._prices, self._priors, self._n_similar)
 
     async def _live(self) -> None:
         pause = _RETRY_S
@@ -146,7 +147,6 @@ class Keeper:
         while True:
             await asyncio.sleep(_TICK_S)
             tick += 1
-            await self._try(self._save_policies)
             if tick % _SYNC_TICKS == 0:
                 self.message = ""
                 await self._try(self._sync)
@@ -154,6 +154,18 @@ class Keeper:
                 await self._try(self._retain)
                 await self._try(self._import_all)
             self._fit_if_due()
+
+    async def _publish_always(self) -> None:
+        """Beside all else, since an import or a fit may take minutes."""
+        tick = 0
+        while True:
+            await asyncio.sleep(_TICK_S)
+            tick += 1
+            await self._try(self._publish)
+            await self._try(self._save_policies)
+            self._join_if_due()
+            if tick % _COLLECT_TICKS == 0:
+                await self._try(self._collect)
 
     async def _try(self, work: Callable[[EmbeddingStore], Awaitable[None]]) -> None:
         try:
@@ -171,24 +183,33 @@ class Keeper:
             self.store = await asyncio.to_thread(self.open_store)
         store = self.store
         self.status, self.message = "loading", ""
-        await asyncio.to_thread(store.retain)
-        await asyncio.to_thread(self._load, store)
-        await self._import_all(store)
-        self.message = "fitting the predictor"
-        fitted = await self._fitted(self._new_decider(store), store)
-        self.message = ""
+        if not self._published:  # else this is another attempt at what follows
+            if not await asyncio.to_thread(store.resume):
+                await asyncio.to_thread(store.retain)
+                await asyncio.to_thread(self._load, store)
+            saved = await asyncio.to_thread(self._saved_policies, store)
+            self.policies.restore(saved, self._models)
+            self._tokens_per_character = store.publisher.manifest.tokens_per_character
+            self._published = True
+            await self._collect(store)  # what a crash has left
+            self._publishing = asyncio.create_task(self._publish_always())
         await self._sync(store)
-        self._saved = await asyncio.to_thread(self._saved_policies, store)
-        decider = self._new_decider(store)  # the settings may have changed meanwhile
-        decider.restore(self._saved)
-        decider.adopt(fitted, self._tokens_per_character)
-        self.decider, self._loaded = decider, True
+        await self._import_all(store)
+        if store.publisher.manifest.fit is None:
+            self.message = "fitting the predictor"
+            await self._fit(store)
+        self.message = ""
         await self._wait_for_embedder()
         self.status = "ready"
-        logger.info("the store is ready: %s scored queries", len(store.rows))
+        logger.info("the store is ready: %s scored queries", len(store.publisher.copy))
+
+    async def _publish(self, store: EmbeddingStore) -> None:
+        """Publishes what has changed since the last time."""
+        ratio = self._tokens_per_character
+        await asyncio.to_thread(store.publish, tokens_per_character=ratio)
 
     async def _wait_for_embedder(self) -> None:
-        """Waits until queries can be embedded: before that, nothing can be learned from answers."""
+        """Waits until queries can be embedded; without that, nothing is learned from answers."""
         self.message = "waiting for the embedding model"
         try:
             async with asyncio.timeout(_EMBEDDER_S):
@@ -213,14 +234,17 @@ class Keeper:
         self.message = ""
 
     async def _import_all(self, store: EmbeddingStore) -> None:
-        """Imports the histories that have not been imported yet. One that fails doesn't stop the
-        others, and is retried."""
-        loop = asyncio.get_running_loop()
+        """Imports the histories that have not been imported yet, and publishes them. One that fails
+        doesn't stop the others, and is retried."""
+        loop, before = asyncio.get_running_loop(), _scores(store)
         for file in self._histories:
             try:
                 await asyncio.to_thread(self._imported, store, file, loop)
             except Exception:  # anything from a bad row to a full disk
                 logger.exception("the history %s was not imported", file)
+        await self._publish(store)
+        self._new_scores += abs(_scores(store) - before)
+        await self._sync(store)
 
     def _imported(self, store: EmbeddingStore, file: Path, loop: asyncio.AbstractEventLoop) -> None:
         about = file.stat()
@@ -266,22 +290,26 @@ class Keeper:
 
     async def _sync(self, store: EmbeddingStore) -> None:
         """Reads what other processes wrote or deleted, and the recent length of prompts."""
-        before = store.rows.means().count.sum()
+        await self._publish(store)
+        before = _scores(store)
         await asyncio.to_thread(store.sync)
-        self._new_scores += abs(int(store.rows.means().count.sum() - before))
-        ratio = await asyncio.to_thread(store.database.tokens_per_character)
-        if ratio is not None:
-            self._tokens_per_character = ratio
-            self.decider.tokens_per_character = ratio
+        self._tokens_per_character = (
+            await asyncio.to_thread(store.database.tokens_per_character)
+            or self._tokens_per_character
+        )
+        await self._publish(store)
+        self._new_scores += abs(_scores(store) - before)
 
     async def _retain(self, store: EmbeddingStore) -> None:
         await asyncio.to_thread(store.retain)
 
+    async def _collect(self, store: EmbeddingStore) -> None:
+        await asyncio.to_thread(store.publisher.collect)
+
     @property
     def _policies_name(self) -> str:
-        """The name under which policies for these prices are stored: multipliers are in USD."""
-        prices = [[model, price.input, price.output] for model, price in self._prices.items()]
-        return _POLICIES + hashlib.sha256(json.dumps(prices).encode()).hexdigest()[:16]
+        """The name under which policies for these prices are stored."""
+        return _POLICIES + self.priced
 
     def _saved_policies(self, store: EmbeddingStore) -> dict[str, Any]:
         """This server's policies; if it has none yet, the latest ones of a server with the same
@@ -299,7 +327,7 @@ class Keeper:
         return dict(found["policies"])
 
     async def _save_policies(self, store: EmbeddingStore) -> None:
-        policies = self.decider.policies()
+        policies = self.policies.to_dict()
         if policies != self._saved:
             name = f"{self._policies_name}:{self._server}"
             state = {"at": time.time(), "policies": policies}
@@ -308,30 +336,47 @@ class Keeper:
 
     def _fit_if_due(self) -> None:
         now = asyncio.get_running_loop().time()
-        enough = max(_FEWEST_NEW, _GROWN * len(self._opened().rows))
+        enough = max(_FEWEST_NEW, _GROWN * len(self._opened().publisher.copy))
         if self._fitting is not None and not self._fitting.done():
             return
-        if self._new_scores >= enough and now - self._fitted_at >= _FIT_PAUSE_S:
-            self._fitting = asyncio.create_task(self._try(self._fit_anew))
+        is_due = self._new_scores >= enough or self._opened().publisher.manifest.fit is None
+        if is_due and now - self._fitted_at >= _FIT_PAUSE_S:
+            self._fitting = asyncio.create_task(self._try(self._fit))
 
-    async def _fit_anew(self, store: EmbeddingStore) -> None:
-        new = self._new_scores
-        fitted = await self._fitted(self.decider, store)
-        self.decider.adopt(fitted, self._tokens_per_character)
+    def _join_if_due(self) -> None:
+        if self._joining is not None and not self._joining.done():
+            return
+        if self._opened().publisher.is_due:
+            self._joining = asyncio.create_task(self._try(self._join))
+
+    async def _join(self, store: EmbeddingStore) -> None:
+        await asyncio.to_thread(store.publisher.join)
+
+    async def _fit(self, store: EmbeddingStore) -> None:
+        """Fits a predictor on the store's rows and publishes it."""
+        new, prices, n_similar = self._new_scores, self._prices, self._n_similar
+
+        def work() -> str:
+            own = [self._priors.get(model, np.nan) for model in self._models]
+            nothing = SnapshotEvidence(Snapshot.nothing(len(self._models)))
+            forecaster = Forecaster(nothing, list(prices.values()), own, n_similar)
+            ids = store.publisher.sample(_FITTED_ROWS, np.random.default_rng(0))
+            fitted = forecaster.refit(store.snapshot(ids))
+            name = f"fit-{secrets.token_hex(8)}.npz"
+            write_fit(self.folder.path / name, fitted)
+            logger.info(
+                "fitted a predictor; evaluated on %s queries; better than neighbours: %s",
+                len(fitted.characters),
+                fitted.accepted,
+            )
+            return name
+
+        name = await asyncio.get_running_loop().run_in_executor(self._worker, work)
+        await asyncio.to_thread(store.publish, fit=name)
+        self._fitted_at = asyncio.get_running_loop().time()
         self._new_scores -= new
 
-    async def _fitted(self, decider: Decider, store: EmbeddingStore) -> Refit:
-        """A predictor fitted on the store's rows, without holding up requests."""
 
-        def work() -> Refit:
-            ids = store.rows.sample(_FITTED_ROWS, np.random.default_rng(0))
-            return decider.refit(store.snapshot(ids))
-
-        fitted = await asyncio.get_running_loop().run_in_executor(self._fitter, work)
-        self._fitted_at = asyncio.get_running_loop().time()
-        logger.info(
-            "fitted a predictor; evaluated on %s queries; better than neighbours: %s",
-            len(fitted.queries),
-            fitted.accepted,
-        )
-        return fitted
+def _scores(store: EmbeddingStore) -> int:
+    """How many scores of models on queries the latest copy has."""
+    return int(store.publisher.copy.means().count.sum())

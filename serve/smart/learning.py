@@ -1,27 +1,36 @@
-"""Learning from answers: their real length, cost and time go to the store when they end."""
+"""Learning from answers: their real length, cost and time go to the store after they have ended.
+
+They go in batches, off the requests' way. Under load only a sample of them is learned, since a few
+each second say as much; of the others the store keeps a record, so that feedback finds them.
+"""
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
 
 from ray.serve.metrics import Counter
 
 from deployments.contract import Chunk, Usage
+from deployments.embedding.cache import CachedEmbedder
 from deployments.store.evidence import Floats32
-from deployments.store.observations import AnswerRecord, Observation
+from deployments.store.observations import AnswerRecord, Learned, Observation
 from serve.actors import ActorUnavailable
 from serve.dispatch.dispatcher import Dispatch
 from serve.routing.prices import Price
-from serve.smart.client import SharedDecider
+from serve.smart.client import SharedStore
 
 logger = logging.getLogger("ray.serve")
 
 _SOURCE = "answers"
-_MAX_WAITING = 200  # answers on their way to the store
+_PERIOD_S = 0.2  # between batches
+_MOST_PER_S = 32.0  # answers learned with their queries; an embedding takes 3 ms of this process
+_MOST_WAITING = 5_000  # answers on their way to the store; of more, the oldest are lost
+_EMBEDDING_TIMEOUT_S = 10.0
+_RETRY_S, _CLOSING_S = 1.0, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +54,47 @@ class Lesson:
     price: Price | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A lesson, what its answer was like, and whether it is learned with its query."""
+
+    lesson: Lesson
+    model: str
+    usage: Usage | None
+    seconds: float
+    is_sampled: bool
+
+
 class Learner:
     """Follows answers to their end. Nothing is learned from incomplete ones.
 
     Args:
-        decider: stores what is learned.
+        store: where it goes.
+        embed: embeds the queries that are learned.
         identities: of the models, by their names (see `ModelConfig.identity`).
     """
 
-    def __init__(self, decider: SharedDecider, identities: Mapping[str, str]) -> None:
-        self._decider, self._identities = decider, identities
-        self._waiting: set[asyncio.Task[None]] = set()
+    def __init__(
+        self, store: SharedStore, embed: CachedEmbedder, identities: Mapping[str, str]
+    ) -> None:
+        self._store, self._embed, self._identities = store, embed, identities
+        self._waiting: deque[_Ended] = deque()
+        self._allowance, self._allowed_at = _MOST_PER_S, time.monotonic()
+        self._sending: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
         self._lost = Counter(
             "llm_router_lessons_lost",
             description="Answers that could not be sent to the store.",
         )
+        self._recorded = Counter(
+            "llm_router_lessons_sampled_out",
+            description="Answers that the store keeps a record of, but did not learn from: more "
+            "than a sample each second, or their queries could not be embedded.",
+        )
 
-    async def follow(
-        self,
-        dispatch: Dispatch,
-        lesson: Lesson,
-        embedding: Awaitable[Floats32 | None],
-    ) -> AsyncGenerator[Chunk, None]:
-        """The answer's chunks, unchanged. What was learned is sent before the stream ends, so that
-        feedback finds it. Nothing is learned from an answer that two models wrote."""
+    async def follow(self, dispatch: Dispatch, lesson: Lesson) -> AsyncGenerator[Chunk, None]:
+        """The answer's chunks, unchanged. Nothing is learned from an answer that two models
+        wrote."""
         usage, ended, read_s, arrived = None, False, 0.0, dispatch.started
         try:
             async with aclosing(dispatch):
@@ -78,70 +104,135 @@ class Learner:
                     ended = ended or chunk.finish_reason is not None
                     yield chunk
                     read_s += time.monotonic() - arrived
-        except GeneratorExit:
+        finally:
+            # Also if the client had the whole answer and left without reading to the end.
             if ended and not dispatch.rescues:
-                # The client had the whole answer and left without reading to the end.
-                seconds = arrived - dispatch.started - read_s
-                self._later(self._teach(dispatch.model, lesson, usage, seconds, embedding))
-            raise
-        if ended and not dispatch.rescues:
-            seconds = arrived - dispatch.started - read_s
-            await self._teach(dispatch.model, lesson, usage, seconds, embedding)
+                seconds = max(arrived - dispatch.started - read_s, 0.0)
+                self._teach(_Ended(lesson, dispatch.model, usage, seconds, self._samples()))
 
-    async def _teach(
-        self,
-        model: str,
-        lesson: Lesson,
-        usage: Usage | None,
-        seconds: float,
-        embedding: Awaitable[Floats32 | None],
-    ) -> None:
-        """Sends what was learned, and leaves waiting for the store to a task."""
-        vector = await embedding
-        if vector is None:
+    async def flush(self) -> None:
+        """Sends what is waiting now, so that feedback finds it.
+
+        Raises:
+            ActorUnavailable: the store can't take it; it is sent later.
+        """
+        async with self._turn:
+            batch, self._waiting = list(self._waiting), deque()
+            if not batch:
+                return
+            try:
+                items = await self._items(batch)
+                refused = await self._store.learn(items)
+            except BaseException:
+                # Answers that are known already count once, so the batch may be sent again.
+                self._waiting.extendleft(reversed(batch))
+                self._bound()
+                raise
+            records = sum(isinstance(item, AnswerRecord) for item in items)
+            if records:
+                self._recorded.inc(records)
+            if refused:
+                self._lost.inc(refused)
+                logger.warning("%s answers were not stored; see the store's log", refused)
+
+    async def close(self) -> None:
+        """Sends what is waiting, if the store takes it at once; the rest is lost."""
+        try:
+            async with asyncio.timeout(_CLOSING_S):
+                await self.flush()
+        except Exception as error:  # noqa: BLE001 - the process ends
+            logger.warning("%s answers were not stored: %s", len(self._waiting), error)
+            self._lost.inc(len(self._waiting))
+
+    def _teach(self, learned: _Ended) -> None:
+        self._waiting.append(learned)
+        self._bound()
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send())
+
+    def _bound(self) -> None:
+        while len(self._waiting) > _MOST_WAITING:
+            self._waiting.popleft()
             self._lost.inc()
-            return
-        if len(self._waiting) >= _MAX_WAITING:
-            self._lose(ActorUnavailable("too many answers are waiting"))
-            return
-        observation = Observation(
+
+    async def _send(self) -> None:
+        pause = _PERIOD_S
+        while self._waiting:
+            await asyncio.sleep(pause)
+            try:
+                await self.flush()
+                pause = _PERIOD_S
+            except ActorUnavailable as error:
+                logger.warning("answers wait for the store: %s", error)
+                pause = _RETRY_S
+            except Exception:  # whatever it is, later answers are to be learned
+                logger.exception("answers wait, since they could not be sent to the store")
+                pause = _RETRY_S
+
+    async def _items(self, batch: list[_Ended]) -> list[Learned]:
+        """A sample with their queries, and all others as records of answers."""
+        texts = [learned.lesson.query for learned in batch if learned.is_sampled]
+        vectors = iter(await self._embedded(texts))
+        return [
+            self._item(learned, next(vectors) if learned.is_sampled else None) for learned in batch
+        ]
+
+    def _item(self, learned: _Ended, vector: Floats32 | None) -> Learned:
+        answer = self._record(learned)
+        if vector is None:
+            return answer
+        try:
+            return self._observation(learned, vector), answer
+        except ValueError as error:  # a provider's counts may be impossible
+            logger.warning("nothing is learned from an answer: %s", error)
+            return answer
+
+    def _samples(self) -> bool:
+        """Whether to learn from an answer that ends now."""
+        now = time.monotonic()
+        earned = (now - self._allowed_at) * _MOST_PER_S
+        self._allowance = min(_MOST_PER_S, self._allowance + earned)
+        self._allowed_at = now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+    async def _embedded(self, texts: list[str]) -> list[Floats32 | None]:
+        """The embedding (d,) of each text; None for all if they can't be embedded now."""
+        if not texts:
+            return []
+        try:
+            async with asyncio.timeout(_EMBEDDING_TIMEOUT_S):
+                return list(await self._embed(texts))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the answers are recorded
+            logger.warning("nothing is learned from %s answers: %s", len(texts), error)
+            return [None] * len(texts)
+
+    def _observation(self, learned: _Ended, vector: Floats32) -> Observation:
+        lesson, usage = learned.lesson, learned.usage
+        return Observation(
             lesson.query,
             vector,
-            model,
+            learned.model,
             _SOURCE,
             output_tokens=usage.completion_tokens if usage else None,
-            seconds=max(seconds, 0.0),
+            seconds=learned.seconds,
             input_tokens=usage.prompt_tokens if usage else None,
             characters=lesson.characters,
-            identity=self._identities[model],
+            identity=self._identities[learned.model],
         )
-        answer = AnswerRecord(
+
+    def _record(self, learned: _Ended) -> AnswerRecord:
+        lesson = learned.lesson
+        return AnswerRecord(
             lesson.id,
-            model,
+            learned.model,
             lesson.predicted,
             lesson.policy,
-            cost(lesson.price, usage),
-            self._identities[model],
+            cost(lesson.price, learned.usage),
+            self._identities[learned.model],
         )
-        try:
-            self._later(self._stored(self._decider.learn(observation, answer)))
-        except ActorUnavailable as error:
-            self._lose(error)
-
-    async def _stored(self, stored: Awaitable[None]) -> None:
-        try:
-            await stored
-        except ActorUnavailable as error:
-            self._lose(error)
-
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
-
-    def _lose(self, error: ActorUnavailable) -> None:
-        self._lost.inc()
-        logger.warning("an answer was not stored: %s", error)
 
 
 def cost(price: Price | None, usage: Usage | None) -> float | None:

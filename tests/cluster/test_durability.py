@@ -1,4 +1,5 @@
-"""Promise: acknowledged writes survive `kill -9` of the writer and of the database server."""
+"""Promise: acknowledged writes survive `kill -9` of the writer and of the database server, and the
+copies of a store that was killed are gone on from without missing any."""
 
 import os
 import random
@@ -14,6 +15,7 @@ import pytest
 from postgres_fixtures import PostgreSQL
 from sqlalchemy import Connection, NullPool, Row, create_engine, make_url, text
 
+from deployments.store.copies.folder import Folder
 from deployments.store.sql.database import Database
 from deployments.store.store import EmbeddingStore
 
@@ -25,8 +27,9 @@ ROOT = Path(__file__).parents[2]
 # each acknowledgement as soon as it has it: "w" for a write, "s" for its score.
 WRITER = """
 import os, sys, threading
+from pathlib import Path
 import numpy as np
-import usearch.index  # here, so that no writer waits for it
+from deployments.store.copies.folder import Folder
 from deployments.store.errors import DatabaseUnavailable
 from deployments.store.observations import AnswerRecord, Observation
 from deployments.store.sql.database import Database
@@ -39,40 +42,45 @@ def keep_writing(name, observe, score):
     while True:
         id = f"{name} {number}"
         text = f"query {number % 50}" if number % 2 else f"query of {id}"
-        seen = Observation(text, vector, "small", "answers", output_tokens=10)
-        observe(seen, AnswerRecord(id, "small"))
+        known = dict(output_tokens=10, identity="openai/small")
+        seen = Observation(text, vector, "small", "answers", **known)
+        observe((seen, AnswerRecord(id, "small", identity="openai/small")))
         os.write(1, f"w {id}\\n".encode())
         score(id, 0.5)
         os.write(1, f"s {id}\\n".encode())
         number += 1
 
-def write_to_database(url, name):
+def write_to_database(url, folder, name):
     database = Database(url, "encoder", 8)
-    keep_writing(name, lambda *pair: database.write([pair]), lambda *pair: database.score([pair]))
+    keep_writing(name, lambda item: database.write([item]), lambda *pair: database.score([pair]))
 
-def write_to_store(url, name):
-    store = EmbeddingStore(Database(url, "encoder", 8), ["small"], 8)
+def write_to_store(url, folder, name):
+    database = Database(url, "encoder", 8, identities={"small": "openai/small"})
+    store = EmbeddingStore(database, Folder(Path(folder)))
+    if not store.resume():
+        store.load()
 
     def work(thread):
         keep_writing(
             f"{name} {thread}",
-            lambda *pair: store.observe(*pair).result(),
+            lambda item: store.observe(item).result(),
             lambda *pair: store.score(*pair).result(),
         )
 
     threads = [threading.Thread(target=work, args=[thread]) for thread in range(int(sys.argv[1]))]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    while all(thread.is_alive() for thread in threads):
+        store.sync()
+        store.publish()
 
 write = {"database": write_to_database, "store": write_to_store}
 for name, line in enumerate(sys.stdin):
-    kind, url = line.split()
+    kind, url, folder = line.split()
     child = os.fork()
     if not child:
         try:
-            write[kind](url, name)
+            write[kind](url, folder, name)
         except DatabaseUnavailable:
             os._exit(3)  # UNAVAILABLE
         finally:
@@ -85,10 +93,10 @@ for name, line in enumerate(sys.stdin):
 
 class Writer:
     """A process that writes until it is killed, and can be started again: to a "database" directly,
-    or from several threads to a "store" on top of it."""
+    or from several threads to a "store" on top of it, whose copies go to a folder."""
 
-    def __init__(self, kind: str, url: str) -> None:
-        self.kind, self.url = kind, url
+    def __init__(self, kind: str, url: str, folder: Path) -> None:
+        self.kind, self.url, self.folder = kind, url, folder
         self.written: list[str] = []
         self.scored: list[str] = []
         self.kills = 0
@@ -105,7 +113,7 @@ class Writer:
 
     def start(self) -> int:
         """Starts writing; returns the process's id."""
-        self._input.write(f"{self.kind} {self.url}\n")
+        self._input.write(f"{self.kind} {self.url} {self.folder}\n")
         self._input.flush()
         self.kills += 1
         return int(self._next()[1])
@@ -138,13 +146,13 @@ Writing = Callable[[str, str], Writer]
 
 
 @pytest.fixture
-def writing() -> Iterator[Writing]:
+def writing(tmp_path: Path) -> Iterator[Writing]:
     """Starts writers, and closes them after the test."""
     writers: list[Writer] = []
 
     def start(kind: str, url: str) -> Writer:
         Database(url, "encoder", 8).close()
-        writers.append(Writer(kind, url))
+        writers.append(Writer(kind, url, tmp_path / "copies"))
         return writers[-1]
 
     yield start
@@ -182,12 +190,17 @@ def check(writer: Writer, connection: Connection) -> None:
     assert len(rows("SELECT DISTINCT query_id FROM outcomes")) == queries
 
 
-def check_memory(url: str) -> None:
-    """A new store loads everything."""
-    store = EmbeddingStore(Database(url, "encoder", 8), ["small"], 8)
-    store.load()
-    assert store.rows.ids() == store.database.ids()
-    assert len(store.rows) > 0
+def check_copies(writer: Writer) -> None:
+    """A new store goes on from the copies, or reads everything; either way it knows the same."""
+    database = Database(writer.url, "encoder", 8, identities={"small": "openai/small"})
+    store = EmbeddingStore(database, Folder(writer.folder))
+    assert store.resume() == (writer.kind == "store")
+    for read in (store.sync, store.load):
+        read()
+        store.publish()
+        assert store.publisher.ids() == database.ids()
+        assert len(store.publisher.copy) > 0
+        assert store.publisher.copy.means().quality == [0.5]
     store.close()
 
 
@@ -206,7 +219,7 @@ def test_kills_of_a_writer_to_sqlite(
             assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
         engine.dispose()
     assert len(writer.scored) > kills
-    check_memory(url)
+    check_copies(writer)
 
 
 @pytest.mark.parametrize("kind", ["store", "database"])
@@ -221,7 +234,7 @@ def test_kills_of_a_writer_to_postgresql(
         with engine.connect() as connection:
             check(writer, connection)
     engine.dispose()
-    check_memory(url)
+    check_copies(writer)
 
 
 def test_a_kill_of_the_postgresql_server(postgresql: PostgreSQL, writing: Writing) -> None:

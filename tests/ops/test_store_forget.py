@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from store_command import embeddings, history, item, run, stats
 
+from deployments.store.copies.copy import Copy
+from deployments.store.copies.folder import Folder
 from deployments.store.observations import AnswerRecord, Observation
 from deployments.store.sql.database import Database
 from deployments.store.store import EmbeddingStore
@@ -111,15 +113,20 @@ def test_an_invalid_date_is_refused_with_an_example(capsys: pytest.CaptureFixtur
     assert "'yesterday' is not a date; write 2026-01-31" in capsys.readouterr().err
 
 
-def test_a_running_server_drops_what_was_deleted(filled: str) -> None:
-    store = EmbeddingStore(Database(filled), ["small", "large"], 8)
+def test_a_running_server_drops_what_was_deleted(filled: str, tmp_path: Path) -> None:
+    database = Database(filled, identities={"small": "openai/small", "large": "openai/large"})
+    store = EmbeddingStore(database, Folder(tmp_path / "copies"))
+
+    def synced() -> Copy:
+        store.sync()
+        store.publish()
+        return store.publisher.copy
+
     store.load()
-    assert len(store.rows) == 2
+    assert len(synced()) == 2
     run("forget", "--model", "small", "--store", filled, "--yes")
-    store.sync()
-    assert len(store.rows) == 1
-    assert np.isnan(store.rows.means().quality).tolist() == [True, False]
+    assert len(synced()) == 1
+    assert np.isnan(synced().means().quality).tolist() == [True, False]
     run("forget", "--model", "large", "--store", filled, "--yes")
-    store.sync()
-    assert (len(store.rows), store.rows.unscored) == (0, 0)
+    assert (len(synced()), synced().unscored) == (0, 0)
     store.close()

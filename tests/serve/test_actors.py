@@ -100,7 +100,7 @@ async def test_an_error_that_the_caller_handles_arrives_unchanged(found: list[Ha
 async def test_each_found_actor_is_prepared_before_it_is_called(found: list[Handle]) -> None:
     found += [Handle(ActorDiedError()), Handle("second")]
     prepared: list[object] = []
-    actor = ActorClient("decider", timeout_s=5.0, found=prepared.append)
+    actor = ActorClient("store", timeout_s=5.0, found=prepared.append)
     for _ in range(2):
         await actor.call_or(lambda: None, "ask")
     assert len(prepared) == 2

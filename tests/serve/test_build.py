@@ -112,8 +112,8 @@ def test_a_serve_config_may_override_options_of_the_router() -> None:
     # Ray Serve turns a deployment's options into plain values where some are overridden.
     smart = {"llms": {"models": [PRICED], "router": {"strategy": "smart"}}}
     options = build(smart)._bound_deployment._deployment_config.model_dump()
-    (decider,) = [a for a in options["deployment_actors"] if a["name"] == "decider"]
-    StoreConfig.model_validate(decider["init_kwargs"]["store"])
+    (store,) = [a for a in options["deployment_actors"] if a["name"] == "store"]
+    StoreConfig.model_validate(store["init_kwargs"]["store"])
     Settings.model_validate(options["user_config"])
 
 

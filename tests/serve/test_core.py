@@ -13,9 +13,10 @@ from serve.access.keys import ANYONE, Caller
 from serve.config import RouterConfig
 from serve.core import Core
 from serve.http.replies import completion
-from serve.request import Request
+from serve.request import Request, RouterOptions, RoutingWishes
 from serve.routing.prices import Price
 from serve.routing.strategy import Question, Ranking
+from serve.strategies import Kind
 
 
 async def lines(core: Core, line: str, caller: Caller = ANYONE) -> AsyncGenerator[str, None]:
@@ -140,3 +141,35 @@ async def test_the_number_of_probes_is_bounded() -> None:
     with pytest.raises(ValueError, match="at most 8 probes"):
         await core.answer(Request(STREAMED), ANYONE, time.monotonic() + 60)
     assert len(models.asked) == 8
+
+
+class Owners:
+    """A strategy that notes whose each request's requirement and candidates are."""
+
+    def __init__(self) -> None:
+        self.seen: list[str | None] = []
+
+    async def rank(self, question: Question) -> Ranking:
+        self.seen.append(question.owner)
+        return Ranking(list(question.available))
+
+
+async def test_a_caller_owns_the_policies_of_its_own_wishes_alone() -> None:
+    owners = Owners()
+    kind = Kind(lambda context: owners, options=frozenset({"performance_requirement", "mode"}))
+    models = Models(a=[says("one", END)], b=[says("two", END)])
+    core = await models.core_with({"sequential": kind}, RouterConfig())
+    caller = Caller("app", models=frozenset("ab"))
+    own = RoutingWishes(router=RouterOptions(performance_requirement=0.5))
+    for asker, model, wishes in (
+        (caller, "auto", RoutingWishes()),
+        (ANYONE, "auto", RoutingWishes()),
+        (caller, "auto", own),
+        (ANYONE, "auto", own),
+        (caller, "auto", RoutingWishes(models=["a", "b"])),
+        (caller, "a", RoutingWishes()),
+    ):
+        chat = REQUEST.model_copy(update={"model": model})
+        answer = await core.answer(Request(chat, wishes), asker, time.monotonic() + 10)
+        await answer.whole()
+    assert owners.seen == [None, None, "app", "", "app", "app"]

@@ -19,7 +19,8 @@ RUNS = ModelState(available=True, status="HEALTHY", replicas=1, message="")
 
 def fleet(models: dict[str, ModelConfig], before: Fleet | None = None) -> Fleet:
     handles: Any = {"Endpoints": None}  # not called
-    return Fleet.assemble(models, dict.fromkeys(models, "Endpoints"), handles, (), None, before)
+    names = dict.fromkeys(models, "Endpoints")
+    return Fleet.assemble(models, names, handles, (), None, None, before)
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""Past queries in memory, where they are searched."""
+"""Past queries in memory, to fit predictors on."""

@@ -61,7 +61,7 @@ def smart(data: Data, splits: list[Split], requirements: Floats) -> Smart:
             plain = NeighbourPredictor(prior).predict(texts, embeddings, found, evidence.means())
             quality[rows], near[rows] = guess.quality, plain.quality
             cost[rows] = data.predicted_cost(rows, guess.output_tokens)
-        past_tokens = np.array([len(query) / 4 for query in fitted.queries])
+        past_tokens = fitted.characters / 4
         past_cost = costs(rates(data.prices), past_tokens, fitted.backtest.output_tokens)
         order = np.random.default_rng(0).permutation(test)
         for number, requirement in enumerate(requirements):

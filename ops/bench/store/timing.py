@@ -1,85 +1,43 @@
-"""Times of looking up new queries, of adding rows meanwhile, and of embedding."""
+"""Times as figures, interleaved lookups, and the time of embedding."""
 
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from deployments.embedding.encoder import Encoder
-from deployments.store.memory.vector_index import VectorIndex
-from ops.bench.store.rows import AIOS_SIMILAR, NEW, Rows
-
-INSERTING_S = 3.0
+from ops.bench.store.rows import NEW
 
 Figures = dict[str, float]
 # Looks up one new query, by its number.
 Lookup = Callable[[int], Any]
 
+_WARM_UP = 20
+_ROUNDS = 2
 
-def milliseconds(lookups: dict[str, Lookup]) -> Figures:
-    """Medians and 95th percentiles of each, interleaved, so that all see the same load."""
+
+def spread(name: str, seconds: Sequence[float]) -> Figures:
+    """The median and high percentiles, in milliseconds."""
+    return {
+        f"{name}_ms": 1e3 * float(np.median(seconds)),
+        f"{name}_p95_ms": 1e3 * float(np.percentile(seconds, 95)),
+        f"{name}_p99_ms": 1e3 * float(np.percentile(seconds, 99)),
+    }
+
+
+def interleaved(lookups: Mapping[str, Lookup]) -> Figures:
+    """The times of each, in turn for every new query, so that all see the same load."""
     times: dict[str, list[float]] = {name: [] for name in lookups}
-    for name, look in lookups.items():
-        for number in range(20):
+    for look in lookups.values():
+        for number in range(_WARM_UP):
             look(number)
-        times[name].clear()
-    for number in range(NEW):
+    for number in [*range(NEW)] * _ROUNDS:
         for name, look in lookups.items():
             began = time.perf_counter()
             look(number)
             times[name].append(time.perf_counter() - began)
-    figures = {}
-    for name, seconds in times.items():
-        figures[f"{name}_ms"] = 1e3 * float(np.median(seconds))
-        figures[f"{name}_p95_ms"] = 1e3 * float(np.percentile(seconds, 95))
-    return figures
-
-
-def build_index(rows: Rows) -> tuple[VectorIndex, Figures]:
-    """Builds the index over all rows."""
-    index = VectorIndex(rows.past.shape[1])
-    began = time.perf_counter()
-    index.add(np.arange(len(rows)), rows.past)
-    seconds = time.perf_counter() - began
-    found = [index.search(rows.new[i : i + 1], AIOS_SIMILAR)[0][0] for i in range(NEW)]
-    return index, {
-        "build_s": seconds,
-        "bytes_per_row": index.memory / len(rows),
-        "recall_at_16": float(np.mean([rows.recall(i, ids) for i, ids in enumerate(found)])),
-    }
-
-
-def inserting(index: VectorIndex, rows: Rows) -> Figures:
-    """Rows that one thread adds each second while another searches for 128 neighbours."""
-    done = threading.Event()
-    added = 0
-
-    def add() -> None:
-        nonlocal added
-        while not done.is_set():
-            ids = np.arange(added, added + 16)
-            index.add(ids + len(rows), rows.past[ids % len(rows)])
-            added += 16
-
-    thread = threading.Thread(target=add)
-    thread.start()
-    times: list[float] = []
-    began = time.perf_counter()
-    while (now := time.perf_counter()) - began < INSERTING_S:
-        index.search(rows.new[len(times) % NEW][None], 128)
-        times.append(time.perf_counter() - now)
-    done.set()
-    thread.join()
-    return {
-        "inserts_per_s": added / INSERTING_S,
-        "search_128_while_inserting_ms": 1e3 * float(np.median(times)),
-    }
-
-
-def search(index: VectorIndex, rows: Rows, k: int) -> Lookup:
-    return lambda number: index.search(rows.new[number][None], k)
+    return {key: value for name in lookups for key, value in spread(name, times[name]).items()}
 
 
 def embedding(queries: Sequence[str]) -> Figures:
@@ -87,7 +45,7 @@ def embedding(queries: Sequence[str]) -> Figures:
     encoder = Encoder()
     words = {" ".join(query.split()[:30]) for query in queries if len(query.split()) >= 30}
     texts = sorted(words)[:: len(words) // NEW]
-    encoder(texts[:20])
+    encoder(texts[:_WARM_UP])
     times = []
     for text in texts:
         began = time.perf_counter()

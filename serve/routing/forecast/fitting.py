@@ -60,7 +60,7 @@ class BlendPredictor:
     """
 
     def __init__(self, neighbours: NeighbourPredictor, mlp: MLP, shares: Shares) -> None:
-        self._neighbours, self._mlp, self._shares = neighbours, mlp, shares
+        self.neighbours, self.mlp, self.shares = neighbours, mlp, shares
 
     def predict(
         self,
@@ -69,8 +69,8 @@ class BlendPredictor:
         neighbours: Neighbours,
         means: Means,
     ) -> Prediction:
-        near = self._neighbours.predict(queries, embeddings, neighbours, means)
-        quality = self._shares.blend(near.quality, self._mlp.predict(queries, embeddings))
+        near = self.neighbours.predict(queries, embeddings, neighbours, means)
+        quality = self.shares.blend(near.quality, self.mlp.predict(queries, embeddings))
         # Where the two disagree, at least one is wrong.
         uncertainty = np.hypot(near.uncertainty, quality - near.quality)
         return Prediction(quality, near.output_tokens, uncertainty)
@@ -132,14 +132,14 @@ class Refit:
 
     Attributes:
         predictor: the blend if it was accepted, otherwise neighbours alone.
-        queries: the texts of the backtest's rows.
+        characters: (n,) the lengths of the backtest's queries.
         backtest: of `predictor`.
         accepted: whether the blend does better than neighbours alone.
         loss, neighbours_loss: mean squared errors of the blend and of neighbours alone.
     """
 
     predictor: Predictor
-    queries: Sequence[str]
+    characters: Floats
     backtest: Backtest
     accepted: bool
     loss: float
@@ -165,7 +165,7 @@ def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int | None = None
     candidates = scored if enough else np.arange(len(snapshot))
     rows = np.sort(random.permutation(candidates)[:_CHECKED_ROWS])
     alone = _held_out(snapshot, rows, near, n_similar or default_n_similar(len(snapshot)))
-    checked = [snapshot.queries[row] for row in rows]
+    checked = np.array([len(snapshot.queries[row]) for row in rows], np.float64)
     if not enough:
         return Refit(near, checked, alone, False, alone.loss(), alone.loss())
     mlp, learned = fit_mlp(snapshot.part(scored))

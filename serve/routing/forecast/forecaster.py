@@ -1,9 +1,10 @@
 """Forecasts the quality and cost of queries on each model, from evidence, a predictor and prices.
 
-The Python API and the server's shared actor use the same class; only their evidence differs.
+The Python API and the server use the same class; only their evidence differs.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -30,7 +31,8 @@ _BLOCK = 256  # queries at a time; bounds the memory for neighbours' outcomes
 
 
 class Forecaster:
-    """Predicts from evidence; once fitted on a snapshot of it, also knows its own optimism.
+    """Predicts from evidence; once fitted on a snapshot of it, also knows its own optimism. Never
+    changes; threads may forecast at once.
 
     Args:
         evidence: the past queries.
@@ -39,6 +41,8 @@ class Forecaster:
         n_similar: the fewest past queries to predict from; their number grows with the evidence.
 
     Attributes:
+        evidence: the past queries.
+        prior: (m,) prior qualities, where nothing is known.
         characters_per_token: of prompts, as far as known.
 
     Raises:
@@ -62,19 +66,30 @@ class Forecaster:
         self._rates = rates(self.prices)
         self.characters_per_token = CHARACTERS_PER_TOKEN
         self._n_similar = n_similar
-        self._prior = np.where(np.isnan(own), price_prior(self.prices), own)
-        self.adopt(self.refit(Snapshot.nothing(len(self.prices))))
+        self.prior = np.where(np.isnan(own), price_prior(self.prices), own)
+        self._past = self._backtested(self.refit(Snapshot.nothing(len(self.prices))))
 
     def refit(self, snapshot: Snapshot) -> Refit:
-        """Fits a predictor on past queries, without using it yet. Takes seconds to a minute."""
-        return refit(snapshot, self._prior, max(self._n_similar, default_n_similar(len(snapshot))))
+        """Fits a predictor on past queries, for `updated`. Takes seconds to a minute."""
+        return refit(snapshot, self.prior, max(self._n_similar, default_n_similar(len(snapshot))))
 
-    def adopt(self, fitted: Refit) -> None:
-        """Starts using the result of `refit`."""
-        lengths = [len(query) / self.characters_per_token for query in fitted.queries]
-        cost = costs(self._rates, np.array(lengths), fitted.backtest.output_tokens)
-        # One assignment, since other threads may be forecasting.
-        self._past = _Past(fitted, cost)
+    def updated(
+        self,
+        *,
+        evidence: Evidence | None = None,
+        fitted: Refit | None = None,
+        characters_per_token: float | None = None,
+    ) -> "Forecaster":
+        """A forecaster that differs in what is given: other past queries of the same models, the
+        result of `refit`, the length of tokens in prompts."""
+        other = copy(self)
+        if evidence is not None:
+            other.evidence = evidence
+        if characters_per_token is not None:
+            other.characters_per_token = characters_per_token
+        if fitted is not None:
+            other._past = other._backtested(fitted)
+        return other
 
     @property
     def fitted(self) -> Refit:
@@ -104,7 +119,7 @@ class Forecaster:
         none = np.zeros((1, 0), np.float32)
         near = Neighbours(np.zeros((1, 0), np.int64), none, Outcomes.nothing())
         means = self.evidence.means()
-        return NeighbourPredictor(self._prior).predict([""], none, near, means)
+        return NeighbourPredictor(self.prior).predict([""], none, near, means)
 
     def costs(self, input_tokens: npt.ArrayLike, prediction: Prediction) -> Floats:
         """(b, m) predicted costs in USD of queries whose prompts have these lengths (b,)."""
@@ -142,6 +157,10 @@ class Forecaster:
         answer = assign(prediction.quality, cost, aim, allowed=allowed, capacities=capacities)
         quality = answer.quality - (aim - requirement)
         return replace(answer, quality=min(max(quality, 0.0), 1.0))
+
+    def _backtested(self, fitted: Refit) -> "_Past":
+        lengths = fitted.characters / self.characters_per_token
+        return _Past(fitted, costs(self._rates, lengths, fitted.backtest.output_tokens))
 
 
 class _Past:

@@ -43,6 +43,19 @@ async def test_the_most_recently_used_are_kept() -> None:
     assert embed.calls == [["a"], ["bb"], ["ccc"], ["bb"]]
 
 
+async def test_a_text_that_is_looked_up_counts_as_used() -> None:
+    cached = CachedEmbedder(Counting(), size=2)
+    assert cached.recent("a") is None
+    for text in ("a", "bb"):
+        await cached([text])
+    found = cached.recent("a")
+    assert found is not None
+    assert found.tolist() == [1]
+    await cached(["ccc"])
+    assert cached.recent("a") is not None
+    assert cached.recent("bb") is None
+
+
 async def test_a_list_longer_than_the_cache_is_embedded_whole() -> None:
     texts = ["x" * length for length in range(100)]
     answer = await CachedEmbedder(Counting(), size=3)(texts)

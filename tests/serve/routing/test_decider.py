@@ -1,6 +1,5 @@
 """Promise: single requests hold the mean they want at the least cost, and say why."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +7,8 @@ import pytest
 
 from deployments.store.evidence import Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
-from deployments.store.observations import Scored
-from serve.routing.decider import MAX_POLICIES, Decider
+from serve.routing.decider import Decider
+from serve.routing.policies import policy_name
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Question, Ranking
 
@@ -44,11 +43,19 @@ def known(rows: int = 400) -> Snapshot:
 def warm(**more: object) -> Decider:
     snapshot = known()
     decider = Decider(SnapshotEvidence(snapshot), PRICES, **more)  # type: ignore[arg-type]
-    decider.adopt(decider.refit(snapshot))
+    decider.use(decider.forecaster(fitted=decider.refit(snapshot)))
     return decider
 
 
+def prepare(decider: Decider, question: Question) -> None:
+    """Prepares a question's policy, as a router does in a thread."""
+    if name := decider.claim(question):
+        decider.begin(question, decider.new_policy(name))
+        decider.release(name)
+
+
 def decide(decider: Decider, question: Question) -> Ranking:
+    prepare(decider, question)
     return decider.decide(question, {"easy": EASY, "hard": HARD}.get(question.query))
 
 
@@ -116,7 +123,7 @@ def test_a_floor_is_for_one_request_and_moves_no_policy() -> None:
     beyond = decide(decider, question(requirement=1.0, floor=True))
     assert beyond.models[0] == max(beyond.quality, key=beyond.quality.__getitem__)
     assert beyond.policy is None
-    assert decider.policies() == {}
+    assert len(decider.policies) == 0
 
 
 def test_a_model_that_is_not_available_is_never_ranked() -> None:
@@ -177,54 +184,64 @@ def test_a_request_without_text_is_decided_by_the_models_means() -> None:
     assert blind.quality["large"] == pytest.approx(0.95, abs=0.05)
 
 
-def test_bad_scores_raise_the_price_of_quality_for_later_requests() -> None:
-    scored, unscored = warm(), warm()
-    first, _ = decide(scored, question()), decide(unscored, question())
-    for _ in range(100):
-        scored.correct(Scored("small", first.quality["small"], first.policy, None), 0.0)
-        decide(scored, question())
-        decide(unscored, question())
-    policy, other = (d.policies()[str(first.policy)] for d in (scored, unscored))
-    assert policy["multiplier"] > 1.2 * other["multiplier"]
+def test_a_request_whose_policy_has_not_begun_holds_the_requirement_by_itself() -> None:
+    decider, asked = warm(), question(requirement=0.6)
+    blind = [decider.decide(asked, HARD) for _ in range(20)]
+    assert {ranking.models[0] for ranking in blind} == {"large"}
+    assert {ranking.policy for ranking in blind} == {policy_name(0.6, MODELS)}
+    assert len(decider.policies) == 0
+    assert not decider.ready_for(asked)
+    prepare(decider, asked)
+    assert decider.ready_for(asked)
+    assert decider.decide(asked, HARD).models[0] == "small"  # as easy queries make up for it
 
 
-def test_policies_survive_a_restart() -> None:
+def test_a_policy_is_prepared_once_for_all_that_wait_for_it() -> None:
     decider = warm()
-    for _ in range(20):
-        decide(decider, question(hard=True))
-    kept = json.loads(json.dumps(decider.policies()))
-    again = warm()
-    again.restore(kept)
-    assert again.policies() == decider.policies()
-    assert decide(again, question()) == decide(decider, question())
+    name = decider.claim(question())
+    assert name is not None
+    assert decider.claim(question(owner="caller")) is None
+    decider.release(name)  # it failed
+    assert decider.claim(question()) == name
+    decider.begin(question(), decider.new_policy(name))
+    decider.release(name)
+    assert decider.claim(question()) is None
 
 
-def test_policies_over_removed_models_are_dropped() -> None:
+def test_preparations_that_wait_are_bounded_and_callers_hold_up_only_themselves() -> None:
     decider = warm()
-    decide(decider, question())
-    other = Decider(nothing(), {"small": PRICES["small"]})
-    other.restore(decider.policies())
-    assert other.policies() == {}
+
+    def claimed(owner: str | None, number: int) -> int:
+        asked = [question(requirement=i / 100, owner=owner) for i in range(number)]
+        return sum(decider.claim(one) is not None for one in asked)
+
+    assert claimed("greedy", 50) == 2
+    others = [
+        decider.claim(question(requirement=0.5 + index / 100, owner=f"caller {index}"))
+        for index in range(40)
+    ]
+    assert sum(name is not None for name in others) == 6
+    assert decider.claim(question(requirement=0.99)) is not None
+    assert claimed(None, 50) == 7
 
 
-def test_the_number_of_policies_is_bounded() -> None:
-    decider = Decider(nothing(), PRICES)
-    for number in range(MAX_POLICIES + 20):
-        decide(
-            decider,
-            question(
-                requirement=(number % 1000) / 1000,
-                candidates=MODELS[: 2 + number // 1000],
-                available=MODELS[:2],
-            ),
-        )
-    assert len(decider.policies()) == MAX_POLICIES
+def test_a_floor_needs_no_preparation() -> None:
+    assert warm().claim(question(floor=True)) is None
+
+
+def test_callers_policies_push_out_none_that_the_server_is_configured_with() -> None:
+    decider = warm()
+    name = str(decide(decider, question()).policy)
+    for number in range(60):
+        decide(decider, question(requirement=number / 100, owner="caller"))
+    assert name in decider.policies
+    assert len(decider.policies) < 20
 
 
 def test_a_predictor_outlives_a_change_of_prices() -> None:
     snapshot, before = known(), warm()
     after = Decider(SnapshotEvidence(snapshot), {**PRICES, "small": Price(1e-5, 4e-5)})
-    after.adopt(before.fitted)
+    after.use(after.forecaster(fitted=before.fitted))
     assert decide(after, question(requirement=0.8, floor=True)).models[0] == "middle"
 
 
@@ -232,16 +249,28 @@ def test_a_policy_keeps_its_multiplier_after_a_refit() -> None:
     decider = warm()
     for _ in range(50):
         name = str(decide(decider, question(hard=True)).policy)
-    before = decider.policies()[name]["multiplier"]
-    decider.adopt(decider.refit(known(300)))
-    decide(decider, question(hard=True))
-    assert decider.policies()[name]["multiplier"] == pytest.approx(before, rel=0.2)
+    before = decider.policies[name]
+    decider.use(decider.forecaster(fitted=decider.refit(known(300))))
+    assert not decider.ready_for(question())
+    prepare(decider, question())
+    after = decider.policies[name]
+    assert after.optimism != before.optimism
+    assert after == replace(before, optimism=after.optimism)
+
+
+def test_an_outdated_policy_decides_until_it_is_prepared_anew() -> None:
+    decider = warm()
+    name = str(decide(decider, question()).policy)
+    decider.use(decider.forecaster(fitted=decider.refit(known(300))))
+    before = decider.policies[name]
+    decider.decide(question(), EASY)
+    assert decider.policies[name].decisions == before.decisions + 1
 
 
 def test_if_all_models_are_free_the_best_answers() -> None:
     snapshot = known()
     decider = Decider(SnapshotEvidence(snapshot), dict.fromkeys(PRICES, Price(0, 0)))
-    decider.adopt(decider.refit(snapshot))
+    decider.use(decider.forecaster(fitted=decider.refit(snapshot)))
     ranked = [decide(decider, question(hard=True)).models[0] for _ in range(20)]
     assert set(ranked) == {"large"}
 
@@ -265,7 +294,7 @@ def test_a_batch_is_decided_whole_without_moving_a_policy() -> None:
         batch(["easy", "hard"], requirement=0.8, floor=True), np.stack([EASY, HARD])
     )
     assert floor.assignment.choice.tolist() == [0, 2]
-    assert decider.policies() == {}
+    assert len(decider.policies) == 0
 
 
 def test_nothing_available_and_unknown_models_are_errors() -> None:
@@ -278,8 +307,8 @@ def test_nothing_available_and_unknown_models_are_errors() -> None:
 def test_choosing_a_model_that_is_scaled_to_zero_moves_no_policy() -> None:
     decider, best = warm(), question(hard=True, requirement=1.0)
     decide(decider, best)  # so that there is a policy
-    before = decider.policies()
+    before = decider.policies.report()
     assert decide(decider, replace(best, asleep=("large",))).models[0] == "large"
-    assert decider.policies() == before
+    assert decider.policies.report() == before
     decide(decider, best)
-    assert decider.policies() != before
+    assert decider.policies.report() != before

@@ -1,54 +1,82 @@
-"""Promise: every answer that ends teaches the store, and no answer is disturbed by that."""
+"""Promise: every answer that ends reaches the store once, and no answer is disturbed by that."""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
-import numpy as np
 import pytest
+from keepers import D, Embedder, until
 
 from deployments.contract import Chunk, Usage
+from deployments.embedding.cache import CachedEmbedder
 from deployments.errors import ProviderError
-from deployments.store.evidence import Floats32
-from deployments.store.observations import AnswerRecord, Observation
+from deployments.store.observations import AnswerRecord, Learned, Observation
+from deployments.store.sql.database import Database
 from serve.actors import ActorUnavailable
 from serve.dispatch.dispatcher import Dispatch
 from serve.dispatch.rescue import Rescue
 from serve.routing.prices import Price
-from serve.smart.client import SharedDecider
+from serve.smart import learning as module
+from serve.smart.client import SharedStore
 from serve.smart.learning import Learner, Lesson, cost
 
 PRICE = Price(1e-6, 2e-6)
 CHUNKS = [Chunk(text="twel"), Chunk(text="ve", finish_reason="stop"), Chunk(usage=Usage(20, 3))]
+QUERY = "What is 7 plus 5?"
 
 
-class Decider:
-    """In place of `SharedDecider`: keeps what it is sent."""
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_PERIOD_S", "_RETRY_S"):
+        monkeypatch.setattr(module, name, 0.01)
 
-    def __init__(self, unavailable: bool = False) -> None:
-        self.unavailable = unavailable
-        self.learned: list[tuple[Observation, AnswerRecord]] = []
 
-    def learn(self, observation: Observation, answer: AnswerRecord) -> Awaitable[None]:
-        if self.unavailable:
+class Store:
+    """In place of `SharedStore`: keeps what it is sent."""
+
+    def __init__(self, takes: Callable[[Sequence[Learned]], object] = len) -> None:
+        self.away = False
+        self.batches: list[list[Learned]] = []
+        self._takes = takes
+
+    @property
+    def items(self) -> list[Learned]:
+        return [item for batch in self.batches for item in batch]
+
+    async def learn(self, items: Sequence[Learned]) -> int:
+        if self.away:
             raise ActorUnavailable("the actor is being created")
-        self.learned.append((observation, answer))
-        return asyncio.sleep(0)
+        self.batches.append(list(items))
+        self._takes(items)
+        return 0
 
 
-def learner(decider: Decider) -> Learner:
-    return Learner(cast("SharedDecider", decider), {"small": "openai/gpt-small"})
+class Count:
+    """In place of Ray's counter, which can't be read."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def inc(self, value: float = 1.0) -> None:
+        self.value += value
 
 
-def lesson() -> Lesson:
-    return Lesson("id", "What is 7 plus 5?", 17, 0.9, "policy", PRICE)
+def learner(store: Store, embedder: Embedder | None = None) -> Learner:
+    embed = CachedEmbedder(embedder or Embedder())
+    return Learner(cast("SharedStore", store), embed, {"small": "openai/gpt-small"})
+
+
+def lesson(id: str = "id", query: str = QUERY) -> Lesson:
+    return Lesson(id, query, 17, 0.9, "policy", PRICE)
 
 
 class Written:
     """An answer on its way, as `Dispatch` gives it."""
 
-    def __init__(self, chunks: list[Chunk], fails: bool = False) -> None:
+    def __init__(self, chunks: Sequence[Chunk], fails: bool = False) -> None:
         self.model = "small"
         self.started = time.monotonic()
         self.rescues: list[Rescue] = []
@@ -58,31 +86,45 @@ class Written:
     def __aiter__(self) -> AsyncGenerator[Chunk, None]:
         return self._chunks
 
-    async def _written(self, chunks: list[Chunk], fails: bool) -> AsyncGenerator[Chunk, None]:
+    async def _written(self, chunks: Sequence[Chunk], fails: bool) -> AsyncGenerator[Chunk, None]:
         for chunk in chunks:
             yield chunk
         if fails:
             raise ProviderError("cut")
 
 
-def written(chunks: list[Chunk], fails: bool = False, rescues: Sequence[Rescue] = ()) -> Dispatch:
+def written(
+    chunks: Sequence[Chunk] = CHUNKS, fails: bool = False, rescues: Sequence[Rescue] = ()
+) -> Dispatch:
     answer = Written(chunks, fails)
     answer.rescues.extend(rescues)
     return cast("Dispatch", answer)
 
 
-def embedding() -> "asyncio.Future[Floats32 | None]":
-    future: asyncio.Future[Floats32 | None] = asyncio.get_running_loop().create_future()
-    future.set_result(np.ones(1, np.float32))
-    return future
+async def answered(learner: Learner, number: int, first: int = 0) -> None:
+    """So many answers end, to queries of their own."""
+    for n in range(first, first + number):
+        async for _ in learner.follow(written(), lesson(f"id {n}", f"question {n}")):
+            pass
 
 
-async def test_an_answer_is_unchanged_and_learned_from_before_it_ends() -> None:
-    decider = Decider()
-    chunks = learner(decider).follow(written(CHUNKS), lesson(), embedding())
+def ids(items: Sequence[Learned]) -> list[str]:
+    answers = [item[1] if isinstance(item, tuple) else item for item in items]
+    return [answer.id for answer in answers if isinstance(answer, AnswerRecord)]
+
+
+def whole(items: Sequence[Learned]) -> list[tuple[Observation, AnswerRecord]]:
+    """Those that come with their queries."""
+    return [item for item in items if isinstance(item, tuple)]
+
+
+async def test_an_answer_is_unchanged_and_learned_from_after_it_has_ended() -> None:
+    store = Store()
+    chunks = learner(store).follow(written(), lesson())
     assert [chunk async for chunk in chunks] == CHUNKS
-    ((observation, answer),) = decider.learned
-    assert (observation.query, observation.model) == ("What is 7 plus 5?", "small")
+    await until(lambda: store.items)
+    ((observation, answer),) = whole(store.items)
+    assert (observation.query, observation.model) == (QUERY, "small")
     assert (observation.input_tokens, observation.output_tokens) == (20, 3)
     assert observation.characters == 17
     assert (answer.id, answer.predicted, answer.policy) == ("id", 0.9, "policy")
@@ -90,57 +132,163 @@ async def test_an_answer_is_unchanged_and_learned_from_before_it_ends() -> None:
     assert observation.identity == answer.identity == "openai/gpt-small"
 
 
+async def test_answers_go_to_the_store_in_batches() -> None:
+    store = Store()
+    learns = learner(store)
+    await answered(learns, 20)
+    await until(lambda: store.items)
+    await answered(learns, 3, first=20)
+    await until(lambda: len(store.items) == 23)
+    assert [len(batch) for batch in store.batches] == [20, 3]
+
+
 async def test_nothing_is_learned_from_an_answer_that_fails() -> None:
-    decider = Decider()
-    chunks = learner(decider).follow(written(CHUNKS[:1], fails=True), lesson(), embedding())
+    store = Store()
+    learns = learner(store)
     with pytest.raises(ProviderError):
-        [chunk async for chunk in chunks]
-    assert decider.learned == []
+        [chunk async for chunk in learns.follow(written(CHUNKS[:1], fails=True), lesson())]
+    await learns.flush()
+    assert store.items == []
 
 
 async def test_nothing_is_learned_from_an_answer_by_two_models() -> None:
-    decider = Decider()
+    store = Store()
+    learns = learner(store)
     rescue = Rescue("large", "provider_error", 4, 0, "continued", 1, 0)
-    chunks = learner(decider).follow(written(CHUNKS, rescues=[rescue]), lesson(), embedding())
+    chunks = learns.follow(written(rescues=[rescue]), lesson())
     assert [chunk async for chunk in chunks] == CHUNKS
-    assert decider.learned == []
+    await learns.flush()
+    assert store.items == []
 
 
 @pytest.mark.parametrize(("read", "learned"), [(1, 0), (2, 1)])
 async def test_a_client_that_leaves_after_the_finish_reason_does_not_prevent_learning(
     read: int, learned: int
 ) -> None:
-    decider = Decider()
-    chunks = learner(decider).follow(written(CHUNKS), lesson(), embedding())
+    store = Store()
+    learns = learner(store)
+    chunks = learns.follow(written(), lesson())
     for _ in range(read):
         await anext(chunks)
     await chunks.aclose()
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert len(decider.learned) == learned
+    await learns.flush()
+    assert len(store.items) == learned
 
 
 async def test_the_time_of_a_slow_reader_does_not_count() -> None:
-    decider = Decider()
-    chunks = learner(decider).follow(written(CHUNKS), lesson(), embedding())
-    async for _ in chunks:
+    store = Store()
+    learns = learner(store)
+    async for _ in learns.follow(written(), lesson()):
         await asyncio.sleep(0.2)
-    assert decider.learned[0][0].seconds is not None
-    assert decider.learned[0][0].seconds < 0.2
+    await learns.flush()
+    ((observation, _),) = whole(store.items)
+    assert observation.seconds is not None
+    assert observation.seconds < 0.2
 
 
-async def test_an_unavailable_store_does_not_affect_answers() -> None:
-    chunks = learner(Decider(unavailable=True)).follow(written(CHUNKS), lesson(), embedding())
-    assert [chunk async for chunk in chunks] == CHUNKS
+async def test_more_than_a_sample_each_second_is_recorded_but_not_learned_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    store, embedder = Store(), Embedder()
+    learns = learner(store, embedder)
+    sizes = []
+    for seconds in (0.0, 0.25, 60.0):
+        now += seconds
+        await answered(learns, 100, first=len(store.items))
+        await learns.flush()
+        sizes.append(len(whole(store.batches[-1])))
+    assert sizes == [32, 8, 32]  # a pause earns no more than a second's
+    assert embedder.texts == 72
+    assert ids(store.items) == [f"id {n}" for n in range(300)]
 
 
-async def test_without_an_embedding_nothing_is_learned() -> None:
-    decider = Decider()
-    nothing: asyncio.Future[Floats32 | None] = asyncio.get_running_loop().create_future()
-    nothing.set_result(None)
-    chunks = learner(decider).follow(written(CHUNKS), lesson(), nothing)
-    assert [chunk async for chunk in chunks] == CHUNKS
-    assert decider.learned == []
+async def test_answers_wait_for_a_store_that_is_away() -> None:
+    store = Store()
+    store.away = True
+    learns = learner(store)
+    await answered(learns, 3)
+    with pytest.raises(ActorUnavailable):
+        await learns.flush()
+    await answered(learns, 2, first=3)
+    store.away = False
+    await until(lambda: store.items)
+    assert ids(store.items) == [f"id {n}" for n in range(5)]
+
+
+async def test_an_answer_that_is_sent_again_counts_once(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/store.db", "encoder", D)
+
+    def lost_reply(items: Sequence[Learned]) -> None:
+        database.write(items)
+        if len(store.batches) == 1:
+            raise ActorUnavailable("the actor died")
+
+    store = Store(lost_reply)
+    learns = learner(store)
+    await answered(learns, 50)
+    await until(lambda: len(store.batches) == 2)
+    assert ids(store.items[:50]) == ids(store.items[50:])
+    rows = database.read(list(database.ids()))
+    assert {row.outcomes["small"].count for row in rows} == {1}
+    assert len(database.score([(f"id {n}", 1.0) for n in range(50)])) == 50
+    database.close()
+
+
+async def test_of_too_many_waiting_answers_the_oldest_are_lost_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MOST_WAITING", 3)
+    store, lost = Store(), Count()
+    monkeypatch.setattr(module, "Counter", lambda *args, **more: lost)
+    store.away = True
+    learns = learner(store)
+    await answered(learns, 4)
+    with pytest.raises(ActorUnavailable):
+        await learns.flush()
+    await answered(learns, 1, first=4)
+    assert lost.value == 2
+    store.away = False
+    await learns.flush()
+    assert ids(store.items) == ["id 2", "id 3", "id 4"]
+    assert lost.value == 2
+
+
+async def test_without_an_embedder_answers_are_recorded_all_the_same() -> None:
+    store, embedder = Store(), Embedder()
+    embedder.error = OSError("no room for it")
+    learns = learner(store, embedder)
+    await answered(learns, 3)
+    await learns.flush()
+    assert (ids(store.items), whole(store.items)) == (["id 0", "id 1", "id 2"], [])
+
+
+async def test_impossible_counts_of_a_provider_do_not_hold_up_other_answers() -> None:
+    store = Store()
+    learns = learner(store)
+    chunks = [CHUNKS[1], Chunk(usage=Usage(20, -1))]
+    assert [chunk async for chunk in learns.follow(written(chunks), lesson("odd"))] == chunks
+    await answered(learns, 1)
+    await learns.flush()
+    assert ids(store.items) == ["odd", "id 0"]
+    assert ids(whole(store.items)) == ["id 0"]
+
+
+async def test_whatever_goes_wrong_with_the_store_learning_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_RETRY_S", 0.01)
+
+    def odd(items: Sequence[Learned]) -> None:
+        if len(store.batches) == 1:
+            raise TypeError("not to be pickled")
+
+    store = Store(odd)
+    learns = learner(store)
+    await answered(learns, 2)
+    await until(lambda: len(store.batches) == 2)
+    assert ids(store.items[2:]) == ["id 0", "id 1"]
 
 
 def test_without_a_price_or_usage_there_is_no_cost() -> None:

@@ -1,72 +1,48 @@
-"""Promise: without the store prices decide."""
+"""Promise: the strategy asks for forecasts only where there is a choice."""
 
-import pytest
+from typing import Any, cast
 
-from serve.actors import ActorUnavailable
 from serve.routing.decider import Routes
-from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Question, Ranking
-from serve.smart.strategy import SmartStrategy, by_price
+from serve.smart.strategy import SmartStrategy
 
-PRICES = {"cheap": Price(1e-7, 4e-7), "middle": Price(1e-6, 4e-6), "dear": Price(1e-5, 4e-5)}
-
-
-def question(requirement: float, *available: str) -> Question:
-    return Question(
-        candidates=tuple(PRICES),
-        available=available or tuple(PRICES),
-        query="Why?",
-        requirement=requirement,
-    )
+ROUTES = cast("Routes", object())
 
 
-@pytest.mark.parametrize(
-    ("requirement", "order"),
-    [
-        (0.5, ["cheap", "middle", "dear"]),
-        (0.7, ["dear", "middle", "cheap"]),
-        (0.6, ["middle", "dear", "cheap"]),
-        (1.0, ["dear", "middle", "cheap"]),
-    ],
-)
-def test_the_cheapest_model_whose_price_suggests_enough_comes_first(
-    requirement: float, order: list[str]
-) -> None:
-    assert by_price(question(requirement), PRICES, {}).models == order
+class Forecasts:
+    """In place of `Smart`: ranks as it is told, and notes what it is asked."""
 
-
-def test_a_configured_prior_counts_more_than_the_price() -> None:
-    priors = {"cheap": 0.9, "middle": None}
-    assert by_price(question(0.85), PRICES, priors).models[0] == "cheap"
-
-
-def test_only_available_models_are_ranked_by_price() -> None:
-    assert by_price(question(0.5, "dear", "middle"), PRICES, {}).models == ["middle", "dear"]
-
-
-def test_a_guess_does_not_depend_on_which_models_run() -> None:
-    assert by_price(question(0.6, "middle", "dear"), PRICES, {}).models == ["middle", "dear"]
-
-
-class Unavailable:
-    """Forecasts whose decider is unavailable."""
-
-    def __init__(self) -> None:
-        self.priors: dict[str, float | None] = {}
+    def __init__(self, *ranked: str) -> None:
+        self.ranking = Ranking(list(ranked), "as told")
+        self.asked: list[Any] = []
 
     async def decide(self, question: Question) -> Ranking:
-        raise ActorUnavailable("the actor is being created")
+        self.asked.append(question)
+        return self.ranking
 
     async def route(self, question: BatchQuestion) -> Routes:
-        raise ActorUnavailable("the actor is being created")
+        self.asked.append(question)
+        return ROUTES
 
 
-async def test_while_the_decider_is_unavailable_prices_decide() -> None:
-    ranking = await SmartStrategy(Unavailable(), lambda: PRICES).rank(question(0.5))
-    assert ranking.models == ["cheap", "middle", "dear"]
-    assert "unavailable" in ranking.reason
+def question(*available: str) -> Question:
+    return Question(candidates=("cheap", "dear"), available=available, query="Why?")
 
 
-async def test_with_one_available_model_the_decider_is_not_called() -> None:
-    ranking = await SmartStrategy(Unavailable(), lambda: PRICES).rank(question(0.5, "dear"))
-    assert ranking == Ranking(["dear"])
+async def test_the_forecasts_rank_the_available_models() -> None:
+    forecasts, asked = Forecasts("dear", "cheap"), question("cheap", "dear")
+    assert await SmartStrategy(forecasts).rank(asked) == forecasts.ranking
+    assert forecasts.asked == [asked]
+
+
+async def test_with_one_available_model_there_is_nothing_to_forecast() -> None:
+    forecasts = Forecasts()
+    assert await SmartStrategy(forecasts).rank(question("dear")) == Ranking(["dear"])
+    assert forecasts.asked == []
+
+
+async def test_a_batch_is_decided_as_a_whole() -> None:
+    forecasts = Forecasts()
+    batch = BatchQuestion(["Why?", "How?"], [["cheap"], ["cheap", "dear"]], 0.5)
+    assert await SmartStrategy(forecasts).route(batch) is ROUTES
+    assert forecasts.asked == [batch]

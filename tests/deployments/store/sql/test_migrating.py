@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 
+from deployments.store.copies.folder import Folder
 from deployments.store.observations import AnswerRecord, Observation, Outcome, Scored
 from deployments.store.sql.database import Database
 from deployments.store.sql.migrating import VERSION_TABLE
@@ -125,16 +126,19 @@ def test_a_store_of_the_first_version_opens_with_all_that_it_holds(old_url: str)
     database.close()
     again = Database(old_url)  # up to date now: nothing to do
     assert again.count() == 3
+    assert again.id == database.id
     again.close()
 
 
-def test_what_it_holds_counts_for_the_model_that_is_served_first(old_url: str) -> None:
+def test_what_it_holds_counts_for_the_model_that_is_served_first(
+    old_url: str, tmp_path: Path
+) -> None:
     def scored(identity: str) -> int:
         database = Database(old_url, "encoder", D, identities={"small": identity})
-        store = EmbeddingStore(database, ["small"], D)
+        store = EmbeddingStore(database, Folder(tmp_path / "copies"))
         store.load()
         store.close()
-        return len(store.rows)
+        return len(store.publisher.copy)
 
     assert scored("openai/first") == 1
     assert scored("openai/another") == 0
