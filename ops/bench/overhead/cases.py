@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ops.bench.overhead.contestants import ENDPOINT, LITELLM
+from ops.bench.overhead.contestants import ENDPOINT, IN_TURN, LITELLM, SMART
 from ops.bench.overhead.load import Measured, Target, closed, opened
 from ops.bench.overhead.messages import Ask
 
@@ -40,6 +40,10 @@ class Case:
         return await closed(target, self.ask, self.connections, seconds)
 
 
+_SEQUENTIAL = Ask(strategy="sequential")
+_SEEN, _NEW = Ask(strategy="smart"), Ask(strategy="smart", new=True)
+
+
 def _streamed(tokens: int) -> Ask:
     return Ask(tokens, stream=True)
 
@@ -53,6 +57,12 @@ CASES: Mapping[str, Case] = {
     "litellm-stream16-32": Case(
         "LiteLLM model, streams of 16 tokens, 32 connections", _streamed(16), LITELLM, goal=1.5
     ),
+    "in-turn-1": Case("one of two in turn, 1 connection", _SEQUENTIAL, IN_TURN, connections=1),
+    "in-turn-32": Case("one of two in turn, 32 connections", _SEQUENTIAL, IN_TURN),
+    "seen-1": Case("smart, the same query, 1 connection", _SEEN, SMART, connections=1),
+    "seen-32": Case("smart, the same query, 32 connections", _SEEN, SMART),
+    "new-1": Case("smart, new queries, 1 connection", _NEW, SMART, connections=1),
+    "new-32": Case("smart, new queries, 32 connections", _NEW, SMART),
     "open": Case(
         f"{RATE:g} requests/s offered, upstream of {1e3 * _DELAY_S:g} ms",
         Ask(delay_s=_DELAY_S),

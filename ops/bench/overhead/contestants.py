@@ -7,16 +7,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from random import Random
 
 from ops.bench.application import free_port
 from ops.bench.engine.models import DEMO_LARGE
+from ops.bench.overhead.messages import CANDIDATES, new_text
 from ops.local.ray_settings import FAST
 
 REFERENCE = "litellm"
 # What a caller asks for: a model at an OpenAI-compatible server, or the same through LiteLLM.
 ENDPOINT, LITELLM = "endpoint", "litellm"
+# Or for one of two, chosen in turn or by smart routing.
+IN_TURN, SMART = "in-turn", "smart"
 KEY = "sk-" + "0123456789abcdef" * 2
 LITELLM_ENVIRONMENT = Path(".venv-litellm")
+_PAST = 1000  # queries that the store knows
+_PRICES = [
+    {"cost_per_input_token": 1e-7 * factor, "cost_per_output_token": 4e-7 * factor}
+    for factor in (1, 3)
+]
 
 _RAY = {
     # Ray runs its workers at a lower priority than other processes, such as the upstream.
@@ -52,26 +61,48 @@ class Start:
         return str(file)
 
 
-def application(start: Start, *, in_router: bool = False) -> list[str]:
-    """Our application: keys on, and the upstream as two models."""
+def application(start: Start, *, in_router: bool = False, store: bool = False) -> list[str]:
+    """Our application: keys on, and the upstream as three models. With a store, which knows some
+    past queries, for smart routing."""
     models = [
-        {"name": ENDPOINT, "backend": "vllm", "model": "bench", "hostname": start.upstream},
+        *(
+            {"name": name, "backend": "vllm", "model": "bench", "hostname": start.upstream} | price
+            for name, price in zip(CANDIDATES, _PRICES, strict=True)
+        ),
         {
             "name": LITELLM,
             "backend": "openai",
             "model": "bench",
             "hostname": f"{start.upstream}/v1",
             "api_key": "${UPSTREAM_KEY}",
+            **_PRICES[0],
         },
     ]
+    kept = {"url": f"sqlite:///{start.folder}/store.db", "history": _history(start.folder)}
     config = {
-        "llms": {"models": models, "hosted": {"in_router": in_router}},
+        "llms": {"models": models, "hosted": {"in_router": in_router}}
+        | ({"store": kept} if store else {}),
         "server": {"keys": [{"name": "bench", "key": "${BENCH_KEY}"}]},
     }
     return [
         *(sys.executable, "-m", "ops.bench.overhead.application"),
         *("--config", start.written(config), "--port", str(start.port)),
     ]
+
+
+def _history(folder: Path) -> str:
+    """The path of a new file with what both models did on past queries."""
+    random = Random(0)
+    file = folder / "history.jsonl"
+    with file.open("w") as written:
+        for _ in range(_PAST):
+            outputs = [
+                {"model_name": name, "correctness": random.randint(0, 1), "output_token_length": 16}
+                for name in CANDIDATES
+            ]
+            past = {"query": new_text(), "input_token_length": 40, "outputs": outputs}
+            written.write(json.dumps(past) + "\n")
+    return str(file)
 
 
 def proxy(start: Start, workers: int = 1) -> list[str]:
@@ -116,6 +147,7 @@ class Contestant:
         command: what is run.
         environment: variables for it.
         models: the name to ask for, by what is asked for.
+        health: the path that says when all is ready; none if it is as soon as it answers.
     """
 
     command: Callable[[Start], list[str]] | None
@@ -123,18 +155,21 @@ class Contestant:
     models: Mapping[str, str] = field(
         default_factory=lambda: {ENDPOINT: ENDPOINT, LITELLM: ENDPOINT}
     )
+    health: str | None = None
 
     def variables(self, folder: Path) -> dict[str, str]:
         """The environment of its processes."""
         return {**os.environ, **self.environment, **_apart(folder)}
 
 
-def _ours(flags: Mapping[str, str], *, in_router: bool = False) -> Contestant:
+def _ours(flags: Mapping[str, str], *, in_router: bool = False, store: bool = False) -> Contestant:
     secrets = {"BENCH_KEY": KEY, "UPSTREAM_KEY": "none"}
+    models = {ENDPOINT: ENDPOINT, LITELLM: LITELLM, IN_TURN: "auto"}
     return Contestant(
-        partial(application, in_router=in_router),
+        partial(application, in_router=in_router, store=store),
         {**_RAY, **flags, **secrets},
-        {ENDPOINT: ENDPOINT, LITELLM: LITELLM},
+        models | ({SMART: "auto"} if store else {}),
+        "/health/ready",
     )
 
 
@@ -145,6 +180,7 @@ def _apart(folder: Path) -> dict[str, str]:
     files |= {"METRICS_SOCKET_PATH": "m.sock"}
     return {
         "RAY_TMPDIR": str(folder),
+        "XDG_CACHE_HOME": str(folder / "cache"),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         **{f"RAY_SERVE_HAPROXY_{name}": str(folder / "ha" / file) for name, file in files.items()},
@@ -161,6 +197,7 @@ CONTESTANTS = {
     REFERENCE: Contestant(proxy, _PROXY),
     "litellm-2": Contestant(partial(proxy, workers=2), _PROXY),
     "ours": _ours(_FAST),
+    "ours-store": _ours(_FAST, store=True),
     "ours-default": _ours(_DEFAULT),
     "ours-throughput": _ours(_THROUGHPUT),
     "ours-haproxy": _ours(_HAPROXY),

@@ -124,8 +124,12 @@ class _Caller:
     def __init__(self, target: Target, ask: Ask, patience_s: float) -> None:
         self._url = target.url
         self._ask = ask
-        self._request = request(target.url, target.key, ask.body(target.model))
+        self._target = target
+        self._same = None if ask.new else self._request()
         self._patience_s = patience_s
+
+    def _request(self) -> bytes:
+        return request(self._target.url, self._target.key, self._ask.body(self._target.model))
 
     async def ask(self, connection: Connection | None) -> tuple[Connection | None, str | None]:
         """Asks once; returns the connection, if it can be used again, or else the fault.
@@ -137,7 +141,7 @@ class _Caller:
             async with asyncio.timeout(self._patience_s):
                 if connection is None or not connection.is_open:
                     connection = await Connection.open(self._url)
-                response = await connection.ask(self._request)
+                response = await connection.ask(self._same or self._request())
         except OSError as error:  # TimeoutError, too
             fault = repr(error)
         else:

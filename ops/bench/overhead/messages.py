@@ -1,13 +1,19 @@
 """What is asked and what must come back: the requests, and the only right answer to each."""
 
 import json
+import random
 import re
 from dataclasses import dataclass
 from typing import Any
 
 PATH = "/v1/chat/completions"
 END = b"data: [DONE]\n\n"
+CANDIDATES = "endpoint", "other"  # the models of a request that names none
 _PROMPT_TOKENS = 12
+_WORDS = (
+    "what is the sum of two large numbers and why do people write about their country in a small "
+    "book when water falls from high mountains into green rivers that carry old stones to the sea"
+).split()
 
 # Servers on the way may write JSON with other spaces, and put several tokens into one event.
 _CONTENT = re.compile(rb'"content":\s*"([^"]*)"')
@@ -23,11 +29,15 @@ class Ask:
         tokens: of the answer.
         delay_s: how long the upstream waits before it begins.
         stream: whether the answer is streamed.
+        strategy: by which one of two models is chosen; None where the caller names the model.
+        new: whether each request has a text of its own, of 30 words and more.
     """
 
     tokens: int = 16
     delay_s: float = 0.0
     stream: bool = False
+    strategy: str | None = None
+    new: bool = False
 
     def body(self, model: str) -> bytes:
         """The request's JSON. The upstream reads the rest of the wish in its message."""
@@ -35,12 +45,18 @@ class Ask:
             "model": model,
             "messages": [
                 {"role": "system", "content": "You are a helpful assistant."},
-                {"role": "user", "content": f"tokens={self.tokens} delay={self.delay_s:g}."},
+                {"role": "user", "content": self._wish()},
             ],
         }
+        if self.strategy is not None:
+            fields |= {"models": CANDIDATES, "router": {"strategy": self.strategy}}
         if self.stream:
             fields |= {"stream": True, "stream_options": {"include_usage": True}}
         return json.dumps(fields).encode()
+
+    def _wish(self) -> str:
+        wish = f"tokens={self.tokens} delay={self.delay_s:g}."
+        return f"{wish} {new_text()}" if self.new else wish
 
     def answered_by(self, body: bytes) -> bool:
         """Whether a response's body is the whole answer: each token once and in its place."""
@@ -67,6 +83,11 @@ def asked(body: bytes) -> Ask:
     if (wish := _WISH.search(body)) is None:
         raise ValueError(f"no wish in {body!r}")
     return Ask(int(wish[1]), float(wish[2]), _STREAM.search(body) is not None)
+
+
+def new_text() -> str:
+    """30 words, as good as never said before."""
+    return " ".join(random.choices(_WORDS, k=30))
 
 
 def token(index: int) -> str:

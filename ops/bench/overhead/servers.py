@@ -105,6 +105,21 @@ def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", l
             if time.monotonic() > deadline or process.poll() is not None:
                 sys.exit(f"a contestant did not start; see {log}")
             time.sleep(1)
+    while not _is_ready(server):
+        if time.monotonic() > deadline or process.poll() is not None:
+            sys.exit(f"a contestant did not become ready; see {log}")
+        time.sleep(1)
+
+
+def _is_ready(server: Server) -> bool:
+    if server.contestant.health is None:
+        return True
+    headers = {"authorization": f"Bearer {KEY}"}
+    url = f"{server.url}{server.contestant.health}"
+    ready: bool = httpx.get(url, headers=headers, timeout=30, trust_env=False).json()["status"] == (
+        "ready"
+    )
+    return ready
 
 
 def _answers(url: str, model: str) -> bool:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from deployments.store.files.history import read_history
 from ops.bench.overhead.cases import CASES
 from ops.bench.overhead.contestants import CONTESTANTS, ENDPOINT, LITELLM, Start, application
 from ops.bench.overhead.load import Measured, Target, closed, counted, opened
 from ops.bench.overhead.memory import grow
 from ops.bench.overhead.memory import table as memory_table
-from ops.bench.overhead.messages import END, Ask, asked, events, whole
+from ops.bench.overhead.messages import CANDIDATES, END, Ask, asked, events, whole
 from ops.bench.overhead.plot import draw
 from ops.bench.overhead.report import cores, results, table
 from ops.bench.overhead.rounds import Played, Round, play
@@ -168,7 +169,29 @@ def test_our_configuration_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     config = load_config({"config": command[command.index("--config") + 1]})
     assert config.server.requires_keys
     names = {model.name for model in config.llms.models}
-    assert names == {contestant.models[ENDPOINT], contestant.models[LITELLM]}
+    assert names == {contestant.models[ENDPOINT], contestant.models[LITELLM], *CANDIDATES}
+
+
+def test_the_store_of_our_configuration_knows_past_queries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in CONTESTANTS["ours-store"].environment.items():
+        monkeypatch.setenv(name, value)
+    command = application(Start("http://127.0.0.1:1", 1, tmp_path), store=True)
+    config = load_config({"config": command[command.index("--config") + 1]})
+    assert config.llms.store is not None
+    (history,) = config.llms.store.history
+    rows = list(read_history(Path(history)))
+    assert len(rows) == 1000
+    assert {model for row in rows for model in row.outcomes} == set(CANDIDATES)
+
+
+def test_a_new_query_is_never_the_same_and_still_says_what_it_wants() -> None:
+    ask = Ask(strategy="smart", new=True)
+    bodies = [ask.body("auto") for _ in range(20)]
+    assert len(set(bodies)) == 20
+    assert asked(bodies[0]).tokens == ask.tokens
+    assert json.loads(bodies[0])["models"] == list(CANDIDATES)
 
 
 # --- report ---
