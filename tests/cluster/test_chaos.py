@@ -18,7 +18,7 @@ from ops.bench.chaos.kills import KILLS
 
 _PATIENCE_S, _END_S = 480, 20  # a third of it on an idle machine
 # No request waits for these, or there are two of them: callers don't notice the kill.
-UNNOTICED = ("a backend replica", "the sequence", "Serve's controller")
+UNNOTICED = ("a backend replica", "the sequence", "the store", "Serve's controller")
 
 Figures = dict[str, dict[str, Any]]
 
@@ -49,6 +49,13 @@ def figures() -> Figures:
     print(told)
     measured: Figures = json.loads(told.splitlines()[-1])
     return measured
+
+
+@pytest.mark.timeout(_PATIENCE_S + _END_S)
+def test_every_node_gets_what_the_store_has_learned(figures: Figures) -> None:
+    copies = [seen["copies"] for seen in figures.values()]
+    assert min(copies) > 0, figures
+    assert max(copies) == 2, figures  # routers are spread over both workers, at least at first
 
 
 @pytest.mark.timeout(_PATIENCE_S + _END_S)

@@ -26,6 +26,7 @@ class Question:
     messages: Sequence[Mapping[str, str]]
     models: Sequence[str] | None = None
     answer: str = fault_server.TEXT
+    strategy: str = "sequential"
 
     @property
     def allowed(self) -> set[str]:
@@ -37,18 +38,20 @@ class Question:
         """The request's body."""
         allowed = {"models": self.models} if self.models else {}
         fields = {"model": self.model, "messages": self.messages, "stream": self.stream}
-        return {**fields, **allowed, "temperature": 0}
+        router = {"strategy": self.strategy}
+        return {**fields, **allowed, "router": router, "temperature": 0}
 
 
 _SAY = [{"role": "user", "content": "Say your words."}]
 _SUM = [{"role": "user", "content": "What is 7 plus 5?"}]
 QUESTIONS = [
-    Question(model, stream, messages, models, right)
-    for model, messages, models, right in (
-        ("auto", _SAY, ("quick", "only"), fault_server.TEXT),
-        ("quick", _SAY, None, fault_server.TEXT),
-        ("demo-small", _SUM, None, "12"),
-        ("only", _SAY, None, fault_server.TEXT),
+    Question(model, stream, messages, models, right, strategy)
+    for model, messages, models, right, strategy in (
+        ("auto", _SAY, ("quick", "only"), fault_server.TEXT, "sequential"),
+        ("auto", _SAY, ("quick", "only"), fault_server.TEXT, "smart"),
+        ("quick", _SAY, None, fault_server.TEXT, "sequential"),
+        ("demo-small", _SUM, None, "12", "sequential"),
+        ("only", _SAY, None, fault_server.TEXT, "sequential"),
     )
     for stream in (True, False)
 ]

@@ -1,9 +1,11 @@
 """The cluster: three nodes on this machine, the application on them, and their processes."""
 
+import json
 import os
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -33,12 +35,14 @@ _SETTINGS = {
     "RAY_health_check_failure_threshold": "3",
 }
 
+_PRICES = {"cost_per_input_token": 1e-7, "cost_per_output_token": 4e-7}
 _MODELS = {"quick": 2, "only": 1, "demo-small": 2}
 REPLICAS = {**_MODELS, "Router": 2}
 
 
-def configuration(provider: str) -> dict[str, Any]:
-    """Three models: hosted with two replicas, hosted with one, and one that runs here."""
+def configuration(provider: str, store: Path) -> dict[str, Any]:
+    """Three models: hosted with two replicas, hosted with one, and one that runs here. And a store
+    in a file, for smart routing."""
 
     def fixed(model: str) -> dict[str, int]:
         return {"min_replicas": REPLICAS[model], "max_replicas": REPLICAS[model]}
@@ -46,25 +50,43 @@ def configuration(provider: str) -> dict[str, Any]:
     hosted = {"backend": "vllm", "hostname": provider, "model": _PROVIDERS_MODEL}
     small = {"backend": "huggingface", "model": str(DEFAULT_CONFIG.parent / "models/demo-small")}
     models = [
-        {"name": name, "autoscaling": fixed(name), **model}
+        {"name": name, "autoscaling": fixed(name), **_PRICES, **model}
         for name, model in {"quick": hosted, "only": hosted, "demo-small": small}.items()
     ]
     server = {"autoscaling": fixed("Router"), "request_timeout": DEADLINE_S}
-    return {"llms": {"models": models}, "server": server}
+    return {"llms": {"models": models, "store": {"url": f"sqlite:///{store}"}}, "server": server}
 
 
 class Nodes:
-    """A head node with Serve's proxy and controller, and two workers with the replicas."""
+    """A head node with Serve's proxy and controller, and two workers with the replicas. Each has a
+    cache of its own, as machines do.
+
+    Attributes:
+        caches: the folder of each node's cache, the head's first.
+    """
 
     def __init__(self, folder: str) -> None:
-        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder}
+        self.caches = [Path(folder) / "caches" / name for name in ("head", "one", "other")]
+        of_head, *of_workers = ({"XDG_CACHE_HOME": str(cache)} for cache in self.caches)
+        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "env_vars": of_head}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
-        self.workers = [self.cluster.add_node(num_cpus=_CPUS) for _ in range(2)]
+        self.workers = [self.cluster.add_node(num_cpus=_CPUS, env_vars=of) for of in of_workers]
 
     def processes(self) -> dict[int, str]:
         """The title of each process, by its id."""
         nodes = [self.cluster.head_node, *self.workers]
         return {pid: title for node in nodes for pid, title in _children(node).items()}
+
+    def copies(self) -> list[str | None]:
+        """The version of the store's copy on each node with a router; None where there is none."""
+        nodes = zip([self.cluster.head_node, *self.workers], self.caches, strict=True)
+        with_router = [
+            cache
+            for node, cache in nodes
+            if any(title.startswith(replica("Router")) for title in _children(node).values())
+        ]
+        found = [next(cache.rglob("manifest.json"), None) for cache in with_router]
+        return [None if file is None else _version(file) for file in found]
 
     def first(self, title: str) -> list[int]:
         """The first process whose title starts so."""
@@ -90,7 +112,7 @@ class Nodes:
     def are_healthy(self) -> bool:
         """Whether everything that should run does, by the processes and by Serve's status."""
         titles = list(self.processes().values())
-        expected = {SEQUENCE: 1, CONTROLLER: 1}
+        expected = {SEQUENCE: 1, STORE: 1, CONTROLLER: 1}
         expected |= {replica(name): number for name, number in REPLICAS.items()}
         if any(sum(t.startswith(title) for t in titles) < n for title, n in expected.items()):
             return False
@@ -102,11 +124,16 @@ class Nodes:
         return running == {name: {"RUNNING": number} for name, number in REPLICAS.items()}
 
 
-SEQUENCE, CONTROLLER = "ray::SequenceActor", "ray::ServeController"
+SEQUENCE, STORE, CONTROLLER = "ray::SequenceActor", "ray::StoreActor", "ray::ServeController"
 
 
 def replica(deployment: str) -> str:
     return f"ray::ServeReplica:{_APP}:{deployment}"
+
+
+def _version(manifest: Path) -> str:
+    version: str = json.loads(manifest.read_text())["version"]
+    return version
 
 
 def _raylet(node: Any) -> int:
@@ -135,7 +162,7 @@ def running(provider: str) -> Iterator[tuple[str, Nodes]]:
             port = free_port()
             http = {"host": "127.0.0.1", "port": port}
             rayserve.start(proxy_location="HeadOnly", http_options=http)
-            rayserve.run(build(configuration(provider)), name=_APP)
+            rayserve.run(build(configuration(provider, Path(folder) / "store.db")), name=_APP)
             yield f"http://127.0.0.1:{port}", nodes
         finally:
             ray.shutdown()

@@ -21,6 +21,7 @@ from ops.bench.chaos.cluster import (
     CONTROLLER,
     DEADLINE_S,
     SEQUENCE,
+    STORE,
     Nodes,
     replica,
     running,
@@ -28,6 +29,7 @@ from ops.bench.chaos.cluster import (
 
 # On two busy cores it takes a minute until all that a lost node ran has started elsewhere.
 _START_S, _RECOVERY_S = 180.0, 120.0
+_COPIED_S = 10.0  # until what was learned last has reached all nodes
 _STEADY_S = 2.0  # of load before a kill; longer than an answer takes
 
 
@@ -41,6 +43,8 @@ class Part:
         killed_at, healthy_at: when it was killed, and when everything ran again, by
             `time.monotonic`; None if that was not in time.
         calls: all requests that were sent.
+        copies: on how many nodes the routers had the latest copy of the store soon after the load;
+            0 if not on all.
     """
 
     killed: str
@@ -48,6 +52,7 @@ class Part:
     killed_at: float = 0.0
     healthy_at: float | None = None
     calls: list[Call] = field(default_factory=list)
+    copies: int = 0
 
     @property
     def recovery(self) -> float | None:
@@ -81,6 +86,7 @@ class Part:
             "rescued": sum(call.rescues > 0 for call in self.calls),
             "longest_s": round(max(call.longest for call in self.calls), 2),
             "recovery_s": None if self.recovery is None else round(self.recovery, 1),
+            "copies": self.copies,
             "said": dict(Counter(call.said for call in self.calls if not call.is_unaffected)),
         }
 
@@ -90,6 +96,7 @@ KILLS: Mapping[str, Callable[[Nodes], list[int]]] = {
     "a model's only replica": lambda nodes: nodes.first(replica("only")),
     "a router replica": lambda nodes: nodes.first(replica("Router")),
     "the sequence": lambda nodes: nodes.first(SEQUENCE),
+    "the store": lambda nodes: nodes.first(STORE),
     "Serve's controller": lambda nodes: nodes.first(CONTROLLER),
     "a worker node": Nodes.worker_processes,
 }
@@ -109,7 +116,19 @@ async def part(url: str, nodes: Nodes, killed: str, rate: float, seconds: float)
         deadline = result.killed_at + _RECOVERY_S
         result.healthy_at = await _recovered(nodes, victims, deadline)
         await asyncio.sleep(seconds)
+    result.copies = await _copied(nodes)
     return result
+
+
+async def _copied(nodes: Nodes) -> int:
+    """On how many nodes the routers have the same copy; 0 if not on all in time."""
+    deadline = time.monotonic() + _COPIED_S
+    while time.monotonic() < deadline:
+        copies = await asyncio.to_thread(nodes.copies)
+        if None not in copies and len(set(copies)) == 1:
+            return len(copies)
+        await asyncio.sleep(0.2)
+    return 0
 
 
 async def _recovered(nodes: Nodes, victims: Collection[int], deadline: float) -> float | None:
