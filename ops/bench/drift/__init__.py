@@ -1,0 +1,9 @@
+"""How far many routers together drift from a requirement, and what that costs.
+
+    python -m ops.bench.drift [--data FOLDER] [--out FOLDER]
+
+Routers with real policies, without Ray: requests are dealt to them at random, and each exchanges
+once a second with the store's policies. Half way the queries become harder. With recorded outcomes
+(`--data`, or the environment variable ROUTING_DATA) qualities and costs are the predictions for
+those; without, they are synthetic. Writes a table and a plot; the last line is JSON.
+"""

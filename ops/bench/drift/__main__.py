@@ -1,0 +1,55 @@
+"""`python -m ops.bench.drift`."""
+
+import argparse
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from ops.bench import drift
+from ops.bench.drift.measuring import OTHERS, RATES, figures, measure
+from ops.bench.drift.report import plot, table
+from ops.bench.drift.traffic import traffic
+
+_ROUTERS = 16  # under other conditions
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(prog="python -m ops.bench.drift", description=drift.__doc__)
+    parser.add_argument("--data", type=Path, default=os.environ.get("ROUTING_DATA") or None)
+    parser.add_argument("--out", type=Path, default=Path("build/bench-drift"))
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    requests = traffic(args.data, args.out / "embeddings")
+    found, decision_us = measure(requests)
+    others = {
+        name: {rate: figures(requests, fleet(_ROUTERS, rate)) for rate in RATES}
+        for name, fleet in OTHERS.items()
+    }
+    plot(requests, found, args.out / "drift.svg")
+    (args.out / "table.md").write_text(text := table(found, others, _ROUTERS))
+    print(text)
+    results = {
+        way: {
+            rate: {routers: asdict(mine) for routers, mine in by_routers.items()}
+            for rate, by_routers in by_rate.items()
+        }
+        for way, by_rate in found.items()
+    }
+    more = {name: {rate: asdict(of) for rate, of in by.items()} for name, by in others.items()}
+    print(
+        json.dumps(
+            {
+                "traffic": requests.name,
+                "requirement": requests.requirement,
+                "decision_us": round(decision_us, 1),
+                "results": results,
+                "others": more,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
