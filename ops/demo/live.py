@@ -79,7 +79,7 @@ def main() -> None:
     Random(0).shuffle(questions)
     log = log_file(port)
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_STATE_HOME"] = folder
+        os.environ["XDG_STATE_HOME"] = os.environ["XDG_CACHE_HOME"] = folder
         with open_console(log) as console, serving(config, console, port) as url:
             results = {name: run(url, way, questions) for name, way in WAYS.items()}
     large = results["demo-large"]
