@@ -191,8 +191,8 @@ class Keeper:
             self.policies.restore(saved, self._models)
             self._tokens_per_character = store.publisher.manifest.tokens_per_character
             self._published = True
-            await self._collect(store)  # what a crash has left
             self._publishing = asyncio.create_task(self._publish_always())
+            await self._try(self._collect)  # what a crash has left
         await self._sync(store)
         await self._import_all(store)
         if store.publisher.manifest.fit is None:

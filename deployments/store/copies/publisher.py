@@ -110,11 +110,13 @@ class Publisher:
         with self._publishing:
             if self._joining is None:
                 self._joining, self._medium = self._medium, None
-            parts = [part for part in (self._large, self._joining) if part is not None]
-        large = self._built("large", parts, self._large, deletions=False)
+            before, joining = self._large, self._joining
+        parts = [part for part in (before, joining) if part is not None]
+        large = self._built("large", parts, before, deletions=False)
         with self._publishing:
-            self._large, self._joining = large, None
-            self._announce()
+            if (self._large, self._joining) == (before, joining):  # else all was rebuilt meanwhile
+                self._large, self._joining = large, None
+                self._announce()
 
     def rebuild(self, batches: Iterator[Batch], **about: Any) -> None:
         """Replaces everything that was known when this began by these batches, in order of number,

@@ -223,3 +223,25 @@ def test_too_many_changes_that_can_not_be_published_are_dropped_and_all_is_read_
     publisher.rebuild(iter([batch(range(6), 1.0)]))
     assert not publisher.must_rebuild
     assert publisher.ids() == set(range(6))
+
+
+def test_what_was_rebuilt_while_segments_joined_is_not_replaced_by_them(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_RECENT", 4)
+    publisher = opened(folder)
+    publisher.put(batch(range(10), 1.0))
+    publisher.publish()
+    build, builds = module.build, 0
+
+    def rebuilt_meanwhile(*arguments: Any, **more: Any) -> Segment:
+        nonlocal builds
+        builds += 1
+        if builds == 1:
+            publisher.rebuild(iter([batch([99], 1.0)]))
+        return build(*arguments, **more)
+
+    monkeypatch.setattr(module, "build", rebuilt_meanwhile)
+    publisher.join()
+    assert builds == 2
+    assert publisher.ids() == {99}
