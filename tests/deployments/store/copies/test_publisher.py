@@ -232,7 +232,7 @@ def test_what_was_rebuilt_while_segments_joined_is_not_replaced_by_them(
     publisher = opened(folder)
     publisher.put(batch(range(10), 1.0))
     publisher.publish()
-    build, builds = module.build, 0
+    builds = 0
 
     def rebuilt_meanwhile(*arguments: Any, **more: Any) -> Segment:
         nonlocal builds
