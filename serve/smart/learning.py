@@ -123,8 +123,8 @@ class Learner:
             try:
                 items = await self._items(batch)
                 refused = await self._store.learn(items)
-            except BaseException:
-                # Answers that are known already count once, so the batch may be sent again.
+            except BaseException:  # also a cancellation: the batch is sent again
+                # Answers that are known already count once.
                 self._waiting.extendleft(reversed(batch))
                 self._bound()
                 raise

@@ -137,7 +137,7 @@ class Smart:
     async def _embeddings(self, queries: Sequence[str]) -> Floats32:
         try:
             return await self._embedder(queries)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the caller may try again
             raise _unavailable(error) from error
 
     async def _embedding(self, query: str) -> Floats32 | None:

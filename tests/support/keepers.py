@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from deployments.store.copies.copy import Copy
 from deployments.store.copies.folder import Folder
+from deployments.store.copies.reader import Reader
 from deployments.store.evidence import Floats32
 from deployments.store.sql.database import Database
 from deployments.store.store import EmbeddingStore
 from serve.actors import ActorUnavailable
-from serve.routing.policies import Report
+from serve.routing.decider import Decider
+from serve.routing.policies import Report, policy_name
 from serve.routing.prices import Price
 from serve.routing.strategy import Question
 from serve.smart.actor import News
@@ -26,6 +29,7 @@ DEAR = {**PRICES, "small": Price(1e-3, 4e-3)}
 """The small model costs more than the large one."""
 IDENTITIES = {model: f"openai/{model}" for model in PRICES}
 ENCODER = "encoder"
+NAME = policy_name(0.7, tuple(PRICES))
 
 
 def vector(text: str) -> Floats32:
@@ -121,6 +125,35 @@ def question(text: str, *, floor: bool = False, **more: Any) -> Question:
     both = tuple(PRICES)
     fields = {"candidates": both, "available": both, "requirement": 0.7, **more}
     return Question(query=text, characters=20, floor=floor, **fields)
+
+
+def published(keeper: Keeper) -> Copy:
+    """The latest copy, as a router opens it."""
+    manifest = keeper.manifest
+    assert manifest is not None
+    return Reader(keeper.folder).copy(manifest, manifest.models)
+
+
+def choice(keeper: Keeper, text: str, prices: dict[str, Price] = PRICES) -> str:
+    """The model that a router chooses by the latest copy."""
+    decider = Decider(published(keeper), prices)
+    return decider.decide(question(text, floor=True), vector(text)).models[0]
+
+
+def decide(keeper: Keeper, text: str, times: int = 20, router: str = "router") -> None:
+    """A router decides some requests, and reports it."""
+    decider = Decider(published(keeper), PRICES)
+    asked = question(text)
+    decider.begin(asked, decider.new_policy(NAME))
+    keeper.policies.exchange(router, decider.policies.report())
+    for _ in range(times):
+        decider.decide(asked, vector(text))
+    keeper.policies.exchange(router, decider.policies.report())
+
+
+def kept(keeper: Keeper) -> dict[str, Any]:
+    """The policies of all routers, as they are stored."""
+    return keeper.policies.to_dict()
 
 
 class Store:

@@ -59,7 +59,7 @@ def build(
     new.mkdir()
     try:
         _write(new, table, parts, models, reuse)
-    except BaseException:
+    except BaseException:  # whatever stopped it, half a segment is of no use
         shutil.rmtree(new, ignore_errors=True)
         raise
     new.rename(folder)

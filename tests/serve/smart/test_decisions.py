@@ -12,6 +12,7 @@ from keepers import (
     DEAR,
     ENCODER,
     IDENTITIES,
+    NAME,
     PRICES,
     Store,
     history,
@@ -25,7 +26,6 @@ from keepers import (
 from deployments.store.copies.folder import Folder
 from deployments.store.observations import Observation
 from serve.routing.forecast import fits
-from serve.routing.policies import policy_name
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion
 from serve.smart import decisions as module
@@ -35,7 +35,6 @@ from serve.smart.decisions import Busy, Decisions
 from serve.smart.keeper import Keeper
 
 COPIES = "the store", ENCODER
-NAME = policy_name(0.7, tuple(PRICES))
 THREE = {"cheap": Price(1e-7, 4e-7), "middle": Price(1e-6, 4e-6), "dear": Price(1e-5, 4e-5)}
 
 Router = Callable[..., Awaitable[Decisions]]
