@@ -32,7 +32,3 @@ class LocalEmbedder:
         return np.concatenate(
             [await loop.run_in_executor(self._thread, self._encoder, piece) for piece in pieces]
         )
-
-    def close(self) -> None:
-        """Ends the thread after the text that it is embedding."""
-        self._thread.shutdown(wait=False, cancel_futures=True)

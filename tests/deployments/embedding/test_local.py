@@ -42,7 +42,6 @@ async def test_embeddings_are_the_encoders() -> None:
     texts = ["How do I reverse a list?", "", "東京"]
     assert np.array_equal(await embed(texts), Encoder()(texts))
     assert (await embed([])).shape == (0, 384)
-    embed.close()
 
 
 async def test_the_event_loop_goes_on_while_a_text_is_embedded(held: Held) -> None:
@@ -71,15 +70,3 @@ async def test_a_model_that_does_not_exist_is_said_to_each_caller() -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match="/no/such/model"):
             await embed(["one"])
-    embed.close()
-
-
-async def test_after_the_end_nothing_more_is_embedded(held: Held) -> None:
-    embed = LocalEmbedder(held)
-    answer = asyncio.ensure_future(embed(["one", "two"]))
-    await begun(held)
-    embed.close()
-    held.go.set()
-    with pytest.raises(RuntimeError):
-        await answer
-    assert held.begun == [["one"]]
