@@ -55,7 +55,7 @@ def figures() -> Figures:
 def test_every_node_gets_what_the_store_has_learned(figures: Figures) -> None:
     copies = [seen["copies"] for seen in figures.values()]
     assert min(copies) > 0, figures
-    assert max(copies) == 2, figures  # routers are spread over both workers, at least at first
+    assert max(copies) == 2, figures  # there is a router on each worker at first
 
 
 @pytest.mark.timeout(_PATIENCE_S + _END_S)

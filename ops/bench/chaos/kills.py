@@ -31,6 +31,7 @@ from ops.bench.chaos.cluster import (
 _START_S, _RECOVERY_S = 180.0, 120.0
 _COPIED_S = 10.0  # until what was learned last has reached all nodes
 _STEADY_S = 2.0  # of load before a kill; longer than an answer takes
+_MOVES = 10  # of a router, until there is one on each worker
 
 
 @dataclass
@@ -110,9 +111,7 @@ async def part(url: str, nodes: Nodes, killed: str, rate: float, seconds: float)
         victims = await asyncio.to_thread(KILLS[killed], nodes)
         result.unserved = await asyncio.to_thread(nodes.served_only_by, victims)
         result.killed_at = time.monotonic()
-        for pid in victims:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill(victims)
         deadline = result.killed_at + _RECOVERY_S
         result.healthy_at = await _recovered(nodes, victims, deadline)
         await asyncio.sleep(seconds)
@@ -141,6 +140,23 @@ async def _recovered(nodes: Nodes, victims: Collection[int], deadline: float) ->
     return None
 
 
+async def _spread(nodes: Nodes) -> None:
+    """Sees to a router on each worker. Ray only tends to spread replicas."""
+    for _ in range(_MOVES):
+        if len(await asyncio.to_thread(nodes.copies)) == len(nodes.workers):
+            return
+        victims = await asyncio.to_thread(KILLS["a router replica"], nodes)
+        _kill(victims)
+        await _recovered(nodes, victims, time.monotonic() + _RECOVERY_S)
+    raise RuntimeError(f"after {_MOVES} restarts all routers are on one worker still")
+
+
+def _kill(processes: Collection[int]) -> None:
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def _is_alive(pid: int) -> bool:
     try:
         # A zombie is dead, but its parent hasn't collected its status.
@@ -166,6 +182,7 @@ async def _started(provider: str) -> AsyncIterator[tuple[str, Nodes]]:
     with running(provider) as (url, nodes):
         if await _recovered(nodes, (), time.monotonic() + _START_S) is None:
             raise RuntimeError("the application did not start")
+        await _spread(nodes)
         async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_S, trust_env=False) as client:
             # Several at once, so that every router and replica gets some.
             for result in await asyncio.gather(*(call(client, each) for each in QUESTIONS * 4)):
