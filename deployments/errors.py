@@ -11,6 +11,7 @@ LLMError                          500
 │   └── HeadersTooLarge           431
 ├── Unauthenticated               401  no key, or an unknown one
 ├── ForbiddenOrigin               403  a remote caller of a server without keys
+├── NotPermitted                  403  the caller may not do this
 ├── ModelNotFound                 404
 ├── UnknownAnswer                 404
 ├── RateLimited                   429  the provider's rate limit
@@ -154,6 +155,14 @@ class ForbiddenOrigin(LLMError):
     status = 403
     type = "invalid_request_error"
     code = "forbidden_origin"
+
+
+class NotPermitted(LLMError):
+    """The caller may not do this; another key may."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "not_permitted"
 
 
 class ModelNotFound(LLMError):

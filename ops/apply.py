@@ -18,7 +18,7 @@ from deployments.registry import SHARED
 from ops.ray_internals import deploy_applications, serve_details
 from serve.app import live_settings
 from serve.config import AppConfig, ConfigError, load_config, read_config
-from serve.http.ingress import ROUTER
+from serve.http.server import ROUTER
 from serve.preflight import checked
 
 _PERIOD_S, _PATIENCE_S = 0.2, 600.0

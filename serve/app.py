@@ -20,6 +20,7 @@ from deployments.deploy import (
 )
 from deployments.embedding.embedder import EMBEDDER, deploy_embedder
 from deployments.registry import SHARED, row_of
+from deployments.telemetry.reporting import ACTOR_NAME as TELEMETRY
 from serve.access.quotas import ACTOR_NAME as QUOTAS
 from serve.access.quotas import QuotaActor
 from serve.config import (
@@ -31,13 +32,15 @@ from serve.config import (
     StoreConfig,
     wrong,
 )
-from serve.http.ingress import ROUTER, RouterDeployment
+from serve.http.ingress import RouterDeployment
+from serve.http.server import ROUTER
 from serve.preflight import checked
 from serve.routing.prices import prices_of
 from serve.sequence import ACTOR_NAME as SEQUENCE
 from serve.sequence import SequenceActor
 from serve.smart.actor import StoreActor
 from serve.smart.client import ACTOR_NAME as STORE
+from serve.telemetry.actor import TelemetryActor
 
 _MAX_PENDING_CALLS = 2000  # of the store, from each router replica
 _MAX_REQUESTS = 10_000
@@ -60,6 +63,7 @@ def build(args: dict[str, Any]) -> Application:
     actors: list[dict[Any, Any] | DeploymentActorConfig] = [
         DeploymentActorConfig(name=SEQUENCE, actor_class=SequenceActor),
         DeploymentActorConfig(name=QUOTAS, actor_class=QuotaActor),
+        DeploymentActorConfig(name=TELEMETRY, actor_class=TelemetryActor),
     ]
     embedder = None
     if store := config.llms.store:

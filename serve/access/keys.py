@@ -17,11 +17,13 @@ _SHORTEST = 32
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller: `name` is None if no key is needed, `models` if all are allowed."""
+    """A caller: `name` is None if no key is needed, `models` if all are allowed; `metrics` says
+    whether it may read them."""
 
     name: str | None = None
     models: frozenset[str] | None = None
     requests_per_minute: int | None = None
+    metrics: bool = False
 
     def allowed(self, models: Mapping[str, Model]) -> Mapping[str, Model]:
         """Those of `models` that the caller may use, and see."""
@@ -83,7 +85,7 @@ def _by_hash(keys: Sequence[KeyConfig]) -> list[tuple[bytes, Caller]]:
                 f"server.keys: '{callers[known].name}' and '{key.name}' are the same key"
             )
         models = None if key.models is None else frozenset(key.models)
-        callers[known] = Caller(key.name, models, key.requests_per_minute)
+        callers[known] = Caller(key.name, models, key.requests_per_minute, key.metrics)
     return list(callers.items())
 
 

@@ -132,6 +132,10 @@ class Availability:
                         await self._try_to_poll()
         return self.running(names)
 
+    def deployment_of(self, name: str) -> str:
+        """The deployment of a model."""
+        return self._deployment_names[name]
+
     def by_deployment(self, names: Iterable[str]) -> dict[str, list[str]]:
         """The named models, by their deployment."""
         grouped: dict[str, list[str]] = {}

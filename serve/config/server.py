@@ -35,6 +35,8 @@ class KeyConfig(Section):
     requests_per_minute: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """How many requests the key may make in a minute, counted over all router replicas. By default
     any number."""
+    metrics: bool = False
+    """Whether the key may read `GET /metrics`, besides all else that it may do."""
 
     @model_validator(mode="after")
     def _key_or_hash(self) -> "KeyConfig":

@@ -12,6 +12,7 @@ from serve.availability.replicas import Availability
 from serve.dispatch.deadlines import late, left
 from serve.dispatch.remote_errors import translate
 from serve.handles import AnswerStream
+from serve.telemetry.calls import ANSWERED, CANCELLED, MeasuredCall
 
 
 class _NoReplica(ModelUnavailable):
@@ -51,6 +52,7 @@ class Call:
         availability: ends the wait for a replica if none is left.
         circuits: told how the call went.
         in_flight: counts the calls to each model in progress, this one from now on.
+        measured: measures it for the metrics.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Call:
         availability: Availability,
         circuits: Circuits,
         in_flight: MutableMapping[str, int],
+        measured: MeasuredCall,
     ) -> None:
         self._name = name
         self._stream = stream
@@ -73,6 +76,7 @@ class Call:
         self._begun = self._answering = self._ended = False  # what the model has sent
         self._complete = self._closed = False
         in_flight[name] += 1
+        self._measured = measured
 
     def __aiter__(self) -> "Call":
         """The answer's chunks."""
@@ -89,34 +93,37 @@ class Call:
         try:
             chunk = await self._read()
         except Exception as error:  # whatever crosses the handle becomes one of our errors
-            self._close()
             # An error after the finish reason takes nothing from the answer.
             if not self._ended:
-                raise translate(error, self._name) from error
+                known = translate(error, self._name)
+                self._close(known.code)
+                raise known from error
             chunk = None
         except BaseException:  # a cancellation: the client has disconnected
             # The model must stop generating.
-            self._close()
+            self._close(CANCELLED)
             raise
         if chunk is None:
-            self._close()
+            self._close(ANSWERED)
             self._circuits.answered(self._name)
             raise StopAsyncIteration
         return chunk
 
     async def aclose(self) -> None:
         """Stops the model."""
-        self._close()
+        self._close(ANSWERED if self._ended else CANCELLED)
 
     async def _read(self) -> Chunk | None:
         """The next chunk; None after the last one."""
         patience = self._patience
         if not self._begun:
             await self._accepted()
+            self._measured.accepted()
             chunk = await self._next(patience.first)
             if chunk is None:
                 raise ModelUnavailable(f"model '{self._name}' gave no answer")
             self._begun = True
+            self._measured.begun()
             self._circuits.began(self._name)
         else:
             chunk = await self._next(patience.answering if self._answering else patience.thinking)
@@ -128,6 +135,8 @@ class Call:
             self._answering = True
         if chunk.finish_reason is not None:
             self._ended = True
+        if chunk.usage is not None:
+            self._measured.usage = chunk.usage
         return chunk
 
     async def _next(self, patience: float) -> Chunk | None:
@@ -168,10 +177,11 @@ class Call:
                 retry_after=1,
             ) from None
 
-    def _close(self) -> None:
+    def _close(self, outcome: str) -> None:
         if self._closed:
             return
         self._closed = True
+        self._measured.end(outcome)
         self._in_flight[self._name] -= 1
         if not self._complete:
             with suppress(Exception):  # it raises the call's own error again

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-from ray.serve.metrics import Counter
-
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest
 from deployments.errors import LLMError
@@ -11,6 +9,7 @@ from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
 from serve.dispatch.call import Call, Patience
 from serve.handles import Handle
+from serve.telemetry.calls import MeasuredCall
 
 # A replica notices by itself when its backend goes silent. The router waits this many times the
 # model's `timeout`, in case the replica hangs.
@@ -38,11 +37,6 @@ class Calls:
         self._availability = availability
         self._circuits = circuits
         self._handles = handles
-        self._failed = Counter(
-            "llm_router_failed_attempts",
-            description="Calls to a model that failed or broke off.",
-            tag_keys=("model", "code"),  # type: ignore[arg-type]  # any number of them
-        )
 
     def admit(self, name: str) -> bool:
         """Whether a model may be called; see `Circuits.admit`."""
@@ -51,7 +45,6 @@ class Calls:
     def failed(self, name: str, error: LLMError) -> None:
         """Records a call that failed."""
         self._circuits.failed(name, error)
-        self._failed.inc(tags={"model": name, "code": error.code})
 
     def call(
         self, name: str, request: ChatRequest, deadline: float, *, another_is_left: bool
@@ -86,4 +79,5 @@ class Calls:
             self._availability,
             self._circuits,
             self.in_flight,
+            MeasuredCall(name, config, self._availability.deployment_of(name), request.stream),
         )

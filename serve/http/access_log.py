@@ -18,6 +18,7 @@ from pydantic_core import from_json
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.http.gate import METRICS
 from serve.http.scopes import header_of, path_of
 
 logger = logging.getLogger("ray.serve")
@@ -67,7 +68,8 @@ _FIELDS = tuple(field.name for field in fields(Access))
 
 
 class AccessLog:
-    """An ASGI middleware that writes the line, however a request ends. Health checks get none.
+    """An ASGI middleware that writes the line, however a request ends. Health checks and scrapes of
+    metrics get none.
 
     Args:
         app: the application; it finds the request's `Access` with `access_of`.
@@ -79,7 +81,7 @@ class AccessLog:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        if scope["type"] != "http" or (path := path_of(scope)).startswith("/health"):
+        if scope["type"] != "http" or _is_left_out(path := path_of(scope)):
             await self._app(scope, receive, send)
             return
         access = Access(scope["method"], _harmless(path) or "…")
@@ -96,6 +98,10 @@ class AccessLog:
             # Marked as Ray Serve's own, so that `enable_access_log: false` turns this one off, too.
             logger.info("access %s", line, extra={"serve_access_log": True})
             self._send_line(line)
+
+
+def _is_left_out(path: str) -> bool:
+    return path.startswith("/health") or path == METRICS
 
 
 def access_of(request: HTTPConnection) -> Access:

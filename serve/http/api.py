@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from deployments.errors import LLMError
 from serve.http.docs import add_docs
 from serve.http.failures import error_response
-from serve.http.routes import chat, feedback, health, models, route
+from serve.http.routes import chat, feedback, health, metrics, models, route
 from serve.http.shortcut import Shortcut
 from serve.http.unknown_paths import explain
 
@@ -24,7 +24,7 @@ def create_api() -> FastAPI:
         redoc_url=None,
     )
     api.add_middleware(Shortcut, path=chat.PATH, endpoint=chat.chat_completions)
-    for part in (chat, route, feedback, models, health):
+    for part in (chat, route, feedback, models, health, metrics):
         api.include_router(part.router)
     add_docs(api)  # last, since routes are tried in order
     api.add_exception_handler(LLMError, _llm_error)

@@ -22,16 +22,20 @@ from deployments.errors import (
     Overloaded,
     Unauthenticated,
 )
+from deployments.telemetry.instruments import IN_FLIGHT, ONGOING
 from serve.access.keys import Caller, Keys
 from serve.config import ServerConfig
 from serve.http import docs
 from serve.http.failures import error_headers, error_json
 from serve.http.head import HeadAsGet
 from serve.http.scopes import path_of
+from serve.http.server import ROUTER
 
 # Paths that need no key and have no limits. (The page /docs needs no key either: it asks its user
 # for one.)
 HEALTH = frozenset({"/health", "/health/live", "/health/ready"})
+# A path that has no limits either: it is read when the server is at them.
+METRICS = "/metrics"
 
 _MOST_HEADERS, _MOST_HEADER_BYTES = 100, 2**15
 # The prefix of our own response headers, which are removed from requests.
@@ -71,6 +75,7 @@ class Gate:
         self._origins = config.cors_origins
         self._most = config.max_concurrent_requests
         self._working = 0
+        self._in_progress = IN_FLIGHT.labels(ROUTER, ONGOING)
         self._most_bytes = max(config.max_total_body_bytes, config.max_body_bytes)
         self._bytes = 0
 
@@ -103,16 +108,21 @@ class Gate:
             raise Unauthenticated(
                 "an API key is required: send `Authorization: Bearer KEY` with a known key"
             )
+        if path == METRICS:
+            await self._app(scope, receive, send)
+            return
         if self._working >= self._most:
             raise Overloaded("the server is at its limit of concurrent requests", retry_after=1)
         body = _Body(receive, self._take)
         self._working += 1
+        self._in_progress.inc()
         try:
             if caller is not None:
                 await self._count(caller)
             await self._app(scope, body.receive, send)
         finally:
             self._working -= 1
+            self._in_progress.dec()
             self._bytes -= body.size
 
     def _check_names(self, host: str | None, origin: str | None) -> None:

@@ -15,6 +15,7 @@ from deployments.config import ModelConfig
 from deployments.registry import SHARED, parse, row_of
 from deployments.replicas.error_log import log_known_errors_in_one_line
 from deployments.replicas.hosted import HostedModels
+from deployments.telemetry.reporting import Reporter, report_metrics
 from serve.access.exposure import check_exposure, listening_host
 from serve.access.keys import Keys
 from serve.access.quotas import SharedQuotas
@@ -24,11 +25,8 @@ from serve.handles import Deployed, Handle, InProcess
 from serve.http.access_log import AccessLog
 from serve.http.api import create_api
 from serve.http.gate import guard
-from serve.http.server import Server
+from serve.http.server import ROUTER, Server
 from serve.routing.prices import Price, prices_of
-
-# The name of the deployment.
-ROUTER = "Router"
 
 
 class Router:
@@ -68,6 +66,7 @@ class Router:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The API behind its gate; Ray Serve asks for it after the constructor."""
+        self._reporter = report_metrics()
         api = create_api()
         self._server.attach(api)
         guarded = guard(api, self._server.config, self._keys, SharedQuotas().take)
@@ -115,6 +114,9 @@ class Router:
         server: Server | None = getattr(self, "_server", None)
         if server is not None:
             await server.fleet.core.close()
+        reporter: Reporter | None = getattr(self, "_reporter", None)
+        if reporter is not None:
+            await asyncio.to_thread(reporter.close)
 
     def _fleet(self, models: Mapping[str, ModelConfig], before: Fleet | None = None) -> Fleet:
         names = {

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from fastapi import Security
+from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
@@ -20,6 +21,7 @@ from deployments.errors import (
     LLMError,
     ModelNotFound,
     ModelUnavailable,
+    NotPermitted,
     Overloaded,
     ProviderError,
     ProviderRejected,
@@ -218,6 +220,15 @@ MODEL: dict[str, Any] = {
         **_errors(*_CALLER, ModelNotFound),
         # Otherwise FastAPI would document its own validation error, which can't happen here.
         "4XX": {"model": ErrorReply, "description": "Any other client error"},
+    },
+}
+
+METRICS: dict[str, Any] = {
+    "dependencies": _KEY,
+    "response_class": PlainTextResponse,
+    "responses": {
+        200: {"description": "The metrics, each with the replica that it is of"},
+        **_errors(*_HEADERS, Unauthenticated, ForbiddenOrigin, NotPermitted),
     },
 }
 

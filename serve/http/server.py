@@ -9,6 +9,10 @@ from serve.config import ServerConfig
 from serve.core import Core
 from serve.fleet import Fleet
 from serve.http.bodies import Bodies
+from serve.telemetry.scrape import Scrapes
+
+# The name of the deployment.
+ROUTER = "Router"
 
 
 class Server:
@@ -22,6 +26,7 @@ class Server:
         self.config = config
         self.fleet = fleet
         self.bodies = Bodies(config)
+        self.scrapes = Scrapes()
 
     @property
     def core(self) -> Core:

@@ -1,0 +1,1 @@
+"""What the routers record, and the collection of all replicas' samples for `GET /metrics`."""

@@ -1,0 +1,72 @@
+"""Measures a router's calls of models."""
+
+import time
+
+from deployments.config import ModelConfig
+from deployments.contract import Usage
+from deployments.telemetry.conventions import CHAT, INPUT, OUTPUT, provider_of
+from deployments.telemetry.instruments import (
+    ATTEMPTS,
+    CLIENT_DURATION,
+    CLIENT_FIRST_CHUNK,
+    CLIENT_TOKENS,
+    IN_FLIGHT,
+    ONGOING,
+    QUEUED,
+)
+
+# How a call may end, besides in an error.
+ANSWERED, CANCELLED = "answered", "cancelled"
+
+
+class MeasuredCall:
+    """Measures one call, which begins now.
+
+    Args:
+        model: the model's name.
+        config: the model's.
+        deployment: the model's.
+        stream: whether the answer is streamed.
+
+    Attributes:
+        usage: as the model reported it.
+    """
+
+    __slots__ = ("_began", "_call", "_in_flight", "_ongoing", "_stream", "usage")
+
+    def __init__(self, model: str, config: ModelConfig, deployment: str, stream: bool) -> None:
+        self.usage: Usage | None = None
+        self._call = CHAT, provider_of(config.backend), model
+        self._stream = stream
+        self._ongoing = IN_FLIGHT.labels(deployment, ONGOING)
+        self._in_flight = IN_FLIGHT.labels(deployment, QUEUED)
+        self._in_flight.inc()
+        self._began = time.perf_counter()
+
+    def accepted(self) -> None:
+        """A replica has accepted the request."""
+        self._in_flight.dec()
+        self._in_flight = self._ongoing
+        self._in_flight.inc()
+
+    def begun(self) -> None:
+        """The first chunk has come."""
+        if self._stream:
+            waited = time.perf_counter() - self._began
+            CLIENT_FIRST_CHUNK.labels(*self._call, self._call[-1]).observe(waited)
+
+    def end(self, outcome: str) -> None:
+        """The call has ended: `ANSWERED`, `CANCELLED`, or in the error of this code."""
+        took = time.perf_counter() - self._began
+        self._in_flight.dec()
+        model = self._call[-1]
+        ATTEMPTS.labels(model, outcome).inc()
+        if outcome == ANSWERED:
+            CLIENT_DURATION.labels(*self._call, model, "").observe(took)
+        else:
+            CLIENT_DURATION.labels(*self._call, "", outcome).observe(took)
+        if self.usage is not None:
+            input = CLIENT_TOKENS.labels(*self._call, model, INPUT)
+            input.observe(self.usage.prompt_tokens)
+            output = CLIENT_TOKENS.labels(*self._call, model, OUTPUT)
+            output.observe(self.usage.completion_tokens)

@@ -1,0 +1,144 @@
+"""The latest samples of all replicas, as one text in Prometheus' format with a bounded size.
+
+Without Ray or HTTP; not thread-safe.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from deployments.telemetry.instruments import INSTRUMENTS, OPEN, OTHER
+from deployments.telemetry.samples import Labels, Samples, Series
+
+MOST_SERIES = 20_000
+# Of those, for what is not counted in replicas (see `serve.telemetry.cluster`).
+RESERVED = 4_100
+REPLICA, ALL = "replica", "all"
+_SILENT_S = 30.0  # after which a replica is taken for gone
+_MOST_REPLICAS = 2_000
+# Replicas that are gone but may come back; of older ones only the sums are kept.
+_MOST_GONE = 64
+
+
+@dataclass(slots=True)
+class _Heard:
+    samples: Samples
+    at: float
+
+
+class Collection:
+    """Keeps each replica's samples until it has been silent for 30 seconds.
+
+    Above `most` series, metrics are summed over the replicas, those with the most series first:
+    their label `replica` is then "all". Counts of replicas that are gone stay in these sums, so
+    that they don't fall. A metric that has been summed once stays so.
+
+    Args:
+        most: series in all.
+        clock: seconds.
+    """
+
+    def __init__(
+        self, most: int = MOST_SERIES - RESERVED, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._most, self._clock = most, clock
+        self._heard: dict[str, _Heard] = {}
+        self._gone: dict[str, Samples] = {}
+        self._ended: dict[str, dict[Series, float]] = {}  # sums of those that won't come back
+        self._summed: set[str] = set()
+        self._kept: dict[str, dict[Labels, None]] = {}  # sets of labels that are not "other"
+
+    def push(self, replica: str, samples: Samples) -> None:
+        """Takes all samples of a replica, in place of those before."""
+        known = {name: each for name, each in samples.items() if name in INSTRUMENTS}
+        self._gone.pop(replica, None)
+        self._heard[replica] = _Heard(known, self._clock())
+        if len(self._heard) > _MOST_REPLICAS:
+            self._let_go(min(self._heard, key=lambda name: self._heard[name].at))
+
+    def text(self) -> bytes:
+        """All samples, in Prometheus' text format."""
+        return text_of(self.metrics())
+
+    def metrics(self) -> list[Metric]:
+        """All samples, each with the label `replica`."""
+        oldest = self._clock() - _SILENT_S
+        for replica in [name for name, heard in self._heard.items() if heard.at < oldest]:
+            self._let_go(replica)
+        sizes = {name: self._size(name) for name in INSTRUMENTS}
+        by_size = sorted(sizes.keys() - self._summed, key=lambda name: sizes[name], reverse=True)
+        for name in by_size:
+            if sum(sizes.values()) <= self._most:
+                break
+            self._summed.add(name)
+            sizes[name] = self._size(name)
+        return [self._metric(name) for name in INSTRUMENTS]
+
+    def _size(self, name: str) -> int:
+        if name in self._summed:
+            return len(self._sum(name))
+        return sum(len(heard.samples.get(name, ())) for heard in self._heard.values())
+
+    def _metric(self, name: str) -> Metric:
+        by_replica: Iterable[tuple[str, Mapping[Series, float]]]
+        if name in self._summed:
+            by_replica = [(ALL, self._sum(name))]
+        else:
+            by_replica = [(r, heard.samples.get(name, {})) for r, heard in self._heard.items()]
+        metric = INSTRUMENTS[name].described()
+        for replica, samples in by_replica:
+            for (sample, labels), value in samples.items():
+                metric.add_sample(sample, {**dict(labels), REPLICA: replica}, value)
+        return metric
+
+    def _sum(self, name: str) -> dict[Series, float]:
+        """A metric's samples, summed over the replicas."""
+        parts = [heard.samples.get(name, {}) for heard in self._heard.values()]
+        if INSTRUMENTS[name].lasts:
+            parts += [samples.get(name, {}) for samples in self._gone.values()]
+            parts.append(self._ended.get(name, {}))
+        total: dict[Series, float] = {}
+        for part in parts:
+            self._add(name, part, total)
+        return total
+
+    def _add(self, name: str, part: Mapping[Series, float], total: dict[Series, float]) -> None:
+        for (sample, labels), value in part.items():
+            series = sample, self._bounded(name, labels)
+            total[series] = total.get(series, 0.0) + value
+
+    def _bounded(self, name: str, labels: Labels) -> Labels:
+        """The labels, "other" where the metric has its most sets of them from other replicas."""
+        kept = self._kept.setdefault(name, {})
+        own = tuple(pair for pair in labels if pair[0] != "le")
+        if own not in kept:
+            if len(kept) >= INSTRUMENTS[name].most:
+                return tuple((key, OTHER if key in OPEN else value) for key, value in labels)
+            kept[own] = None
+        return labels
+
+    def _let_go(self, replica: str) -> None:
+        self._gone[replica] = self._heard.pop(replica).samples
+        if len(self._gone) > _MOST_GONE:
+            ended = self._gone.pop(next(iter(self._gone)))
+            for name, part in ended.items():
+                if INSTRUMENTS[name].lasts:
+                    self._add(name, part, self._ended.setdefault(name, {}))
+
+
+class _Metrics(Collector):
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def text_of(metrics: Iterable[Metric]) -> bytes:
+    """Metrics in Prometheus' text format; those without samples are left out."""
+    # A registry is only asked to collect, though its type is the registry's.
+    return generate_latest(_Metrics(metric for metric in metrics if metric.samples))
