@@ -14,7 +14,8 @@ import ray
 from ray import serve as rayserve
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.serve.metrics import Counter
+
+from deployments.telemetry.instruments import ACTOR_FALLBACKS
 
 logger = logging.getLogger("ray.serve")
 
@@ -31,7 +32,6 @@ class ActorClient:
     Args:
         name: of the deployment actor.
         timeout_s: how long a call may take, unless the call says otherwise.
-        fallbacks: counts the calls that `call_or` answered without the actor.
         found: called with each newly found handle, before any other call goes to it.
     """
 
@@ -40,12 +40,10 @@ class ActorClient:
         name: str,
         *,
         timeout_s: float,
-        fallbacks: Counter | None = None,
         found: Callable[[ActorHandle[Any]], None] = lambda handle: None,
     ) -> None:
         self._name = name
         self._timeout_s = timeout_s
-        self._fallbacks = fallbacks
         self._found = found
         self._handle: ActorHandle[Any] | None = None
 
@@ -80,8 +78,7 @@ class ActorClient:
         try:
             result: Result = await self.call(method, *args)
         except ActorUnavailable:
-            if self._fallbacks is not None:
-                self._fallbacks.inc()
+            ACTOR_FALLBACKS.labels(self._name).inc()
             return fallback()
         return result
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deployments.config import ModelConfig
 from deployments.contract import Chunk, Usage, merge
 from deployments.errors import InvalidRequest, ModelUnavailable
+from deployments.telemetry.instruments import DECISION_TIME
 from serve.access.keys import Caller
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
@@ -27,6 +28,7 @@ from serve.routing.strategy import Question, Ranking, Strategy
 from serve.smart.learning import Lesson, cost
 from serve.smart.queries import prompt_characters, query_of
 from serve.strategies import STRATEGIES, Context, Kind, Strategies
+from serve.telemetry.answers import MeasuredAnswer
 
 if TYPE_CHECKING:
     from serve.smart.service import Smart
@@ -60,6 +62,7 @@ class Answer:
         dispatch: Dispatch,
         probes: Probes,
         chunks: Chunks,
+        measured: MeasuredAnswer,
     ) -> None:
         self.id = id
         self.strategy = strategy
@@ -71,6 +74,7 @@ class Answer:
         self._dispatch = dispatch
         self._probes = probes
         self._chunks = chunks
+        self._measured = measured
 
     @property
     def model(self) -> str:
@@ -112,7 +116,11 @@ class Answer:
         Raises:
             LLMError: the answer broke off and no model could resume it, or the deadline has passed.
         """
-        chunk = await anext(self._chunks)
+        try:
+            chunk = await anext(self._chunks)
+        except StopAsyncIteration:
+            self._measured.end(self.model, self.total_usage, self.cost, bool(self.rescues))
+            raise
         self.usage = chunk.usage or self.usage
         return chunk
 
@@ -225,11 +233,14 @@ class Core:
             question, others = await self._question(request, caller)
             probes = Probes(self._dispatcher, question.available, deadline)
             question = replace(question, probe=probes.ask)
-            ranking, ranked = await self._rank(strategy, question, others)
+            with DECISION_TIME.labels(name).time():
+                ranking, ranked = await self._rank(strategy, question, others)
         if not ranked:
             raise _none_running(question.candidates)
         dispatch = self._dispatcher.dispatch(request.chat, ranked, deadline)
         await dispatch.begin()
+        measured = MeasuredAnswer(caller.name, question, ranking, name)
+        measured.begun(dispatch.model)
         return Answer(
             request.id,
             name,
@@ -239,6 +250,7 @@ class Core:
             dispatch,
             probes,
             chunks=self._followed(request.id, question, ranking, dispatch),
+            measured=measured,
         )
 
     async def available(

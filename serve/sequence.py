@@ -1,7 +1,6 @@
 """The turns of sequential routing, counted in one actor for all router replicas."""
 
 import ray
-from ray.serve.metrics import Counter
 
 from serve.actors import ActorClient
 from serve.routing.sequential import Turns
@@ -26,14 +25,7 @@ class SharedTurns:
 
     def __init__(self) -> None:
         self._own = Turns()
-        self._actor = ActorClient(
-            ACTOR_NAME,
-            timeout_s=_TIMEOUT_S,
-            fallbacks=Counter(
-                "llm_router_sequence_fallbacks",
-                description="Turns that a router replica counted alone, without the shared actor.",
-            ),
-        )
+        self._actor = ActorClient(ACTOR_NAME, timeout_s=_TIMEOUT_S)
 
     async def next(self, key: str) -> int:
         """The number of earlier requests for `key`."""

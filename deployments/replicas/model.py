@@ -7,6 +7,7 @@ from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import Unreachable
 from deployments.registry import load
+from deployments.replicas.measuring import measured
 from deployments.replicas.reachability import Provider, Tries
 from deployments.replicas.sending import Sender, Streams
 
@@ -26,13 +27,15 @@ class ServedModel:
     def __init__(
         self, config: ModelConfig, tries: Tries | None = None, streams: Streams | None = None
     ) -> None:
+        self._config = config
         self._backend = load(config)
         self._provider = Provider(config, tries)
         self._sender = Sender(min(config.timeout, config.first_token_timeout), streams)
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request` in as few messages as possible; see `Sender`."""
-        async with aclosing(self._sender.send(self._backend.chat(request), request)) as pieces:
+        chunks = measured(self._backend.chat(request), self._config.name, self._config.backend)
+        async with aclosing(self._sender.send(chunks, request)) as pieces:
             try:
                 async for piece in pieces:
                     yield piece

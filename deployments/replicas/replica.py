@@ -1,5 +1,6 @@
 """A Ray Serve replica of one model."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -8,6 +9,7 @@ from deployments.contract import ChatRequest, Chunk
 from deployments.replicas.error_log import log_known_errors_in_one_line
 from deployments.replicas.model import ServedModel
 from deployments.replicas.reachability import Reach
+from deployments.telemetry.reporting import report_metrics
 
 
 class Replica:
@@ -16,6 +18,7 @@ class Replica:
     def __init__(self, config: ModelConfig) -> None:
         log_known_errors_in_one_line()
         self._served = ServedModel(config)
+        self._reporter = report_metrics()
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """See `ServedModel.chat`."""
@@ -40,5 +43,7 @@ class Replica:
         # There is none if the constructor raised.
         if hasattr(self, "_served"):
             await self._served.aclose()
+        if hasattr(self, "_reporter"):
+            await asyncio.to_thread(self._reporter.close)
 
     __del__ = close  # awaited by Ray Serve, at the end of the replica

@@ -1,8 +1,10 @@
 """Every metric of the service: its name, what it says, its labels, and how many series it may have.
 
-No label holds a prompt, a key or a user, and none pairs keys with models.
+No label holds a prompt, a key or a user, and no metric has labels for keys and for models.
 """
 
+import operator
+from collections.abc import Callable
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -18,25 +20,34 @@ M = TypeVar("M", bound=MetricWrapperBase)
 OTHER = "other"
 # Labels whose values come from the configuration: there may be any number of them.
 OPEN = frozenset({"model", "key", "deployment", REQUEST_MODEL, RESPONSE_MODEL})
-# The most sets of labels of a histogram, a set of which is about 17 series, and of other metrics.
-_FEW, _MANY = 32, 1000
+# The most sets of labels: of histograms, a set of which is about 17 series, of pairs and of what is
+# rare, and of counts by model or key. All metrics together then stay below
+# `serve.telemetry.collection.MOST_SERIES`.
+_FEW, _SOME, _MANY = 32, 200, 1000
+# Seconds, around the milliseconds that decisions and embeddings take.
+_DECISION_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.25, 1.0, 4.0)
 
 REGISTRY = CollectorRegistry()  # of our own: libraries fill the global one
 
 
 class Instrument(Generic[M]):
-    """A metric with a bounded number of label sets.
-
-    Once there are `most`, the open labels of further ones become "other".
+    """A metric with a bounded number of label sets. It appears once something was recorded.
 
     Args:
         metric: the metric.
         labels: the names of its labels.
-        most: sets of labels, besides those with "other".
+        most: sets of labels. Of further ones the open labels become "other".
+        joined: what two replicas' values are together.
     """
 
-    def __init__(self, metric: M, labels: tuple[str, ...], most: int) -> None:
-        self.metric, self.label_names, self.most = metric, labels, most
+    def __init__(
+        self,
+        metric: M,
+        labels: tuple[str, ...],
+        most: int,
+        joined: Callable[[float, float], float] = operator.add,
+    ) -> None:
+        self.metric, self.label_names, self.most, self.joined = metric, labels, most, joined
         (self._description,) = metric.describe()
         self.name: str = self._description.name
         self._children: dict[tuple[str, ...], M] = {}
@@ -60,11 +71,16 @@ class Instrument(Generic[M]):
     def remove(self, *values: str) -> None:
         """Forgets what was recorded for these values."""
         with self._lock:
-            if self._children.pop(values, None) is not None:
-                self.metric.remove(*values)
+            if self._children.pop(values, None) is None:
+                return
+            self.metric.remove(*values)
+            if not self._children:
+                REGISTRY.unregister(self.metric)
 
     def _new(self, values: tuple[str, ...]) -> M:
         with self._lock:
+            if not self._children:
+                REGISTRY.register(self.metric)
             if len(self._children) >= self.most:
                 pairs = zip(self.label_names, values, strict=True)
                 values = tuple(OTHER if name in OPEN else value for name, value in pairs)
@@ -75,28 +91,34 @@ class Instrument(Generic[M]):
 INSTRUMENTS: dict[str, Instrument[MetricWrapperBase]] = {}
 
 
-def _add(metric: M, labels: tuple[str, ...], most: int) -> Instrument[M]:
-    instrument = Instrument(metric, labels, most)
+def _add(instrument: Instrument[M]) -> Instrument[M]:
     INSTRUMENTS[instrument.name] = instrument  # type: ignore[assignment]  # M is a MetricWrapperBase
     return instrument
 
 
 def _counter(name: str, what: str, *labels: str, most: int = _MANY) -> Instrument[Counter]:
-    return _add(Counter(name, what, labels, registry=REGISTRY), labels, most)
+    return _add(Instrument(Counter(name, what, labels, registry=None), labels, most))
 
 
-def _gauge(name: str, what: str, *labels: str, most: int = _MANY) -> Instrument[Gauge]:
-    return _add(Gauge(name, what, labels, registry=REGISTRY), labels, most)
+def _gauge(
+    name: str,
+    what: str,
+    *labels: str,
+    most: int = _MANY,
+    joined: Callable[[float, float], float] = operator.add,
+) -> Instrument[Gauge]:
+    return _add(Instrument(Gauge(name, what, labels, registry=None), labels, most, joined))
 
 
 def _summary(name: str, what: str, *labels: str, most: int = _MANY) -> Instrument[Summary]:
-    return _add(Summary(name, what, labels, registry=REGISTRY), labels, most)
+    return _add(Instrument(Summary(name, what, labels, registry=None), labels, most))
 
 
 def _histogram(
     name: str, what: str, *labels: str, buckets: tuple[float, ...], most: int = _FEW
 ) -> Instrument[Histogram]:
-    return _add(Histogram(name, what, labels, registry=REGISTRY, buckets=buckets), labels, most)
+    metric = Histogram(name, what, labels, registry=None, buckets=buckets)
+    return _add(Instrument(metric, labels, most))
 
 
 # --- calls of models, as OpenTelemetry has them ---
@@ -138,10 +160,13 @@ SERVER_TOKEN_TIME = _histogram(
     *CALL,
     buckets=conventions.TOKEN_TIME_BUCKETS,
 )
+# How a call may end, besides in an error.
+ANSWERED, CANCELLED = "answered", "cancelled"
 ATTEMPTS = _counter(
     "llm_attempts",
-    "Calls of models: `answered`, `cancelled`, or the code of the error that they ended in.",
+    "Calls of models by how they ended: `answered`, `cancelled`, or an error's code.",
     *("model", "outcome"),
+    most=1500,
 )
 
 # --- load ---
@@ -153,4 +178,111 @@ IN_FLIGHT = _gauge(
     "Requests to a deployment, counted by the routers: `queued` until a replica accepts them, then "
     "`ongoing` until they end. Of the Router, the HTTP requests in progress.",
     *("deployment", "state"),
+)
+ERRORS = _counter(
+    "llm_errors",
+    "HTTP requests that were refused or failed, by the error's code.",
+    "code",
+)
+OPEN_CIRCUITS = _gauge(
+    "llm_circuits_open",
+    "Routers in which a model's circuit is open: it failed again and again, and is passed over.",
+    "model",
+    most=_SOME,
+)
+
+# --- decisions ---
+
+CHOICES = _counter(
+    "llm_choices",
+    "Answers that began, by the model and why it was chosen: `named` by the request, the `only` "
+    "one that could answer, by the strategy's `turn`, the predicted `mean` or `floor` of quality; "
+    "or as a `failover`, since the first choice couldn't answer.",
+    *("model", "strategy", "reason"),
+    most=1500,
+)
+DECISION_TIME = _histogram(
+    "llm_decision_duration_seconds",
+    "How long a strategy took to rank the models, embeddings and its probes included.",
+    "strategy",
+    buckets=_DECISION_BUCKETS,
+)
+EMBEDDING_TIME = _histogram(
+    "llm_embedding_duration_seconds",
+    "How long a request's embedding took, if it wasn't a recent one.",
+    buckets=_DECISION_BUCKETS,
+)
+RESCUES = _counter(
+    "llm_rescues",
+    "Answers that broke off, by the model that did, and how another went on: `continued` or "
+    "`restarted`.",
+    *("model", "mode"),
+    most=_SOME,
+)
+# Predictions, and what they were predictions of.
+PREDICTED, ACTUAL = "predicted", "actual"
+FORECAST_QUALITY = _summary(
+    "llm_forecast_quality",
+    "Quality of answers that were scored: as predicted, and their scores.",
+    *("model", "source"),
+    most=2 * _SOME,
+)
+FORECAST_TOKENS = _summary(
+    "llm_forecast_output_tokens",
+    "Length of answers that were chosen by prediction: predicted and actual.",
+    *("model", "source"),
+    most=2 * _SOME,
+)
+FORECAST_COST = _summary(
+    "llm_forecast_cost_usd",
+    "Cost of the same answers: predicted and actual.",
+    *("model", "source"),
+    most=2 * _SOME,
+)
+REQUIRED, HELD = "required", "held"
+REQUIREMENT = _summary(
+    "llm_requirement",
+    "Quality that was required of answers, in the `mean` or as a `floor`, and what was predicted "
+    "of the models that gave them (`held`).",
+    *("mode", "source"),
+)
+CHOSEN, ALWAYS_BEST = "chosen", "always_best"
+COMPARED_COST = _counter(
+    "llm_compared_cost_usd",
+    "Predicted cost of answers by the models that were chosen, and what it would have been by the "
+    "best model for each (`always_best`); the difference is saved.",
+    "choice",
+)
+COST = _counter("llm_cost_usd", "Cost of complete answers, where it is known.", "model")
+
+# --- keys, by their configured names ---
+
+KEY_REQUESTS = _counter("llm_key_requests", "HTTP requests of a key.", "key")
+KEY_TOKENS = _counter(
+    "llm_key_tokens", "Tokens of a key's complete answers.", *("key", TOKEN_TYPE), most=2 * _MANY
+)
+KEY_COST = _counter("llm_key_cost_usd", "Cost of a key's complete answers.", "key")
+
+# --- what the routers share ---
+
+ACTOR_FALLBACKS = _counter(
+    "llm_actor_fallbacks",
+    "What a router replica counted alone, because the shared actor was away: turns of sequential "
+    "routing (`sequence`), requests of keys (`quotas`).",
+    "actor",
+)
+SMART_FALLBACKS = _counter(
+    "llm_smart_fallbacks",
+    "Smart decisions made by price alone, before there was a copy of the store.",
+)
+STORE_COPY_AGE = _gauge(
+    "llm_store_copy_age_seconds",
+    "Since a router last knew that it decides by the store's latest copy.",
+    joined=max,
+)
+LESSONS_LOST = _counter("llm_lessons_lost", "Answers that could not be reported to the store.")
+LESSONS_SAMPLED_OUT = _counter(
+    "llm_lessons_sampled_out",
+    "Answers that the store only keeps a record of: more than a sample came, or their queries "
+    "could not be embedded.",
 )

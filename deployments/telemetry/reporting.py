@@ -24,9 +24,9 @@ logger = logging.getLogger("ray.serve")
 ACTOR_NAME = "telemetry"
 PERIOD_S = 2.0
 _TIMEOUT_S = 5.0
-# Of all actors' names, which are listed after failures and now and then: during an update there
-# are two actors, each asked by the routers of its version.
-_LOOK_UP_S = 60.0
+# Between two lists of all actors' names, if nothing fails: during an update there are two actors,
+# each asked by the routers of its version.
+_LOOK_UP_S = 30.0
 _MOST_ACTORS = 4
 _CLOSING_S = 1.0
 
@@ -66,7 +66,8 @@ class Reporter:
     def _push(self, timeout_s: float) -> None:
         if time.monotonic() >= self._look_up_at:
             self._actors = _found(self._application)
-            self._look_up_at = time.monotonic() + _LOOK_UP_S
+            # If there is none, it is being created.
+            self._look_up_at = time.monotonic() + (_LOOK_UP_S if self._actors else 0.0)
         samples = samples_of(REGISTRY)
         # A copy for each actor, all on their way at once.
         sent: list[Any] = [actor.push.remote(self._replica, samples) for actor in self._actors]

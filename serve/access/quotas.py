@@ -7,7 +7,6 @@ from collections.abc import Callable
 from math import ceil
 
 import ray
-from ray.serve.metrics import Counter
 
 from deployments.errors import QuotaExceeded
 from serve.access.keys import Caller
@@ -57,15 +56,7 @@ class SharedQuotas:
 
     def __init__(self) -> None:
         self._own = Windows()
-        self._actor = ActorClient(
-            ACTOR_NAME,
-            timeout_s=_TIMEOUT_S,
-            fallbacks=Counter(
-                "llm_router_quota_fallbacks",
-                description="Requests that a router replica counted alone, without the shared "
-                "actor.",
-            ),
-        )
+        self._actor = ActorClient(ACTOR_NAME, timeout_s=_TIMEOUT_S)
 
     async def take(self, caller: Caller) -> None:
         """Counts a request of `caller`.

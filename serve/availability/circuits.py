@@ -16,6 +16,7 @@ from deployments.errors import (
     RateLimited,
     Unreachable,
 )
+from deployments.telemetry.instruments import OPEN_CIRCUITS
 
 # Errors that count against a model. Bad requests and a full queue don't, and `Availability` knows
 # already when there is no replica.
@@ -71,6 +72,8 @@ class Circuits:
     def take_over(self, before: "Circuits", names: Iterable[str]) -> None:
         """Shares the states of these models with another object, which may still be in use."""
         self._states |= {name: before._states[name] for name in names}
+        for name in before._states.keys() - set(names):
+            OPEN_CIRCUITS.remove(name)
 
     def usable(self, names: Sequence[str]) -> list[str]:
         """Those of `names` whose models can be called now."""
@@ -111,11 +114,14 @@ class Circuits:
         now = self._now()
         if state.opened:
             state.opened, state.failed_at = False, now
+            OPEN_CIRCUITS.remove(name)
         state.heard_at = now
 
     def answered(self, name: str) -> None:
         """Records that a model has answered, even if only to refuse the request."""
         state = self._states[name]
+        if state.opened:
+            OPEN_CIRCUITS.remove(name)
         state.failures, state.opened, state.fault = 0, False, None
 
     def reached(self, name: str) -> None:
@@ -148,6 +154,7 @@ class Circuits:
         state.failed_at = now
         if state.failures >= circuit.failures and not state.opened:
             state.opened = True
+            OPEN_CIRCUITS.labels(name).set(1)
             state.probe_at = now + circuit.seconds
 
     def _is_usable(self, state: _State) -> bool:

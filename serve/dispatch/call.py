@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from deployments.contract import Chunk
 from deployments.errors import DeadlineExceeded, ModelUnavailable, Overloaded, ProviderError
 from deployments.limits import Limit
+from deployments.telemetry.instruments import ANSWERED, CANCELLED
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
 from serve.dispatch.deadlines import late, left
 from serve.dispatch.remote_errors import translate
 from serve.handles import AnswerStream
-from serve.telemetry.calls import ANSWERED, CANCELLED, MeasuredCall
+from serve.telemetry.calls import MeasuredCall
 
 
 class _NoReplica(ModelUnavailable):

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk
 from deployments.errors import InvalidRequest, LLMError
+from deployments.telemetry.instruments import RESCUES
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
 from serve.dispatch.attempts import Attempt, Attempts
@@ -184,6 +185,7 @@ class Dispatch:
             else:
                 rescue = sent.rescue(broken, fault.code, mode)
                 self.rescues.append(rescue)
+                RESCUES.labels(broken, mode).inc()
                 self._join(rescue)
 
     async def _resume(self) -> Mode:

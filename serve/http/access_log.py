@@ -18,6 +18,7 @@ from pydantic_core import from_json
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.telemetry.instruments import ERRORS
 from serve.http.gate import METRICS
 from serve.http.scopes import header_of, path_of
 
@@ -93,6 +94,8 @@ class AccessLog:
             access.status, access.error = 500, "internal_error"
             raise
         finally:
+            if access.error is not None:
+                ERRORS.labels(access.error).inc()
             access.seconds = round(time.monotonic() - began, 4)
             line = json.dumps({k: v for k in _FIELDS if (v := getattr(access, k)) is not None})
             # Marked as Ray Serve's own, so that `enable_access_log: false` turns this one off, too.

@@ -22,7 +22,7 @@ from deployments.errors import (
     Overloaded,
     Unauthenticated,
 )
-from deployments.telemetry.instruments import IN_FLIGHT, ONGOING
+from deployments.telemetry.instruments import IN_FLIGHT, KEY_REQUESTS, ONGOING
 from serve.access.keys import Caller, Keys
 from serve.config import ServerConfig
 from serve.http import docs
@@ -118,6 +118,8 @@ class Gate:
         self._in_progress.inc()
         try:
             if caller is not None:
+                if caller.name is not None:
+                    KEY_REQUESTS.labels(caller.name).inc()
                 await self._count(caller)
             await self._app(scope, body.receive, send)
         finally:

@@ -186,6 +186,7 @@ class Decider:
             dict(zip(ranked, quality[order].tolist(), strict=True)),
             dict(zip(ranked, cost[order].tolist(), strict=True)),
             name,
+            dict(zip(ranked, prediction.output_tokens[0, order].tolist(), strict=True)),
         )
 
     def route(

@@ -78,6 +78,7 @@ class Ranking:
         reason: for people, one line; "" if there was nothing to weigh.
         quality, cost: what was predicted of each, 0 to 1 and USD; empty without predictions.
         policy: the name of the policy that decided; None if none did.
+        output_tokens: what length was predicted of each answer, likewise.
     """
 
     models: list[str]
@@ -85,6 +86,7 @@ class Ranking:
     quality: Mapping[str, float] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     policy: str | None = None
+    output_tokens: Mapping[str, float] = field(default_factory=dict)
 
 
 class Strategy(Protocol):

@@ -144,8 +144,8 @@ class StoreActor:
                 raise fault
         return len(faults)
 
-    async def feedback(self, id: str, score: float) -> bool:
-        """Stores an answer's score; durable when this returns. False if the id is unknown.
+    async def feedback(self, id: str, score: float) -> Scored | None:
+        """Stores an answer's score; durable when this returns. None if the id is unknown.
 
         Raises:
             StoreNotOpen, StoreOverloaded, DatabaseUnavailable: it could not be stored.
@@ -156,12 +156,12 @@ class StoreActor:
             await asyncio.sleep(_FEEDBACK_RETRY_S)
             scored = await self._scored(id, score)
         if scored is None:
-            return False
+            return None
         keeper = self._opened()
         keeper.policies.correct(scored, score)
         if scored.replaced is None:
             keeper.scored()
-        return True
+        return scored
 
     async def texts(self, ids: Sequence[int]) -> dict[int, str]:
         """The beginnings of past queries, by their numbers."""

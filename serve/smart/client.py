@@ -6,7 +6,7 @@ from typing import Any
 from ray.actor import ActorHandle
 from ray.serve.handle import DeploymentHandle
 
-from deployments.store.observations import Learned
+from deployments.store.observations import Learned, Scored
 from serve.actors import ActorClient
 from serve.routing.policies import Report
 from serve.routing.prices import Price
@@ -63,10 +63,10 @@ class SharedStore:
         refused: int = await self._actor.call("learn", items)
         return refused
 
-    async def feedback(self, id: str, score: float) -> bool:
-        """Stores an answer's score; False if its id is unknown."""
-        known: bool = await self._actor.call("feedback", id, score)
-        return known
+    async def feedback(self, id: str, score: float) -> Scored | None:
+        """Stores an answer's score; None if its id is unknown."""
+        scored: Scored | None = await self._actor.call("feedback", id, score)
+        return scored
 
     async def texts(self, ids: Sequence[int]) -> dict[int, str]:
         """The beginnings of past queries, by their numbers."""

@@ -7,16 +7,16 @@ While the store's actor is away, decisions go on by what is here.
 import asyncio
 import logging
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-
-from ray.serve.metrics import Counter
 
 from deployments.store.copies.folder import Folder, Manifest
 from deployments.store.copies.reader import Reader
 from deployments.store.evidence import Floats32, Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
+from deployments.telemetry.instruments import SMART_FALLBACKS, STORE_COPY_AGE
 from serve.actors import ActorUnavailable
 from serve.routing.decider import Decider, Routes
 from serve.routing.forecast.fits import read_fit
@@ -70,11 +70,7 @@ class Decisions:
         self._preparer = ThreadPoolExecutor(1, "policies")
         # One at a time, so that batches leave room for single requests.
         self._batches, self._waiting = ThreadPoolExecutor(1, "batches"), 0
-        self._without = Counter(
-            "llm_router_smart_fallbacks",
-            description="Smart decisions made by prices alone, before there was a copy of the "
-            "store.",
-        )
+        self._current_at = 0.0  # when the copy was last known to be the latest
 
     async def configure(self, prices: Mapping[str, Price], n_similar: int, server: str) -> None:
         """Applies settings, by the copy that is on this node, and begins to follow the store."""
@@ -105,7 +101,7 @@ class Decisions:
     def decide(self, question: Question, embedding: Floats32 | None) -> Ranking:
         """Ranks the available models for one request; see `Decider.decide`."""
         if self._manifest is None:
-            self._without.inc()
+            SMART_FALLBACKS.labels().inc()
         self._decided += 1
         decider = self._decider
         if (name := decider.claim(question)) is not None:
@@ -177,6 +173,8 @@ class Decisions:
         news = await self._store.exchange(self._router, version, self._priced, policies.report())
         policies.merge(news.policies)
         if news.manifest is None:
+            if self._manifest is not None:
+                self._is_current()
             return
         manifest = Manifest.from_dict(news.manifest)
         if self._is_comparable(manifest):
@@ -185,6 +183,11 @@ class Decisions:
             await self._open(decider, manifest, before)
             if decider is self._decider:
                 self._manifest = manifest
+                self._is_current()
+
+    def _is_current(self) -> None:
+        self._current_at = time.monotonic()
+        STORE_COPY_AGE.labels().set_function(lambda: time.monotonic() - self._current_at)
 
     def _is_comparable(self, manifest: Manifest) -> bool:
         """Whether a copy's embeddings are of the same model as queries' are."""

@@ -12,12 +12,11 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from ray.serve.metrics import Counter
-
 from deployments.contract import Chunk, Usage
 from deployments.embedding.cache import CachedEmbedder
 from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Learned, Observation
+from deployments.telemetry.instruments import LESSONS_LOST, LESSONS_SAMPLED_OUT
 from serve.actors import ActorUnavailable
 from serve.dispatch.dispatcher import Dispatch
 from serve.routing.prices import Price
@@ -82,15 +81,6 @@ class Learner:
         self._allowance, self._allowed_at = _MOST_PER_S, time.monotonic()
         self._sending: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
-        self._lost = Counter(
-            "llm_router_lessons_lost",
-            description="Answers that could not be sent to the store.",
-        )
-        self._recorded = Counter(
-            "llm_router_lessons_sampled_out",
-            description="Answers that the store keeps a record of, but did not learn from: more "
-            "than a sample each second, or their queries could not be embedded.",
-        )
 
     async def follow(self, dispatch: Dispatch, lesson: Lesson) -> AsyncGenerator[Chunk, None]:
         """The answer's chunks, unchanged. Nothing is learned from an answer that two models
@@ -130,9 +120,9 @@ class Learner:
                 raise
             records = sum(isinstance(item, AnswerRecord) for item in items)
             if records:
-                self._recorded.inc(records)
+                LESSONS_SAMPLED_OUT.labels().inc(records)
             if refused:
-                self._lost.inc(refused)
+                LESSONS_LOST.labels().inc(refused)
                 logger.warning("%s answers were not stored; see the store's log", refused)
 
     async def close(self) -> None:
@@ -142,7 +132,7 @@ class Learner:
                 await self.flush()
         except Exception as error:  # noqa: BLE001 - the process ends
             logger.warning("%s answers were not stored: %s", len(self._waiting), error)
-            self._lost.inc(len(self._waiting))
+            LESSONS_LOST.labels().inc(len(self._waiting))
 
     def _teach(self, learned: _Ended) -> None:
         self._waiting.append(learned)
@@ -153,7 +143,7 @@ class Learner:
     def _bound(self) -> None:
         while len(self._waiting) > _MOST_WAITING:
             self._waiting.popleft()
-            self._lost.inc()
+            LESSONS_LOST.labels().inc()
 
     async def _send(self) -> None:
         pause = _PERIOD_S

@@ -12,11 +12,13 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.config import ModelConfig
 from deployments.embedding.cache import CachedEmbedder
+from deployments.embedding.embedder import EMBEDDER
 from deployments.embedding.encoder import Encoder
 from deployments.embedding.local import LocalEmbedder
 from deployments.errors import InvalidRequest, ModelUnavailable
 from deployments.store.evidence import Floats32
 from deployments.store.observations import MAX_QUERY_CHARACTERS
+from deployments.telemetry.instruments import EMBEDDING_TIME
 from serve.actors import ActorUnavailable
 from serve.config import RouterConfig, StoreConfig
 from serve.routing.decider import Impossible, Routes
@@ -26,6 +28,8 @@ from serve.smart.client import SharedStore
 from serve.smart.decisions import Busy, Decisions
 from serve.smart.learning import Learner
 from serve.smart.server_name import server_name
+from serve.telemetry.answers import record_score
+from serve.telemetry.calls import counted
 
 logger = logging.getLogger("ray.serve")
 
@@ -52,7 +56,7 @@ class Smart:
         embedder: DeploymentHandle[Any] | None,
     ) -> None:
         encoder = Encoder(config.embedding_model)
-        embed = LocalEmbedder(encoder) if embedder is None else embedder.remote
+        embed = LocalEmbedder(encoder) if embedder is None else counted(embedder.remote, EMBEDDER)
         self._embedder = CachedEmbedder(embed)
         self._not_before = 0.0
         identities = {name: model.identity for name, model in models.items()}
@@ -96,9 +100,12 @@ class Smart:
         """
         try:
             await self.learner.flush()
-            return await self._store.feedback(id, score)
+            scored = await self._store.feedback(id, score)
         except ActorUnavailable as error:
             raise _unavailable(error) from error
+        if scored is not None:
+            record_score(scored, score)
+        return scored is not None
 
     async def route(self, question: BatchQuestion) -> Routes:
         """Decides a batch, each query among its candidates.
@@ -149,7 +156,8 @@ class Smart:
             return None
         try:
             async with asyncio.timeout(_EMBEDDING_TIMEOUT_S):
-                embeddings = await self._embedder([query])
+                with EMBEDDING_TIME.labels().time():
+                    embeddings = await self._embedder([query])
         except Exception as error:  # noqa: BLE001 - whatever it is, the request is answered
             if time.monotonic() >= self._not_before:
                 logger.warning("routing without embeddings for %g s: %s", _PAUSE_S, error)

@@ -1,11 +1,14 @@
 """Measures a router's calls of models."""
 
 import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from deployments.config import ModelConfig
 from deployments.contract import Usage
 from deployments.telemetry.conventions import CHAT, INPUT, OUTPUT, provider_of
 from deployments.telemetry.instruments import (
+    ANSWERED,
     ATTEMPTS,
     CLIENT_DURATION,
     CLIENT_FIRST_CHUNK,
@@ -15,8 +18,21 @@ from deployments.telemetry.instruments import (
     QUEUED,
 )
 
-# How a call may end, besides in an error.
-ANSWERED, CANCELLED = "answered", "cancelled"
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+def counted(
+    call: Callable[[A], Awaitable[T]], deployment: str
+) -> Callable[[A], Coroutine[Any, Any, T]]:
+    """Counts the calls of a deployment in progress."""
+    in_flight = IN_FLIGHT.labels(deployment, ONGOING)
+
+    async def counted(argument: A) -> T:
+        with in_flight.track_inprogress():
+            return await call(argument)
+
+    return counted
 
 
 class MeasuredCall:

@@ -10,7 +10,7 @@ from serve.availability.replicas import Deployment
 from serve.ray_internals import application_details
 
 STATES = ("wanted", "running", "starting", "stopping")
-_MOST_DEPLOYMENTS = 1000  # the others together are "other"
+_MOST_DEPLOYMENTS = 500  # the others together are "other"
 
 
 def replicas(application: str) -> Metric:

@@ -16,7 +16,7 @@ from deployments.telemetry.samples import Labels, Samples, Series
 
 MOST_SERIES = 20_000
 # Of those, for what is not counted in replicas (see `serve.telemetry.cluster`).
-RESERVED = 4_100
+RESERVED = 2_100
 REPLICA, ALL = "replica", "all"
 _SILENT_S = 30.0  # after which a replica is taken for gone
 _MOST_REPLICAS = 2_000
@@ -69,31 +69,21 @@ class Collection:
         oldest = self._clock() - _SILENT_S
         for replica in [name for name, heard in self._heard.items() if heard.at < oldest]:
             self._let_go(replica)
-        sizes = {name: self._size(name) for name in INSTRUMENTS}
-        by_size = sorted(sizes.keys() - self._summed, key=lambda name: sizes[name], reverse=True)
-        for name in by_size:
+        parts = {name: self._by_replica(name) for name in INSTRUMENTS}
+        sizes = {name: sum(map(len, part.values())) for name, part in parts.items()}
+        for name in sorted(sizes.keys() - self._summed, key=lambda name: -sizes[name]):
             if sum(sizes.values()) <= self._most:
                 break
             self._summed.add(name)
-            sizes[name] = self._size(name)
-        return [self._metric(name) for name in INSTRUMENTS]
+            parts[name] = self._by_replica(name)
+            sizes[name] = sum(map(len, parts[name].values()))
+        return [_metric(name, part) for name, part in parts.items()]
 
-    def _size(self, name: str) -> int:
+    def _by_replica(self, name: str) -> Mapping[str, Mapping[Series, float]]:
+        """A metric's samples by the value of the label `replica`."""
         if name in self._summed:
-            return len(self._sum(name))
-        return sum(len(heard.samples.get(name, ())) for heard in self._heard.values())
-
-    def _metric(self, name: str) -> Metric:
-        by_replica: Iterable[tuple[str, Mapping[Series, float]]]
-        if name in self._summed:
-            by_replica = [(ALL, self._sum(name))]
-        else:
-            by_replica = [(r, heard.samples.get(name, {})) for r, heard in self._heard.items()]
-        metric = INSTRUMENTS[name].described()
-        for replica, samples in by_replica:
-            for (sample, labels), value in samples.items():
-                metric.add_sample(sample, {**dict(labels), REPLICA: replica}, value)
-        return metric
+            return {ALL: self._sum(name)}
+        return {replica: heard.samples.get(name, {}) for replica, heard in self._heard.items()}
 
     def _sum(self, name: str) -> dict[Series, float]:
         """A metric's samples, summed over the replicas."""
@@ -107,9 +97,10 @@ class Collection:
         return total
 
     def _add(self, name: str, part: Mapping[Series, float], total: dict[Series, float]) -> None:
+        joined = INSTRUMENTS[name].joined
         for (sample, labels), value in part.items():
             series = sample, self._bounded(name, labels)
-            total[series] = total.get(series, 0.0) + value
+            total[series] = joined(total[series], value) if series in total else value
 
     def _bounded(self, name: str, labels: Labels) -> Labels:
         """The labels, "other" where the metric has its most sets of them from other replicas."""
@@ -128,6 +119,14 @@ class Collection:
             for name, part in ended.items():
                 if INSTRUMENTS[name].lasts:
                     self._add(name, part, self._ended.setdefault(name, {}))
+
+
+def _metric(name: str, by_replica: Mapping[str, Mapping[Series, float]]) -> Metric:
+    metric = INSTRUMENTS[name].described()
+    for replica, samples in by_replica.items():
+        for (sample, labels), value in samples.items():
+            metric.add_sample(sample, {**dict(labels), REPLICA: replica}, value)
+    return metric
 
 
 class _Metrics(Collector):

@@ -26,7 +26,9 @@ from deployments.backends.vllm.backend import VLLMBackend
 from deployments.backends.vllm.config import EngineConfig
 from deployments.contract import ChatRequest, Chunk
 from deployments.replicas.error_log import log_known_errors_in_one_line
+from deployments.replicas.measuring import measured
 from deployments.replicas.sending import Sender
+from deployments.telemetry.reporting import report_metrics
 
 # Each adapter in use takes GPU memory; more than these take turns.
 _MOST_ADAPTERS_AT_ONCE = 4
@@ -53,6 +55,8 @@ class VLLMReplica(LLMServer):
         await super().__init__(llm_config)
         log_known_errors_in_one_line()
         _check_model_was_found(llm_config)
+        self._reporter = report_metrics()
+        self._provider = config.backend
         self._sender = Sender(min(config.timeout, config.first_token_timeout))
         self._backend = VLLMBackend(config, super().chat)
 
@@ -60,7 +64,8 @@ class VLLMReplica(LLMServer):
         self, request: ChatRequest
     ) -> AsyncGenerator[Chunk, None]:
         """Answers `request` in as few messages as possible; see `Sender`."""
-        async with aclosing(self._sender.send(self._backend.chat(request), request)) as pieces:
+        chunks = measured(self._backend.chat(request), request.model, self._provider)
+        async with aclosing(self._sender.send(chunks, request)) as pieces:
             async for piece in pieces:
                 yield piece
 

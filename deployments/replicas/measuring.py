@@ -1,0 +1,48 @@
+"""Measures what a model's replica does for its requests."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from deployments.contract import Chunk
+from deployments.errors import LLMError
+from deployments.telemetry.conventions import CHAT, provider_of
+from deployments.telemetry.instruments import (
+    CANCELLED,
+    SERVER_DURATION,
+    SERVER_FIRST_TOKEN,
+    SERVER_TOKEN_TIME,
+)
+
+
+async def measured(
+    chunks: AsyncGenerator[Chunk, None], model: str, backend: str
+) -> AsyncGenerator[Chunk, None]:
+    """A model's answer, unchanged, as soon as its backend gives it."""
+    began, first, usage, error = time.perf_counter(), None, None, ""
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                if first is None and (chunk.text or chunk.reasoning or chunk.tool_calls):
+                    first = time.perf_counter()
+                usage = chunk.usage or usage
+                yield chunk
+    except LLMError as known:
+        error = known.code
+        raise
+    except (GeneratorExit, asyncio.CancelledError):
+        error = CANCELLED
+        raise
+    except Exception:
+        error = LLMError.code
+        raise
+    finally:
+        call = CHAT, provider_of(backend), model, "" if error else model
+        ended = time.perf_counter()
+        SERVER_DURATION.labels(*call, error).observe(ended - began)
+        if first is not None and not error:
+            SERVER_FIRST_TOKEN.labels(*call).observe(first - began)
+            if usage is not None and usage.completion_tokens > 1:
+                each = (ended - first) / (usage.completion_tokens - 1)
+                SERVER_TOKEN_TIME.labels(*call).observe(each)
