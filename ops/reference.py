@@ -1,4 +1,4 @@
-"""The parts of the documentation that are made from the code: keys, endpoints, errors.
+"""The parts of the documentation that are made from the code: keys, endpoints, errors, metrics.
 
 Each function gives Markdown; `write` puts it where the pages include it.
 """
@@ -42,7 +42,7 @@ def write(folder: Path) -> None:
     """Writes everything that the pages include."""
     folder.mkdir(exist_ok=True)
     pages = {f"keys-{name}": page for name, page in configuration().items()}
-    pages |= {"endpoints": endpoints(), "errors": errors()}
+    pages |= {"endpoints": endpoints(), "errors": errors(), "metrics": metrics()}
     for name, page in pages.items():
         (folder / f"{name}.md").write_text(page)
 
@@ -204,4 +204,25 @@ def errors() -> str:
         if error is LLMError:
             meaning = "The server failed; its log says why."
         lines.append(f"| {error.status} | `{error.code}` | `{error.type}` | {meaning} | {again} |")
+    return "\n".join([*lines, ""])
+
+
+# --- metrics ---
+
+
+def metrics() -> str:
+    """Every metric of `GET /metrics`, as Prometheus names it."""
+    from deployments.telemetry.instruments import INSTRUMENTS
+    from serve.telemetry.cluster import KNOWN
+
+    rows = []
+    for instrument in INSTRUMENTS.values():
+        metric = instrument.described()
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        rows.append((name, metric.type, instrument.label_names, metric.documentation))
+    rows += [(known.name, "gauge", known.labels, known.documentation) for known in KNOWN]
+    lines = ["| metric | type | labels | meaning |", "|---|---|---|---|"]
+    for name, kind, labels, meaning in rows:
+        listed = ", ".join(f"`{label}`" for label in labels)
+        lines.append(f"| `{name}` | {kind} | {listed} | {meaning} |")
     return "\n".join([*lines, ""])

@@ -1,5 +1,6 @@
 """What Ray knows of the whole application: its replicas and the cluster's nodes."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -13,9 +14,37 @@ STATES = ("wanted", "running", "starting", "stopping")
 _MOST_DEPLOYMENTS = 500  # the others together are "other"
 
 
+@dataclass(frozen=True)
+class Known:
+    """A metric that is read for each scrape, rather than recorded."""
+
+    name: str
+    documentation: str
+    labels: tuple[str, ...]
+
+    def family(self) -> GaugeMetricFamily:
+        """The metric without samples."""
+        return GaugeMetricFamily(self.name, self.documentation, labels=self.labels)
+
+
+REPLICAS = Known(
+    "llm_replicas",
+    "Replicas of a deployment: `wanted` by its scaling, `running`, `starting` and `stopping`.",
+    ("deployment", "state"),
+)
+NODES = Known("llm_nodes", "Nodes of the Ray cluster that are `alive`.", ("state",))
+COMPLETE = Known(
+    "llm_metrics_complete",
+    "Whether the scrape has all that it could: the samples of all `replicas`, or else those of one "
+    "router alone; and what Ray knows of the `cluster`.",
+    ("part",),
+)
+KNOWN = (REPLICAS, NODES, COMPLETE)
+
+
 def replicas(application: str) -> Metric:
     """How many replicas each deployment wants and has, from Ray Serve's controller."""
-    metric = GaugeMetricFamily("llm_replicas", REPLICAS, labels=("deployment", "state"))
+    metric = REPLICAS.family()
     details = application_details(application) or {"deployments": {}}
     counts: dict[str, list[int]] = {}
     for index, (name, each) in enumerate(details["deployments"].items()):
@@ -31,7 +60,7 @@ def replicas(application: str) -> Metric:
 def nodes() -> Metric:
     """How many nodes the cluster has."""
     known = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's
-    metric = GaugeMetricFamily("llm_nodes", NODES, labels=("state",))
+    metric = NODES.family()
     metric.add_metric(("alive",), sum(bool(node["Alive"]) for node in known))
     return metric
 
@@ -39,7 +68,3 @@ def nodes() -> Metric:
 def _counts(details: dict[str, Any]) -> tuple[int, int, int, int]:
     found = Deployment.read(details)
     return details["target_num_replicas"], found.running, found.starting, found.stopping
-
-
-REPLICAS = "Replicas of a deployment: wanted by its scaling, running, starting and stopping."
-NODES = "Nodes of the Ray cluster."

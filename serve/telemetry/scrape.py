@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from ray import serve as rayserve
 
 from deployments.telemetry.instruments import REGISTRY
@@ -20,10 +20,6 @@ logger = logging.getLogger("ray.serve")
 
 _TIMEOUT_S = 5.0
 _FRESH_S = 1.0
-COMPLETE = (
-    "Whether a scrape has all that it could have: the samples of all `replicas`, or else those of "
-    "one router alone; and what Ray knows of the `cluster`."
-)
 
 
 class Scrapes:
@@ -47,7 +43,7 @@ class Scrapes:
                 (samples, all_replicas), known = await asyncio.gather(
                     self._samples(), self._cluster()
                 )
-                complete = GaugeMetricFamily("llm_metrics_complete", COMPLETE, labels=("part",))
+                complete = cluster.COMPLETE.family()
                 complete.add_metric(("replicas",), all_replicas)
                 complete.add_metric(("cluster",), bool(known))
                 self._text = samples + await asyncio.to_thread(text_of, [*known, complete])

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from ray import serve as rayserve
-from serve_fixtures import METRICS_PORT, Server
+from serve_fixtures import Server
 
 from ops.bench.fault_server import FaultServer, serving
 from ops.bench.faults.application import KINDS, Times, config
@@ -66,19 +67,22 @@ def test_failed_attempts_are_counted_in_a_metric(url: str, provider: FaultServer
     async def run() -> None:
         case = next(case for case in CASES if case.fault == "failing-once")
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-            before = failed("first-vllm", "provider_error")
+            before = failed(url, "first-vllm", "provider_error")
             await play(case, "vllm", client, provider, TIMES)
         deadline = time.monotonic() + 20
-        while failed("first-vllm", "provider_error") <= before:
+        while failed(url, "first-vllm", "provider_error") <= before:
             assert time.monotonic() < deadline, "the failed attempt was not counted"
             await asyncio.sleep(0.2)
 
     asyncio.run(run())
 
 
-def failed(model: str, code: str) -> float:
-    """Failed attempts at a model, by error code, from Ray's metrics."""
-    lines = httpx.get(f"http://127.0.0.1:{METRICS_PORT}/metrics").text.splitlines()
-    labels = f'model="{model}"', f'code="{code}"'
-    said = (line for line in lines if line.startswith("ray_llm_router_failed_attempts"))
-    return sum(float(line.split()[-1]) for line in said if all(label in line for label in labels))
+def failed(url: str, model: str, code: str) -> float:
+    """Attempts at a model that ended in an error of this code."""
+    labels = {"model": model, "outcome": code}
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(httpx.get(f"{url}/metrics", timeout=20).text)
+        for sample in family.samples
+        if sample.name == "llm_attempts_total" and labels.items() <= sample.labels.items()
+    )

@@ -10,8 +10,12 @@ from serve_fixtures import in_repository
 
 from deployments.config import Autoscaling, Circuit, ModelConfig
 from deployments.registry import KINDS, named
+from deployments.telemetry.instruments import INSTRUMENTS
 from ops import reference
 from serve.config import AppConfig, Settings
+from serve.telemetry.cluster import KNOWN
+
+BEFORE = "## Names before"
 
 
 def sections(section: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -67,9 +71,20 @@ def test_each_path_and_each_error_is_named() -> None:
             assert f"| {error.status} | `{error.code}` |" in errors
 
 
-def test_each_metric_is_named() -> None:
-    rooms = (in_repository("serve"), in_repository("deployments"))
-    sources = [path.read_text("utf-8") for room in rooms for path in room.rglob("*.py")]
-    metrics = {name for text in sources for name in re.findall(r'"(llm_router_\w+)"', text)}
-    page = in_repository("docs/operations.md").read_text("utf-8")
-    assert metrics == set(re.findall(r"^\| `(llm_router_\w+)` \|", page, re.MULTILINE))
+def test_each_metric_is_in_the_table_and_pages_name_no_others() -> None:
+    table = reference.metrics()
+    known = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    assert {"llm_replicas", "llm_attempts_total", "gen_ai_client_token_usage"} <= known
+    assert len(known) == len(INSTRUMENTS) + len(KNOWN)
+    suffix = r"_(sum|count|bucket)"
+    for page in (*in_repository("docs").glob("*.md"), in_repository("SECURITY.md")):
+        now = page.read_text("utf-8").partition(BEFORE)[0]
+        names = r"\b(?:llm_(?:[a-z]+_)*(?:total|seconds)|gen_ai_(?:client|server)(?:_[a-z]+)+)\b"
+        for name in re.findall(names, now):
+            assert name in known or re.sub(f"{suffix}$", "", name) in known, f"{page}: {name}"
+
+
+def test_there_is_one_way_to_count() -> None:
+    for room in ("serve", "deployments"):
+        for path in in_repository(room).rglob("*.py"):
+            assert "ray.serve.metrics" not in path.read_text("utf-8"), path

@@ -16,6 +16,7 @@ from serve_fixtures import CANARIES, METRICS_PORT, Server, free_port, kill_actor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from deployments.telemetry.reporting import PERIOD_S
 from serve.access.keys import Keys, hash_of, new_key
 from serve.config import load_config
 
@@ -60,7 +61,7 @@ def configuration(provider: Fake) -> dict[str, Any]:
     # Nothing listens there, so the store reports why it can't be reached.
     store = f"postgresql://canary:${{CANARY_PASSWORD}}@127.0.0.1:{free_port()}/none"
     keys = [
-        {"name": "by-variable", "key": "${CANARY_ROUTER_KEY}"},
+        {"name": "by-variable", "key": "${CANARY_ROUTER_KEY}", "metrics": True},
         {"name": "by-hash", "sha256": hash_of(CALLERS_KEY).hex(), "models": ["refuses"]},
         {"name": "seldom", "sha256": hash_of("seldom").hex(), "requests_per_minute": 2},
     ]
@@ -119,6 +120,15 @@ def asked(server: Server) -> Iterator[str]:
             yield shown(http.post("/v1/feedback", json={"id": "none", "score": 1}))
 
 
+def scraped(server: Server) -> str:
+    """The metrics, once all routers have reported what they did."""
+    time.sleep(2 * PERIOD_S)
+    bearer = {"authorization": f"Bearer {ROUTER_KEY}"}
+    text = httpx.get(f"{server.url}/metrics", headers=bearer, timeout=20).text
+    assert 'llm_key_requests_total{key="by-variable"' in text
+    return text
+
+
 def test_nothing_shown_or_stored_contains_a_secret(guarded: Server, provider: Fake) -> None:
     seen = {"an answer": "\n".join(asked(guarded))}
     keys = [headers.get("authorization") for headers in provider.headers]
@@ -137,8 +147,9 @@ def test_nothing_shown_or_stored_contains_a_secret(guarded: Server, provider: Fa
     caller = known.caller(f"Bearer {ROUTER_KEY}")
     assert caller
     seen["a repr"] = f"{config!r} {config} {known!r} {vars(known)!r} {caller!r}"
-    seen["the metrics"] = httpx.get(f"http://127.0.0.1:{METRICS_PORT}/metrics").text
-    assert "serve_num_http_requests" in seen["the metrics"]
+    seen["Ray's metrics"] = httpx.get(f"http://127.0.0.1:{METRICS_PORT}/metrics").text
+    assert "serve_num_http_requests" in seen["Ray's metrics"]
+    seen["the metrics"] = scraped(guarded)
     (node,) = ray.nodes()  # type: ignore[no-untyped-call]
     logs = Path(node["ObjectStoreSocketName"]).parents[1]  # the session's folder
     read = 0

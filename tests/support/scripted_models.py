@@ -191,8 +191,10 @@ def refuses_a_beginning(whole: str) -> Script:
     return script
 
 
-def api_client(core: Core, models: Models, **config: Any) -> httpx.AsyncClient:
-    """A client of the whole HTTP API over a core of these models."""
+def api_client(
+    core: Core, models: Models, *, peer: str = "127.0.0.1", **config: Any
+) -> httpx.AsyncClient:
+    """A client, at the address `peer`, of the whole HTTP API over a core of these models."""
     server_config = ServerConfig.model_validate({"allow_anonymous": True, **config})
     windows = ContextWindows(models.configs, models.handles, models.availability)
     readiness = Readiness(models.configs, models.handles, models.availability, models.circuits)
@@ -200,7 +202,7 @@ def api_client(core: Core, models: Models, **config: Any) -> httpx.AsyncClient:
     fleet = Fleet(core, models.availability, models.circuits, windows, readiness)
     Server(server_config, fleet).attach(api)
     guarded = guard(api, server_config, Keys(server_config, models.configs), _unlimited)
-    transport = httpx.ASGITransport(guarded, raise_app_exceptions=False)
+    transport = httpx.ASGITransport(guarded, raise_app_exceptions=False, client=(peer, 1))
     return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 

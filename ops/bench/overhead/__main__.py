@@ -13,9 +13,9 @@ import uvloop
 from ops.bench import overhead
 from ops.bench.overhead import memory
 from ops.bench.overhead.cases import CASES, Case
-from ops.bench.overhead.contestants import CONTESTANTS
+from ops.bench.overhead.contestants import CONTESTANTS, UNMETERED
 from ops.bench.overhead.plot import draw
-from ops.bench.overhead.report import BARE, cores, results, table
+from ops.bench.overhead.report import BARE, cores, metered, results, table
 from ops.bench.overhead.rounds import Played, Round, play
 from ops.bench.overhead.servers import started
 from ops.bench.processes import Parts
@@ -72,7 +72,7 @@ def _report(
     played: Played, grown: Mapping[str, Sequence[Parts]], arguments: argparse.Namespace
 ) -> None:
     found = results(played)
-    tables = f"{table(found)}\n\n{cores(found)}\n\n{memory.table(grown)}"
+    tables = "\n\n".join((table(found), cores(found), metered(played), memory.table(grown)))
     (arguments.out / "tables.md").write_text(tables)
     faults = [fault for case in played for fault in _faults(played, case)]
     (arguments.out / "faults.txt").write_text("\n".join(faults))
@@ -106,8 +106,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--contestants",
         type=_names(CONTESTANTS),
-        default=list(CONTESTANTS),
-        help=f"some of {','.join(CONTESTANTS)}, with commas (default: all)",
+        default=[name for name in CONTESTANTS if not name.endswith(UNMETERED)],
+        help=f"some of {','.join(CONTESTANTS)}, with commas (default: all with metrics)",
     )
     parser.add_argument(
         "--cases",

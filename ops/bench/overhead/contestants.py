@@ -15,6 +15,7 @@ from ops.bench.overhead.messages import CANDIDATES, new_text
 from ops.local.ray_settings import FAST
 
 REFERENCE = "litellm"
+UNMETERED = "-unmetered"
 # What a caller asks for: a model at an OpenAI-compatible server, or the same through LiteLLM.
 ENDPOINT, LITELLM = "endpoint", "litellm"
 # Or for one of two, chosen in turn or by smart routing.
@@ -61,9 +62,11 @@ class Start:
         return str(file)
 
 
-def application(start: Start, *, in_router: bool = False, store: bool = False) -> list[str]:
+def application(
+    start: Start, *, in_router: bool = False, store: bool = False, metered: bool = True
+) -> list[str]:
     """Our application: keys on, and the upstream as three models. With a store, which knows some
-    past queries, for smart routing."""
+    past queries, for smart routing; and with metrics, or not."""
     models = [
         *(
             {"name": name, "backend": "vllm", "model": "bench", "hostname": start.upstream} | price
@@ -87,6 +90,7 @@ def application(start: Start, *, in_router: bool = False, store: bool = False) -
     return [
         *(sys.executable, "-m", "ops.bench.overhead.application"),
         *("--config", start.written(config), "--port", str(start.port)),
+        *(() if metered else ("--unmetered",)),
     ]
 
 
@@ -162,11 +166,13 @@ class Contestant:
         return {**os.environ, **self.environment, **_apart(folder)}
 
 
-def _ours(flags: Mapping[str, str], *, in_router: bool = False, store: bool = False) -> Contestant:
+def _ours(
+    flags: Mapping[str, str], *, in_router: bool = False, store: bool = False, metered: bool = True
+) -> Contestant:
     secrets = {"BENCH_KEY": KEY, "UPSTREAM_KEY": "none"}
     models = {ENDPOINT: ENDPOINT, LITELLM: LITELLM, IN_TURN: "auto"}
     return Contestant(
-        partial(application, in_router=in_router, store=store),
+        partial(application, in_router=in_router, store=store, metered=metered),
         {**_RAY, **flags, **secrets},
         models | ({SMART: "auto"} if store else {}),
         "/health/ready",
@@ -202,6 +208,10 @@ CONTESTANTS = {
     "ours-throughput": _ours(_THROUGHPUT),
     "ours-haproxy": _ours(_HAPROXY),
     "ours-haproxy-in-router": _ours(_HAPROXY, in_router=True),
+    # For what the metrics cost; beside the same with them.
+    f"ours{UNMETERED}": _ours(_FAST, metered=False),
+    f"ours-store{UNMETERED}": _ours(_FAST, store=True, metered=False),
+    f"ours-haproxy{UNMETERED}": _ours(_HAPROXY, metered=False),
     "ray-llm": _peer(**_DEFAULT),
     "ray-llm-haproxy": _peer(**_HAPROXY),
 }

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from ops.bench.overhead.cases import CASES, Case
-from ops.bench.overhead.contestants import REFERENCE
+from ops.bench.overhead.contestants import REFERENCE, UNMETERED
 from ops.bench.overhead.load import Measured
-from ops.bench.overhead.rounds import Played, Round
+from ops.bench.overhead.rounds import CALLERS, UPSTREAM, Played, Round
 
 BARE = "bare"
 _LEAST_CORES = 0.005  # that are worth a word
@@ -62,6 +62,30 @@ def _measures(
     bare = [_percentile(one.measured.latencies, 50) for one in contestants[BARE]]
     own = [_percentile(one.measured.latencies, 50) for one in mine]
     return [whole - part for whole, part in zip(own, bare, strict=True)]
+
+
+def metered(played: Played) -> str:
+    """What the metrics cost, as Markdown: the CPU time of a request in all of a contestant's
+    processes, with and without them, and the ratio of the two in each round."""
+    lines = ["| | with metrics | without | ratio: median (lowest, highest) |", "|---" * 4 + "|"]
+    for title, contestants in played.items():
+        for name, rounds in contestants.items():
+            without = [cpu_ms(one) for one in contestants.get(f"{name}{UNMETERED}", ())]
+            if without:
+                own = [cpu_ms(one) for one in rounds]
+                each = np.divide(own, without)
+                lines.append(
+                    f"| {CASES[title].title}, {name} | {_median(own):.2f} ms "
+                    f"| {_median(without):.2f} ms "
+                    f"| {_median(list(each)):.3f} ({each.min():.3f}, {each.max():.3f}) |"
+                )
+    return "\n".join(lines)
+
+
+def cpu_ms(one: Round) -> float:
+    """Milliseconds of CPU that a contestant used for each answer."""
+    cores = sum(used for part, used in one.cores.items() if part not in (UPSTREAM, CALLERS))
+    return 1e3 * cores * one.measured.seconds / max(len(one.measured.latencies), 1)
 
 
 def _median(values: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 from keepers import D, Embedder, until
+from recorded import Recorded
 
 from deployments.contract import Chunk, Usage
 from deployments.embedding.cache import CachedEmbedder
@@ -52,16 +53,6 @@ class Store:
         self.batches.append(list(items))
         self._takes(items)
         return 0
-
-
-class Count:
-    """In place of Ray's counter, which can't be read."""
-
-    def __init__(self) -> None:
-        self.value = 0.0
-
-    def inc(self, value: float = 1.0) -> None:
-        self.value += value
 
 
 def learner(store: Store, embedder: Embedder | None = None) -> Learner:
@@ -240,19 +231,18 @@ async def test_of_too_many_waiting_answers_the_oldest_are_lost_and_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "_MOST_WAITING", 3)
-    store, lost = Store(), Count()
-    monkeypatch.setattr(module, "Counter", lambda *args, **more: lost)
+    store, recorded = Store(), Recorded()
     store.away = True
     learns = learner(store)
     await answered(learns, 4)
     with pytest.raises(ActorUnavailable):
         await learns.flush()
     await answered(learns, 1, first=4)
-    assert lost.value == 2
+    assert recorded("llm_lessons_lost_total") == 2
     store.away = False
     await learns.flush()
     assert ids(store.items) == ["id 2", "id 3", "id 4"]
-    assert lost.value == 2
+    assert recorded("llm_lessons_lost_total") == 2
 
 
 async def test_without_an_embedder_answers_are_recorded_all_the_same() -> None:

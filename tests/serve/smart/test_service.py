@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from ray.exceptions import RayError
 from ray.serve.handle import DeploymentHandle
+from recorded import Recorded
 
 from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.contract import Chunk
 from deployments.errors import InvalidRequest, ModelUnavailable
 from deployments.store.evidence import Floats32
-from deployments.store.observations import AnswerRecord, Learned
+from deployments.store.observations import AnswerRecord, Learned, Scored
 from serve.actors import ActorUnavailable
 from serve.config import RouterConfig, StoreConfig
 from serve.dispatch.dispatcher import Dispatch
@@ -53,9 +54,9 @@ class Store:
         self.answers |= {answer.id for _, answer in pairs if isinstance(answer, AnswerRecord)}
         return 0
 
-    async def feedback(self, id: str, score: float) -> bool:
+    async def feedback(self, id: str, score: float) -> Scored | None:
         self._ask("feedback")
-        return id in self.answers
+        return Scored("small", 0.5, None, None) if id in self.answers else None
 
     async def status(self, timeout_s: float) -> dict[str, Any]:
         self._ask("status")
@@ -127,9 +128,11 @@ def question(query: str = "Why?") -> Question:
 
 
 async def test_feedback_finds_an_answer_that_has_just_ended(store: Store) -> None:
-    smart = await started(Embedder())
+    smart, recorded = await started(Embedder()), Recorded()
     await answered(smart, "just now")
     assert await smart.feedback("just now", 1.0)
+    assert recorded("llm_forecast_quality_sum", model="small", source="actual") == 1.0
+    assert recorded("llm_forecast_quality_sum", model="small", source="predicted") == 0.5
     assert store.asked == ["configure", "learn", "feedback"]
     assert not await smart.feedback("another", 1.0)
     smart.retire()

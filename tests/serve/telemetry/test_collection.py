@@ -146,9 +146,9 @@ def totals(collection: Collection) -> dict[str, float]:
 
 # The values of the labels that code chooses, more than there are; of the others there are 1,000.
 _CLOSED = {
-    **dict.fromkeys(("outcome", "code", "error_type"), [f"error {n}" for n in range(20)]),
-    **dict.fromkeys(("strategy",), [f"strategy {n}" for n in range(4)]),
-    **dict.fromkeys(("reason",), [f"reason {n}" for n in range(6)]),
+    **{label: [f"error {n}" for n in range(20)] for label in ("outcome", "code", "error_type")},
+    "strategy": [f"strategy {n}" for n in range(4)],
+    "reason": [f"reason {n}" for n in range(6)],
     "gen_ai_provider_name": ["openai"],
     "gen_ai_operation_name": ["chat"],
 }
