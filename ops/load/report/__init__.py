@@ -15,7 +15,10 @@ from ops.load.report.reading import Counts, MalformedRun, Run, read
 from ops.load.report.series import series
 from ops.load.report.verdict import notes, verdict
 
-__all__ = ["MalformedRun", "report", "write"]
+__all__ = ["VERSION", "MalformedRun", "report", "write"]
+
+VERSION = 1
+"""Of what `report.json` contains."""
 
 _LATENCIES = {
     "ttft_s": "Time to first token",
@@ -50,6 +53,7 @@ def report(run: Run) -> dict[str, Any]:
     """The figures of a run."""
     outline = run.outline
     found: dict[str, Any] = {
+        "version": VERSION,
         "run": {
             "url": outline.url,
             "began_unix_s": outline.began,

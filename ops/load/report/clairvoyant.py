@@ -18,16 +18,16 @@ _FASTEST = 0.1
 def replica_seconds(run: Run) -> dict[str, dict[str, Any]]:
     """For each deployment the replica-seconds `used`, the `clairvoyant` ones, and the `ratio` of
     the two; None where it can't be known. In replica-seconds, from second 0 to the run's end."""
-    return {name: _of(run, name) for name in run.deployments}
-
-
-def _of(run: Run, deployment: str) -> dict[str, Any]:
-    spent, least = used(run, deployment), clairvoyant(run, deployment)
-    return {
-        "used_replica_s": spent,
-        "clairvoyant_replica_s": least,
-        "ratio": ratio(spent, least) if spent is not None and least else None,
-    }
+    requests, found = by_deployment(run), {}
+    for name in run.deployments:
+        spent = used(run, name)
+        least = clairvoyant(run, name, requests.get(name, ()))
+        found[name] = {
+            "used_replica_s": spent,
+            "clairvoyant_replica_s": least,
+            "ratio": ratio(spent, least) if spent is not None and least else None,
+        }
+    return found
 
 
 def used(run: Run, deployment: str) -> float | None:
@@ -49,7 +49,7 @@ def used(run: Run, deployment: str) -> float | None:
     return rounded(sum(n * span for (_, n), span in zip(known, spans, strict=True)))
 
 
-def clairvoyant(run: Run, deployment: str) -> float | None:
+def clairvoyant(run: Run, deployment: str, requests: Sequence[Request]) -> float | None:
     """The least replica-seconds with which no request would have waited for a place.
 
     The scaler knows when each request comes and how long it takes. So each request gets a place
@@ -63,14 +63,17 @@ def clairvoyant(run: Run, deployment: str) -> float | None:
     another down, that a replica stops at once, and that a request which failed would have taken the
     median service time. It doesn't know of requests that were dropped.
 
+    Args:
+        requests: the deployment's, see `by_deployment`.
+
     Returns:
         Replica-seconds until the run's end; None if `run.json` doesn't say the places and the start
-        time, or no request can be told to have been this deployment's.
+        time, or none of the requests was answered.
     """
     capacity = run.outline.scaled.get(deployment)
     if capacity is None or capacity.places is None or capacity.start_s is None:
         return None
-    services = service_times(requests_of(run, deployment))
+    services = service_times(requests)
     if not services:
         return None
     end = run.outline.ended
@@ -148,17 +151,14 @@ def _size(request: Request) -> int:
     return -1 if request.prompt_tokens is None else request.prompt_tokens.bit_length()
 
 
-def requests_of(run: Run, deployment: str) -> list[Request]:
-    """The requests that came to a deployment: all to the router; to another one those that the
-    model of its name answered, or that asked for it alone and failed (deployments are named after
-    their models, `serve.app.deployment_names`)."""
-    if deployment == ROUTER:
-        return list(run.requests)
-    return [
-        request
-        for request in run.requests
-        if _safe(request.asked if request.model is None else request.model) == deployment
-    ]
+def by_deployment(run: Run) -> dict[str, list[Request]]:
+    """The requests that came to each deployment: all to the router; to another one those that the
+    model of its name answered, or that asked for it and that none answered (deployments are named
+    after their models, by `serve.app.deployment_names`)."""
+    found = defaultdict(list, {ROUTER: list(run.requests)})
+    for request in run.requests:
+        found[_safe(request.asked if request.model is None else request.model)].append(request)
+    return found
 
 
 def _safe(model: str) -> str:

@@ -1,6 +1,6 @@
 """The figures of some requests: rates, goodput, percentiles, money."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -91,12 +91,13 @@ def by_stage(run: Run) -> list[dict[str, Any]]:
 def by_model(run: Run) -> list[dict[str, Any]]:
     """Of each model, the figures of the requests that it answered and its share of all answers;
     the most frequent one first. `model` is None for requests that no model answered."""
-    models = Counter(request.model for request in run.requests)
     answers = sum(request.error is None for request in run.requests)
+    models = defaultdict(list)
+    for request in run.requests:
+        models[request.model].append(request)
     found = []
-    for model, _ in models.most_common():
-        mine = [request for request in run.requests if request.model == model]
-        figures = of(mine, run.length_s, run.outline.slo)
+    for model in sorted(models, key=lambda model: -len(models[model])):
+        figures = of(models[model], run.length_s, run.outline.slo)
         found.append({"model": model, "share": ratio(figures["answered"], answers), **figures})
     return found
 

@@ -12,7 +12,8 @@ import yaml
 from markupsafe import Markup
 
 from ops.load.report.plots import MOST_DEPLOYMENTS, Plot, plots
-from ops.load.report.tables import shown, tables
+from ops.load.report.tables import tables
+from ops.load.report.text import UNKNOWN, percent, seconds, shown
 
 _FOLDER = Path(__file__).parent
 
@@ -42,12 +43,12 @@ def key_figures(report: Mapping[str, Any]) -> list[dict[str, str]]:
     whole, slo = report["whole"], report["run"]["slo"]
     ratios = [mine["ratio"] for mine in report["deployments"].values() if mine["ratio"] is not None]
     found = [
-        ("Goodput", _percent(whole["goodput"]), f"goal {_percent(slo['share'])}"),
+        ("Goodput", percent(whole["goodput"]), f"goal {percent(slo['share'])}"),
         ("Failed", shown(whole["failed"]), f"of {whole['requests']:,} requests"),
         ("Offered", shown(whole["offered_per_s"]), "requests/s"),
         ("Served", shown(whole["served_per_s"]), "answers/s"),
         *(
-            (title, _seconds(whole[key]["p99"]), f"99 % of answers{_limit(slo[key])}")
+            (title, seconds(whole[key]["p99"]), f"99 % of answers{_limit(slo[key])}")
             for title, key in (
                 ("Time to first token", "ttft_s"),
                 ("Time per output token", "tpot_s"),
@@ -86,7 +87,7 @@ def render(
     }
     about = (
         f"All plots have one time axis, in steps of {series['step_s']} s. Every other stage is "
-        "shaded; each is named where there is room, else numbered as in the table. Hatching: no "
+        "shaded; each is named where there is room, else numbered in order. Hatching: no "
         f"sample of /metrics. Of many deployments, the {MOST_DEPLOYMENTS} with the most "
         "replica-seconds are shown."
     )
@@ -105,20 +106,12 @@ def render(
     )
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share * 100:.3g} %"
-
-
-def _seconds(seconds: float | None) -> str:
-    return "–" if seconds is None else f"{shown(seconds)} s"
-
-
 def _dollars(dollars: float | None) -> str:
-    return "–" if dollars is None else f"${shown(dollars)}"
+    return UNKNOWN if dollars is None else f"${shown(dollars)}"
 
 
 def _times(ratio: float | None) -> str:
-    return "–" if ratio is None else f"{ratio:.2f} ×"
+    return UNKNOWN if ratio is None else f"{ratio:.2f} ×"
 
 
 def _limit(limit: float | None) -> str:

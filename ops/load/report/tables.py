@@ -2,26 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
+
+from ops.load.report.text import percent, shown
 
 MOST_ROWS = 100
 
 
-def shown(value: Any) -> str:
-    """A cell's text: three significant digits of a number that isn't whole, a dash for None."""
-    if value is None:
-        return "–"
-    if isinstance(value, int) or (isinstance(value, float) and abs(value) >= 1000):
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 @dataclass(frozen=True)
 class Column:
-    """A column's head; `text` is aligned to the left."""
+    """A column's head; `text` is aligned to the left, neighbours of one `group` share a head."""
 
     title: str
     text: bool = False
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,13 +29,25 @@ class Table:
     rows: Sequence[Sequence[Any]]
     empty: str = "Nothing to show."
 
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """The heads above the columns', each with the number of its columns; empty without any."""
+        names = [column.group for column in self.columns]
+        return [(name, len(list(same))) for name, same in groupby(names)] if any(names) else []
+
 
 _FIGURES = (
-    *("requests", "goodput", "offered /s", "served /s", "failed"),
-    *("TTFT p50", "p90", "p99", "per token p50", "p90", "p99", "end to end p50", "p90", "p99"),
-    *("USD", "USD per 1,000", "quality"),
+    *map(Column, ("requests", "failed", "goodput")),
+    *(Column(name, group="requests/s") for name in ("offered", "served")),
+    *(
+        Column(percentile, group=time)
+        for time in ("time to first token, s", "time per output token, s", "end to end, s")
+        for percentile in ("p50", "p90", "p99")
+    ),
+    *(Column(name, group="USD") for name in ("all", "per 1,000")),
+    Column("predicted quality"),
 )
-_TIMES = "Times in seconds, of answers without an error"
+_TIMES = "Times are of answers without an error"
 
 
 def tables(report: Mapping[str, Any]) -> list[Table]:
@@ -67,27 +74,29 @@ def _stages(report: Mapping[str, Any]) -> Table:
             f" The tool sent 99 % of them at most {late['p99']:.3g} s late, "
             f"and all at most {late['max']:.3g} s."
         )
-    columns = [Column("stage", True), *map(Column, ("from, s", "to, s", *_FIGURES))]
-    return Table("Stages", caption, columns, _bounded(rows))
+    times = (Column("from", group="seconds"), Column("to", group="seconds"))
+    columns = [Column("stage", True), *times, *_FIGURES]
+    return Table("Stages", caption, columns, bounded(rows))
 
 
 def _models(report: Mapping[str, Any]) -> Table:
     rows = [
-        [model["model"] or "none", model["share"], *_figures(model)] for model in report["models"]
+        [model["model"] or "none", percent(model["share"]), *_figures(model)]
+        for model in report["models"]
     ]
-    columns = [Column("model", True), *map(Column, ("of answers", *_FIGURES))]
+    columns = [Column("model", True), Column("share of answers"), *_FIGURES]
     caption = f"{_TIMES}, by the model that answered; “none” is where no model did."
-    return Table("Models", caption, columns, _bounded(rows), "No request was sent.")
+    return Table("Models", caption, columns, bounded(rows), "No request was sent.")
 
 
 def _errors(report: Mapping[str, Any]) -> Table:
     rows = [
-        [error["class"], error["status"], error["requests"], error["share"]]
+        [error["class"], error["status"], error["requests"], percent(error["share"])]
         for error in report["errors"]
     ]
     columns = [Column("error", True), *map(Column, ("HTTP status", "requests", "of those sent"))]
     caption = "Failed requests, by the code of the error or by how they ended."
-    return Table("Errors", caption, columns, _bounded(rows), "None.")
+    return Table("Errors", caption, columns, bounded(rows), "None.")
 
 
 def _reactions(report: Mapping[str, Any]) -> Table:
@@ -107,8 +116,10 @@ def _reactions(report: Mapping[str, Any]) -> Table:
     columns = [
         Column("rise", True),
         Column("deployment", True),
-        *map(Column, ("more wanted", "more running", "goal held again")),
-        *map(Column, ("fewer wanted", "fewer running", "back as before")),
+        *(Column(name, group="after the rise, s") for name in ("more wanted", "more running")),
+        Column("goal held again", group="after the rise, s"),
+        *(Column(name, group="after its end, s") for name in ("fewer wanted", "fewer running")),
+        Column("back as before", group="after its end, s"),
     ]
     caption = (
         "Seconds from the rise in load to more replicas wanted, to more running, and until the "
@@ -116,7 +127,7 @@ def _reactions(report: Mapping[str, Any]) -> Table:
         "from the end of that load to fewer replicas, and to no more than before the rise. A dash: "
         "it didn't happen, or isn't known."
     )
-    return Table("Reactions", caption, columns, _bounded(rows), "The load never rose.")
+    return Table("Reactions", caption, columns, bounded(rows), "The load never rose.")
 
 
 def _deployments(report: Mapping[str, Any]) -> Table:
@@ -130,22 +141,21 @@ def _deployments(report: Mapping[str, Any]) -> Table:
     ]
     columns = [
         Column("deployment", True),
-        *map(Column, ("most wanted", "most running", "most queued", "most ongoing")),
-        *map(Column, ("replica-seconds", "clairvoyant’s", "ratio")),
+        *(Column(name, group="replicas, at most") for name in ("wanted", "running")),
+        *(Column(name, group="requests, at most") for name in ("queued", "ongoing")),
+        *(Column(name, group="replica-seconds") for name in ("used", "clairvoyant’s", "ratio")),
     ]
     caption = (
         "A clairvoyant scaler starts each replica just early enough that no request waits. To know "
         "its replica-seconds takes the profile's capacity of the deployment. A dash: not known."
     )
-    return Table("Replica-seconds", caption, columns, _bounded(rows), "No sample was read.")
+    return Table("Replica-seconds", caption, columns, bounded(rows), "No sample was read.")
 
 
 def _figures(figures: Mapping[str, Any]) -> list[Any]:
     return [
-        *(
-            figures[key]
-            for key in ("requests", "goodput", "offered_per_s", "served_per_s", "failed")
-        ),
+        *(figures["requests"], figures["failed"], percent(figures["goodput"])),
+        *(figures["offered_per_s"], figures["served_per_s"]),
         *(
             figures[measure][percentile]
             for measure in ("ttft_s", "tpot_s", "e2e_s")
@@ -155,7 +165,7 @@ def _figures(figures: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def _bounded(rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+def bounded(rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
     """The first rows, and how many are left out."""
     if len(rows) <= MOST_ROWS:
         return list(rows)

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ops.load.report.reading import Run, Slo
+from ops.load.report.text import percent
 
 _LATE_S = 0.1
+_MOST_DEPLOYMENTS = 3
 _LIMITS = {
     "ttft_s": "first token within {:g} s",
     "tpot_s": "at most {:g} s per token",
@@ -25,14 +27,15 @@ def goal(slo: Slo) -> str:
 
 
 def verdict(report: Mapping[str, Any], slo: Slo) -> list[str]:
-    """Sentences; the first one says whether the goal was met."""
+    """Sentences; the first one says whether the goal was met. Of the deployments, those are named
+    that used the most replica-seconds for what they did."""
     whole = report["whole"]
     if not whole["requests"]:
         return ["No request was sent, so there is nothing to judge."]
     met = whole["goodput"] >= slo.share
     sentences = [
-        f"{_percent(whole['goodput'])} of {whole['requests']:,} requests were good "
-        f"(goal {_percent(slo.share)}: {'met' if met else 'missed'}). Good means {goal(slo)}."
+        f"{percent(whole['goodput'])} of {whole['requests']:,} requests were good "
+        f"(goal {percent(slo.share)}: {'met' if met else 'missed'}). Good means {goal(slo)}."
     ]
     sentences.append(
         f"{_counted(whole['failed'], 'request')} failed."
@@ -40,12 +43,12 @@ def verdict(report: Mapping[str, Any], slo: Slo) -> list[str]:
         else "No request failed."
     )
     sentences += map(_reaction, report["reactions"])
-    for name, figures in report["deployments"].items():
-        if figures["ratio"] is not None:
-            sentences.append(
-                f"{name} used {figures['ratio']:.2f} times the replica-seconds of a scaler that "
-                "knows the future."
-            )
+    ratios = {name: mine["ratio"] for name, mine in report["deployments"].items() if mine["ratio"]}
+    sentences += (
+        f"{name} used {ratios[name]:.2f} times the replica-seconds of a scaler that knows the "
+        "future."
+        for name in sorted(ratios, key=lambda name: -ratios[name])[:_MOST_DEPLOYMENTS]
+    )
     return sentences
 
 
@@ -83,8 +86,8 @@ def _notes(run: Run, report: Mapping[str, Any]) -> Iterator[str]:
         yield f"The last line of {file} wasn't written to its end, and is left out."
     if outline.dropped:
         yield (
-            f"Of the requests that were due, {outline.dropped:,} were not sent, since too many were "
-            "in flight. They count as not good, but in no stage and no plot."
+            f"{outline.dropped:,} of the requests that were due were not sent, since too many were "
+            "in flight. They count as not good, but are in no stage and no plot."
         )
     late = report["lateness_s"]["p99"]
     if late is not None and late > _LATE_S:
@@ -111,9 +114,3 @@ def _missing_samples(run: Run) -> Iterator[str]:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _percent(share: float) -> str:
-    """Never rounded up to what it isn't: 99.96 % aren't 100 %."""
-    digits = 1 if share == 1 or share * 100 < 99.95 else 3
-    return f"{share * 100:.{digits}f}".rstrip("0").rstrip(".") + " %"

@@ -37,6 +37,7 @@
     ctx.save();
     ctx.font = `${11 * ratio}px system-ui, sans-serif`;
     ctx.textBaseline = "top";
+    ctx.textAlign = "left";
     page.stages.forEach((stage, index) => {
       const [from, to] = [x(stage.start_s), x(stage.end_s)];
       ctx.fillStyle = colour("--stage");
@@ -76,7 +77,7 @@
       dash: dashes[line.line],
       paths: line.stepped ? uPlot.paths.stepped({ align: 1 }) : undefined,
       value: (u, value) => short(value),
-      points: { size: 4 },
+      points: line.values.every((value) => value === line.values[0]) ? { show: false } : { size: 4 },
     };
   }
 
@@ -91,7 +92,7 @@
     return {
       width,
       height: plot.sampled ? 150 : 180,
-      padding: [8, 12, 0, 0],
+      padding: [8, 20, 0, 0],
       cursor: { sync: { key: "time", scales: ["x", null] }, y: false, points: { size: 7 } },
       scales: { x: { time: false, range: (u, min, max) => [min, max] }, y: { range: (u, min, max) => [0, max > 0 ? max * 1.12 : 1] } },
       axes: [
