@@ -41,11 +41,10 @@ def write(folder: Path) -> dict[str, Any]:
     sections = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in found.items())
     (folder / "report.json").write_text("{\n" + ",\n".join(sections) + "\n}\n", encoding="utf-8")
     (folder / "report.html").write_text(page(found), encoding="utf-8")
-    times, slo = found["series"], found["run"]["slo"]
-    shared = (times["at_s"], found["stages"], times["missing"])
-    draw(plots(found), *shared, folder / "timeline.png")
+    times, stages, slo = found["series"], found["stages"], found["run"]["slo"]
+    draw(plots(found), times, stages, folder / "timeline.png")
     latencies = [latency(times, slo, name, title) for name, title in _LATENCIES.items()]
-    draw(latencies, *shared, folder / "latency.png")
+    draw(latencies, times, stages, folder / "latency.png")
     return found
 
 

@@ -155,10 +155,10 @@ def by_deployment(run: Run) -> dict[str, list[Request]]:
     """The requests that came to each deployment: all to the router; to another one those that the
     model of its name answered, or that asked for it and that none answered (deployments are named
     after their models, by `serve.app.deployment_names`)."""
-    found = defaultdict(list, {ROUTER: list(run.requests)})
+    found = defaultdict(list)
     for request in run.requests:
         found[_safe(request.asked if request.model is None else request.model)].append(request)
-    return found
+    return {**found, ROUTER: list(run.requests)}
 
 
 def _safe(model: str) -> str:

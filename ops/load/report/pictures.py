@@ -1,10 +1,12 @@
 """The plots as PNG files, for pages and messages that can't show the report itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ops.load.report.plots import Plot
+
+Stages = Sequence[Mapping[str, Any]]
 
 _COLOURS = ("#1a6fc9", "#b45309", "#1a7f37", "#b3222c", "#7d3fc0", "#57606a")  # as report.css
 _LINES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
@@ -20,59 +22,41 @@ _STYLE: dict[Any, Any] = {  # by names that matplotlib types as literals
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.5,
     "legend.frameon": False,
+    "text.parse_math": False,  # a model's name may contain dollars
 }
 _INCHES = (9.6, 1.75)
+_LETTERS = 32
+_ROOM = 0.04
+"""Shorter stages, as a share of the run, aren't named."""
 _MOST = 24
 """Plots in a picture: more would make it too tall to look at."""
 
 
-def draw(
-    plots: Sequence[Plot],
-    at_s: Sequence[float],
-    stages: Sequence[dict[str, Any]],
-    missing: Sequence[Sequence[float]],
-    file: Path,
-) -> None:
-    """Draws the plots below each other, on one time axis.
+def draw(plots: Sequence[Plot], series: Mapping[str, Any], stages: Stages, file: Path) -> None:
+    """Draws plots below each other, on one time axis.
 
     Args:
-        at_s: where the steps of the plots' values begin.
+        series: over whose `at_s` the plots are, with `step_s` and `missing`, which is hatched.
         stages: with `name`, `start_s` and `end_s`; every other one is shaded.
-        missing: seconds, from and to, for which nothing sampled is known; they are hatched.
         file: the PNG.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
     shown = plots[:_MOST]
+    end = series["at_s"][-1] + series["step_s"]
     with matplotlib.rc_context(_STYLE):
         width, height = _INCHES
         figure = Figure(figsize=(width, height * len(shown)), layout="constrained")
         panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
         for axes, plot in zip(panels, shown, strict=True):
-            _panel(axes, plot, at_s)
-            for index, stage in enumerate(stages):
-                if index % 2:
-                    axes.axvspan(
-                        stage["start_s"], stage["end_s"], color="#57606a", alpha=0.08, lw=0
-                    )
-            for start, end in missing if plot.sampled else ():
-                axes.axvspan(start, end, fill=False, hatch="////", ec="#d4a72c", lw=0)
-        for index, stage in enumerate(stages):
-            panels[0].annotate(
-                stage["name"],
-                (stage["start_s"], 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(
-                    2,
-                    -2 - 9 * (index % 2),
-                ),  # neighbours in two rows, so that both can be read
-                textcoords="offset points",
-                va="top",
-                fontsize=7,
-                color="#57606a",
-            )
-        panels[-1].set_xlabel("seconds since the beginning")
+            _panel(axes, plot, series["at_s"])
+            for stage in stages[1::2]:
+                axes.axvspan(stage["start_s"], stage["end_s"], color="#57606a", alpha=0.08, lw=0)
+            for start, until in series["missing"] if plot.sampled else ():
+                axes.axvspan(start, until, fill=False, hatch="////", ec="#d4a72c", lw=0)
+        _name(panels[0], stages, end)
+        panels[-1].set(xlabel="seconds since the beginning", xlim=(0, end))
         figure.savefig(file, dpi=110)
 
 
@@ -82,12 +66,38 @@ def _panel(axes: Any, plot: Plot, at_s: Sequence[float]) -> None:
         axes.plot(
             at_s,
             values,
-            label=line.label,
+            label=_short(line.label),
             color=_COLOURS[line.colour],
             linestyle=_LINES[line.line],
             drawstyle="steps-post" if line.stepped else "default",
+            # A value between gaps has no line.
+            marker="." if None in line.values else None,
+            markersize=3,
         )
-    axes.set(title=plot.title, ylabel=plot.unit)
+    axes.set(title=_short(plot.title), ylabel=plot.unit)
     axes.set_ylim(bottom=0)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
-    axes.margins(x=0)
+
+
+def _name(axes: Any, stages: Stages, end: float) -> None:
+    """Names the stages that have room for it."""
+    for index, stage in enumerate(stages):
+        if stage["start_s"] < end and stage["end_s"] - stage["start_s"] > _ROOM * end:
+            axes.annotate(
+                _short(stage["name"]),
+                (stage["start_s"], 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(2, -2 - 9 * (index % 2)),  # neighbours in two rows, so that both are read
+                textcoords="offset points",
+                va="top",
+                fontsize=7,
+                color="#57606a",
+                in_layout=False,
+            )
+
+
+def _short(name: str) -> str:
+    """A name that may come from a server, without what it would spoil: matplotlib hides labels that
+    begin with an underscore, and a long one would leave the plot no room."""
+    name = name.lstrip("_")
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"

@@ -71,11 +71,9 @@ def reactions(run: Run) -> list[dict[str, Any]]:
 def _rises(run: Run) -> list[_Rise]:
     stages = [stage for stage in phases(run) if reached_s(run, stage) > 0]
     rates = [_rate(run, stage, stage.start_s) for stage in stages]
-    lasts = [0.0, *(_last_rate(run, stage) for stage in stages[:-1])]
+    lasts = [0.0, *(_last_rate(run, stage) for stage in stages)]
     indexes = [
-        index
-        for index, (rate, before) in enumerate(zip(rates, lasts, strict=True))
-        if rate > 0 and rate >= RISE * before
+        index for index, rate in enumerate(rates) if rate > 0 and rate >= RISE * lasts[index]
     ]
     found = []
     for index, following in zip_longest(indexes, indexes[1:]):

@@ -94,7 +94,10 @@
       height: plot.sampled ? 150 : 180,
       padding: [8, 20, 0, 0],
       cursor: { sync: { key: "time", scales: ["x", null] }, y: false, points: { size: 7 } },
-      scales: { x: { time: false, range: (u, min, max) => [min, max] }, y: { range: (u, min, max) => [0, max > 0 ? max * 1.12 : 1] } },
+      scales: {
+        x: { time: false, range: (u, min, max) => (page.at_s.length > 1 ? [min, max] : [0, end]) },
+        y: { range: (u, min, max) => [0, max > 0 ? max * 1.12 : 1] },
+      },
       axes: [
         axis({ incrs: seconds, values: (u, splits) => splits.map(clock), size: 26, gap: 3 }),
         axis({ incrs: whole, values: (u, splits) => splits.map(short), size: 52, gap: 4 }),
