@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ops.load.report import figures
-from ops.load.report.clairvoyant import replica_seconds
+from ops.load.report.clairvoyant import clairvoyant
 from ops.load.report.page import page
 from ops.load.report.pictures import draw
 from ops.load.report.plots import latency, plots
 from ops.load.report.reactions import reactions
 from ops.load.report.reading import Counts, MalformedRun, Run, read
+from ops.load.report.replica_seconds import replica_seconds
 from ops.load.report.series import series
 from ops.load.report.verdict import notes, verdict
 
@@ -50,7 +51,7 @@ def write(folder: Path) -> dict[str, Any]:
 
 def report(run: Run) -> dict[str, Any]:
     """The figures of a run."""
-    outline = run.outline
+    outline, best = run.outline, clairvoyant(run)
     found: dict[str, Any] = {
         "version": VERSION,
         "run": {
@@ -71,9 +72,9 @@ def report(run: Run) -> dict[str, Any]:
         "reactions": reactions(run),
         "deployments": {
             name: {"most": _most(run, name), **spent}
-            for name, spent in replica_seconds(run).items()
+            for name, spent in replica_seconds(run, best).items()
         },
-        "series": series(run),
+        "series": series(run, best),
     }
     return {"verdict": verdict(found, outline.slo), "notes": notes(run, found), **found}
 

@@ -1,56 +1,22 @@
-"""Replica-seconds: those used, and those that a scaler which knows the future would use."""
+"""A scaler that knows the future: how few replicas would have done without any waiting."""
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ops.load.report.figures import ratio, rounded
 from ops.load.report.reading import Request, Run
+
+Lifetimes = Sequence[tuple[float, float]]
+"""Of each replica, when it begins to start and when it ends."""
 
 ROUTER = "Router"
 _FASTEST = 0.1
 
 
-def replica_seconds(run: Run) -> dict[str, dict[str, Any]]:
-    """For each deployment the replica-seconds `used`, the `clairvoyant` ones, and the `ratio` of
-    the two; None where it can't be known. In replica-seconds, from second 0 to the run's end."""
-    requests, found = by_deployment(run), {}
-    for name in run.deployments:
-        spent = used(run, name)
-        least = clairvoyant(run, name, requests.get(name, ()))
-        found[name] = {
-            "used_replica_s": spent,
-            "clairvoyant_replica_s": least,
-            "ratio": ratio(spent, least) if spent is not None and least else None,
-        }
-    return found
-
-
-def used(run: Run, deployment: str) -> float | None:
-    """The integral of the replicas that held resources: starting, running and stopping ones.
-
-    A sample counts until the next one that could be read, and the first one also before it. None
-    without samples.
-    """
-    known = [
-        (sample.at, counts.replicas)
-        for sample in run.read
-        if (counts := sample.deployments.get(deployment)) and counts.replicas is not None
-    ]
-    if not known:
-        return None
-    end = run.outline.ended
-    moments = [0.0, *(min(max(at, 0.0), end) for at, _ in known[1:]), end]
-    spans = [later - earlier for earlier, later in pairwise(moments)]
-    return rounded(sum(n * span for (_, n), span in zip(known, spans, strict=True)))
-
-
-def clairvoyant(run: Run, deployment: str, requests: Sequence[Request]) -> float | None:
-    """The least replica-seconds with which no request would have waited for a place.
+def clairvoyant(run: Run) -> Mapping[str, Lifetimes]:
+    """Replicas in the fewest replica-seconds with which no request would have waited for a place.
 
     The scaler knows when each request comes and how long it takes. So each request gets a place
     when it is due and holds it for its service time (`service_times`); with `c(t)` places held,
@@ -63,44 +29,42 @@ def clairvoyant(run: Run, deployment: str, requests: Sequence[Request]) -> float
     another down, that a replica stops at once, and that a request which failed would have taken the
     median service time. It doesn't know of requests that were dropped.
 
-    Args:
-        requests: the deployment's, see `by_deployment`.
-
     Returns:
-        Replica-seconds until the run's end; None if `run.json` doesn't say the places and the start
-        time, or none of the requests was answered.
+        Of the deployments of which `run.json` says the places and the start time, and that answered
+        a request, the replicas from second 0 to the run's end.
     """
-    capacity = run.outline.scaled.get(deployment)
-    if capacity is None or capacity.places is None or capacity.start_s is None:
-        return None
-    services = service_times(requests)
-    if not services:
-        return None
-    end = run.outline.ended
-    spans = [(at, min(at + took, end)) for at, took in services]
-    above = _above(spans, capacity.places, capacity.start_s, capacity.min_replicas)
-    return rounded(capacity.min_replicas * end + above)
+    requests, end, found = by_deployment(run), run.outline.ended, {}
+    for name, capacity in run.outline.scaled.items():
+        services = service_times(requests.get(name, ()))
+        if services and capacity.places is not None and capacity.start_s is not None:
+            spans = [(at, min(at + took, end)) for at, took in services]
+            least = capacity.min_replicas
+            above = _above(spans, capacity.places, capacity.start_s, least)
+            found[name] = [(0.0, end)] * least + above
+    return found
 
 
-def _above(spans: Sequence[tuple[float, float]], places: int, start_s: float, least: int) -> float:
-    """The replica-seconds of the replicas above the least number, if each span takes a place."""
+def _above(spans: Lifetimes, places: int, start_s: float, least: int) -> list[tuple[float, float]]:
+    """The replicas above the least number, if each span takes a place."""
     # At the same moment, ends come before beginnings: a place that is given back is free.
     events = [(begin, 1) for begin, _ in spans] + [(end, -1) for _, end in spans]
-    total, held, replicas = 0.0, 0, least
-    stopped: dict[int, float] = {}
+    ended: list[tuple[float, float]] = []
+    lives: dict[int, tuple[float, float]] = {}  # the last one of the n-th replica
+    held, replicas = 0, least
     for moment, change in sorted(events):
         held += change
         needed = max(least, -(-held // places))
         while replicas < needed:
             replicas += 1
-            idle = moment - stopped.get(replicas, float("-inf"))
-            # Kept, or started anew: at the beginning of the run no earlier than that.
-            total += min(idle, start_s, moment) - moment
+            if replicas in lives and moment - lives[replicas][1] <= start_s:
+                continue  # it is kept
+            if replicas in lives:
+                ended.append(lives[replicas])
+            lives[replicas] = max(0.0, moment - start_s), moment
         while replicas > needed:
-            stopped[replicas] = moment
+            lives[replicas] = lives[replicas][0], moment
             replicas -= 1
-            total += moment
-    return total
+    return [*ended, *lives.values()]
 
 
 def service_times(requests: Sequence[Request]) -> list[tuple[float, float]]:

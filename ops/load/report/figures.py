@@ -20,10 +20,10 @@ _MEASURES: dict[str, Callable[[Request], float | None]] = {
 def is_good(request: Request, slo: Slo) -> bool:
     """Whether the request ended without an error and within every limit that applies to it.
 
-    The share of such requests is the goodput of DistServe (Zhong et al., OSDI 2024, section 2:
-    requests within their objectives for the time to first token and per output token), with
-    failed requests counted as not within. A limit on a time that an answer doesn't have, such as
-    the time per token of a whole answer, doesn't apply.
+    The share of such requests is what DistServe (Zhong et al., OSDI 2024, section 2) calls SLO
+    attainment, of the times to first token and per output token, and here goodput; a failed request
+    is never within. A limit on a time that an answer doesn't have, such as the time per token of a
+    whole answer, doesn't apply.
     """
     if request.error is not None:
         return False

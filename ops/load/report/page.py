@@ -11,7 +11,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from ops.load.report.plots import MOST_DEPLOYMENTS, Plot, plots
+from ops.load.report.plots import LINES, MOST_DEPLOYMENTS, Plot, plots
 from ops.load.report.tables import tables
 from ops.load.report.text import UNKNOWN, percent, seconds, shown
 
@@ -80,6 +80,7 @@ def render(
     data = {
         **{name: series[name] for name in ("at_s", "step_s", "missing")},
         "stages": [{key: stage[key] for key in ("name", "start_s", "end_s")} for stage in stages],
+        "lines": LINES,
         "plots": [
             {"sampled": plot.sampled, "lines": [asdict(line) for line in plot.lines]}
             for plot in drawn

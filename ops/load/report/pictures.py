@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ops.load.report.plots import Plot
+from ops.load.report.plots import LINES, Plot
 
 Stages = Sequence[Mapping[str, Any]]
 
 _COLOURS = ("#1a6fc9", "#b45309", "#1a7f37", "#b3222c", "#7d3fc0", "#57606a")  # as report.css
-_LINES = {"solid": "-", "dashed": "--", "dotted": ":", "dashdot": "-."}
 _STYLE: dict[Any, Any] = {  # by names that matplotlib types as literals
     "font.size": 9,
     "axes.titlesize": 10,
@@ -25,6 +24,8 @@ _STYLE: dict[Any, Any] = {  # by names that matplotlib types as literals
     "text.parse_math": False,  # a model's name may contain dollars
 }
 _INCHES = (9.6, 1.75)
+_PIXELS = 2.0
+"""The page's pixels for the width of a line, in which matplotlib counts dashes."""
 _LETTERS = 32
 _ROOM = 0.04
 """Shorter stages, as a share of the run, aren't named."""
@@ -68,7 +69,7 @@ def _panel(axes: Any, plot: Plot, at_s: Sequence[float]) -> None:
             values,
             label=_short(line.label),
             color=_COLOURS[line.colour],
-            linestyle=_LINES[line.line],
+            linestyle=(0, [dash / _PIXELS for dash in LINES[line.line]] or None),
             drawstyle="steps-post" if line.stepped else "default",
             # A value between gaps has no line.
             marker="." if None in line.values else None,

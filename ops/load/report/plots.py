@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 Values = Sequence[float | None]
-LINES = ("solid", "dashed", "dotted", "dashdot")
+LINES: Mapping[str, Sequence[int]] = {
+    "solid": (),
+    "dashed": (7, 4),
+    "dotted": (2, 3),
+    "dashdot": (9, 3, 2, 3),
+    "long": (16, 5),
+    "dashdotdot": (9, 3, 2, 3, 2, 3),
+    "sparse": (2, 8),
+}
+"""The dashes of each style, drawn and left out in turn, in pixels."""
 COLOURS = 6
 MOST_DEPLOYMENTS = 20
 
@@ -16,6 +25,7 @@ class Line:
 
     Attributes:
         colour: an index below `COLOURS`.
+        line: one of `LINES`.
         stepped: the value holds until the next one.
     """
 
@@ -114,8 +124,10 @@ def deployment(name: str, counts: Mapping[str, Values]) -> Iterator[Plot]:
         Line("starting", counts["starting"], 2, "dotted", stepped=True),
         Line("stopping", counts["stopping"], 3, "dashdot", stepped=True),
     ]
-    steady = [line for line in lines[2:] if not any(line.values)]
-    shown = [line for line in lines if line not in steady]
+    if any(value is not None for value in counts["clairvoyant"]):
+        lines.append(Line("clairvoyant", counts["clairvoyant"], 4, "long", stepped=True))
+    # Most of the time none starts or stops, and most deployments never do.
+    shown = [line for line in lines if any(line.values) or line in lines[:2]]
     yield Plot(f"{name}: replicas", "replicas", shown, sampled=True)
     yield Plot(
         f"{name}: requests",
@@ -130,6 +142,6 @@ def deployment(name: str, counts: Mapping[str, Values]) -> Iterator[Plot]:
 
 def _named(by_name: Mapping[str, Values]) -> list[Line]:
     return [
-        Line(name, values, index % COLOURS, LINES[index % len(LINES)])
-        for index, (name, values) in enumerate(by_name.items())
+        Line(name, values, index % COLOURS, line)
+        for index, ((name, values), line) in enumerate(zip(by_name.items(), LINES, strict=False))
     ]

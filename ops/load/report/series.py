@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ops.load.report.clairvoyant import Lifetimes
 from ops.load.report.figures import is_good, percentiles, rounded
 from ops.load.report.reading import Counts, Request, Run, Sample
 
@@ -22,7 +23,7 @@ _MEASURES: Mapping[str, Callable[[Request], float | None]] = {
 }
 
 
-def series(run: Run) -> dict[str, Any]:
+def series(run: Run, clairvoyant: Mapping[str, Lifetimes]) -> dict[str, Any]:
     """The run in equal steps of whole seconds, at most `MOST_STEPS` of them.
 
     Returns:
@@ -31,8 +32,9 @@ def series(run: Run) -> dict[str, Any]:
         By the step in which it ended: `served_per_s`, `errors_per_s` by class and
         `answers_per_s` by model (of either the `MOST_NAMES` most frequent, and the others
         together), `usd` (all until the step's end). As sampled last in the step: `nodes`, and in
-        `deployments` each one's counts. None is where nothing is known; `missing` lists
-        `[from, to]` (seconds) without samples.
+        `deployments` each one's counts; with them, the replicas that a `clairvoyant` scaler has in
+        the step's middle. None is where nothing is known; `missing` lists `[from, to]` (seconds)
+        without samples.
     """
     planned = 0 if run.outline.interrupted else run.outline.seconds
     span = max(planned, run.outline.ended, 1.0)
@@ -54,7 +56,10 @@ def series(run: Run) -> dict[str, Any]:
         "answers_per_s": bins.by_name((r.model or r.asked, r.ended) for r in answers),
         "usd": bins.dollars(run.requests),
         "nodes": [sample and sample.nodes for sample in samples],
-        "deployments": {name: _counts(name, samples) for name in run.deployments},
+        "deployments": {
+            name: {**_counts(name, samples), "clairvoyant": bins.alive(clairvoyant.get(name))}
+            for name in run.deployments
+        },
         "missing": _missing(samples, step) if run.samples else [[0, count * step]],
     }
 
@@ -101,6 +106,15 @@ class _Bins:
                 known = True
                 spent[self.index(request.ended)] += request.cost
         return [rounded(total) for total in np.cumsum(spent)] if known else None
+
+    def alive(self, lives: Lifetimes | None) -> list[int | None]:
+        if lives is None:
+            return [None] * self._count
+        moments = (np.arange(self._count) + 0.5) * self._step
+        begun, ended = (
+            np.searchsorted(np.sort(ends), moments) for ends in zip(*lives, strict=True)
+        )
+        return [int(number) for number in begun - ended]
 
     def samples(self, read: Iterable[Sample], failed: Iterable[float]) -> list[Sample | None]:
         """The last sample until each step's end; None if it is old, or one failed since."""

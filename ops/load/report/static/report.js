@@ -5,7 +5,7 @@
   const root = document.documentElement;
   const holders = [...document.querySelectorAll("[data-plot]")];
   const readout = document.getElementById("readout");
-  const dashes = { solid: [], dashed: [7, 4], dotted: [2, 3], dashdot: [9, 3, 2, 3] };
+  const dashes = page.lines;
   const font = "12px system-ui, sans-serif";
   const paperWidth = 660; // CSS pixels between the margins of A4 and of Letter
   const end = page.at_s.length ? page.at_s[page.at_s.length - 1] + page.step_s : 1;

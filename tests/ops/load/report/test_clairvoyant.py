@@ -6,10 +6,17 @@ from typing import Any
 import pytest
 from load_runs import outline, request, sample, write_run
 
-from ops.load.report.clairvoyant import replica_seconds, service_times
+from ops.load.report.clairvoyant import clairvoyant, service_times
 from ops.load.report.reading import read
+from ops.load.report.replica_seconds import replica_seconds
+from ops.load.report.series import series
 
 Lines = list[dict[str, Any]]
+
+
+def told(folder: Path) -> dict[str, dict[str, Any]]:
+    run = read(folder)
+    return replica_seconds(run, clairvoyant(run))
 
 
 def spent(
@@ -23,7 +30,7 @@ def spent(
     run = outline(seconds=100.0, ended=ended, scaled=scaled)
     if samples is None:
         samples = [sample(0.5, small=(1, 1))]
-    return replica_seconds(read(write_run(folder, run, requests, samples)))["small"]
+    return told(write_run(folder, run, requests, samples))["small"]
 
 
 def least(folder: Path, requests: Lines, **capacity: Any) -> Any:
@@ -90,14 +97,23 @@ def test_a_model_is_found_by_its_deployments_name(tmp_path: Path) -> None:
     folder = write_run(
         tmp_path, run, [request(5, model="org/small")], [sample(1, org_small=(1, 1))]
     )
-    assert replica_seconds(read(folder))["org_small"]["clairvoyant_replica_s"] == 2
+    assert told(folder)["org_small"]["clairvoyant_replica_s"] == 2
 
 
 def test_the_router_has_all_requests(tmp_path: Path) -> None:
     run = outline(scaled={"Router": {"places": 1, "start_s": 0, "min_replicas": 0}})
     requests = [request(2), request(6, model="large")]
     folder = write_run(tmp_path, run, requests, [sample(1, Router=(1, 1))])
-    assert replica_seconds(read(folder))["Router"]["clairvoyant_replica_s"] == 4
+    assert told(folder)["Router"]["clairvoyant_replica_s"] == 4
+
+
+def test_its_replicas_are_shown_over_time(tmp_path: Path) -> None:
+    scaled = {"small": {"places": 1, "start_s": 2, "min_replicas": 1}}
+    requests = [request(4), request(4.2)]  # each needs a replica for 2 s
+    folder = write_run(tmp_path, outline(scaled=scaled), requests, [sample(0.5, small=(1, 1))])
+    run = read(folder)
+    shown = series(run, clairvoyant(run))["deployments"]["small"]["clairvoyant"]
+    assert shown == [1, 1, 2, 2, 2, 2, 1, 1, 1, 1]
 
 
 # --- service times ---
