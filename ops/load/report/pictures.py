@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ops.load.report.plots import LINES, Plot
+from ops.load.report.plots import LINES, Plot, Values
 
 Stages = Sequence[Mapping[str, Any]]
 
@@ -71,13 +71,23 @@ def _panel(axes: Any, plot: Plot, at_s: Sequence[float]) -> None:
             color=_COLOURS[line.colour],
             linestyle=(0, [dash / _PIXELS for dash in LINES[line.line]] or None),
             drawstyle="steps-post" if line.stepped else "default",
-            # A value between gaps has no line.
-            marker="." if None in line.values else None,
+            marker=".",
             markersize=3,
+            markevery=_alone(line.values),
         )
     axes.set(title=_short(plot.title), ylabel=plot.unit)
     axes.set_ylim(bottom=0)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+
+
+def _alone(values: Values) -> list[int]:
+    """The indexes of values between gaps, which no line shows."""
+    around = [None, *values, None]
+    return [
+        index
+        for index, value in enumerate(values)
+        if value is not None and around[index] is None and around[index + 2] is None
+    ]
 
 
 def _name(axes: Any, stages: Stages, end: float) -> None:

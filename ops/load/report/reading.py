@@ -195,6 +195,10 @@ def read(folder: Path) -> Run:
     samples, cut_samples = _lines(folder / "samples.jsonl", TypeAdapter(Sample))
     samples.sort(key=lambda sample: sample.at)
     cut = (*(["requests.jsonl"] * cut_requests), *(["samples.jsonl"] * cut_samples))
+    if outline.interrupted and not outline.ended:
+        # The tool was killed, and couldn't say when.
+        moments = (*(r.ended for r in requests), *(s.at for s in samples))
+        outline = outline.model_copy(update={"ended": max(moments, default=0.0)})
     ended = [request for request in requests if request.error != INTERRUPTED]
     return Run(outline, ended, samples, len(requests) - len(ended), cut)
 

@@ -85,6 +85,12 @@ def test_what_was_in_flight_at_the_interruption_is_counted_apart(tmp_path: Path)
     assert run.length_s == 4
 
 
+def test_a_tool_that_was_killed_leaves_a_run_until_its_last_line(tmp_path: Path) -> None:
+    run = outline(interrupted=True, ended=0.0)
+    folder = write_run(tmp_path, run, [request(1)], [sample(0.5), sample(4.5)])
+    assert read(folder).length_s == 4.5
+
+
 def test_files_that_are_missing_are_empty(tmp_path: Path) -> None:
     folder = write_run(tmp_path, outline(), [], [])
     (folder / "requests.jsonl").unlink()
