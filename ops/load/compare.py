@@ -201,9 +201,12 @@ def _page(found: Report, a: Report, b: Report) -> str:
 
 
 def _tables(figures: Sequence[Report]) -> list[Table]:
-    heads = ("A", "B", "difference", "ratio")
-    columns = [Column("figure", True), *map(Column, heads), Column("B is", True)]
-    keys = ("figure", "a", "b", "difference", "ratio", "b_is")
+    # The judgement before what is cut off on a narrow screen.
+    columns = [
+        *(Column("figure", True), Column("A"), Column("B"), Column("B is", True)),
+        *(Column("difference"), Column("ratio")),
+    ]
+    keys = ("figure", "a", "b", "b_is", "difference", "ratio")
     groups = dict.fromkeys(figure["group"] for figure in figures)
     return [
         Table(

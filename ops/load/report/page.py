@@ -97,7 +97,7 @@ def render(
         .get_template(template)
         .render(
             styles=_file("uplot/uPlot.min.css") + _file("report.css"),
-            library=_file("uplot/uPlot.iife.min.js"),
+            library=_library(),
             script=_file("report.js"),
             plots=drawn,
             data=data,
@@ -117,6 +117,11 @@ def _times(ratio: float | None) -> str:
 
 def _limit(limit: float | None) -> str:
     return "" if limit is None else f", limit {limit:g} s"
+
+
+def _library() -> Markup:
+    """uPlot, with its licence, which must be with each copy."""
+    return Markup("/*\n{}*/\n{}").format(_file("uplot/LICENSE"), _file("uplot/uPlot.iife.min.js"))
 
 
 def _file(name: str) -> Markup:

@@ -43,6 +43,11 @@ def test_the_page_refers_to_nothing_outside_itself(tmp_path: Path) -> None:
     assert "http" not in policy
 
 
+def test_the_plotting_librarys_licence_is_in_the_page(tmp_path: Path) -> None:
+    scripts = "".join(page(write_run(tmp_path, outline(), [], [])).text["script"])
+    assert "Copyright (c) 2022 Leon Sorokin" in scripts
+
+
 def test_the_page_can_be_read_without_seeing_it(tmp_path: Path) -> None:
     found = page(write_spike(tmp_path, seconds=10))
     names = [name for name, _ in found.elements]
