@@ -11,7 +11,7 @@ WORKERS ?= 0
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run test-quick test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
-	bench-overload bench-overhead bench-chaos bench-drift fuzz format clean
+	bench-overload bench-overhead bench-chaos bench-drift load-compare fuzz format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
@@ -80,6 +80,10 @@ bench-chaos: .venv/.tested
 # How far many routers drift from a requirement together. With recorded outcomes: ROUTING_DATA=folder
 bench-drift: .venv/.tested
 	$(BIN)/python -m ops.bench.drift --out build/bench-drift
+
+# Two run folders of load tests, side by side, in B/compare.html: make load-compare A=folder B=folder
+load-compare: .venv/.tested
+	$(BIN)/python -m ops.load.compare $(A) $(B)
 
 # The fuzz tests with 5,000 examples each instead of the 100 of `make test`: about ten minutes
 fuzz: .venv/.tested
