@@ -1,1 +1,1 @@
-"""Load tests: a profile becomes a schedule, which is driven open loop and recorded in a folder."""
+"""Load tests of a running application, and their reports."""

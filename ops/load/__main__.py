@@ -11,9 +11,8 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from ops.bench.application import free_port, running
@@ -38,18 +37,18 @@ def main() -> None:
         file = _profile_file(args.profile)
         profile = load_profile(file)
         schedule = plan(profile)
-        number = len(schedule.requests)
+        url = None if args.url is None else _checked(args.url, args.remote)
         folder = _folder(args.out or Path("build/load") / _name(file))
+        number = len(schedule.requests)
         print(f"{number:,} requests in {schedule.seconds:g} s; {folder}", flush=True)
-        with _service(args, folder) as url:
+        with _serving(args.config, folder) if url is None else nullcontext(url) as url:
             run = Run.of(profile, schedule, url)
-            figures = drive(run, folder, args.key_variable)
-        report = _report(folder)
+            drive(run, folder, args.key_variable)
     except (ConfigError, RuntimeError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
-    print(json.dumps({"folder": str(folder), **figures, **report}))
+    print(_summary(run, folder))
     sys.exit(_INTERRUPTED if run.interrupted else 0)
 
 
@@ -99,36 +98,36 @@ def _folder(folder: Path) -> Path:
     return folder
 
 
-@contextmanager
-def _service(args: argparse.Namespace, folder: Path) -> Iterator[str]:
-    """The URL of what is driven, without "/v1"."""
-    if args.url is None:
-        config = {"config": args.config}
-        checked_here(config, LOOPBACK, free_port())
-        log = folder / "application.log"
-        print(f"starting the application; its log is {log}", flush=True)
-        with running(read_config(config), log) as url:
-            yield url
-        return
-    parts = urlsplit(args.url)
+def _checked(url: str, remote: bool) -> str:
+    """The URL of a service, without "/v1"."""
+    parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
         raise ConfigError("--url must be like http://localhost:8000, without a user or password")
-    if not args.remote and not is_loopback(parts.hostname):
+    if not remote and not is_loopback(parts.hostname):
         raise ConfigError(
             f"{parts.hostname} is another machine: a load test can overload it, and its answers "
             "may cost money; if that is wanted, add --remote (REMOTE=1)"
         )
-    yield args.url.rstrip("/").removesuffix("/v1")
+    return url.rstrip("/").removesuffix("/v1")
 
 
-def _report(folder: Path) -> dict[str, Any]:
-    """Writes the report; returns its path."""
-    try:
-        from ops.load import report  # type: ignore[attr-defined]  # late, since drawing takes long to import
-    except ImportError:
-        return {"report": None}
-    report.write(folder)
-    return {"report": str(folder / "report.html")}
+@contextmanager
+def _serving(config: str, folder: Path) -> Iterator[str]:
+    """Serves the application on a free port; yields its URL."""
+    args, log = {"config": config}, folder / "application.log"
+    checked_here(args, LOOPBACK, free_port())
+    print(f"starting the application; its log is {log}", flush=True)
+    with running(read_config(args), log) as url:
+        yield url
+
+
+def _summary(run: Run, folder: Path) -> str:
+    """Writes the report; returns its main figures as a line of JSON."""
+    from ops.load import report  # late, since it takes long to import what draws
+
+    figures = {"interrupted": run.interrupted, "late_p99_s": run.late_p99_s}
+    whole = report.write(folder)["whole"]
+    return json.dumps({"report": str(folder / "report.html"), **figures, **whole})
 
 
 if __name__ == "__main__":

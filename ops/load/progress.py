@@ -65,8 +65,6 @@ class Progress:
                 "ended": now,
                 "interrupted": interrupted,
                 "dropped": self.dropped,
-                "requests": self._ended,
-                "errors": self._errors,
                 "late_p99_s": late[int(len(late) * 0.99)] if late else 0.0,
             }
         )

@@ -19,7 +19,7 @@ _STOP_S = 30.0
 Json = dict[str, Any]
 
 
-def drive(run: Run, folder: Path, key_variable: str) -> Json:
+def drive(run: Run, folder: Path, key_variable: str) -> None:
     """Sends what the profile says, and writes the folder's files.
 
     Ctrl-C and SIGTERM end the sending and then, in ten seconds, the waiting for answers; a second
@@ -29,9 +29,6 @@ def drive(run: Run, folder: Path, key_variable: str) -> Json:
         run: the run; what was unknown of it is filled in.
         folder: where the files are written.
         key_variable: the environment variable that holds the service's key.
-
-    Returns:
-        The driver's last figures: `requests`, `errors`, `dropped`, `late_p99_s`.
 
     Raises:
         RuntimeError: the driver failed; it has printed why.
@@ -56,7 +53,7 @@ def drive(run: Run, folder: Path, key_variable: str) -> Json:
                 print(_line(said, sampler.last if sampler else {}), flush=True)
     if not figures:
         raise RuntimeError("the driver ended before its time")
-    run.ended, run.interrupted = figures.pop("ended"), figures.pop("interrupted")
+    run.ended, run.interrupted = figures["ended"], figures["interrupted"]
     run.dropped, run.late_p99_s = figures["dropped"], figures["late_p99_s"]
     run.write(folder)
     if run.late_p99_s > _LATE_S:
@@ -65,7 +62,6 @@ def drive(run: Run, folder: Path, key_variable: str) -> Json:
             "this machine is too busy for the profile",
             flush=True,
         )
-    return figures
 
 
 @contextmanager
