@@ -43,7 +43,7 @@ def main() -> None:
         print(f"{number:,} requests in {schedule.seconds:g} s; {folder}", flush=True)
         with _serving(args.config, folder) if url is None else nullcontext(url) as url:
             run = Run.of(profile, schedule, url)
-            drive(run, folder, args.key_variable)
+            drive(run, folder, args.key_variable, args.web)
     except (ConfigError, RuntimeError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -72,6 +72,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--remote", action="store_true", help="allow a URL of another machine, which pays for it"
+    )
+    parser.add_argument(
+        "--web", type=int, metavar="PORT", help="show Locust's page meanwhile, on this machine"
     )
     return parser.parse_args()
 
