@@ -205,7 +205,8 @@ def main() -> None:
                 raise StopUser  # else Locust would begin again
 
         environment.user_classes = [Callers]
-        environment.events.test_stopping.add_listener(lambda **_: driver.end())
+        stopping: Any = environment.events.test_stopping  # its method has no types
+        stopping.add_listener(lambda **_: driver.end())
         for number in (signal.SIGINT, signal.SIGTERM):
             gevent.signal_handler(number, driver.end)
         runner = environment.create_local_runner()

@@ -25,7 +25,7 @@ COLUMNS = {
     *("at", "sent", "first", "ended", "stage", "kind", "stream", "asked", "model", "status"),
     *("error", "prompt_tokens", "completion_tokens", "cost", "quality", "attempts", "strategy"),
 }
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_server_that_is_not_there_is_a_failed_connection(tmp_path: Path) -> No
 
 
 def test_late_answers_delay_no_request(tmp_path: Path, target: Target) -> None:
-    profile = {"stages": [STEADY], "mix": {"models": {"slow=3": 1}}}
+    profile = {"stages": [STEADY], "mix": {"models": {"slow=5": 1}}}
     test = LoadTest(tmp_path, target.url, profile)
     test.end()
     rows = test.lines("requests.jsonl")
@@ -173,7 +173,7 @@ def test_late_answers_delay_no_request(tmp_path: Path, target: Target) -> None:
 
 
 def test_requests_beyond_the_bound_are_dropped_and_counted(tmp_path: Path, target: Target) -> None:
-    profile = {"stages": [STEADY], "mix": {"models": {"slow=3": 1}}, "most_in_flight": 5}
+    profile = {"stages": [STEADY], "mix": {"models": {"slow=5": 1}}, "most_in_flight": 5}
     test = LoadTest(tmp_path, target.url, profile)
     test.end()
     assert len(test.lines("requests.jsonl")) == len(target.bodies) == 5
