@@ -1,4 +1,4 @@
-# make run | test-quick | test | lint | docs | format | test-latest | fuzz | audit | demo-eval | bench-…: CONTRIBUTING.md says
+# make run | load | test-quick | test | lint | docs | format | test-latest | fuzz | audit | demo-eval | bench-…: CONTRIBUTING.md says
 # what each does. Each makes what it needs; a second run starts at once.
 
 PORT ?= 8000
@@ -10,11 +10,16 @@ PIP := $(BIN)/$(INSTALL) --constraint ops/constraints.txt
 WORKERS ?= 0
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: run test-quick test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
+.PHONY: run load test-quick test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
 	bench-overload bench-overhead bench-chaos bench-drift fuzz format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
+
+# A load test of URL, or of the application that CONFIG describes; REMOTE=1 for another machine's
+load: .venv/.tested
+	@exec $(BIN)/python -m ops.load $(if $(URL),--url $(URL)) $(if $(CONFIG),--config $(CONFIG)) \
+		$(if $(PROFILE),--profile $(PROFILE)) $(if $(OUT),--out $(OUT)) $(if $(REMOTE),--remote) $(ARGS)
 
 # The tests that start no Ray, engine, database or server: two minutes on two cores
 test-quick: .venv/.tested

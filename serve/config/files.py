@@ -51,7 +51,7 @@ def load_keys(file: str) -> list[KeyConfig]:
     Raises:
         ConfigError: with the path of every wrong key.
     """
-    content = _read_yaml(Path(file), "keys")
+    content = read_yaml(Path(file), "keys")
     try:
         keys = TypeAdapter(list[KeyConfig]).validate_python(content)
     except ValidationError as error:
@@ -62,7 +62,7 @@ def load_keys(file: str) -> list[KeyConfig]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content = _read_yaml(path, "configuration")
+    content = read_yaml(path, "configuration")
     if not isinstance(content, dict):
         raise ConfigError(
             f"{path} is not a configuration: it must be a mapping with the key `llms`"
@@ -70,7 +70,12 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_yaml(path: Path, what: str) -> Any:
+def read_yaml(path: Path, what: str) -> Any:
+    """The content of a YAML file, in which no key may be given twice.
+
+    Raises:
+        ConfigError: there is no such file, or it isn't YAML; the message calls it `what`.
+    """
     try:
         return yaml.load(path.read_text("utf-8"), _Loader)
     except FileNotFoundError:

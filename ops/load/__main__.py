@@ -1,0 +1,134 @@
+"""Runs a load test and writes its folder: the program behind `make load`.
+
+    python -m ops.load [--url URL | --config FILE] [--profile PROFILE] [--out FOLDER]
+
+Without a URL it serves the application itself, on a free port, and stops it afterwards. The last
+line is JSON. After Ctrl-C the folder has what was until then, and the exit status is 130.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ops.bench.application import free_port, running
+from ops.load.folder import Run
+from ops.load.profile import PROFILES, load_profile
+from ops.load.running import drive
+from ops.load.schedule import plan
+from ops.local.serving import LOOPBACK, interrupt_on_signals
+from serve.access.exposure import is_loopback
+from serve.config import DEFAULT_CONFIG, ConfigError
+from serve.config.files import read_config
+from serve.preflight import checked_here
+
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """`python -m ops.load`."""
+    args = _arguments()
+    interrupt_on_signals()
+    try:
+        file = _profile_file(args.profile)
+        profile = load_profile(file)
+        schedule = plan(profile)
+        url = None if args.url is None else _checked(args.url, args.remote)
+        folder = _folder(args.out or Path("build/load") / _name(file))
+        number = len(schedule.requests)
+        print(f"{number:,} requests in {schedule.seconds:g} s; {folder}", flush=True)
+        with _serving(args.config, folder) if url is None else nullcontext(url) as url:
+            run = Run.of(profile, schedule, url)
+            drive(run, folder, args.key_variable)
+    except (ConfigError, RuntimeError) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+    print(_summary(run, folder))
+    sys.exit(_INTERRUPTED if run.interrupted else 0)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m ops.load",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--url", help="a running service; by default one is started")
+    what.add_argument("--config", default=str(DEFAULT_CONFIG), help="what is started")
+    parser.add_argument(
+        "--profile", default="quick", help="a YAML file, or the name of one in ops/load/profiles"
+    )
+    parser.add_argument("--out", type=Path, help="a new folder; default: build/load/PROFILE-TIME")
+    parser.add_argument(
+        "--key-variable",
+        default="LLM_API_KEY",
+        help="the environment variable that holds the service's key; default: %(default)s",
+    )
+    parser.add_argument(
+        "--remote", action="store_true", help="allow a URL of another machine, which pays for it"
+    )
+    return parser.parse_args()
+
+
+def _profile_file(given: str) -> Path:
+    shipped = {path.stem: path for path in sorted(PROFILES.glob("*.yaml"))}
+    file = shipped.get(given, Path(given))
+    if not file.is_file():
+        raise ConfigError(
+            f"there is no profile {given}: give a file, or one of {', '.join(shipped)}"
+        )
+    return file
+
+
+def _name(file: Path) -> str:
+    return f"{file.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise ConfigError(f"{folder} exists: a run is never written over another") from None
+    return folder
+
+
+def _checked(url: str, remote: bool) -> str:
+    """The URL of a service, without "/v1"."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        raise ConfigError("--url must be like http://localhost:8000, without a user or password")
+    if not remote and not is_loopback(parts.hostname):
+        raise ConfigError(
+            f"{parts.hostname} is another machine: a load test can overload it, and its answers "
+            "may cost money; if that is wanted, add --remote (REMOTE=1)"
+        )
+    return url.rstrip("/").removesuffix("/v1")
+
+
+@contextmanager
+def _serving(config: str, folder: Path) -> Iterator[str]:
+    """Serves the application on a free port; yields its URL."""
+    args, log = {"config": config}, folder / "application.log"
+    checked_here(args, LOOPBACK, free_port())
+    print(f"starting the application; its log is {log}", flush=True)
+    with running(read_config(args), log) as url:
+        yield url
+
+
+def _summary(run: Run, folder: Path) -> str:
+    """Writes the report; returns its main figures as a line of JSON."""
+    from ops.load import report  # late, since it takes long to import what draws
+
+    figures = {"interrupted": run.interrupted, "late_p99_s": run.late_p99_s}
+    whole = report.write(folder)["whole"]
+    return json.dumps({"report": str(folder / "report.html"), **figures, **whole})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Runs a load test: the process that drives it, the samples beside it, the progress."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from ops.load.folder import Run, samples_file
+from ops.load.samples import Sampler
+
+_LATE_S = 0.05
+_STOP_S = 30.0
+
+Json = dict[str, Any]
+
+
+def drive(run: Run, folder: Path, key_variable: str) -> None:
+    """Sends what the profile says, and writes the folder's files.
+
+    Ctrl-C and SIGTERM end the sending and then, in ten seconds, the waiting for answers; a second
+    one ends both at once. Call it in the main thread only.
+
+    Args:
+        run: the run; what was unknown of it is filled in.
+        folder: where the files are written.
+        key_variable: the environment variable that holds the service's key.
+
+    Raises:
+        RuntimeError: the driver failed; it has printed why.
+    """
+    run.write(folder)
+    figures: Json = {}
+    with ExitStack() as stack:
+        driver = stack.enter_context(_driver(folder, key_variable))
+        stack.enter_context(_signals_for(driver))
+        sampler: Sampler | None = None
+        assert driver.stdout is not None
+        for line in driver.stdout:
+            said = json.loads(line)
+            if "began" in said:
+                run.began = said["began"]
+                key = os.environ.get(key_variable, "")
+                sampler = Sampler(run.url, key, samples_file(folder), run.began)
+                stack.enter_context(sampler)
+            elif "ended" in said:
+                figures = said
+            else:
+                print(_line(said, sampler.last if sampler else {}), flush=True)
+    if not figures:
+        raise RuntimeError("the driver ended before its time")
+    run.ended, run.interrupted = figures["ended"], figures["interrupted"]
+    run.dropped, run.late_p99_s = figures["dropped"], figures["late_p99_s"]
+    run.write(folder)
+    if run.late_p99_s > _LATE_S:
+        print(
+            f"warning: 1 % of the requests were sent over {run.late_p99_s * 1000:.0f} ms late: "
+            "this machine is too busy for the profile",
+            flush=True,
+        )
+
+
+@contextmanager
+def _driver(folder: Path, key_variable: str) -> Iterator["subprocess.Popen[str]"]:
+    """The driving process. Of its own session: signals of the terminal come here alone, and are
+    passed on."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ops.load.driving", str(folder), key_variable],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+        process.wait(_STOP_S)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _signals_for(process: "subprocess.Popen[str]") -> Iterator[None]:
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = [signal.getsignal(number) for number in numbers]
+    for number in numbers:
+        signal.signal(number, lambda number, _: process.send_signal(number))
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _line(said: Json, sample: Json) -> str:
+    """The progress, as it is printed."""
+    ttft = "-" if said["ttft_p50_s"] is None else f"{said['ttft_p50_s']:.2f} s"
+    text = (
+        f"{said['at']:7.1f} s  offered {said['offered_rps']:.1f}/s, done {said['done_rps']:.1f}/s, "
+        f"{said['in_flight']} in flight, {said['errors']} errors, TTFT p50 {ttft}"
+    )
+    replicas = ", ".join(
+        f"{name} {counts['running']}/{counts['wanted']}"
+        for name, counts in sample.get("deployments", {}).items()
+    )
+    return f"{text}; replicas {replicas}" if replicas else text
