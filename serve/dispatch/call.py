@@ -5,7 +5,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from deployments.contract import Chunk
-from deployments.errors import DeadlineExceeded, ModelUnavailable, Overloaded, ProviderError
+from deployments.errors import (
+    DeadlineExceeded,
+    LLMError,
+    ModelUnavailable,
+    Overloaded,
+    ProviderError,
+)
 from deployments.limits import Limit
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
@@ -162,11 +168,20 @@ class Call:
                     f"no replica of model '{name}' is running", retry_after=1
                 ) from None
             if remaining <= patience:
-                raise late() from None
+                raise self._late() from None
             raise Overloaded(
                 f"no replica of model '{name}' accepted the request within {patience:g} s",
                 retry_after=1,
             ) from None
+
+    def _late(self) -> LLMError:
+        """The error if the deadline passed while the request waited for a replica."""
+        if self._availability.states[self._name].replicas:
+            return late()
+        return late(
+            f"model '{self._name}' has not started within the request's time limit; "
+            "see /health/ready, and try again"
+        )
 
     def _close(self) -> None:
         if self._closed:
