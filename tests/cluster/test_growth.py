@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 from ray._private.state import GlobalState
-from ray._raylet import GcsClientOptions
+from ray._raylet import GcsClientOptions  # type: ignore[attr-defined]
 from serve_fixtures import Server, free_port
 
 from ops.load.cluster import MAX_NODES, NODE, growing
@@ -29,7 +29,6 @@ AUTOSCALING = {
     "min_replicas": 0,
     "max_replicas": MAX_NODES * NODE["GPU"] // GPUS,
     "target_ongoing_requests": 2,
-    "metrics_interval_s": 0.5,
     "look_back_period_s": 2,
     "upscale_delay_s": 0.5,
     "downscale_delay_s": 2,
@@ -51,10 +50,6 @@ MODELS = [
         "autoscaling": {**AUTOSCALING, "max_replicas": 1},
     },
 ]
-ENVIRONMENT = {
-    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",
-    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "0.5",
-}
 
 
 class Cluster:
@@ -64,14 +59,14 @@ class Cluster:
         self.url = url
         self._server = Server(url)
         # What `ray.nodes()` reads, without making this process a part of the cluster.
-        self._nodes = GlobalState()
+        self._nodes = GlobalState()  # type: ignore[no-untyped-call]
         options = {"allow_cluster_id_nil": True, "fetch_cluster_id_if_nil": False}
         self._nodes._initialize_global_state(GcsClientOptions.create(address, None, **options))
 
     def gpus(self) -> list[float]:
         """The GPUs of each node that is alive, the head first."""
-        nodes = [node["Resources"] for node in self._nodes.node_table() if node["Alive"]]
-        return sorted(node.get("GPU", 0) for node in nodes)
+        nodes = self._nodes.node_table()  # type: ignore[no-untyped-call]
+        return sorted(node["Resources"].get("GPU", 0) for node in nodes if node["Alive"])
 
     def replicas(self) -> int:
         """Replicas of the model that run."""
@@ -109,7 +104,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     server = {"autoscaling": {"min_replicas": 1, "max_replicas": 1}, "request_timeout": PATIENCE_S}
     config = {"llms": {"models": MODELS}, "server": server}
     before = set(psutil.Process().children(recursive=True))
-    with growing(config, log, {**ENVIRONMENT, "RAY_GCS_SERVER_PORT": str(port)}) as url:
+    with growing(config, log, {"RAY_GCS_SERVER_PORT": str(port)}) as url:
         yield Cluster(url, f"{node_address()}:{port}")
         started = set(psutil.Process().children(recursive=True)) - before
         commands = " ".join(word for process in started for word in process.cmdline())
