@@ -26,6 +26,9 @@ MAX_NODES, NODE = 2, {"CPU": 8, "GPU": 4}
 # Seconds without a replica after which a node is removed.
 IDLE_S = 10.0
 
+# An example for it.
+GROWING_CONFIG = Path(__file__).parent / "growing.yaml"
+
 _HEAD = "ray.head.default"  # as the provider of the nodes calls it
 _HEAD_CPUS = 8  # for all that needs no GPU
 _STOP_S = 10.0
