@@ -32,17 +32,20 @@ GROWING_CONFIG = Path(__file__).parent / "growing.yaml"
 _HEAD = "ray.head.default"  # as the provider of the nodes calls it
 _HEAD_CPUS = 8  # for all that needs no GPU
 _STOP_S = 10.0
-_SETTINGS = {
-    **FAST,
-    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-    "RAY_FAKE_CLUSTER": "1",
-    # The one that drains a node before it is removed, and knows the minimal configuration below.
-    "RAY_enable_autoscaler_v2": "1",
+SERVE_SETTINGS = {
     # Otherwise replicas without GPUs are spread, and keep nodes with GPUs from being removed.
     "RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY": "1",
     # Instead of 10 s, so that minutes show what takes an hour elsewhere.
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+}
+_SETTINGS = {
+    **FAST,
+    **SERVE_SETTINGS,
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    "RAY_FAKE_CLUSTER": "1",
+    # The autoscaler that drains a node before it removes it.
+    "RAY_enable_autoscaler_v2": "1",
 }
 # What the autoscaler requires, though nothing is copied to a node on this machine or run there.
 _UNUSED: dict[str, Any] = {

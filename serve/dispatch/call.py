@@ -150,6 +150,15 @@ class Call:
                 raise late() from None
             raise DeadlineExceeded(f"model '{self._name}' was silent for {patience:g} s") from None
 
+    def _late(self) -> LLMError:
+        """The error if the deadline passed while the request waited for a replica."""
+        if self._availability.states[self._name].replicas:
+            return late()
+        return late(
+            f"model '{self._name}' has not started within the request's time limit; "
+            "see /health/ready, and try again"
+        )
+
     async def _accepted(self) -> None:
         """Waits until a replica has accepted the request. If none does, the model isn't at fault.
 
@@ -173,15 +182,6 @@ class Call:
                 f"no replica of model '{name}' accepted the request within {patience:g} s",
                 retry_after=1,
             ) from None
-
-    def _late(self) -> LLMError:
-        """The error if the deadline passed while the request waited for a replica."""
-        if self._availability.states[self._name].replicas:
-            return late()
-        return late(
-            f"model '{self._name}' has not started within the request's time limit; "
-            "see /health/ready, and try again"
-        )
 
     def _close(self) -> None:
         if self._closed:
