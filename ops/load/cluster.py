@@ -32,16 +32,10 @@ GROWING_CONFIG = Path(__file__).parent / "growing.yaml"
 _HEAD = "ray.head.default"  # as the provider of the nodes calls it
 _HEAD_CPUS = 8  # for all that needs no GPU
 _STOP_S = 10.0
-SERVE_SETTINGS = {
+SETTINGS = {
+    **FAST,
     # Otherwise replicas without GPUs are spread, and keep nodes with GPUs from being removed.
     "RAY_SERVE_USE_PACK_SCHEDULING_STRATEGY": "1",
-    # Instead of 10 s, so that minutes show what takes an hour elsewhere.
-    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
-    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
-}
-_SETTINGS = {
-    **FAST,
-    **SERVE_SETTINGS,
     "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     "RAY_FAKE_CLUSTER": "1",
     # The autoscaler that drains a node before it removes it.
@@ -88,7 +82,7 @@ def growing(
 @contextmanager
 def _cluster() -> Iterator[None]:
     """A cluster with the head alone, to which this process is connected."""
-    os.environ.update(_SETTINGS | os.environ)
+    os.environ.update(SETTINGS | os.environ)
     port = int(os.environ.get("RAY_GCS_SERVER_PORT", free_port()))
     temporary = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
     with temporary as folder:

@@ -29,6 +29,7 @@ AUTOSCALING = {
     "min_replicas": 0,
     "max_replicas": MAX_NODES * NODE["GPU"] // GPUS,
     "target_ongoing_requests": 2,
+    "metrics_interval_s": 0.5,
     "look_back_period_s": 2,
     "upscale_delay_s": 0.5,
     "downscale_delay_s": 2,
