@@ -42,6 +42,7 @@ def write(folder: Path) -> None:
     """Writes everything that the pages include."""
     folder.mkdir(exist_ok=True)
     pages = {f"keys-{name}": page for name, page in configuration().items()}
+    pages |= {f"keys-load-{name}": page for name, page in load_profile().items()}
     pages |= {"endpoints": endpoints(), "errors": errors()}
     for name, page in pages.items():
         (folder / f"{name}.md").write_text(page)
@@ -58,6 +59,20 @@ def configuration() -> dict[str, str]:
     for kind, row in KINDS.items():
         tables[kind] = _keys(named(row.config), beyond=ModelConfig)
     return tables
+
+
+def load_profile() -> dict[str, str]:
+    """A table of keys for each section of a load test's profile, by the section's name."""
+    from ops.load import profile
+
+    return {
+        section.__name__.lower(): _keys(section)
+        for section in (
+            *(profile.Profile, profile.Mix, profile.SLO, profile.Capacity),
+            *(profile.Steady, profile.Ramp, profile.Spike, profile.Diurnal, profile.Idle),
+            *(profile.Trace, profile.Constant, profile.Uniform, profile.LogNormal),
+        )
+    }
 
 
 def _file(path: str) -> str:
@@ -99,6 +114,7 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if isinstance(value, Autoscaling):
         value = value.model_dump(exclude_unset=True)
+    if isinstance(value, dict) and value:
         return "`{" + ", ".join(f"{key}: {part}" for key, part in value.items()) + "}`"
     if isinstance(value, Circuit):
         return f"`{{failures: {value.failures}, seconds: {value.seconds:g}}}`"
@@ -120,6 +136,11 @@ _LINKS = {
     "KeyConfig": "[key](#keys-of-callers)",
     "RouterConfig": "[router](#router)",
     "StoreConfig": "[store](#store)",
+    **dict.fromkeys(("Steady", "Ramp", "Spike", "Diurnal", "Idle", "Trace"), "[stage](#stages)"),
+    **dict.fromkeys(("Constant", "Uniform", "LogNormal"), "[lengths](#lengths)"),
+    "Mix": "[mix](#mix)",
+    "SLO": "[slo](#slo)",
+    "Capacity": "[capacity](#capacity)",
 }
 _NAMES = {
     "string": "text",
@@ -135,7 +156,8 @@ def _type(schema: Json, definitions: Json) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return _LINKS.get(name) or _type(definitions[name], definitions)
-    if options := [part for part in schema.get("anyOf", ()) if part.get("type") != "null"]:
+    options = schema.get("oneOf") or schema.get("anyOf", ())
+    if options := [part for part in options if part.get("type") != "null"]:
         return " or ".join(dict.fromkeys(_type(part, definitions) for part in options))
     if not schema:  # the registry chooses the class of a model's configuration
         return "[model](#models)"

@@ -27,6 +27,7 @@ SLOW = [
         "server",  # programs and their clusters
         "cluster",
         "fuzz",
+        "ops/load/test_command.py",  # processes that drive and draw
         "deployments/backends/huggingface",  # the engine
         # imports of torch and vLLM
         "deployments/backends/vllm",

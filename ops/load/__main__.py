@@ -43,13 +43,9 @@ def main() -> None:
         folder = _folder(args.out or Path("build/load") / _name(file))
         number = len(schedule.requests)
         print(f"{number:,} requests in {schedule.seconds:g} s; {folder}", flush=True)
-        with (
-            _serving(args.config, folder, args.growing_cluster)
-            if url is None
-            else nullcontext(url) as url
-        ):
+        with _serving(args, folder) if url is None else nullcontext(url) as url:
             run = Run.of(profile, schedule, url)
-            drive(run, folder, args.key_variable)
+            drive(run, folder, args.key_variable, args.web)
     except (ConfigError, RuntimeError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -81,6 +77,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--remote", action="store_true", help="allow a URL of another machine, which pays for it"
+    )
+    parser.add_argument(
+        "--web", type=int, metavar="PORT", help="show Locust's page meanwhile, on this machine"
     )
     args = parser.parse_args()
     if args.growing_cluster and args.url:
@@ -126,13 +125,13 @@ def _checked(url: str, remote: bool) -> str:
 
 
 @contextmanager
-def _serving(config: str, folder: Path, grows: bool) -> Iterator[str]:
-    """Serves the application on a free port, and on a cluster that grows or on this machine alone;
-    yields its URL."""
-    args, log = {"config": config}, folder / "application.log"
+def _serving(given: argparse.Namespace, folder: Path) -> Iterator[str]:
+    """Serves the application on a free port, on this machine or on a cluster that grows; yields its
+    URL."""
+    args, log = {"config": given.config}, folder / "application.log"
     checked_here(args, LOOPBACK, free_port())
     print(f"starting the application; its log is {log}", flush=True)
-    with (growing if grows else running)(read_config(args), log) as url:
+    with (growing if given.growing_cluster else running)(read_config(args), log) as url:
         yield url
 
 

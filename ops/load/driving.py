@@ -1,6 +1,6 @@
 """Drives a schedule open loop with Locust: the process that sends, started by `python -m ops.load`.
 
-    python -m ops.load.driving FOLDER KEY_VARIABLE
+    python -m ops.load.driving FOLDER KEY_VARIABLE [WEB_PORT]
 
 Locust replaces Python's blocking functions by gevent's as soon as it is imported, so this is a
 process of its own. Its standard output is a line of JSON every two seconds and at its end. SIGINT
@@ -39,6 +39,7 @@ _LEAD_S = 0.5  # before the first request
 _PROGRESS_S = 2.0
 _TOGETHER = 32
 _LAST_ANSWERS_S = 10.0  # for which an interrupted run waits
+_STOP_S = 2 * _LAST_ANSWERS_S  # for which Locust's page waits
 _PATH = "/v1/chat/completions"
 
 logger = logging.getLogger(__name__)
@@ -123,8 +124,13 @@ class Driver:
         self.stopping.set()
 
     def _report(self) -> None:
+        parent = os.getppid()
         while True:
             gevent.sleep(_PROGRESS_S)
+            if os.getppid() != parent:  # which was killed: nobody else would end this
+                self.end()
+                self.end()
+                return
             self.progress.show(self.now)
 
     def _ask(self, planned: Planned, body: bytes) -> None:
@@ -175,18 +181,20 @@ class Driver:
 
 
 def main() -> None:
-    """`python -m ops.load.driving FOLDER KEY_VARIABLE`."""
+    """`python -m ops.load.driving FOLDER KEY_VARIABLE [WEB_PORT]`."""
     folder, key = Path(sys.argv[1]), os.environ.get(sys.argv[2], "")
     run = Run.read(folder)
     profile = parse_profile(run.profile)
     schedule = plan(profile)
-    environment = Environment(host=run.url)
+    environment = Environment(host=run.url, stop_timeout=_STOP_S)
     over = Event()
     with requests_file(folder).open("w", buffering=1, encoding="utf-8") as records:
         driver = Driver(profile, run.url, key, records, environment.events)
 
         class Callers(locust.User):
             """All callers: one user that sends everything on time."""
+
+            fixed_count = 1
 
             @locust.task
             def send(self) -> None:
@@ -197,9 +205,13 @@ def main() -> None:
                 raise StopUser  # else Locust would begin again
 
         environment.user_classes = [Callers]
+        stopping: Any = environment.events.test_stopping  # its method has no types
+        stopping.add_listener(lambda **_: driver.end())
         for number in (signal.SIGINT, signal.SIGTERM):
             gevent.signal_handler(number, driver.end)
         runner = environment.create_local_runner()
+        if sys.argv[3:]:
+            environment.create_web_ui("127.0.0.1", int(sys.argv[3]))
         runner.start(1, 1)
         over.wait()
         runner.quit()

@@ -181,7 +181,7 @@ class Mix(Section):
     json_schema: Share = 0.0
     """The share of requests that ask for JSON by a schema."""
     models: Annotated[dict[str, Weight], Field(min_length=1, max_length=1000)] = Field(
-        default={"auto": 1.0}
+        default={"auto": 1}
     )
     """The models that are asked, each with its weight; `auto` may be one."""
     router: dict[str, Any] | None = None
@@ -228,9 +228,11 @@ class Profile(Section):
     stages: Annotated[list[Stage], Field(min_length=1, max_length=100)]
     """What happens, one after the other."""
     prompts: Lengths = LogNormal(distribution="lognormal", median=200, p95=1000)
-    """Lengths of prompts in tokens, except those of a trace."""
+    """Lengths of prompts in tokens, except those of a trace; by default lognormal, with a median
+    of 200 and a 95th percentile of 1,000."""
     answers: Lengths = LogNormal(distribution="lognormal", median=100, p95=400)
-    """`max_tokens` of requests, except those of a trace."""
+    """`max_tokens` of requests, except those of a trace; by default lognormal, with a median of 100
+    and a 95th percentile of 400."""
     ignore_eos: bool = False
     """Whether answers have exactly that length; the models must know `ignore_eos`."""
     mix: Mix = Mix()

@@ -19,7 +19,7 @@ _STOP_S = 30.0
 Json = dict[str, Any]
 
 
-def drive(run: Run, folder: Path, key_variable: str) -> None:
+def drive(run: Run, folder: Path, key_variable: str, web_port: int | None = None) -> None:
     """Sends what the profile says, and writes the folder's files.
 
     Ctrl-C and SIGTERM end the sending and then, in ten seconds, the waiting for answers; a second
@@ -29,6 +29,7 @@ def drive(run: Run, folder: Path, key_variable: str) -> None:
         run: the run; what was unknown of it is filled in.
         folder: where the files are written.
         key_variable: the environment variable that holds the service's key.
+        web_port: where Locust's page is shown meanwhile, on this machine only.
 
     Raises:
         RuntimeError: the driver failed; it has printed why.
@@ -36,7 +37,7 @@ def drive(run: Run, folder: Path, key_variable: str) -> None:
     run.write(folder)
     figures: Json = {}
     with ExitStack() as stack:
-        driver = stack.enter_context(_driver(folder, key_variable))
+        driver = stack.enter_context(_driver(folder, key_variable, web_port))
         stack.enter_context(_signals_for(driver))
         sampler: Sampler | None = None
         assert driver.stdout is not None
@@ -65,11 +66,14 @@ def drive(run: Run, folder: Path, key_variable: str) -> None:
 
 
 @contextmanager
-def _driver(folder: Path, key_variable: str) -> Iterator["subprocess.Popen[str]"]:
+def _driver(
+    folder: Path, key_variable: str, web_port: int | None
+) -> Iterator["subprocess.Popen[str]"]:
     """The driving process. Of its own session: signals of the terminal come here alone, and are
     passed on."""
+    web = [] if web_port is None else [str(web_port)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "ops.load.driving", str(folder), key_variable],
+        [sys.executable, "-m", "ops.load.driving", str(folder), key_variable, *web],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

@@ -22,6 +22,7 @@ from serve_fixtures import Server, in_repository
 from sybil import Document, Example
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
+from ops.load.profile import parse_profile
 from serve.config import load_config
 
 SERVER = "http://localhost:8000"  # as the examples call it
@@ -48,8 +49,12 @@ def _shell(example: Example) -> None:
 
 
 def _yaml(example: Example) -> None:
-    """Reads a configuration: a file of its own, or a Ray Serve config file."""
+    """Reads a configuration: a file of its own, or a Ray Serve config file. Or a load test's
+    profile."""
     content = yaml.safe_load(str(example.parsed))
+    if "stages" in content:
+        parse_profile(content)
+        return
     for application in content.get("applications", [{"args": content}]):
         load_config(application["args"])
 

@@ -11,6 +11,7 @@ from serve_fixtures import in_repository
 from deployments.config import Autoscaling, Circuit, ModelConfig
 from deployments.registry import KINDS, named
 from ops import reference
+from ops.load.profile import Profile
 from serve.config import AppConfig, Settings
 
 
@@ -56,6 +57,15 @@ def test_a_table_tells_type_bounds_default_and_meaning() -> None:
     table = reference.configuration()["model"]
     row = "| `retries` | integer, 0 to 10 | 2 | How often one request may ask the model again. |"
     assert row in table.splitlines()
+
+
+def test_each_key_of_a_profile_has_a_meaning_and_each_section_a_table() -> None:
+    page = in_repository("docs/load-tests.md").read_text("utf-8")
+    shown = {*re.findall(r"_generated/keys-load-(\w+)\.md", page)}
+    assert shown == set(reference.load_profile())
+    for section in sections(Profile):
+        assert section is Profile or section.__name__.lower() in shown
+        assert all(field.description for field in section.model_fields.values()), section
 
 
 def test_each_path_and_each_error_is_named() -> None:
