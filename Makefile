@@ -16,10 +16,12 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
 
-# A load test of URL, or of the application that CONFIG describes; REMOTE=1 for another machine's
+# A load test of URL, or of the application that CONFIG describes; REMOTE=1 for another machine's, NODES=1 on a cluster
+# that grows
 load: .venv/.tested
 	@exec $(BIN)/python -m ops.load $(if $(URL),--url $(URL)) $(if $(CONFIG),--config $(CONFIG)) \
-		$(if $(PROFILE),--profile $(PROFILE)) $(if $(OUT),--out $(OUT)) $(if $(REMOTE),--remote) $(ARGS)
+		$(if $(PROFILE),--profile $(PROFILE)) $(if $(OUT),--out $(OUT)) $(if $(REMOTE),--remote) \
+		$(if $(NODES),--growing-cluster) $(ARGS)
 
 # The tests that start no Ray, engine, database or server: two minutes on two cores
 test-quick: .venv/.tested

@@ -49,8 +49,9 @@ class ModelConfig(BaseModel):
     name: Annotated[str, Field(max_length=LONGEST_NAME, pattern=r"^[!-~]([ -~]*[!-~])?$")]
     """What requests call it. Printable ASCII, since it travels in headers; not `auto`."""
     backend: Annotated[str, Field(min_length=1)]
-    """What answers for it: `huggingface` (or `hflocal`), `vllm`, `sglang`, or a provider of
-    LiteLLM's such as `openai`, `anthropic`, `gemini` (or `google`), `groq` or `ollama`."""
+    """What answers for it: `huggingface` (or `hflocal`), `vllm`, `sglang`, `simulated`, or a
+    provider of LiteLLM's such as `openai`, `anthropic`, `gemini` (or `google`), `groq` or
+    `ollama`."""
     model: str | None = None
     """The provider's name for the model, by default `name`. A path that begins with `./` is a
     folder beside the configuration file."""

@@ -60,6 +60,11 @@ KINDS: Mapping[str, Kind] = {
         config=f"{_ROOMS}.huggingface.config:HuggingFaceConfig",
         backend=f"{_ROOMS}.huggingface.backend:HuggingFaceBackend",
     ),
+    "simulated": Kind(
+        names=("simulated",),
+        config=f"{_ROOMS}.simulated.config:SimulatedConfig",
+        backend=f"{_ROOMS}.simulated.backend:SimulatedBackend",
+    ),
     # Any other name is a provider's.
     _OTHERS: Kind(
         names=(),

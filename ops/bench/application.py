@@ -20,9 +20,18 @@ _STOP_S = 60.0
 
 @contextmanager
 def running(
-    config: Mapping[str, Any], log: Path, environment: Mapping[str, str] | None = None
+    config: Mapping[str, Any],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    program: str = "ops.run",
 ) -> Iterator[str]:
     """Runs the application until the block ends; yields its URL once all models are available.
+
+    Args:
+        config: as for `serve.app.build`.
+        log: a file for what the application prints.
+        environment: variables for its processes, beside those of this one.
+        program: the module that serves it.
 
     Raises:
         RuntimeError: it did not start; `log` says why.
@@ -34,7 +43,7 @@ def running(
         file = Path(folder) / "config.json"  # JSON is YAML
         file.write_text(json.dumps(config))
         process = subprocess.Popen(
-            [sys.executable, "-m", "ops.run", "--config", str(file), "--port", str(port)],
+            [sys.executable, "-m", program, "--config", str(file), "--port", str(port)],
             env={**os.environ, **(environment or {}), "RAY_TMPDIR": folder},
             stdin=subprocess.DEVNULL,
             stdout=output,

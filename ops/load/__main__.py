@@ -2,8 +2,9 @@
 
     python -m ops.load [--url URL | --config FILE] [--profile PROFILE] [--out FOLDER]
 
-Without a URL it serves the application itself, on a free port, and stops it afterwards. The last
-line is JSON. After Ctrl-C the folder has what was until then, and the exit status is 130.
+Without a URL it serves the application itself, on a free port (with `--growing-cluster` on nodes
+that come and go), and stops it afterwards. The last line is JSON. After Ctrl-C the folder has what
+was until then, and the exit status is 130.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ops.bench.application import free_port, running
+from ops.load.cluster import GROWING_CONFIG, growing
 from ops.load.folder import Run
 from ops.load.profile import PROFILES, load_profile
 from ops.load.running import drive
@@ -41,7 +43,7 @@ def main() -> None:
         folder = _folder(args.out or Path("build/load") / _name(file))
         number = len(schedule.requests)
         print(f"{number:,} requests in {schedule.seconds:g} s; {folder}", flush=True)
-        with _serving(args.config, folder) if url is None else nullcontext(url) as url:
+        with _serving(args, folder) if url is None else nullcontext(url) as url:
             run = Run.of(profile, schedule, url)
             drive(run, folder, args.key_variable, args.web)
     except (ConfigError, RuntimeError) as error:
@@ -60,10 +62,13 @@ def _arguments() -> argparse.Namespace:
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--url", help="a running service; by default one is started")
-    what.add_argument("--config", default=str(DEFAULT_CONFIG), help="what is started")
+    what.add_argument("--config", help="what is started; default: the demo")
     parser.add_argument(
-        "--profile", default="quick", help="a YAML file, or the name of one in ops/load/profiles"
+        "--growing-cluster",
+        action="store_true",
+        help="start it on a cluster whose nodes come and go; has a config and a profile of its own",
     )
+    parser.add_argument("--profile", help="a YAML file, or the name of one in ops/load/profiles")
     parser.add_argument("--out", type=Path, help="a new folder; default: build/load/PROFILE-TIME")
     parser.add_argument(
         "--key-variable",
@@ -76,7 +81,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--web", type=int, metavar="PORT", help="show Locust's page meanwhile, on this machine"
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.growing_cluster and args.url:
+        parser.error("--growing-cluster starts the application itself: leave out --url")
+    args.config = args.config or str(GROWING_CONFIG if args.growing_cluster else DEFAULT_CONFIG)
+    args.profile = args.profile or ("growth" if args.growing_cluster else "quick")
+    return args
 
 
 def _profile_file(given: str) -> Path:
@@ -115,12 +125,13 @@ def _checked(url: str, remote: bool) -> str:
 
 
 @contextmanager
-def _serving(config: str, folder: Path) -> Iterator[str]:
-    """Serves the application on a free port; yields its URL."""
-    args, log = {"config": config}, folder / "application.log"
+def _serving(given: argparse.Namespace, folder: Path) -> Iterator[str]:
+    """Serves the application on a free port, on this machine or on a cluster that grows; yields its
+    URL."""
+    args, log = {"config": given.config}, folder / "application.log"
     checked_here(args, LOOPBACK, free_port())
     print(f"starting the application; its log is {log}", flush=True)
-    with running(read_config(args), log) as url:
+    with (growing if given.growing_cluster else running)(read_config(args), log) as url:
         yield url
 
 

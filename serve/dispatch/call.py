@@ -5,7 +5,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from deployments.contract import Chunk
-from deployments.errors import DeadlineExceeded, ModelUnavailable, Overloaded, ProviderError
+from deployments.errors import (
+    DeadlineExceeded,
+    LLMError,
+    ModelUnavailable,
+    Overloaded,
+    ProviderError,
+)
 from deployments.limits import Limit
 from deployments.telemetry.instruments import ANSWERED, CANCELLED
 from serve.availability.circuits import Circuits
@@ -154,6 +160,15 @@ class Call:
                 raise late() from None
             raise DeadlineExceeded(f"model '{self._name}' was silent for {patience:g} s") from None
 
+    def _late(self) -> LLMError:
+        """The error if the deadline passed while the request waited for a replica."""
+        if self._availability.states[self._name].replicas:
+            return late()
+        return late(
+            f"model '{self._name}' has not started within the request's time limit; "
+            "see /health/ready, and try again"
+        )
+
     async def _accepted(self) -> None:
         """Waits until a replica has accepted the request. If none does, the model isn't at fault.
 
@@ -172,7 +187,7 @@ class Call:
                     f"no replica of model '{name}' is running", retry_after=1
                 ) from None
             if remaining <= patience:
-                raise late() from None
+                raise self._late() from None
             raise Overloaded(
                 f"no replica of model '{name}' accepted the request within {patience:g} s",
                 retry_after=1,

@@ -13,9 +13,9 @@ class Late(DeadlineExceeded):
     retryable = False
 
 
-def late() -> Late:
+def late(message: str = "not answered within the request's time limit") -> Late:
     """The error for a request whose own deadline has passed."""
-    return Late("not answered within the request's time limit")
+    return Late(message)
 
 
 def left(deadline: float) -> float:

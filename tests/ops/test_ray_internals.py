@@ -1,13 +1,19 @@
 """Promise: the private parts of Ray that the commands rely on exist and mean what we think."""
 
 import inspect
+import ipaddress
+from collections.abc import Mapping
+from importlib import import_module
 
+import pytest
 from ray import serve as rayserve
+from ray.autoscaler.node_provider import NodeProvider
 from ray.serve._private import constants
 from ray.serve._private.client import ServeControllerClient
 
+from ops.load.cluster import SETTINGS
 from ops.local.ray_settings import FAST
-from ops.ray_internals import available_cpus
+from ops.ray_internals import FAKE_NODES, available_cpus, node_address
 
 
 def test_the_available_cpus_are_counted() -> None:
@@ -24,5 +30,15 @@ def test_applications_can_be_deployed_without_the_dashboard() -> None:
     assert list(inspect.signature(ServeControllerClient.deploy_apps).parameters)[1] == "config"
 
 
-def test_ray_serve_knows_the_settings_of_make_run() -> None:
-    assert {name for name in FAST if not hasattr(constants, name)} == set()
+@pytest.mark.parametrize("settings", [FAST, SETTINGS], ids=["run", "growing"])
+def test_ray_serve_knows_our_settings(settings: Mapping[str, str]) -> None:
+    of_serve = {name for name in settings if name.startswith("RAY_SERVE_")}
+    assert {name for name in of_serve if not hasattr(constants, name)} == set()
+
+
+def test_nodes_on_this_machine_can_be_made_for_any_address() -> None:
+    module, name = FAKE_NODES.rsplit(".", 1)
+    provider = getattr(import_module(module), name)
+    assert issubclass(provider, NodeProvider)
+    assert "gcs_address" in inspect.getsource(provider)
+    ipaddress.ip_address(node_address())

@@ -10,6 +10,7 @@ from vllm_fixtures import CONTEXT, KEY, MODEL, VLLMServer
 from deployments.backends.huggingface.config import HuggingFaceConfig
 from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.openai_endpoint.config import EndpointConfig
+from deployments.backends.simulated.config import SimulatedConfig
 from deployments.config import ModelConfig
 from deployments.contract import Backend
 from deployments.registry import KINDS, load
@@ -59,6 +60,18 @@ def _huggingface(request: pytest.FixtureRequest) -> Backend:
     )
 
 
+def _simulated(request: pytest.FixtureRequest) -> Backend:
+    return load(
+        SimulatedConfig(
+            name=NAME,
+            backend="simulated",
+            tokens_per_second=200,
+            places=32,
+            context_window=CONTEXT,
+        )
+    )
+
+
 def _engine(request: pytest.FixtureRequest) -> Backend:
     engines: Engines = request.getfixturevalue("engines")
     return engines.backend()
@@ -69,20 +82,22 @@ BACKENDS: Mapping[str, Callable[[pytest.FixtureRequest], Backend]] = {
     "litellm": _litellm,
     "endpoint": _endpoint,
     "huggingface": _huggingface,
+    "simulated": _simulated,
     "engine": _engine,
 }
 
 _REAL_PARTS = {
-    "litellm": "vllm_server",
-    "endpoint": "vllm_server",
-    "huggingface": "engine",
-    "engine": "ray_cluster",
+    "litellm": ["vllm_server"],
+    "endpoint": ["vllm_server"],
+    "huggingface": ["engine"],
+    "simulated": [],
+    "engine": ["ray_cluster"],
 }
 
 
 def every_kind() -> list[Any]:
     """The registry's rows as parameters of a fixture, each with the real part that it needs."""
     return [
-        pytest.param(kind, marks=pytest.mark.uses(_REAL_PARTS.get(kind, "engine")))
+        pytest.param(kind, marks=pytest.mark.uses(*_REAL_PARTS.get(kind, ["engine"])))
         for kind in KINDS
     ]

@@ -226,6 +226,13 @@ def test_what_must_not_be_driven_is_refused(tmp_path: Path, url: str, said: str)
     assert not test.folder.exists()
 
 
+def test_a_service_that_runs_gets_no_nodes(tmp_path: Path) -> None:
+    test = LoadTest(tmp_path, "http://localhost:1", {"stages": [STEADY]}, "--growing-cluster")
+    assert "leave out --url" in test.end()
+    assert test.process.returncode == 2
+    assert not test.folder.exists()
+
+
 def test_another_machine_is_driven_if_that_is_wanted(tmp_path: Path) -> None:
     # The block is reserved for documentation: nothing is there (RFC 5737).
     profile = {"stages": [{**STEADY, "rate": 1, "seconds": 1}], "timeout_s": 1}

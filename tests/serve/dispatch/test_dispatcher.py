@@ -150,6 +150,18 @@ async def test_waiting_too_long_for_a_replica_is_overload_and_no_fault() -> None
     assert not models.circuits.is_open("a")
 
 
+async def test_a_sleeping_model_may_take_until_the_requests_deadline_to_start() -> None:
+    models = Models(a=[says("one", END)])
+    sleeping = ModelState(available=True, status="HEALTHY", replicas=0, message="")
+    models.availability.states = {"a": sleeping}
+    models.queued_s = 1.0  # longer than the model's own limits
+    assert (await models.answer())[1].text == "one"
+    models.queued_s = 60
+    with pytest.raises(DeadlineExceeded, match="'a' has not started within"):
+        await models.send(seconds=0.3)
+    assert not models.circuits.is_open("a")
+
+
 async def test_a_full_queue_is_reported_as_overload() -> None:
     models = Models(a=[says("one", END)])
     models.refused = BackPressureError(num_queued_requests=2, max_queued_requests=2)
