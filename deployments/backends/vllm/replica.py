@@ -27,6 +27,7 @@ from deployments.backends.vllm.config import EngineConfig
 from deployments.contract import ChatRequest, Chunk
 from deployments.replicas.error_log import log_known_errors_in_one_line
 from deployments.replicas.sending import Sender
+from deployments.scaling.work import meter_for
 
 # Each adapter in use takes GPU memory; more than these take turns.
 _MOST_ADAPTERS_AT_ONCE = 4
@@ -55,12 +56,18 @@ class VLLMReplica(LLMServer):
         _check_model_was_found(llm_config)
         self._sender = Sender(min(config.timeout, config.first_token_timeout))
         self._backend = VLLMBackend(config, super().chat)
+        self._meter = meter_for(config)
+        # Ray Serve calls it if it isn't None.
+        self.record_autoscaling_stats = self._meter and self._meter.report
 
     async def chat(  # type: ignore[override]
         self, request: ChatRequest
     ) -> AsyncGenerator[Chunk, None]:
         """Answers `request` in as few messages as possible; see `Sender`."""
-        async with aclosing(self._sender.send(self._backend.chat(request), request)) as pieces:
+        chunks = self._backend.chat(request)
+        if self._meter is not None:
+            chunks = self._meter.watch(chunks, request)
+        async with aclosing(self._sender.send(chunks, request)) as pieces:
             async for piece in pieces:
                 yield piece
 
