@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from ray.serve.config import AutoscalingConfig
 
 from deployments.secrets import Secret
@@ -18,13 +26,70 @@ LONGEST_NAME = 200
 THINKING_S = 120.0
 
 
+class SLO(BaseModel):
+    """What a model is scaled for, instead of requests in progress."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    ttft_s: Annotated[float, Field(gt=0, le=3600)]
+    """Seconds within which 99 of 100 answers should begin. There are as many replicas as that
+    needs, within `min_replicas` and `max_replicas`."""
+
+
 class Autoscaling(AutoscalingConfig):
-    """Ray Serve's own autoscaling settings, unknown ones refused.
+    """Ray Serve's own autoscaling settings, unknown ones refused, and `slo`.
 
     Source: https://docs.ray.io/en/latest/serve/autoscaling-guide.html
     """
 
     model_config = ConfigDict(extra="forbid")
+
+    slo: SLO | None = None
+
+    @model_validator(mode="after")
+    def _scaled_by_one_rule(self) -> "Autoscaling":
+        if self.slo and (other := self.model_fields_set & {"policy", "target_ongoing_requests"}):
+            raise ValueError(f"slo and {min(other)} exclude each other; give one of them")
+        return self
+
+    def for_ray(self, **defaults: Any) -> dict[str, Any]:
+        """The settings as Ray Serve takes them.
+
+        Args:
+            defaults: of settings that are not given.
+        """
+        given = self.model_dump(exclude={"slo"}, exclude_unset=True)
+        if self.slo is None:
+            return {**defaults, **given}
+        policy = {
+            "policy_function": "deployments.scaling.slo:SLOPolicy",
+            "policy_kwargs": self.slo.model_dump(),
+        }
+        return {**defaults, **_SLO_DEFAULTS, **given, "policy": policy}
+
+
+# Ray Serve's are for averages over half a minute, which would tell of a spike when it is over.
+_SLO_DEFAULTS = {
+    "upscale_delay_s": 0.0,
+    "downscale_delay_s": 10.0,
+    # How often replicas and routers report, and what their reports are averages of. Ray calls it
+    # deprecated, but Ray 2.60 doesn't read the environment variables that are to replace it.
+    "metrics_interval_s": 1.0,
+    "look_back_period_s": 1.2,
+}
+
+
+def _without_slo(given: Any) -> Any:
+    if isinstance(given, dict) and given.get("slo") is not None:
+        raise ValueError(
+            "slo: is for models that run in replicas of their own here: more replicas of this "
+            "make no model faster; give target_ongoing_requests"
+        )
+    return given
+
+
+ScaledByRequests = Annotated[Autoscaling, BeforeValidator(_without_slo)]
+"""The settings of what runs no model, and so can keep no `slo`."""
 
 
 class Circuit(BaseModel):
@@ -207,6 +272,11 @@ class HostedConfig(ModelConfig):
     own_deployment: bool = False
     """Whether it gets a deployment, and so a process, of its own, as with `autoscaling`. By default
     it shares one with the other hosted models of its kind."""
+
+    @field_validator("autoscaling", mode="before")
+    @classmethod
+    def _has_no_slo(cls, given: Any) -> Any:
+        return _without_slo(given)
 
     @field_validator("hostname")
     @classmethod

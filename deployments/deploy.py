@@ -36,11 +36,10 @@ def deploy(config: ModelConfig, deployment_name: str) -> Application:
         "max_queued_requests": config.queue,
     }
     if config.autoscaling is not None:
-        options["autoscaling_config"] = {
+        options["autoscaling_config"] = config.autoscaling.for_ray(
             # Ray's default of 2 is for one request at a time; a replica here answers many at once.
-            "target_ongoing_requests": max(1, config.max_ongoing_requests // 2),
-            **config.autoscaling.model_dump(exclude_unset=True),
-        }
+            target_ongoing_requests=max(1, config.max_ongoing_requests // 2)
+        )
     if own := row_of(config).deployment:
         return _deploy_by(own, config, options)
     options["ray_actor_options"] = config.ray_actor_options
@@ -58,7 +57,7 @@ def deploy_shared(
         **_options(name),
         max_ongoing_requests=_MAX_SHARED_REQUESTS,
         max_queued_requests=_MAX_SHARED_REQUESTS,
-        autoscaling_config=autoscaling.model_dump(exclude_unset=True),
+        autoscaling_config=autoscaling.for_ray(),
         ray_actor_options={"num_cpus": SHARED_CPUS},
         max_surge_percent=100,
         user_config=shared_config(models),

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from deployments.config import Autoscaling, Circuit, ModelConfig
+from deployments.config import SLO, Autoscaling, Circuit, ModelConfig
 from deployments.errors import LLMError
 from deployments.registry import KINDS, named
 from serve.config import (
@@ -34,6 +34,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "server": ServerConfig,
     "server.keys[]": KeyConfig,
     "circuit": Circuit,
+    "autoscaling.slo": SLO,
     "user_config": Settings,
 }
 

@@ -71,7 +71,7 @@ def build(args: dict[str, Any]) -> Application:
         if not store.embeds_in_routers:
             embedder = deploy_embedder(store.embedding_model, store.embedder)
     router = RouterDeployment.options(
-        autoscaling_config=config.server.autoscaling.model_dump(exclude_unset=True),
+        autoscaling_config=config.server.autoscaling.for_ray(),
         # Ray creates the models' replicas first, which may take all CPUs. The router reserves none,
         # so that it can always start and report which models have no room.
         ray_actor_options={"num_cpus": 0},

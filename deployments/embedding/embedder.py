@@ -80,6 +80,6 @@ def deploy_embedder(name: str, autoscaling: Autoscaling) -> Application:
         max_queued_requests=_QUEUED,
         autoscaling_config={
             "target_ongoing_requests": _ONGOING // 8,
-            **autoscaling.model_dump(exclude_unset=True),
+            **autoscaling.for_ray(),
         },
     )(Embedder).bind(name)

@@ -10,6 +10,7 @@ from deployments.registry import load
 from deployments.replicas.measuring import measured
 from deployments.replicas.reachability import Provider, Tries
 from deployments.replicas.sending import Sender, Streams
+from deployments.scaling.work import WorkMeter
 
 
 class ServedModel:
@@ -19,22 +20,30 @@ class ServedModel:
         config: the model's.
         tries: of URLs, if other models of the replica share them.
         streams: the replica's, likewise.
+        meter: measures its work, if it is scaled by that.
 
     Raises:
         Exception: its backend can't be made; the message says why.
     """
 
     def __init__(
-        self, config: ModelConfig, tries: Tries | None = None, streams: Streams | None = None
+        self,
+        config: ModelConfig,
+        tries: Tries | None = None,
+        streams: Streams | None = None,
+        meter: WorkMeter | None = None,
     ) -> None:
         self._config = config
         self._backend = load(config)
         self._provider = Provider(config, tries)
         self._sender = Sender(min(config.timeout, config.first_token_timeout), streams)
+        self._meter = meter
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request` in as few messages as possible; see `Sender`."""
         chunks = measured(self._backend.chat(request), self._config.name, self._config.backend)
+        if self._meter is not None:
+            chunks = self._meter.watch(chunks, request)
         async with aclosing(self._sender.send(chunks, request)) as pieces:
             try:
                 async for piece in pieces:

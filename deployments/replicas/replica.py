@@ -9,6 +9,7 @@ from deployments.contract import ChatRequest, Chunk
 from deployments.replicas.error_log import log_known_errors_in_one_line
 from deployments.replicas.model import ServedModel
 from deployments.replicas.reachability import Reach
+from deployments.scaling.work import meter_for
 from deployments.telemetry.reporting import report_metrics
 
 
@@ -17,8 +18,11 @@ class Replica:
 
     def __init__(self, config: ModelConfig) -> None:
         log_known_errors_in_one_line()
-        self._served = ServedModel(config)
         self._reporter = report_metrics()
+        meter = meter_for(config)
+        # Ray Serve calls it if it isn't None.
+        self.record_autoscaling_stats = meter and meter.report
+        self._served = ServedModel(config, meter=meter)
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """See `ServedModel.chat`."""

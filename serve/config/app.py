@@ -2,9 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PlainValidator, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from deployments.config import Autoscaling, ModelConfig
+from deployments.config import Autoscaling, ModelConfig, ScaledByRequests
 from deployments.registry import parse
 from serve.config.router import RouterConfig
 from serve.config.section import Section, over
@@ -29,7 +35,7 @@ class HostedModels(Section):
     """Whether the router calls their providers itself, without these deployments. That takes about
     half the CPU time. In return, a library that fails or blocks does so in the router, and
     `server.autoscaling` scales both together."""
-    autoscaling: Annotated[Autoscaling, over(_SHARED_AUTOSCALING)] = Autoscaling(
+    autoscaling: Annotated[ScaledByRequests, over(_SHARED_AUTOSCALING)] = Autoscaling(
         **_SHARED_AUTOSCALING
     )
     """How many replicas each of these deployments has."""

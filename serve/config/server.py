@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from deployments.config import Autoscaling
+from deployments.config import Autoscaling, ScaledByRequests
 from deployments.secrets import Secret
 from serve.config.section import Section, over
 
@@ -66,7 +66,7 @@ class ServerConfig(Section):
     """Seconds that a request may take with all its attempts."""
     max_concurrent_requests: Annotated[int, Field(ge=1, le=5000)] = 1000
     """Requests in progress in each router replica; beyond it 429."""
-    autoscaling: Annotated[Autoscaling, over(_ROUTER_AUTOSCALING)] = Autoscaling(
+    autoscaling: Annotated[ScaledByRequests, over(_ROUTER_AUTOSCALING)] = Autoscaling(
         **_ROUTER_AUTOSCALING
     )
     """How many replicas the router has."""

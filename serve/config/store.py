@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from deployments.config import Autoscaling
+from deployments.config import Autoscaling, ScaledByRequests
 from deployments.embedding.encoder import DEFAULT_MODEL
 from serve.config.router import RouterConfig
 from serve.config.section import Section, over
@@ -31,7 +31,7 @@ class StoreConfig(Section):
     most_days: Annotated[float, Field(ge=2)] | None = None
     """How many days a query is kept after it was last asked; at least two, since feedback is
     accepted for two days. By default for ever."""
-    embedder: Annotated[Autoscaling, over(_EMBEDDER_AUTOSCALING)] = Autoscaling(
+    embedder: Annotated[ScaledByRequests, over(_EMBEDDER_AUTOSCALING)] = Autoscaling(
         **_EMBEDDER_AUTOSCALING
     )
     """How many replicas the embedder has. The default model has none: the routers embed."""

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 from serve_fixtures import in_repository
 
-from deployments.config import Autoscaling, Circuit, ModelConfig
+from deployments.config import SLO, Autoscaling, Circuit, ModelConfig
 from deployments.registry import KINDS, named
 from deployments.telemetry.instruments import INSTRUMENTS
 from ops import reference
@@ -35,6 +35,7 @@ SECTIONS = {
     *sections(AppConfig),
     Settings,
     Circuit,
+    SLO,
     *(named(kind.config) for kind in KINDS.values()),
 }
 
@@ -52,9 +53,10 @@ def test_each_section_has_a_table() -> None:
         *(named(kind.config) for kind in KINDS.values()),
     }
     assert SECTIONS - {AppConfig} <= shown
-    page = in_repository("docs/configuration.md").read_text("utf-8")
+    pages = [in_repository(f"docs/{page}.md") for page in ("configuration", "autoscaling")]
+    text = "".join(page.read_text("utf-8") for page in pages)
     for name in reference.configuration():
-        assert f"_generated/keys-{name}.md" in page
+        assert f"_generated/keys-{name}.md" in text
 
 
 def test_a_table_tells_type_bounds_default_and_meaning() -> None:

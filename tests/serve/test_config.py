@@ -21,6 +21,7 @@ from serve.config import (
 )
 
 HOSTED = {"name": "gpt", "backend": "openai"}
+SLO = {"max_replicas": 2, "slo": {"ttft_s": 5}}
 ENGINE = {"name": "own", "backend": "vllm"}
 
 
@@ -91,6 +92,18 @@ llms:
         ({**HOSTED, "name": "auto"}, "'auto' is the router's own name"),
         ({**HOSTED, "fallbacks": ["b"]}, "fallback 'b' of model 'gpt'"),
         ({**HOSTED, "autoscaling": {"min_replica": 1}}, "autoscaling.min_replica: unknown key"),
+        ({**HOSTED, "autoscaling": {"slo": {"ttft_s": 5}}}, "make no model faster"),
+        ({**ENGINE, "autoscaling": {"slo": {}}}, "autoscaling.slo.ttft_s"),
+        ({**ENGINE, "autoscaling": {"slo": {"ttft_s": 0}}}, "autoscaling.slo.ttft_s"),
+        ({**ENGINE, "autoscaling": {"slo": {"ttft": 5}}}, "autoscaling.slo.ttft: unknown key"),
+        (
+            {**ENGINE, "autoscaling": {"slo": {"ttft_s": 5}, "target_ongoing_requests": 2}},
+            "autoscaling: slo and target_ongoing_requests exclude each other",
+        ),
+        (
+            {**ENGINE, "autoscaling": {"slo": {"ttft_s": 5}, "policy": {}}},
+            "autoscaling: slo and policy exclude each other",
+        ),
         ({**HOSTED, "cost_per_input_token": -1}, "llms.models.0.cost_per_input_token"),
         ({"name": "a", "backend": "hflocal", "eval_device": "gpu"}, "llms.models.0.eval_device"),
         ({**ENGINE, "accelerator_type": "H1OO"}, "llms.models.0.accelerator_type: unknown to Ray"),
@@ -225,6 +238,20 @@ def test_partial_autoscaling_keeps_our_other_defaults() -> None:
     config = load_config({"llms": {"models": [HOSTED]}, "server": server})
     assert config.server.autoscaling.min_replicas == 3
     assert config.server.autoscaling.target_ongoing_requests == 100
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"server": {"autoscaling": SLO}},
+        {"llms": {"models": [HOSTED], "hosted": {"autoscaling": SLO}}},
+        {"llms": {"models": [HOSTED], "store": {"embedder": SLO}}},
+    ],
+    ids=["router", "hosted", "embedder"],
+)
+def test_what_runs_no_model_has_no_slo(more: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"slo: .* give target_ongoing_requests"):
+        load_config({"llms": {"models": [HOSTED]}, **more})
 
 
 def test_a_relative_folder_is_relative_to_the_file() -> None:

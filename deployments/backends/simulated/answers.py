@@ -4,7 +4,6 @@ A token is four bytes.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
 from math import ceil
@@ -13,9 +12,9 @@ from typing import Any
 from deployments.answer import FinishReason
 from deployments.backends.simulated.instances import instance_of
 from deployments.contract import ChatRequest, Chunk, ToolCallDelta
-from deployments.errors import InvalidRequest, UnsupportedParameter
+from deployments.errors import InvalidRequest
+from deployments.estimates import TOKEN_BYTES
 
-_TOKEN = 4
 # With a space between them, each is one token.
 _WORDS = ("one", "sun", "set", "and", "the", "sea", "was", "red", "for", "all", "day", "yet", "two")
 
@@ -41,15 +40,17 @@ class Answer:
     @property
     def tokens(self) -> int:
         """Its length. It has at least one: the end."""
-        return max(1, ceil(len(self.written) / _TOKEN))
+        return max(1, ceil(len(self.written) / TOKEN_BYTES))
 
     def chunk(self, begin: int, end: int) -> Chunk:
         """The tokens from `begin` to before `end`."""
-        piece = self.written[max(_TOKEN * begin, self.begins) : min(_TOKEN * end, self.ends)]
+        piece = self.written[
+            max(TOKEN_BYTES * begin, self.begins) : min(TOKEN_BYTES * end, self.ends)
+        ]
         if self.calls is None:
             return Chunk(text=piece)
-        first = ("call_0", self.calls) if begin == 0 else ("", "")
-        return Chunk(tool_calls=(ToolCallDelta(0, *first, arguments=piece),))
+        identity = ("call_0", self.calls) if begin == 0 else ("", "")
+        return Chunk(tool_calls=(ToolCallDelta(0, *identity, arguments=piece),))
 
 
 def answer_to(request: ChatRequest, *, usual: int, room: int | None) -> Answer:
@@ -78,31 +79,6 @@ def answer_to(request: ChatRequest, *, usual: int, room: int | None) -> Answer:
     return Answer(text, begins, ends, "length" if cut else "stop")
 
 
-def prompt_tokens(request: ChatRequest) -> int:
-    """The length of a request's messages and tools.
-
-    Raises:
-        UnsupportedParameter: there is an image.
-    """
-    size = sum(len(text.encode(errors="replace")) for text in _texts(request))
-    return max(1, ceil(size / _TOKEN))
-
-
-def _texts(request: ChatRequest) -> Iterator[str]:
-    messages: list[Any] = list(request.messages)
-    for message in messages:
-        content = message.get("content") or ""
-        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
-            if part["type"] != "text":
-                raise UnsupportedParameter(
-                    "this model reads text only: remove the images or ask another model",
-                    param="messages",
-                )
-            yield part["text"]
-        yield from (json.dumps(call) for call in message.get("tool_calls") or ())
-    yield from (json.dumps(tool) for tool in request.tools or ())
-
-
 def _words(tokens: int) -> str:
     return " ".join(islice(cycle(_WORDS), tokens))
 
@@ -118,8 +94,8 @@ def _limited(
     written: str, begins: int, ends: int, most: int | None, calls: str | None = None
 ) -> Answer:
     """An answer that ends by itself, unless it has more than `most` tokens."""
-    if most is not None and len(written) > _TOKEN * most:
-        cut = _TOKEN * most
+    if most is not None and len(written) > TOKEN_BYTES * most:
+        cut = TOKEN_BYTES * most
         return Answer(written[:cut], begins, min(ends, cut), "length", calls)
     return Answer(written, begins, ends, "stop" if calls is None else "tool_calls", calls)
 
@@ -148,5 +124,5 @@ def _json(request: ChatRequest, length: int) -> str:
     form: Any = request.response_format
     if form["type"] == "json_schema":
         return instance_of(form["json_schema"].get("schema", {}), "response_format")
-    frame = ceil(len('{"text": ""}') / _TOKEN)
+    frame = ceil(len('{"text": ""}') / TOKEN_BYTES)
     return json.dumps({"text": _words(max(1, length - frame))})

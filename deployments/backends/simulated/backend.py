@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator
 
 import psutil
 
-from deployments.backends.simulated.answers import answer_to, prompt_tokens
+from deployments.backends.simulated.answers import answer_to
 from deployments.backends.simulated.config import SimulatedConfig
 from deployments.contract import ChatRequest, Chunk, Usage
 from deployments.errors import ContextLengthExceeded
+from deployments.estimates import prompt_tokens
 
 # The parameters a request may have; any other is refused. Those of sampling change nothing, since
 # nothing is drawn.

@@ -28,6 +28,7 @@ from deployments.contract import ChatRequest, Chunk
 from deployments.replicas.error_log import log_known_errors_in_one_line
 from deployments.replicas.measuring import measured
 from deployments.replicas.sending import Sender
+from deployments.scaling.work import meter_for
 from deployments.telemetry.reporting import report_metrics
 
 # Each adapter in use takes GPU memory; more than these take turns.
@@ -59,12 +60,17 @@ class VLLMReplica(LLMServer):
         self._provider = config.backend
         self._sender = Sender(min(config.timeout, config.first_token_timeout))
         self._backend = VLLMBackend(config, super().chat)
+        self._meter = meter_for(config)
+        # Ray Serve calls it if it isn't None.
+        self.record_autoscaling_stats = self._meter and self._meter.report
 
     async def chat(  # type: ignore[override]
         self, request: ChatRequest
     ) -> AsyncGenerator[Chunk, None]:
         """Answers `request` in as few messages as possible; see `Sender`."""
         chunks = measured(self._backend.chat(request), request.model, self._provider)
+        if self._meter is not None:
+            chunks = self._meter.watch(chunks, request)
         async with aclosing(self._sender.send(chunks, request)) as pieces:
             async for piece in pieces:
                 yield piece

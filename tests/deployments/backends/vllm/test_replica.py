@@ -93,6 +93,12 @@ def test_replicas_scale_by_their_ongoing_requests() -> None:
     assert scaled["autoscaling_config"]["max_replicas"] == 8
 
 
+def test_with_an_slo_they_scale_by_their_work() -> None:
+    scaled = options(autoscaling={"max_replicas": 8, "slo": {"ttft_s": 2}})["autoscaling_config"]
+    assert scaled["policy"]["policy_function"] == "deployments.scaling.slo:SLOPolicy"
+    assert scaled["policy"]["policy_kwargs"] == {"ttft_s": 2}
+
+
 def test_without_autoscaling_there_is_one_replica() -> None:
     fixed = options()
     assert (fixed["num_replicas"], fixed["autoscaling_config"]) == (1, None)
