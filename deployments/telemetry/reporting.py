@@ -28,6 +28,7 @@ _TIMEOUT_S = 5.0
 # each asked by the routers of its version.
 _LOOK_UP_S = 30.0
 _MOST_ACTORS = 4
+_ANY = "\0"  # in no name
 _CLOSING_S = 1.0
 
 
@@ -95,8 +96,8 @@ def replica_name() -> str:
 def _found(application: str) -> list[ActorHandle[Any]]:
     """The application's actors of that name. `rayserve.get_deployment_actor` finds only those of
     the replica's own deployment, and this one belongs to the router's."""
-    any_name = get_deployment_actor_name(DeploymentID("*", application), ACTOR_NAME, "*")
-    begins, _, ends = any_name.split("*")
+    any_name = get_deployment_actor_name(DeploymentID(_ANY, application), ACTOR_NAME, _ANY)
+    begins, _, ends = any_name.split(_ANY)
     names = [
         (actor["name"], actor["namespace"])
         for actor in ray.util.list_named_actors(all_namespaces=True)

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from serve_fixtures import in_repository
 
 from deployments.store.files.history import read_history
 from ops.bench.overhead.cases import CASES
@@ -16,7 +19,7 @@ from ops.bench.overhead.memory import grow
 from ops.bench.overhead.memory import table as memory_table
 from ops.bench.overhead.messages import CANDIDATES, END, Ask, asked, events, whole
 from ops.bench.overhead.plot import draw
-from ops.bench.overhead.report import cores, results, table
+from ops.bench.overhead.report import cores, metered, results, table
 from ops.bench.overhead.rounds import Played, Round, play
 from ops.bench.overhead.servers import Server as Started
 from ops.bench.overhead.servers import started
@@ -290,3 +293,28 @@ async def test_memory_is_looked_at_after_every_ten_thousand_requests() -> None:
         finally:
             server.resume()
     assert sum(look.values()) > 1
+
+
+# --- metrics ---
+
+
+def test_what_metrics_cost_is_compared_round_by_round_without_callers_and_upstream() -> None:
+    def rounds(*used: float) -> list[Round]:
+        measured = Measured(2.0, 4, [0.1] * 4)
+        return [Round(measured, {"Router": cores, "callers": 9, "upstream": 9}) for cores in used]
+
+    played = {"whole-32": {"ours": rounds(0.2, 0.66, 0.4), "ours-unmetered": rounds(0.2, 0.6, 0.2)}}
+    row = "| whole, 32 connections, ours | 200.00 ms | 100.00 ms | 1.100 (1.000, 2.000) |"
+    assert metered(played).splitlines()[-1] == row
+    assert len(metered({"whole-32": {"ours": rounds(1.0)}}).splitlines()) == 2
+
+
+def test_the_unmetered_application_records_nothing() -> None:
+    code = (
+        "from ops.bench.overhead.unmetered import leave_out; leave_out(); "
+        "from deployments.telemetry.instruments import ATTEMPTS, REGISTRY; "
+        "from serve.dispatch.calls import MeasuredCall; "
+        "MeasuredCall('a', None, 'a', True).end('answered'); ATTEMPTS.labels('a', 'b').inc(); "
+        "assert not list(REGISTRY.collect())"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=in_repository("."), check=True)

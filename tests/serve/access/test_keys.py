@@ -128,16 +128,17 @@ def test_a_keys_file_holds_only_hashes(tmp_path: Path) -> None:
         keys(keys_file=str(tmp_path / "none.yaml"))
 
 
-def test_a_new_key_is_shown_once_with_its_entry_for_the_server() -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "ops.keys", "team"], capture_output=True, text=True, check=True
-    )
+@pytest.mark.parametrize("options", [[], ["--metrics"]])
+def test_a_new_key_is_shown_once_with_its_entry_for_the_server(options: list[str]) -> None:
+    command = [sys.executable, "-m", "ops.keys", "team", *options]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
     key = next(line.strip() for line in run.stdout.splitlines() if line.startswith("  sk-"))
     entry = yaml.safe_load(run.stdout[run.stdout.index("- name:") :])
     assert run.stdout.count(key) == 1
     caller = keys(*entry).caller(f"Bearer {key}")
     assert caller
     assert caller.name == "team"
+    assert caller.metrics == bool(options)
 
 
 def test_a_key_may_make_its_number_of_requests_per_minute() -> None:
