@@ -46,11 +46,11 @@ def main() -> None:
         with _serving(args, folder) if url is None else nullcontext(url) as url:
             run = Run.of(profile, schedule, url)
             drive(run, folder, args.key_variable, args.web)
+        _report(run, folder)
     except (ConfigError, RuntimeError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
-    print(_summary(run, folder))
     sys.exit(_INTERRUPTED if run.interrupted else 0)
 
 
@@ -135,13 +135,13 @@ def _serving(given: argparse.Namespace, folder: Path) -> Iterator[str]:
         yield url
 
 
-def _summary(run: Run, folder: Path) -> str:
-    """Writes the report; returns its main figures as a line of JSON."""
+def _report(run: Run, folder: Path) -> None:
+    """Writes the report; prints what it says, where it is, and its main figures as JSON."""
     from ops.load import report  # late, since it takes long to import what draws
 
-    figures = {"interrupted": run.interrupted, "late_p99_s": run.late_p99_s}
-    whole = report.write(folder)["whole"]
-    return json.dumps({"report": str(folder / "report.html"), **figures, **whole})
+    found, page = report.write(folder), str(folder / "report.html")
+    figures = {"interrupted": run.interrupted, "late_p99_s": run.late_p99_s, **found["whole"]}
+    print(*found["verdict"], page, json.dumps({"report": page, **figures}), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

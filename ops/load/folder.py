@@ -11,7 +11,7 @@ from ops.load.schedule import Schedule
 
 @dataclass
 class Run:
-    """`run.json`.
+    """A run as a whole: what `run.json` says.
 
     Attributes:
         profile: the profile, in plain values.

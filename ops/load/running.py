@@ -23,7 +23,8 @@ def drive(run: Run, folder: Path, key_variable: str, web_port: int | None = None
     """Sends what the profile says, and writes the folder's files.
 
     Ctrl-C and SIGTERM end the sending and then, in ten seconds, the waiting for answers; a second
-    one ends both at once. Call it in the main thread only.
+    one ends both at once. Before the first request they raise KeyboardInterrupt. Call it in the
+    main thread only.
 
     Args:
         run: the run; what was unknown of it is filled in.
@@ -38,12 +39,13 @@ def drive(run: Run, folder: Path, key_variable: str, web_port: int | None = None
     figures: Json = {}
     with ExitStack() as stack:
         driver = stack.enter_context(_driver(folder, key_variable, web_port))
-        stack.enter_context(_signals_for(driver))
         sampler: Sampler | None = None
         assert driver.stdout is not None
         for line in driver.stdout:
             said = json.loads(line)
             if "began" in said:
+                # Until now the driver had no handlers of its own: there was nothing to wait for.
+                stack.enter_context(_signals_for(driver))
                 run.began = said["began"]
                 key = os.environ.get(key_variable, "")
                 sampler = Sampler(run.url, key, samples_file(folder), run.began)

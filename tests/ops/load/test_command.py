@@ -278,3 +278,22 @@ def test_locusts_page_shows_the_run_and_can_stop_it(tmp_path: Path, target: Targ
     printed = test.end()
     assert test.process.returncode == 130, printed
     assert len(test.lines("requests.jsonl")) == len(target.bodies)
+
+
+def test_it_can_be_interrupted_before_it_begins(tmp_path: Path, target: Target) -> None:
+    test = LoadTest(tmp_path, target.url, {"stages": [STEADY]})
+    assert test.process.stdout is not None
+    assert "requests in 2 s" in test.process.stdout.readline()
+    (driver,) = _children(test.process.pid)
+    test.process.send_signal(signal.SIGINT)
+    printed = test.end()
+    assert (test.process.returncode, target.bodies) == (130, []), printed
+    driver.wait(PATIENCE_S)
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := psutil.Process(pid).children()):
+        assert time.monotonic() < deadline, "nothing was started"
+        time.sleep(0.01)
+    return found
