@@ -7,17 +7,17 @@ explains it; `deployments.scaling.work` makes the numbers.
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 # Seconds between two decisions; replicas report once a second.
 _PERIOD_S = 0.5
-# The load is averaged over this long, or since it last changed.
-_WINDOW_S, _RECENT_S = 30.0, (2.0, 6.0)
-# How many standard deviations are a change. Poisson arrivals of requests whose work varies by as
-# much as its mean have twice the variance of their number.
-_CHANGE, _VARIANCE = 4.0, 2.0
+# The load is averaged over this long, or since it last changed, as seen in the others.
+_WINDOW_S, _RECENT_S = 30.0, (2.0, 6.0, 12.0)
+# How many standard deviations of Poisson arrivals are a change. A rise is acted on at once, so it
+# has to be surer than a fall.
+_RISE, _FALL = 5.5, 3.5
 # The share of requests that may wait for longer than the limit, and the highest load of a place.
 _LATE, _HIGHEST_LOAD = 0.01, 0.95
 # How much more than the load fewer replicas must be enough for, before any is stopped.
@@ -185,9 +185,9 @@ class Arrivals:
         self._forget(now - _WINDOW_S)
         self._measure()
         for seconds in _RECENT_S:
-            # Chance, beyond which it is a change.
-            spread = _CHANGE * math.sqrt(_VARIANCE * self.steady * seconds)
-            if abs(self._rate(seconds) - self.steady) * seconds > spread + 1:
+            chance = math.sqrt(self.steady * seconds)
+            more = (self._rate(seconds) - self.steady) * seconds
+            if more > _RISE * chance + 1 or more < -_FALL * chance - 1:
                 self._forget(now - seconds)
                 self._measure()
 
@@ -251,12 +251,11 @@ class SLOPolicy:
             return 0
         self._learn_places(reports.values(), queued)
         waiting = self._waiting(reports.values(), in_progress, running)
-        need = self._need(waiting, in_progress, running, self._starts.left(now))
-        most = context.capacity_adjusted_max_replicas
-        if self._places.known and (up := need(1.0, most)) > target:
+        up, down = self._enough(waiting, in_progress, context)
+        if self._places.known and up > target:
             return up
         writing = sum(report.latest["writing"] for report in reports.values())
-        return min(target, max(need(_SPARE, most), math.ceil(writing / self._places.number)))
+        return min(target, max(down, math.ceil(writing / self._places.number)))
 
     def _learn_places(self, reports: Collection[Report], queued: float) -> None:
         mean = self._arrivals.mean
@@ -275,11 +274,9 @@ class SLOPolicy:
         known = self._places.known
         return max(seen, in_progress - running * self._places.number if known else 0.0)
 
-    def _need(
-        self, waiting: float, in_progress: float, running: int, start_s: float
-    ) -> Callable[[float, int], int]:
-        """The least replicas that keep the limit, as a function of how much more than the load
-        they must be enough for, and of how many there may be."""
+    def _enough(self, waiting: float, in_progress: float, context: Any) -> tuple[int, int]:
+        """The least replicas that keep the limit, and the least that would with `_SPARE` times the
+        load."""
         arrivals, places = self._arrivals, self._places.number
         reading, mean = self._rates.reading(arrivals.mean), self._rates.seconds(arrivals.mean)
         if waiting:
@@ -289,19 +286,21 @@ class SLOPolicy:
         patience = max(self._limit_s / 4, self._limit_s - reading)
         # Seconds of a place that will wait for one when the next replicas have started. They, and
         # what comes meanwhile, are to be worked off within the limit.
-        surplus = max(0.0, arrivals.recent * mean - running * places)
+        start_s = self._starts.left(context.current_time)
+        surplus = max(0.0, arrivals.recent * mean - context.current_num_replicas * places)
         behind = waiting * mean + surplus * start_s
         rescue = (behind + arrivals.recent * mean * patience) / (2 * patience)
         # A request takes one place only.
         rescue = min(rescue, in_progress + arrivals.recent * start_s)
-        chance = math.sqrt(_VARIANCE / max(1.0, arrivals.sample))
+        # By chance a sample of Poisson arrivals is too small by about this share.
+        chance = 1 / math.sqrt(max(1.0, arrivals.sample))
         load = arrivals.steady * mean * (1 + chance)
-
-        def need(spare: float, most: int) -> int:
-            steady = replicas_for(spare * load, mean, places, patience, most)
-            return max(1, math.ceil(rescue / places), steady)
-
-        return need
+        most = context.capacity_adjusted_max_replicas
+        steady, spare = (
+            replicas_for(load * more, mean, places, patience, most) for more in (1.0, _SPARE)
+        )
+        least = max(1, math.ceil(rescue / places))
+        return max(least, steady), max(least, spare)
 
 
 def replicas_for(load: float, mean: float, places: float, patience: float, most: int) -> int:

@@ -74,9 +74,8 @@ class WorkMeter:
         self._ended = 0
         self._reading, self._writing = _Rate(), _Rate()  # tokens a second
         self._mean = _Rate()  # tokens of an answer
-        self._correction = (
-            _Rate()
-        )  # of the expected length, which a mean and a limit make too short
+        # Of the expected length: the lesser of mean and limit is too short on average.
+        self._correction = _Rate()
 
     async def watch(
         self, chunks: AsyncGenerator[Chunk, None], request: ChatRequest
@@ -144,7 +143,7 @@ class WorkMeter:
         self._correction.add(written, job.answer)
 
     def numbers(self) -> dict[str, float]:
-        """What `deployments.scaling.slo.Seen` reads, by its names."""
+        """Requests, tokens and seconds, by the names that `deployments.scaling.slo` knows."""
         self._pass()
         return {
             "requests": self._requests,

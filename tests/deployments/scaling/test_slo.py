@@ -64,8 +64,24 @@ def test_a_spike_is_answered_in_time_for_little_more_than_if_it_had_been_foresee
     assert outcome.goodput >= 0.95
     assert relative_cost(outcome, requests, END) <= 1.25
     # At once, and not for longer than it lasts, with Ray's delay.
-    assert outcome.at(BEFORE + 3) >= 6
+    assert outcome.at(BEFORE + 4) >= 6
     assert outcome.at(SPIKE + 10 + 10) <= 2
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_so_is_a_spike_of_few_requests(seed: int) -> None:
+    """Four a second, where a replica answers two."""
+    model = Model(places=4, tokens_per_second=20, max_ongoing_requests=8)
+    requests = poisson(
+        lambda at: 4 if 30 <= at < 80 else 0.4,
+        125,
+        highest=4,
+        seed=seed,
+        answer=lambda chance: 40,
+    )
+    outcome = simulated(requests, 125, model)
+    assert outcome.goodput >= 0.95
+    assert outcome.replica_seconds <= 1.25 * clairvoyant(model, requests, 125)
 
 
 def test_rays_own_policy_with_the_same_delays_does_neither() -> None:
