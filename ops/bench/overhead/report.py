@@ -8,6 +8,7 @@ import numpy as np
 from ops.bench.overhead.cases import CASES, Case
 from ops.bench.overhead.contestants import REFERENCE, UNMETERED
 from ops.bench.overhead.load import Measured
+from ops.bench.overhead.recording import per_answer
 from ops.bench.overhead.rounds import CALLERS, UPSTREAM, Played, Round
 
 BARE = "bare"
@@ -79,6 +80,9 @@ def metered(played: Played) -> str:
                     f"| {_median(without):.2f} ms "
                     f"| {_median(list(each)):.3f} ({each.min():.3f}, {each.max():.3f}) |"
                 )
+    if len(lines) > 2:
+        router, replica = (1e6 * seconds for seconds in per_answer())
+        lines += ["", f"Recording alone: {router:.0f} µs of the router, {replica:.0f} of a replica"]
     return "\n".join(lines)
 
 
