@@ -7,7 +7,7 @@ from typing import Any
 from ops.load.report.reading import Run, Slo
 from ops.load.report.text import percent
 
-_LATE_S = 0.1
+_LATE_S = 0.05
 _MOST_DEPLOYMENTS = 3
 _LIMITS = {
     "ttft_s": "first token within {:g} s",
