@@ -12,7 +12,7 @@ import httpx
 
 from ops.bench import fault_server
 from ops.bench.caller import Reply, ask
-from ops.bench.chaos.cluster import DEADLINE_S
+from ops.bench.chaos.cluster import DEADLINE_S, WORDS
 
 LATE_S = 2.0  # beyond the deadline, tolerated on a busy machine
 
@@ -43,14 +43,13 @@ class Question:
 
 
 _SAY = [{"role": "user", "content": "Say your words."}]
-_SUM = [{"role": "user", "content": "What is 7 plus 5?"}]
 QUESTIONS = [
     Question(model, stream, messages, models, right, strategy)
     for model, messages, models, right, strategy in (
         ("auto", _SAY, ("quick", "only"), fault_server.TEXT, "sequential"),
         ("auto", _SAY, ("quick", "only"), fault_server.TEXT, "smart"),
         ("quick", _SAY, None, fault_server.TEXT, "sequential"),
-        ("demo-small", _SUM, None, "12", "sequential"),
+        ("here", _SAY, None, WORDS, "sequential"),
         ("only", _SAY, None, fault_server.TEXT, "sequential"),
     )
     for stream in (True, False)
