@@ -81,6 +81,7 @@ class Fleet:
     def stop(self) -> None:
         """Stops looking. Requests that began with this fleet can still end."""
         self.core.retire()
+        self.circuits.retire()
         self.availability.stop()
         self.readiness.stop()
         self.windows.stop()

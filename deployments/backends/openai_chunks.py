@@ -24,6 +24,9 @@ _REASONING = ("reasoning_content", "reasoning")
 _PARTS = ("thinking_blocks", "reasoning_details")
 _THOUGHTS = frozenset({*_REASONING, *_PARTS})
 
+# More than any model takes; what a provider makes up must not overflow a sum.
+_MOST_TOKENS = 2**40
+
 _FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
@@ -292,8 +295,8 @@ def _usage(usage: Any) -> Usage:
     written = _optional(prompt, "cache_creation_token_details")
     completion = _optional(usage, "completion_tokens_details")
     return Usage(
-        prompt_tokens=int(_field(usage, "prompt_tokens")),
-        completion_tokens=int(_field(usage, "completion_tokens") or 0),
+        prompt_tokens=_tokens(_field(usage, "prompt_tokens")),
+        completion_tokens=_tokens(_field(usage, "completion_tokens") or 0),
         cached_tokens=_count(prompt, "cached_tokens"),
         reasoning_tokens=_count(completion, "reasoning_tokens"),
         cache_written_tokens=_count(prompt, "cache_write_tokens")
@@ -308,7 +311,12 @@ def _tier(event: Any) -> str | None:
 
 
 def _count(details: Any, field: str) -> int:
-    return int(_optional(details, field) or 0)
+    return _tokens(_optional(details, field) or 0)
+
+
+def _tokens(count: Any) -> int:
+    """A number of tokens; what is impossible becomes the nearest that isn't."""
+    return min(max(int(count), 0), _MOST_TOKENS)
 
 
 def _entries(logprobs: Any) -> tuple[dict[str, Any], ...]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from deployments.contract import Chunk
+from deployments.contract import ChatRequest, Chunk
 from deployments.errors import LLMError
 from deployments.telemetry.conventions import CHAT, provider_of
 from deployments.telemetry.instruments import (
@@ -17,9 +17,12 @@ from deployments.telemetry.instruments import (
 
 
 async def measured(
-    chunks: AsyncGenerator[Chunk, None], model: str, backend: str
+    chunks: AsyncGenerator[Chunk, None], request: ChatRequest, backend: str
 ) -> AsyncGenerator[Chunk, None]:
-    """A model's answer, unchanged, as soon as its backend gives it."""
+    """A model's answer, unchanged, as soon as its backend gives it.
+
+    Only a stream shows when its tokens came: of other answers, some backends get all at once.
+    """
     began, first, usage, error = time.perf_counter(), None, None, ""
     try:
         async with aclosing(chunks):
@@ -38,10 +41,11 @@ async def measured(
         error = LLMError.code
         raise
     finally:
+        model = request.model
         call = CHAT, provider_of(backend), model, "" if error else model
         ended = time.perf_counter()
         SERVER_DURATION.labels(*call, error).observe(ended - began)
-        if first is not None and not error:
+        if request.stream and first is not None and not error:
             SERVER_FIRST_TOKEN.labels(*call).observe(first - began)
             if usage is not None and usage.completion_tokens > 1:
                 each = (ended - first) / (usage.completion_tokens - 1)

@@ -41,7 +41,7 @@ class ServedModel:
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[Chunk, None]:
         """Answers `request` in as few messages as possible; see `Sender`."""
-        chunks = measured(self._backend.chat(request), self._config.name, self._config.backend)
+        chunks = measured(self._backend.chat(request), request, self._config.backend)
         if self._meter is not None:
             chunks = self._meter.watch(chunks, request)
         async with aclosing(self._sender.send(chunks, request)) as pieces:

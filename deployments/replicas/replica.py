@@ -45,9 +45,11 @@ class Replica:
     async def close(self) -> None:
         """Closes the model."""
         # There is none if the constructor raised.
-        if hasattr(self, "_served"):
-            await self._served.aclose()
-        if hasattr(self, "_reporter"):
-            await asyncio.to_thread(self._reporter.close)
+        try:
+            if hasattr(self, "_served"):
+                await self._served.aclose()
+        finally:
+            if hasattr(self, "_reporter"):
+                await asyncio.to_thread(self._reporter.close)
 
     __del__ = close  # awaited by Ray Serve, at the end of the replica

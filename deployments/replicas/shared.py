@@ -27,7 +27,9 @@ class SharedReplica(HostedModels):
 
     async def close(self) -> None:
         """Closes all models, whether they still answer or not."""
-        await super().close()
-        await asyncio.to_thread(self._reporter.close)
+        try:
+            await super().close()
+        finally:
+            await asyncio.to_thread(self._reporter.close)
 
     __del__ = close  # awaited by Ray Serve, at the end of the replica

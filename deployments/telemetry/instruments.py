@@ -13,15 +13,13 @@ from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 
 from deployments.telemetry import conventions
-from deployments.telemetry.conventions import CALL, ERROR, REQUEST_MODEL, RESPONSE_MODEL, TOKEN_TYPE
+from deployments.telemetry.bounds import Bound
+from deployments.telemetry.conventions import CALL, ERROR, TOKEN_TYPE
 
 M = TypeVar("M", bound=MetricWrapperBase)
 
-OTHER = "other"
-# Labels whose values come from the configuration: there may be any number of them.
-OPEN = frozenset({"model", "key", "deployment", REQUEST_MODEL, RESPONSE_MODEL})
-# The most sets of labels: of histograms, a set of which is about 17 series, of pairs and of what is
-# rare, and of counts by model or key. All metrics together then stay below
+# The most sets of labels (see `Bound`): of histograms, a set of which is about 17 series, of pairs
+# and of what is rare, and of counts by model or key. All metrics together then stay below
 # `serve.telemetry.collection.MOST_SERIES`.
 _FEW, _SOME, _MANY = 32, 200, 1000
 # Seconds, around the milliseconds that decisions and embeddings take.
@@ -36,7 +34,7 @@ class Instrument(Generic[M]):
     Args:
         metric: the metric.
         labels: the names of its labels.
-        most: sets of labels. Of further ones the open labels become "other".
+        most: sets of labels; see `Bound`.
         joined: what two replicas' values are together.
     """
 
@@ -50,6 +48,7 @@ class Instrument(Generic[M]):
         self.metric, self.label_names, self.most, self.joined = metric, labels, most, joined
         (self._description,) = metric.describe()
         self.name: str = self._description.name
+        self._bound = Bound(most)
         self._children: dict[tuple[str, ...], M] = {}
         self._lock = Lock()
 
@@ -68,22 +67,12 @@ class Instrument(Generic[M]):
         child = self._children.get(values)
         return self._new(values) if child is None else child
 
-    def remove(self, *values: str) -> None:
-        """Forgets what was recorded for these values."""
-        with self._lock:
-            if self._children.pop(values, None) is None:
-                return
-            self.metric.remove(*values)
-            if not self._children:
-                REGISTRY.unregister(self.metric)
-
     def _new(self, values: tuple[str, ...]) -> M:
         with self._lock:
             if not self._children:
                 REGISTRY.register(self.metric)
-            if len(self._children) >= self.most:
-                pairs = zip(self.label_names, values, strict=True)
-                values = tuple(OTHER if name in OPEN else value for name, value in pairs)
+            labels = self._bound.shown(tuple(zip(self.label_names, values, strict=True)))
+            values = tuple(value for _, value in labels)
             child = self.metric.labels(*values) if values else self.metric
             return self._children.setdefault(values, child)
 
@@ -150,13 +139,13 @@ SERVER_DURATION = _histogram(
 )
 SERVER_FIRST_TOKEN = _histogram(
     conventions.SERVER_FIRST_TOKEN,
-    "Time from a request's arrival in a model's replica to the first token.",
+    "Time from a streamed request's arrival in a model's replica to the first token.",
     *CALL,
     buckets=conventions.FIRST_TOKEN_BUCKETS,
 )
 SERVER_TOKEN_TIME = _histogram(
     conventions.SERVER_TOKEN_TIME,
-    "Mean time of each token after the first, in a model's replica.",
+    "Mean time of each token of a stream after the first, in a model's replica.",
     *CALL,
     buckets=conventions.TOKEN_TIME_BUCKETS,
 )

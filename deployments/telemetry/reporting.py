@@ -1,6 +1,7 @@
 """Reports a replica's samples, every two seconds, to the actor that collects those of all replicas.
 
-From a thread, so that it takes no event loop's time and works whatever kind of replica it is.
+From a thread, so that it takes little of an event loop's time and works whatever kind of replica it
+is.
 """
 
 import logging
@@ -26,7 +27,7 @@ PERIOD_S = 2.0
 _TIMEOUT_S = 5.0
 # Between two lists of all actors' names, if nothing fails: during an update there are two actors,
 # each asked by the routers of its version.
-_LOOK_UP_S = 30.0
+_LOOK_UP_S = 5.0
 _MOST_ACTORS = 4
 _ANY = "\0"  # in no name
 _CLOSING_S = 1.0
@@ -54,8 +55,8 @@ class Reporter:
         self._thread.join(_CLOSING_S)
 
     def _report(self) -> None:
+        last = False
         while True:
-            last = self._closing.wait(PERIOD_S)
             try:
                 self._push(_CLOSING_S if last else _TIMEOUT_S)
             except Exception as error:  # noqa: BLE001 - whatever it is, the next report says all
@@ -63,6 +64,7 @@ class Reporter:
                 self._look_up_at = 0.0
             if last:
                 return
+            last = self._closing.wait(PERIOD_S)
 
     def _push(self, timeout_s: float) -> None:
         if time.monotonic() >= self._look_up_at:
@@ -90,7 +92,12 @@ def report_metrics() -> Reporter:
 def replica_name() -> str:
     """This replica's name in the label `replica`."""
     context = rayserve.get_replica_context()
-    return f"{context.deployment}#{context.replica_tag}"
+    return name_of(context.deployment, context.replica_tag)
+
+
+def name_of(deployment: str, tag: str) -> str:
+    """The name of a deployment's replica that has this unique tag."""
+    return f"{deployment}#{tag}"
 
 
 def _found(application: str) -> list[ActorHandle[Any]]:

@@ -50,6 +50,7 @@ class _State:
     opened: bool = False
     probe_at: float = 0.0  # when an open circuit admits a probe
     full_until: float = 0.0
+    users: int = 1  # objects that share it and aren't retired
 
 
 class Circuits:
@@ -71,9 +72,16 @@ class Circuits:
 
     def take_over(self, before: "Circuits", names: Iterable[str]) -> None:
         """Shares the states of these models with another object, which may still be in use."""
-        self._states |= {name: before._states[name] for name in names}
-        for name in before._states.keys() - set(names):
-            OPEN_CIRCUITS.remove(name)
+        for name in names:
+            self._states[name] = before._states[name]
+            self._states[name].users += 1
+
+    def retire(self) -> None:
+        """Leaves the metrics to others. Requests that began with this object can still end."""
+        for name, state in self._states.items():
+            state.users -= 1
+            if state.opened and not state.users:
+                OPEN_CIRCUITS.labels(name).dec()
 
     def usable(self, names: Sequence[str]) -> list[str]:
         """Those of `names` whose models can be called now."""
@@ -113,16 +121,15 @@ class Circuits:
         state = self._states[name]
         now = self._now()
         if state.opened:
-            state.opened, state.failed_at = False, now
-            OPEN_CIRCUITS.remove(name)
+            state.failed_at = now
+            self._set_opened(name, False)
         state.heard_at = now
 
     def answered(self, name: str) -> None:
         """Records that a model has answered, even if only to refuse the request."""
         state = self._states[name]
-        if state.opened:
-            OPEN_CIRCUITS.remove(name)
-        state.failures, state.opened, state.fault = 0, False, None
+        state.failures, state.fault = 0, None
+        self._set_opened(name, False)
 
     def reached(self, name: str) -> None:
         """Records that a model's provider can be reached; its circuit closes if that was the
@@ -153,9 +160,14 @@ class Circuits:
         state.failures += 1
         state.failed_at = now
         if state.failures >= circuit.failures and not state.opened:
-            state.opened = True
-            OPEN_CIRCUITS.labels(name).set(1)
+            self._set_opened(name, True)
             state.probe_at = now + circuit.seconds
+
+    def _set_opened(self, name: str, opened: bool) -> None:
+        state = self._states[name]
+        if state.users and opened != state.opened:
+            OPEN_CIRCUITS.labels(name).inc(1 if opened else -1)
+        state.opened = opened
 
     def _is_usable(self, state: _State) -> bool:
         now = self._now()

@@ -197,8 +197,8 @@ class Call:
         if self._closed:
             return
         self._closed = True
-        self._measured.end(outcome)
         self._in_flight[self._name] -= 1
         if not self._complete:
             with suppress(Exception):  # it raises the call's own error again
                 self._stream.cancel()
+        self._measured.end(outcome)

@@ -69,8 +69,8 @@ _FIELDS = tuple(field.name for field in fields(Access))
 
 
 class AccessLog:
-    """An ASGI middleware that writes the line, however a request ends. Health checks and scrapes of
-    metrics get none.
+    """An ASGI middleware that writes the line, however a request ends. Health checks get none, and
+    scrapes of metrics only if they are refused.
 
     Args:
         app: the application; it finds the request's `Access` with `access_of`.
@@ -82,7 +82,7 @@ class AccessLog:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""
-        if scope["type"] != "http" or _is_left_out(path := path_of(scope)):
+        if scope["type"] != "http" or (path := path_of(scope)).startswith("/health"):
             await self._app(scope, receive, send)
             return
         access = Access(scope["method"], _harmless(path) or "…")
@@ -94,17 +94,17 @@ class AccessLog:
             access.status, access.error = 500, "internal_error"
             raise
         finally:
-            if access.error is not None:
-                ERRORS.labels(access.error).inc()
             access.seconds = round(time.monotonic() - began, 4)
-            line = json.dumps({k: v for k in _FIELDS if (v := getattr(access, k)) is not None})
-            # Marked as Ray Serve's own, so that `enable_access_log: false` turns this one off, too.
-            logger.info("access %s", line, extra={"serve_access_log": True})
-            self._send_line(line)
+            if path != METRICS or access.status != 200:
+                self._write(access)
 
-
-def _is_left_out(path: str) -> bool:
-    return path.startswith("/health") or path == METRICS
+    def _write(self, access: Access) -> None:
+        if access.error is not None:
+            ERRORS.labels(access.error).inc()
+        line = json.dumps({k: v for k in _FIELDS if (v := getattr(access, k)) is not None})
+        # Marked as Ray Serve's own, so that `enable_access_log: false` turns this one off, too.
+        logger.info("access %s", line, extra={"serve_access_log": True})
+        self._send_line(line)
 
 
 def access_of(request: HTTPConnection) -> Access:

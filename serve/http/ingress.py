@@ -109,14 +109,16 @@ class Router:
     async def __del__(self) -> None:
         # Ray Serve awaits it, also if the constructor raised.
         models: HostedModels | None = getattr(self, "_in_process", None)
-        if models is not None:
-            await models.close()
         server: Server | None = getattr(self, "_server", None)
-        if server is not None:
-            await server.fleet.core.close()
         reporter: Reporter | None = getattr(self, "_reporter", None)
-        if reporter is not None:
-            await asyncio.to_thread(reporter.close)
+        try:
+            if models is not None:
+                await models.close()
+            if server is not None:
+                await server.fleet.core.close()
+        finally:
+            if reporter is not None:
+                await asyncio.to_thread(reporter.close)
 
     def _fleet(self, models: Mapping[str, ModelConfig], before: Fleet | None = None) -> Fleet:
         names = {

@@ -73,7 +73,7 @@ class Price:
         return (
             max(plain, 0) * self.input
             + usage.cached_tokens * cached
-            + (usage.cache_written_tokens - usage.cache_written_1h_tokens) * written
+            + max(usage.cache_written_tokens - usage.cache_written_1h_tokens, 0) * written
             + usage.cache_written_1h_tokens * written_1h
             + max(text, 0) * self.output
             + usage.reasoning_tokens * reasoning

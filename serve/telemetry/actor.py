@@ -15,6 +15,6 @@ class TelemetryActor(Collection):
         """See `Collection.push`."""
         super().push(replica, samples)
 
-    async def text(self) -> bytes:  # type: ignore[override]
-        """See `Collection.text`."""
-        return super().text()
+    async def scrape(self) -> tuple[bytes, frozenset[str]]:  # type: ignore[override]
+        """See `Collection.scrape`."""
+        return super().scrape()

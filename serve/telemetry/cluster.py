@@ -1,14 +1,17 @@
 """What Ray knows of the whole application: its replicas and the cluster's nodes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from deployments.telemetry.instruments import OTHER
+from deployments.embedding.embedder import EMBEDDER
+from deployments.telemetry.bounds import OTHER
+from deployments.telemetry.reporting import name_of
 from serve.availability.replicas import Deployment
-from serve.ray_internals import application_details
+from serve.ray_internals import ReplicaState, application_details
 
 STATES = ("wanted", "running", "starting", "stopping")
 _MOST_DEPLOYMENTS = 500  # the others together are "other"
@@ -35,19 +38,37 @@ REPLICAS = Known(
 NODES = Known("llm_nodes", "Nodes of the Ray cluster that are `alive`.", ("state",))
 COMPLETE = Known(
     "llm_metrics_complete",
-    "Whether the scrape has all that it could: the samples of all `replicas`, or else those of one "
-    "router alone; and what Ray knows of the `cluster`.",
+    "Whether the scrape has all that it should: samples of all running `replicas`, each from the "
+    "last 30 seconds; and what Ray knows of the `cluster`.",
     ("part",),
 )
 KNOWN = (REPLICAS, NODES, COMPLETE)
 
 
-def replicas(application: str) -> Metric:
-    """How many replicas each deployment wants and has, from Ray Serve's controller."""
+@dataclass(frozen=True)
+class Found:
+    """What Ray knows.
+
+    Attributes:
+        metrics: how many replicas and nodes there are.
+        reporting: the replicas that run, of deployments that report samples, by their names in the
+            label `replica`.
+    """
+
+    metrics: tuple[Metric, ...]
+    reporting: frozenset[str]
+
+
+def find(application: str) -> Found:
+    """Asks Ray Serve's controller, and Ray."""
+    deployments = (application_details(application) or {}).get("deployments", {})
+    return Found((_replicas(deployments), _nodes()), _reporting(deployments))
+
+
+def _replicas(deployments: Mapping[str, Any]) -> Metric:
     metric = REPLICAS.family()
-    details = application_details(application) or {"deployments": {}}
     counts: dict[str, list[int]] = {}
-    for index, (name, each) in enumerate(details["deployments"].items()):
+    for index, (name, each) in enumerate(deployments.items()):
         total = counts.setdefault(name if index < _MOST_DEPLOYMENTS else OTHER, [0] * len(STATES))
         for column, count in enumerate(_counts(each)):
             total[column] += count
@@ -57,12 +78,21 @@ def replicas(application: str) -> Metric:
     return metric
 
 
-def nodes() -> Metric:
-    """How many nodes the cluster has."""
+def _nodes() -> Metric:
     known = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's
     metric = NODES.family()
     metric.add_metric(("alive",), sum(bool(node["Alive"]) for node in known))
     return metric
+
+
+def _reporting(deployments: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(
+        name_of(name, replica["replica_id"])
+        for name, each in deployments.items()
+        if name != EMBEDDER  # which has no metrics
+        for replica in each["replicas"]
+        if replica["state"] == ReplicaState.RUNNING
+    )
 
 
 def _counts(details: dict[str, Any]) -> tuple[int, int, int, int]:

@@ -11,8 +11,9 @@ from prometheus_client import generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from deployments.telemetry.instruments import INSTRUMENTS, OPEN, OTHER
-from deployments.telemetry.samples import Labels, Samples, Series
+from deployments.telemetry.bounds import Bound
+from deployments.telemetry.instruments import INSTRUMENTS
+from deployments.telemetry.samples import Samples, Series
 
 MOST_SERIES = 20_000
 # Of those, for what is not counted in replicas (see `serve.telemetry.cluster`).
@@ -50,7 +51,7 @@ class Collection:
         self._gone: dict[str, Samples] = {}
         self._ended: dict[str, dict[Series, float]] = {}  # sums of those that won't come back
         self._summed: set[str] = set()
-        self._kept: dict[str, dict[Labels, None]] = {}  # sets of labels that are not "other"
+        self._bounds = {name: Bound(each.most) for name, each in INSTRUMENTS.items()}
 
     def push(self, replica: str, samples: Samples) -> None:
         """Takes all samples of a replica, in place of those before."""
@@ -60,9 +61,9 @@ class Collection:
         if len(self._heard) > _MOST_REPLICAS:
             self._let_go(min(self._heard, key=lambda name: self._heard[name].at))
 
-    def text(self) -> bytes:
-        """All samples, in Prometheus' text format."""
-        return text_of(self.metrics())
+    def scrape(self) -> tuple[bytes, frozenset[str]]:
+        """All samples, in Prometheus' text format, and the replicas that they are of."""
+        return text_of(self.metrics()), frozenset(self._heard)
 
     def metrics(self) -> list[Metric]:
         """All samples, each with the label `replica`."""
@@ -97,20 +98,10 @@ class Collection:
         return total
 
     def _add(self, name: str, part: Mapping[Series, float], total: dict[Series, float]) -> None:
-        joined = INSTRUMENTS[name].joined
+        joined, bound = INSTRUMENTS[name].joined, self._bounds[name]
         for (sample, labels), value in part.items():
-            series = sample, self._bounded(name, labels)
+            series = sample, bound.shown(labels)
             total[series] = joined(total[series], value) if series in total else value
-
-    def _bounded(self, name: str, labels: Labels) -> Labels:
-        """The labels, "other" where the metric has its most sets of them from other replicas."""
-        kept = self._kept.setdefault(name, {})
-        own = tuple(pair for pair in labels if pair[0] != "le")
-        if own not in kept:
-            if len(kept) >= INSTRUMENTS[name].most:
-                return tuple((key, OTHER if key in OPEN else value) for key, value in labels)
-            kept[own] = None
-        return labels
 
     def _let_go(self, replica: str) -> None:
         self._gone[replica] = self._heard.pop(replica).samples

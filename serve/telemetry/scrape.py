@@ -6,7 +6,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
 
-from prometheus_client.core import Metric
 from ray import serve as rayserve
 
 from deployments.telemetry.instruments import REGISTRY
@@ -34,51 +33,46 @@ class Scrapes:
         self._text, self._at = b"", -inf
         # One thread and one call at a time: a controller that doesn't answer blocks nothing else.
         self._reader = ThreadPoolExecutor(1, "metrics")
-        self._reading: asyncio.Future[list[Metric]] | None = None
+        self._reading: asyncio.Future[cluster.Found] | None = None
 
     async def text(self) -> bytes:
         """All metrics, in Prometheus' text format, a second old at most."""
         async with self._one_at_a_time:
             if time.monotonic() - self._at > _FRESH_S:
-                (samples, all_replicas), known = await asyncio.gather(
-                    self._samples(), self._cluster()
-                )
+                (samples, heard), found = await asyncio.gather(self._samples(), self._cluster())
                 complete = cluster.COMPLETE.family()
-                complete.add_metric(("replicas",), all_replicas)
-                complete.add_metric(("cluster",), bool(known))
-                self._text = samples + await asyncio.to_thread(text_of, [*known, complete])
+                complete.add_metric(("replicas",), found is not None and found.reporting <= heard)
+                complete.add_metric(("cluster",), found is not None)
+                known = [*(found.metrics if found else ()), complete]
+                self._text = samples + await asyncio.to_thread(text_of, known)
                 self._at = time.monotonic()
         return self._text
 
-    async def _samples(self) -> tuple[bytes, bool]:
-        """The samples of all replicas and True, or else those of this one and False."""
+    async def _samples(self) -> tuple[bytes, frozenset[str]]:
+        """The samples of all replicas, with these, or else those of this one alone."""
         try:
-            text: bytes = await self._actor.call("text")
+            samples: tuple[bytes, frozenset[str]] = await self._actor.call("scrape")
         except ActorUnavailable as error:
             logger.warning("only this router's metrics are shown: %s", error)
-            return await asyncio.to_thread(own_text), False
-        return text, True
+            return await asyncio.to_thread(_own)
+        return samples
 
-    async def _cluster(self) -> list[Metric]:
-        """What Ray knows; nothing if it doesn't answer in time."""
+    async def _cluster(self) -> cluster.Found | None:
+        """What Ray knows; None if it doesn't answer in time."""
         application = rayserve.get_replica_context().app_name
         if self._reading is None or self._reading.done():
             loop = asyncio.get_running_loop()
-            self._reading = loop.run_in_executor(self._reader, _read, application)
+            self._reading = loop.run_in_executor(self._reader, cluster.find, application)
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 return await asyncio.shield(self._reading)
         except Exception as error:  # noqa: BLE001 - whatever it is, the samples are shown
             logger.warning("replicas and nodes are not shown: %s", error or type(error).__name__)
-            return []
+            return None
 
 
-def _read(application: str) -> list[Metric]:
-    return [cluster.replicas(application), cluster.nodes()]
-
-
-def own_text() -> bytes:
-    """The samples of this process alone."""
+def _own() -> tuple[bytes, frozenset[str]]:
+    """The samples of this replica alone."""
     own = Collection()
     own.push(replica_name(), samples_of(REGISTRY))
-    return own.text()
+    return own.scrape()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from recorded import Recorded
 
 from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.config import ModelConfig
@@ -55,3 +56,31 @@ async def test_a_model_that_is_changed_starts_anew(before: Fleet) -> None:
     assert after.circuits.fault("a") is None
     assert after.circuits.fault("b") is not None
     assert after.windows.known == {"b": 7}
+
+
+def open_circuit(of: Fleet, name: str) -> None:
+    while not of.circuits.is_open(name):
+        of.circuits.failed(name, ProviderError("down"))
+
+
+async def test_open_circuits_are_shown_of_the_fleet_in_use_alone(before: Fleet) -> None:
+    recorded = Recorded()
+
+    def shown(name: str) -> float:
+        return recorded("llm_circuits_open", model=name)
+
+    open_circuit(before, "a")
+    open_circuit(before, "b")
+    refused = fleet({"a": HOSTED["a"]}, before)
+    refused.stop()
+    assert (shown("a"), shown("b")) == (1, 1), "the fleet before goes on"
+    after = fleet({"a": HOSTED["a"]}, before)
+    before.stop()
+    assert (shown("a"), shown("b")) == (1, 0)
+    # Requests that began with the fleet before end.
+    before.circuits.answered("b")
+    open_circuit(before, "b")
+    before.circuits.answered("a")
+    assert (shown("a"), shown("b")) == (0, 0)
+    open_circuit(after, "a")
+    assert shown("a") == 1

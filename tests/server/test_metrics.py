@@ -52,11 +52,15 @@ def is_idle(deployment: str, scrape: Scrape) -> bool:
     )
 
 
+def is_complete(scrape: Scrape) -> bool:
+    return scrape.sum("llm_metrics_complete", part="replicas") == 1
+
+
 def wait_until(server: Server, holds: Callable[[Scrape], bool]) -> Scrape:
     deadline = time.monotonic() + 30
     while not holds(scrape := Scrape(server)):
         assert time.monotonic() < deadline
-        time.sleep(0.5)
+        time.sleep(0.2)
     return scrape
 
 
@@ -109,12 +113,14 @@ def test_what_was_counted_outlives_the_actor(server: Server) -> None:
     answered = {"model": "demo-small", "outcome": "answered"}
     before = wait_until(server, lambda now: now.sum("llm_attempts_total", **answered) >= 1)
     count = before.sum("llm_attempts_total", **answered)
+    wait_until(server, is_complete)
     kill_actor("llms", "telemetry")
-    Scrape(server)  # it is answered all the same
+    # Scrapes are answered all the same.
+    wait_until(server, lambda now: not is_complete(now))
     wait_until(
         server,
         lambda now: (
-            now.sum("llm_metrics_complete", part="replicas") == 1
+            is_complete(now)
             and len(now.replicas("llm_attempts_total")) == 2
             and now.sum("llm_attempts_total", **answered) >= count
         ),

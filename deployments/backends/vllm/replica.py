@@ -3,6 +3,7 @@
 Source: https://docs.ray.io/en/latest/serve/llm/index.html
 """
 
+import asyncio
 import dataclasses
 import difflib
 import os
@@ -68,12 +69,20 @@ class VLLMReplica(LLMServer):
         self, request: ChatRequest
     ) -> AsyncGenerator[Chunk, None]:
         """Answers `request` in as few messages as possible; see `Sender`."""
-        chunks = measured(self._backend.chat(request), request.model, self._provider)
+        chunks = measured(self._backend.chat(request), request, self._provider)
         if self._meter is not None:
             chunks = self._meter.watch(chunks, request)
         async with aclosing(self._sender.send(chunks, request)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def __del__(self) -> None:
+        # Ray Serve awaits it, also if the constructor raised.
+        try:
+            await super().__del__()
+        finally:
+            if hasattr(self, "_reporter"):
+                await asyncio.to_thread(self._reporter.close)
 
     async def context_windows(self, models: Sequence[str]) -> dict[str, int | None]:
         """The context window, which the model's adapters share."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 
 from deployments.config import ModelConfig
-from deployments.contract import Chunk, Usage
+from deployments.contract import ChatRequest, Chunk, Usage
 from deployments.replicas.measuring import measured
 from deployments.telemetry.instruments import (
     ANSWERED,
@@ -23,6 +23,7 @@ _TIMES = 5_000
 _TOKENS = 16
 _MODELS = ["a", "b"]
 _CONFIG = ModelConfig(name="a", backend="x")
+_REQUEST = ChatRequest(model="a", messages=[{"role": "user", "content": "Hi"}], stream=True)
 _QUESTION = Question(candidates=_MODELS, available=_MODELS, requirement=0.5)
 _RANKING = Ranking(
     _MODELS,
@@ -66,7 +67,7 @@ def _in_router() -> None:
 async def _in_replica(*, metered: bool = False) -> float:
     began = time.process_time()
     for _ in range(_TIMES):
-        async for _chunk in measured(_chunks(), "a", "x") if metered else _chunks():
+        async for _chunk in measured(_chunks(), _REQUEST, "x") if metered else _chunks():
             pass
     return (time.process_time() - began) / _TIMES
 

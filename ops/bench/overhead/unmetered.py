@@ -18,7 +18,7 @@ class _Nothing:
 
     def _nothing(self, *args: Any, **more: Any) -> None: ...
 
-    inc = dec = set = observe = set_function = remove = close = _nothing
+    inc = dec = set = observe = set_function = close = _nothing
     accepted = begun = end = _nothing
 
     @contextmanager
@@ -49,5 +49,5 @@ def leave_out() -> None:
         setattr(place, name, by)
 
 
-def _unchanged(chunks: AsyncGenerator[Any, None], *labels: str) -> AsyncGenerator[Any, None]:
+def _unchanged(chunks: AsyncGenerator[Any, None], *about: Any) -> AsyncGenerator[Any, None]:
     return chunks

@@ -12,14 +12,14 @@ from serve.ray_internals import HAPROXY_MODE
 
 router = APIRouter()
 
-# Set by proxies: the caller is then someone else, whom nothing vouches for.
+# Set by most proxies: the caller is then someone else, whom nothing vouches for.
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 
 
 @router.get(METRICS, **openapi.METRICS)
 async def metrics(request: Request) -> Response:
     """The metrics of all replicas together, in Prometheus' text format. Needs a key with
-    `metrics: true` or, on a server without keys, a caller on the same machine."""
+    `metrics: true` or, on a server for its own machine alone, a caller there."""
     _check(request)
     text = await server_of(request).scrapes.text()
     return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
@@ -36,12 +36,16 @@ def _check(request: Request) -> None:
             )
     elif not _is_on_this_machine(request):
         raise NotPermitted(
-            "without keys, only callers on the server's own machine may read metrics, and not "
-            "through a proxy; set `metrics: true` on a key in `server.keys`, and use that one"
+            "without keys, only callers on the server's own machine may read metrics, not through "
+            "a proxy and not with `server.allow_anonymous`; set `metrics: true` on a key in "
+            "`server.keys`, and use that one"
         )
 
 
 def _is_on_this_machine(request: Request) -> bool:
-    # HAProxy, where Ray Serve runs it, is on this machine, wherever the caller is.
-    through_proxy = HAPROXY_MODE or any(name in request.headers for name in _FORWARDED)
+    # With `allow_anonymous`, what controls access stands in front, perhaps on this machine, and
+    # needn't say for whom it asks. HAProxy, where Ray Serve runs it, is on this machine, too.
+    if server_of(request).config.allow_anonymous or HAPROXY_MODE:
+        return False
+    through_proxy = any(name in request.headers for name in _FORWARDED)
     return request.client is not None and is_loopback(request.client.host) and not through_proxy

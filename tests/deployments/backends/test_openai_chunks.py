@@ -144,6 +144,20 @@ async def test_incomplete_arguments_at_the_token_limit_end_with_length(arguments
     assert got.finish_reason == "length"
 
 
+async def test_impossible_numbers_of_tokens_become_possible_ones() -> None:
+    async def stream() -> AsyncIterator[Any]:
+        yield _event(choices=[{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}])
+        details = {"cached_tokens": -5}
+        counts = {"prompt_tokens": -1, "completion_tokens": 10**400}
+        yield _event(choices=[], usage={**counts, "prompt_tokens_details": details})
+
+    chunks = read(stream(), REQUEST, ToolNames.of(REQUEST), silence=60, context_window=None)
+    usage = merge([chunk async for chunk in chunks]).usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.cached_tokens) == (0, 0)
+    assert 10**9 < usage.completion_tokens < 10**15
+
+
 async def test_a_complete_answer_does_not_wait_for_the_end_of_the_stream() -> None:
     """A server may send no `[DONE]`, and keep the connection open."""
 

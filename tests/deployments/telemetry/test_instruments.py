@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from deployments.registry import KINDS
 from deployments.telemetry import conventions, instruments
-from deployments.telemetry.conventions import provider_of
+from deployments.telemetry.bounds import Bound
+from deployments.telemetry.conventions import ERROR, REQUEST_MODEL, RESPONSE_MODEL, provider_of
 from deployments.telemetry.instruments import INSTRUMENTS, Instrument
 from deployments.telemetry.samples import samples_of
 
@@ -85,15 +86,26 @@ def test_after_the_most_sets_of_labels_models_are_counted_together(
     }
 
 
-def test_a_metric_appears_once_something_was_recorded_and_goes_with_its_last_label(
+def test_models_that_fail_take_no_place_of_those_that_answer() -> None:
+    def shown(model: str, error: str) -> tuple[str, ...]:
+        answered = "" if error else model
+        labels = (REQUEST_MODEL, model), (RESPONSE_MODEL, answered), (ERROR, error)
+        return tuple(value for _, value in bound.shown(labels))
+
+    bound = Bound(3)
+    for number in range(100):
+        shown(f"m{number}", "cancelled")
+    assert shown("m99", "cancelled") == ("other", "", "cancelled"), "no model responded"
+    assert [shown(f"m{number}", "") for number in range(4)] == [
+        *((f"m{number}", f"m{number}", "") for number in range(3)),
+        ("other", "other", ""),
+    ]
+
+
+def test_a_metric_appears_once_something_was_recorded(
     registry: CollectorRegistry,
 ) -> None:
     gauge = Instrument(Gauge("open", "Open.", ("model",), registry=None), ("model",), most=10)
     assert not samples_of(registry)
     gauge.labels("a").set(1)
     assert samples_of(registry) == {"open": {("open", (("model", "a"),)): 1}}
-    gauge.remove("a")
-    gauge.remove("a")
-    assert not samples_of(registry)
-    gauge.labels("a").set(1)
-    assert samples_of(registry)

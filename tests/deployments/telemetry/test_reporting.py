@@ -113,7 +113,8 @@ def test_what_was_counted_last_is_reported_before_the_end(
     monkeypatch.setattr(reporting, "PERIOD_S", 100)
     actor = Actor()
     reporter = start([actor])
+    wait_until(lambda: bool(actor.heard))
     ATTEMPTS.labels("the last", "answered").inc()
     reporter.close()
-    ((_, samples),) = actor.heard
+    (_, (_, samples)) = actor.heard
     assert any(("model", "the last") in labels for _, labels in samples["llm_attempts"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from recorded import Recorded
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -42,6 +43,12 @@ async def stream(request: Request) -> Response:
     return StreamingResponse(parts())
 
 
+async def metrics(request: Request) -> Response:
+    if "key" in request.headers:
+        return Response("# all is well")
+    return JSONResponse({"error": {"code": "not_permitted", "param": None}}, 403)
+
+
 async def fail(request: Request) -> Response:
     raise ValueError(SECRET)
 
@@ -54,6 +61,7 @@ def client() -> httpx.AsyncClient:
             Route("/stream", stream),
             Route("/fail", fail),
             Route("/health/ready", answer),
+            Route("/metrics", metrics),
         ]
     )
     app.add_middleware(AccessLog)
@@ -106,6 +114,16 @@ async def test_an_error_is_logged_by_its_code_and_field(lines: Any) -> None:
     assert known["param"] == "messages[0].content"
     assert "param" not in made_up
     assert (unforeseen["status"], unforeseen["error"]) == (500, "internal_error")
+
+
+async def test_of_scrapes_only_those_that_are_refused_are_logged(lines: Any) -> None:
+    recorded = Recorded()
+    async with client() as http:
+        await http.get("/metrics", headers={"key": "right"})
+        await http.get("/metrics")
+    (line,) = lines()
+    assert (line["path"], line["status"], line["error"]) == ("/metrics", 403, "not_permitted")
+    assert recorded("llm_errors_total", code="not_permitted") == 1
 
 
 async def test_a_response_that_was_cut_off_is_logged_as_such(lines: Any) -> None:

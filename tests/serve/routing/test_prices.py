@@ -104,3 +104,8 @@ def test_a_configured_price_replaces_the_listed_one() -> None:
 def test_another_providers_price_for_a_model_of_the_same_name_is_ignored(backend: str) -> None:
     assert listed("openai", "gpt-4o")["input_cost_per_token"] > 0
     assert not listed(backend, "gpt-4o")
+
+
+def test_no_answer_costs_less_than_nothing_whatever_its_provider_counts() -> None:
+    price = Price(1.0, 1.0, cached=0.0, written=1.0, written_1h=0.0)
+    assert price.cost(Usage(0, 0, cached_tokens=9, cache_written_1h_tokens=9)) == 0

@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.telemetry import instruments
+from deployments.telemetry.bounds import OPEN
 from deployments.telemetry.instruments import INSTRUMENTS
 from deployments.telemetry.samples import Samples, samples_of
 from serve.telemetry.collection import MOST_SERIES, RESERVED, Collection
@@ -50,7 +51,7 @@ def scraped(collection: Collection) -> dict[tuple[str, str], float]:
 
 
 def series(collection: Collection) -> Iterator[tuple[Mapping[str, str], float]]:
-    for family in text_string_to_metric_families(collection.text().decode()):
+    for family in text_string_to_metric_families(collection.scrape()[0].decode()):
         for sample in family.samples:
             yield sample.labels, sample.value
 
@@ -76,6 +77,8 @@ def test_a_replica_is_left_out_once_it_has_been_silent_for_30_seconds(clock: Clo
     assert scraped(collection) == {("Router#2", "a"): 2}
     collection.push("Router#1", attempts(a=3))
     assert scraped(collection) == {("Router#1", "a"): 3, ("Router#2", "a"): 2}
+    clock.now = 60
+    assert collection.scrape()[1] == {"Router#1"}
 
 
 def test_above_the_most_series_replicas_are_summed_and_those_that_are_gone_still_count(
@@ -146,7 +149,8 @@ def totals(collection: Collection) -> dict[str, float]:
 
 # The values of the labels that code chooses, more than there are; of the others there are 1,000.
 _CLOSED = {
-    **{label: [f"error {n}" for n in range(20)] for label in ("outcome", "code", "error_type")},
+    **{label: [f"error {n}" for n in range(20)] for label in ("outcome", "code")},
+    "error_type": ["", *(f"error {n}" for n in range(20))],
     "strategy": [f"strategy {n}" for n in range(4)],
     "reason": [f"reason {n}" for n in range(6)],
     "gen_ai_provider_name": ["openai"],
@@ -159,7 +163,7 @@ def everything(first: int) -> Samples:
     1,000 keys, in all ways."""
     fresh = fresh_instruments()
     for instrument in fresh.INSTRUMENTS.values():
-        closed = [name for name in instrument.label_names if name not in fresh.OPEN]
+        closed = [name for name in instrument.label_names if name not in OPEN]
         for number in range(1000):
             name = f"model {(251 * first + number) % 1000}"
             for turn in range(max(len(_CLOSED.get(label, "ab")) for label in [*closed, "state"])):

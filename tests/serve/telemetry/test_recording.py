@@ -15,7 +15,7 @@ from serve.request import Request
 from serve.routing.prices import Price
 from serve.routing.strategy import Question, Ranking
 from serve.telemetry.answers import MeasuredAnswer
-from serve.telemetry.calls import counted
+from serve.telemetry.calls import MeasuredCall, counted
 
 
 def in_flight(recorded: Recorded, state: str, deployment: str = "a") -> float:
@@ -80,6 +80,18 @@ async def test_a_call_that_no_replica_accepts_leaves_nothing_in_flight() -> None
         await models.answer()
     assert attempts(recorded, "a", "overloaded") >= 1
     assert (in_flight(recorded, "queued"), in_flight(recorded, "ongoing")) == (0, 0)
+
+
+async def test_a_call_ends_even_if_it_cant_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(self: MeasuredCall, outcome: str) -> None:
+        raise ValueError("a counter can't be below zero")
+
+    monkeypatch.setattr(MeasuredCall, "end", end)
+    models = Models(a=[says("one", "two", END)])
+    dispatch = await models.send(STREAMED)
+    with pytest.raises(ValueError, match="below zero"):
+        await dispatch.aclose()
+    assert models.responses[0].left, "the model stops generating"
 
 
 async def test_a_rescue_is_counted_for_the_model_that_broke_off() -> None:

@@ -21,7 +21,7 @@ RUNNING, STARTING, STOPPING = "RUNNING", "STARTING", "STOPPING"
 
 def deployment(wanted: int, *states: str) -> dict[str, Any]:
     """What Ray Serve's controller says of a deployment."""
-    replicas = [{"state": state} for state in states]
+    replicas = [{"state": state, "replica_id": str(n)} for n, state in enumerate(states, 1)]
     return {
         "status": "UPDATING",
         "message": "",
@@ -36,15 +36,16 @@ class Ray:
     def __init__(self) -> None:
         self.asked = 0
         self.text: bytes | None = b'llm_attempts_total{replica="Router#2"} 7.0\n'
+        self.heard = frozenset({"Router#2", "m#1"})
         self.deployments = {"m": deployment(3, RUNNING, STARTING, STOPPING, STOPPING)}
         self.answers = threading.Event()
         self.answers.set()
 
-    def call(self, client: ActorClient, method: str) -> Awaitable[bytes]:
+    def call(self, client: ActorClient, method: str) -> Awaitable[tuple[bytes, frozenset[str]]]:
         self.asked += 1
         if self.text is None:
             raise ActorUnavailable("the actor is being created")
-        return asyncio.sleep(0, self.text)
+        return asyncio.sleep(0, (self.text, self.heard))
 
     def details(self, application: str) -> dict[str, Any]:
         self.answers.wait(20)
@@ -82,6 +83,16 @@ async def test_it_has_the_samples_of_all_replicas_and_what_ray_knows(parts: Ray)
     assert value("llm_metrics_complete", part="cluster") == 1
 
 
+async def test_it_isnt_complete_until_all_running_replicas_have_reported(parts: Ray) -> None:
+    parts.deployments["m"] = deployment(2, RUNNING, RUNNING)
+    parts.deployments["Embedder"] = deployment(1, RUNNING)  # it has no metrics
+    value = await scraped(Scrapes())
+    assert value("llm_metrics_complete", part="replicas") == 0
+    parts.heard |= {"m#2"}
+    value = await scraped(Scrapes())
+    assert value("llm_metrics_complete", part="replicas") == 1
+
+
 async def test_while_the_actor_is_away_it_has_this_routers_samples_and_says_so(parts: Ray) -> None:
     ATTEMPTS.labels("scraped", "answered").inc()
     parts.text = None
@@ -103,6 +114,7 @@ async def test_a_controller_that_doesnt_answer_holds_up_no_scrape_for_long(
         value = await scraped(scrapes)
         assert value("llm_attempts_total", replica="Router#2") == 7
         assert value("llm_metrics_complete", part="cluster") == 0
+        assert value("llm_metrics_complete", part="replicas") == 0, "nobody knows which there are"
     parts.answers.set()
     monkeypatch.setattr(scrape, "_TIMEOUT_S", 20)
     value = await scraped(scrapes)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -181,3 +182,25 @@ def test_without_vllm_the_install_line_is_given() -> None:
     assert "pip install 'llm-cores-on-ray-serve[vllm]'" in said.stdout, said.stderr
     assert "hostname" in said.stdout
     assert "None)" not in said.stdout
+
+
+async def test_a_replica_that_ends_reports_its_last_metrics() -> None:
+    from deployments.backends.vllm.replica import VLLMReplica
+
+    class Started(VLLMReplica):
+        def __init__(self) -> None:
+            self.ended: list[str] = []
+            self._reporter: Any = SimpleNamespace(close=lambda: self.ended.append("reporter"))
+            self.engine: Any = self
+
+        async def shutdown(self) -> None:
+            self.ended.append("engine")
+            raise OSError("it is stuck")
+
+        def __del__(self) -> None:  # type: ignore[override]  # Ray Serve would await it
+            pass
+
+    replica = Started()
+    with pytest.raises(OSError, match="stuck"):
+        await VLLMReplica.__del__(replica)
+    assert replica.ended == ["engine", "reporter"]
