@@ -87,7 +87,7 @@ class Recorded:
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """A run of everything that there is."""
     mix = {"stream": 0.5, "tools": 0.3, "json_schema": 0.3, "models": {"demo": 1}}
-    capacity = {"demo": {"places": 4, "start_s": 2}}
+    capacity = {"demo": {"places": 4, "start_s": 2, "tokens_per_second": 20}}
     profile = {"stages": [STEADY], "mix": mix, "capacity": capacity}
     with serving() as target:
         test = LoadTest(tmp_path_factory.mktemp("run"), target.url, profile)
@@ -115,7 +115,13 @@ def test_the_run_as_a_whole_is_recorded(recorded: Recorded) -> None:
     run, url = recorded.test.run, recorded.target.url
     assert (run["url"], run["interrupted"], run["dropped"]) == (url, False, 0)
     assert run["stages"] == [{"name": "steady 1", "kind": "steady", "start_s": 0.0, "end_s": 2.0}]
-    assert run["scaled"] == {"demo": {"places": 4, "start_s": 2.0, "min_replicas": 0}}
+    assert run["scaled"]["demo"] == {
+        "places": 4,
+        "start_s": 2.0,
+        "min_replicas": 0,
+        "tokens_per_second": 20.0,
+        "prefill_tokens_per_second": None,
+    }
     assert abs(run["began"] - time.time()) < PATIENCE_S
     assert run["seconds"] == 2 <= run["ended"] < 10
     samples = recorded.test.lines("samples.jsonl")
