@@ -46,6 +46,8 @@ def subject(run: Mapping[str, Any]) -> str:
 
 def _versions(run: Mapping[str, Any]) -> str:
     served = run["served"] or {}
+    if not served.get("config"):
+        return ""  # what answers at a URL may be of other versions than the tool
     named = (("version", "version"), ("Ray", "ray"), ("configuration’s SHA-256", "digest"))
     return "".join(f", {name} {served[key]}" for name, key in named if served.get(key))
 

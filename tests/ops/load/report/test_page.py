@@ -117,8 +117,17 @@ def test_the_title_says_what_was_driven(tmp_path: Path) -> None:
     found = page(write_run(tmp_path, outline(served=served), [], []))
     assert found.text["h1"] == ["Load test of demo/config.yaml"]
     assert "version 1.0, Ray 2.60, configuration’s SHA-256 1a2b" in "".join(found.text["p"])
-    found = page(write_run(tmp_path, outline(), [], []))
+
+
+@pytest.mark.parametrize(
+    "known", [{}, {"served": {"config": None, "digest": None, "version": "1.0", "ray": "2.60"}}]
+)
+def test_of_a_service_that_ran_the_url_is_known_and_no_version(
+    tmp_path: Path, known: dict[str, Any]
+) -> None:
+    found = page(write_run(tmp_path, outline(**known), [], []))
     assert found.text["h1"] == ["Load test of http://localhost:8000"]
+    assert "version" not in "".join(found.text["p"])
 
 
 def test_the_verdict_says_whether_the_goal_was_met(tmp_path: Path) -> None:
