@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ops.load.report import VERSION, MalformedRun
 from ops.load.report.figures import rounded
-from ops.load.report.page import render
+from ops.load.report.page import render, subject
 from ops.load.report.plots import Line, Plot, Values, shown_deployments
 from ops.load.report.tables import Column, Table, bounded
 
@@ -58,9 +58,10 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
     """Writes the comparison of two run folders that have reports, into `b`.
 
     Returns:
-        What `compare.json` says: `a`, `b` (their names), `notes`, and `figures`, each with
-        `group`, `figure`, its values `a` and `b`, their `difference` (b − a) and `ratio` (b / a),
-        and `b_is`: "better", "worse", "same", or None where neither can be said.
+        What `compare.json` says: `a`, `b` (their names), `a_of`, `b_of` (what each drove: the
+        configuration or the URL), `notes`, and `figures`, each with `group`, `figure`, its values
+        `a` and `b`, their `difference` (b − a) and `ratio` (b / a), and `b_is`: "better", "worse",
+        "same", or None where neither can be said.
 
     Raises:
         MalformedRun: a folder has no `report.json` of this version.
@@ -69,6 +70,8 @@ def compare(a: Path, b: Path) -> dict[str, Any]:
     names = (a.name, b.name) if a.name != b.name else (str(a), str(b))
     found = {
         **dict(zip("ab", names, strict=True)),
+        "a_of": subject(first["run"]),
+        "b_of": subject(second["run"]),
         "notes": list(_notes(first, second)),
         "figures": list(_figures(first, second)),
     }
@@ -95,6 +98,10 @@ def _notes(a: Report, b: Report) -> Iterator[str]:
     for key, what in (("profile", "profiles"), ("slo", "limits of a good answer")):
         if a["run"][key] != b["run"][key]:
             yield f"The {what} of the two runs differ, so the figures aren’t of the same thing."
+    served = [report["run"]["served"] or {} for report in (a, b)]
+    config, other = (one.get("config") for one in served)
+    if config and config == other and served[0]["digest"] != served[1]["digest"]:
+        yield f"The content of {config} was changed between the two runs."
     for name, report in (("A", a), ("B", b)):
         for note in report["notes"]:
             yield f"{name}: {note}"
@@ -185,7 +192,8 @@ def _page(found: Report, a: Report, b: Report) -> str:
     return render(
         "compare.html.jinja",
         title=f"{found['a']} and {found['b']}, compared",
-        subtitle=f"A is {found['a']} (dashed), B is {found['b']} (solid). Stages are B’s.",
+        subtitle=f"A is {found['a']}, of {found['a_of']} (dashed); B is {found['b']}, of "
+        f"{found['b_of']} (solid). Stages are B’s.",
         drawn=list(_plots(at_s, a, b)),
         series={
             "at_s": at_s,

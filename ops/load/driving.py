@@ -31,7 +31,7 @@ from ops.load import prompts
 from ops.load.folder import Run, requests_file
 from ops.load.profile import Profile, parse_profile
 from ops.load.progress import Progress
-from ops.load.records import Record
+from ops.load.records import DROPPED, Record
 from ops.load.replies import Said
 from ops.load.schedule import Planned, Schedule, plan
 
@@ -105,17 +105,19 @@ class Driver:
             if self.stopping.is_set():
                 break
             if self._pool.full():
-                self.progress.dropped += 1
+                self._drop(planned)
             else:
                 self._pool.spawn(self._ask, planned, body)
         self.stopping.wait(max(0.0, schedule.seconds - self.now))
+        interrupted = self.stopping.is_set()
+        sent_until = min(self.now, schedule.seconds) if interrupted else schedule.seconds
         # A request has a bound of its own.
         while not self.stopping.is_set() and len(self._pool):
             gevent.sleep(0.05)
         self._pool.join(_LAST_ANSWERS_S)
         self._pool.kill()
         reporting.kill()
-        self.progress.end(self.now, interrupted=self.stopping.is_set())
+        self.progress.end(self.now, sent_until, interrupted=self.stopping.is_set())
 
     def end(self) -> None:
         """The first time ends the sending, the second time the waiting for answers."""
@@ -132,6 +134,11 @@ class Driver:
                 self.end()
                 return
             self.progress.show(self.now)
+
+    def _drop(self, planned: Planned) -> None:
+        record = Record(planned, planned.at, Said(), ended=planned.at, error=DROPPED)
+        self.progress.dropped()
+        self._ended(record)
 
     def _ask(self, planned: Planned, body: bytes) -> None:
         record = Record(planned, self.now, Said())
@@ -173,7 +180,7 @@ class Driver:
         self._events.request.fire(
             request_type="stream" if record.planned.stream else "whole",
             name=f"{record.planned.stage}: {record.planned.kind}",
-            response_time=(record.ended - record.sent) * 1000,
+            response_time=None if record.error == DROPPED else (record.ended - record.sent) * 1000,
             response_length=record.said.completion_tokens or 0,
             exception=None if record.error is None else record.error,
             context={},

@@ -23,7 +23,7 @@ class Run:
         began: second 0, in Unix time.
         ended: when the run was over, in seconds after `began`.
         interrupted: whether it was ended before its time.
-        dropped: requests that were not sent, since too many were in flight.
+        sent_until: when sending stopped, in seconds after `began`.
         late_p99_s: how late the tool sent 99 % of the requests at most.
     """
 
@@ -38,7 +38,7 @@ class Run:
     began: float = 0.0
     ended: float = 0.0
     interrupted: bool = True
-    dropped: int = 0
+    sent_until: float | None = None
     late_p99_s: float = 0.0
 
     @classmethod

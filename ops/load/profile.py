@@ -1,5 +1,6 @@
 """A load test's profile: its stages, what is asked, and what is expected of the answers."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ _MOST_TOKENS = 1_000_000
 Rate = Annotated[float, Field(ge=0, le=100_000)]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Speed = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Tokens = Annotated[int, Field(ge=1, le=_MOST_TOKENS)]
 
@@ -25,7 +27,7 @@ Tokens = Annotated[int, Field(ge=1, le=_MOST_TOKENS)]
 
 class _Stage(Section):
     name: Annotated[str, Field(min_length=1, max_length=60)] | None = None
-    """What the report calls it; by default its kind and number."""
+    """What the report calls it; by default its kind and number. Each has its own."""
 
 
 class Steady(_Stage):
@@ -118,6 +120,12 @@ class Trace(_Stage):
 
 Stage = Annotated[Steady | Ramp | Spike | Diurnal | Idle | Trace, Field(discriminator="kind")]
 
+
+def title(stage: Stage, number: int) -> str:
+    """What a stage is called; `number` counts the stages from 1."""
+    return stage.name or f"{stage.kind} {number}"
+
+
 # --- lengths ---
 
 
@@ -198,7 +206,7 @@ class SLO(Section):
     """What a good answer is, for goodput. What is not given is not required."""
 
     ttft_s: Seconds | None = None
-    """Most seconds to the first token, of streams."""
+    """Most seconds from the scheduled time to the first token, of streams."""
     tpot_s: Seconds | None = None
     """Most seconds for each token after the first, of streams."""
     e2e_s: Seconds | None = None
@@ -216,6 +224,12 @@ class Capacity(Section):
     """How many seconds a replica takes to start."""
     min_replicas: Annotated[int, Field(ge=0)] = 0
     """How many replicas there are at least."""
+    tokens_per_second: Speed | None = None
+    """How many tokens a second an answer gets in each place; by default as fast as the fastest
+    tenth of the test's answers."""
+    prefill_tokens_per_second: Speed | None = None
+    """How many tokens of a prompt a replica reads a second; by default as fast as the fastest
+    tenth of the test's prompts of about that length."""
 
 
 class Profile(Section):
@@ -242,13 +256,21 @@ class Profile(Section):
     capacity: dict[str, Capacity] = Field(default_factory=dict)
     """What replicas can do, by the name of the deployment."""
     most_in_flight: Annotated[int, Field(ge=1, le=20_000)] = 1000
-    """Requests beyond this many at a time are not sent, but counted as dropped."""
+    """Requests beyond this many at a time are not sent, but recorded as failed: `dropped`."""
     timeout_s: Seconds = 120.0
     """How long the tool waits for an answer."""
     most_requests: Annotated[int, Field(ge=1, le=5_000_000)] = 100_000
     """A profile that needs more requests is refused."""
     most_seconds: Seconds = 7200.0
     """A profile that takes longer is refused."""
+
+    @model_validator(mode="after")
+    def _tells_stages_apart(self) -> "Profile":
+        names = Counter(title(stage, number) for number, stage in enumerate(self.stages, 1))
+        for name, count in names.items():
+            if count > 1:
+                raise ValueError(f"stages: {count} are named {name!r}: give each its own `name`")
+        return self
 
 
 def load_profile(file: Path) -> Profile:

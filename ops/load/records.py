@@ -6,20 +6,24 @@ from typing import Any
 from ops.load.replies import Said
 from ops.load.schedule import Planned
 
+DROPPED = "dropped"
+"""The error of a request that was not sent, since too many were in flight."""
+
 
 @dataclass(slots=True)
 class Record:
-    """A request that was sent; times are in seconds after the beginning.
+    """A request that was due; times are in seconds after the beginning.
 
     Attributes:
         planned: the request.
-        sent: when it was sent.
+        sent: when it was sent; if it was dropped, when it was due.
         said: what its response says of itself.
         first: when the first token of a stream arrived.
         ended: when the response ended, or was given up.
         status: the HTTP status, if there was a response.
         error: what went wrong; None if it is a whole answer: an error's `code`, "timeout",
-            "connection", "broken_stream", "broken_answer", or "interrupted" by who ran the test.
+            "connection", "broken_stream", "broken_answer", "interrupted" by who ran the test, or
+            `DROPPED`.
     """
 
     planned: Planned

@@ -57,7 +57,7 @@ def drive(run: Run, folder: Path, key_variable: str, web_port: int | None = None
     if not figures:
         raise RuntimeError("the driver ended before its time")
     run.ended, run.interrupted = figures["ended"], figures["interrupted"]
-    run.dropped, run.late_p99_s = figures["dropped"], figures["late_p99_s"]
+    run.sent_until, run.late_p99_s = figures["sent_until"], figures["late_p99_s"]
     run.write(folder)
     if run.late_p99_s > _LATE_S:
         print(

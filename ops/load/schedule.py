@@ -21,6 +21,7 @@ from ops.load.profile import (
     Steady,
     Trace,
     Uniform,
+    title,
 )
 from serve.config.faults import ConfigError
 
@@ -105,7 +106,7 @@ def plan(profile: Profile) -> Schedule:
     for index, stage in enumerate(profile.stages):
         # Of its own seed, so that a stage is the same whatever is before it.
         random = np.random.default_rng([abs(profile.seed), index])
-        name = stage.name or f"{stage.kind} {index + 1}"
+        name = title(stage, index + 1)
         part = _part(stage, profile, random, profile.most_requests - len(requests))
         if start + part.seconds > profile.most_seconds:
             raise ConfigError(

@@ -20,10 +20,10 @@ def outline(**changes: Any) -> Line:
         "seconds": 10.0,
         "ended": 10.0,
         "interrupted": False,
+        "sent_until": changes.get("seconds", 10.0),
         "slo": {"ttft_s": None, "tpot_s": None, "e2e_s": None, "share": 0.95},
         "stages": [{"name": "steady 1", "kind": "steady", "start_s": 0.0, "end_s": 10.0}],
         "scaled": {},
-        "dropped": 0,
         **changes,
     }
 
@@ -50,6 +50,13 @@ def request(at: float, **changes: Any) -> Line:
         "strategy": "sequential",
         **changes,
     }
+
+
+def dropped(at: float, **changes: Any) -> Line:
+    """A request that was not sent."""
+    answer = ("first", "model", "status", "prompt_tokens", "completion_tokens", "attempts")
+    unknown = dict.fromkeys((*answer, "strategy"))
+    return request(at, **{**unknown, "ended": at, "error": "dropped", **changes})
 
 
 def sample(at: float, nodes: int | None = 1, **deployments: tuple[int, int]) -> Line:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.load.report import figures
-from ops.load.report.clairvoyant import clairvoyant
+from ops.load.report.clairvoyant import clairvoyant, slowed
 from ops.load.report.page import page
 from ops.load.report.pictures import draw
 from ops.load.report.plots import latency, plots
@@ -18,7 +18,7 @@ from ops.load.report.verdict import notes, verdict
 
 __all__ = ["VERSION", "MalformedRun", "report", "write"]
 
-VERSION = 1
+VERSION = 2
 """Of what `report.json` contains."""
 
 _LATENCIES = {
@@ -52,26 +52,28 @@ def write(folder: Path) -> dict[str, Any]:
 def report(run: Run) -> dict[str, Any]:
     """The figures of a run."""
     outline, best = run.outline, clairvoyant(run)
+    slow = slowed(run, best)
     found: dict[str, Any] = {
         "version": VERSION,
         "run": {
             "url": outline.url,
+            "served": outline.served and outline.served.model_dump(),
             "began_unix_s": outline.began,
             "seconds": outline.seconds,
             "ended_s": outline.ended,
             "interrupted": outline.interrupted,
+            "sent_until_s": run.length_s,
             "slo": outline.slo.model_dump(),
             "profile": outline.profile,
         },
-        "whole": figures.of(run.requests, run.length_s, outline.slo, outline.dropped),
-        "dropped": outline.dropped,
+        "whole": figures.whole(run),
         "stages": figures.by_stage(run),
         "models": figures.by_model(run),
         "errors": figures.errors(run),
         "lateness_s": figures.lateness(run),
         "reactions": reactions(run),
         "deployments": {
-            name: {"most": _most(run, name), **spent}
+            name: {"most": _most(run, name), **spent, "slowness": slow.get(name)}
             for name, spent in replica_seconds(run, best).items()
         },
         "series": series(run, best),

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ops.load.report.phases import due_in, phases, reached_s
-from ops.load.report.reading import Request, Run, Slo
+from ops.load.report.phases import phases, reached_s
+from ops.load.report.reading import DROPPED, Request, Run, Slo
 
 PERCENTILES = (50, 90, 99)
 _MEASURES: dict[str, Callable[[Request], float | None]] = {
@@ -44,48 +44,55 @@ def percentiles(values: Iterable[float | None]) -> dict[str, float | None]:
     return {f"p{p}": rounded(value) for p, value in zip(PERCENTILES, found, strict=True)}
 
 
-def of(requests: Sequence[Request], seconds: float, slo: Slo, dropped: int = 0) -> dict[str, Any]:
+def of(requests: Sequence[Request], slo: Slo, seconds: float, served: int) -> dict[str, Any]:
     """The figures of these requests.
 
     Times are of answers without an error, as vLLM's and GuideLLM's benchmarks take them: failed
     requests show in the goodput and among the errors.
 
     Args:
-        requests: those sent.
-        seconds: the time in which they were due, for the rates.
+        requests: those due.
         slo: what makes them good.
-        dropped: how many more were due and not sent.
+        seconds: the time in which they were due, for the rates.
+        served: how many answers ended in that time, of whichever requests.
     """
     answers = [request for request in requests if request.error is None]
     good = sum(is_good(request, slo) for request in answers)
-    due = len(requests) + dropped
     costs = [request.cost for request in requests if request.cost is not None]
     qualities = [request.quality for request in answers if request.quality is not None]
     return {
-        "requests": due,
+        "requests": len(requests),
         "answered": len(answers),
         "good": good,
         "failed": len(requests) - len(answers),
-        "goodput": ratio(good, due),
-        "offered_per_s": ratio(due, seconds),
-        "served_per_s": ratio(len(answers), seconds),
+        "goodput": ratio(good, len(requests)),
+        "offered_per_s": ratio(len(requests), seconds),
+        "served_per_s": ratio(served, seconds),
         **{name: percentiles(map(measure, answers)) for name, measure in _MEASURES.items()},
         "usd": rounded(sum(costs)) if costs else None,
-        "usd_per_1000_requests": ratio(1000 * sum(costs), len(requests)) if costs else None,
+        "usd_per_1000_requests": ratio(1000 * sum(costs), len(costs)),
         "quality": rounded(float(np.mean(qualities))) if qualities else None,
     }
 
 
+def whole(run: Run) -> dict[str, Any]:
+    """The figures of all requests."""
+    return _whole(run, run.requests)
+
+
 def by_stage(run: Run) -> list[dict[str, Any]]:
     """Of each phase, the figures of the requests that were due in it."""
-    slo = run.outline.slo
-    return [
-        {
-            **stage.model_dump(),
-            **of(due_in(run, stage.start_s, stage.end_s), reached_s(run, stage), slo),
-        }
-        for stage in phases(run)
-    ]
+    found = []
+    for phase in phases(run):
+        seconds = reached_s(run, phase)
+        served = _served(run.requests, phase.start_s, phase.start_s + seconds)
+        found.append(
+            {
+                **{key: getattr(phase, key) for key in ("name", "kind", "start_s", "end_s")},
+                **of(phase.requests, run.outline.slo, seconds, served),
+            }
+        )
+    return found
 
 
 def by_model(run: Run) -> list[dict[str, Any]]:
@@ -97,9 +104,19 @@ def by_model(run: Run) -> list[dict[str, Any]]:
         models[request.model].append(request)
     found = []
     for model in sorted(models, key=lambda model: -len(models[model])):
-        figures = of(models[model], run.length_s, run.outline.slo)
+        figures = _whole(run, models[model])
         found.append({"model": model, "share": ratio(figures["answered"], answers), **figures})
     return found
+
+
+def _whole(run: Run, requests: Sequence[Request]) -> dict[str, Any]:
+    served = _served(requests, 0.0, run.length_s)
+    return of(requests, run.outline.slo, run.length_s, served)
+
+
+def _served(requests: Iterable[Request], start_s: float, end_s: float) -> int:
+    """How many answers ended from `start_s` to `end_s`."""
+    return sum(r.error is None and start_s <= r.ended < end_s for r in requests)
 
 
 def errors(run: Run) -> list[dict[str, Any]]:
@@ -118,7 +135,7 @@ def errors(run: Run) -> list[dict[str, Any]]:
 
 def lateness(run: Run) -> dict[str, float | None]:
     """How much later than due requests were sent, in seconds: percentiles and the largest."""
-    late = [request.sent - request.at for request in run.requests]
+    late = [request.sent - request.at for request in run.requests if request.error != DROPPED]
     return {**percentiles(late), "max": rounded(max(late)) if late else None}
 
 

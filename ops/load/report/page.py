@@ -25,8 +25,8 @@ def page(report: Mapping[str, Any]) -> str:
     began = datetime.fromtimestamp(run["began_unix_s"], UTC)
     return render(
         "report.html.jinja",
-        title=f"Load test of {run['url'] or 'an application'}",
-        subtitle=f"{began:%Y-%m-%d %H:%M} UTC, {run['ended_s']:.0f} s",
+        title=f"Load test of {subject(run)}",
+        subtitle=f"{began:%Y-%m-%d %H:%M} UTC, {run['ended_s']:.0f} s{_versions(run)}",
         drawn=plots(report),
         series=report["series"],
         stages=report["stages"],
@@ -36,6 +36,20 @@ def page(report: Mapping[str, Any]) -> str:
         tables=tables(report),
         profile=yaml.safe_dump(run["profile"], sort_keys=False, allow_unicode=True),
     )
+
+
+def subject(run: Mapping[str, Any]) -> str:
+    """What was driven: the configuration that the tool served, or the URL."""
+    served = run["served"] or {}
+    return served.get("config") or run["url"] or "an application"
+
+
+def _versions(run: Mapping[str, Any]) -> str:
+    served = run["served"] or {}
+    if not served.get("config"):
+        return ""  # what answers at a URL may be of other versions than the tool
+    named = (("version", "version"), ("Ray", "ray"), ("configuration’s SHA-256", "digest"))
+    return "".join(f", {name} {served[key]}" for name, key in named if served.get(key))
 
 
 def key_figures(report: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -1,46 +1,62 @@
 """The parts of a run that have a load of their own: its stages, or the parts of a spike's."""
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from ops.load.report.reading import Request, Run, Stage
 
 
-def phases(run: Run) -> list[Stage]:
+@dataclass(frozen=True)
+class Phase:
+    """A stage, or a part of one.
+
+    Attributes:
+        requests: those that were due in it.
+    """
+
+    name: str
+    kind: str
+    start_s: float
+    end_s: float
+    requests: list[Request] = field(default_factory=list)
+
+
+def phases(run: Run) -> list[Phase]:
     """The stages in order; a spike, if the profile says where in its stage it is, in up to three
-    parts: the spike has the stage's name, and what is around it "…: before" and "…: after"."""
+    parts: the spike has the stage's name, and what is around it "…: before" and "…: after".
+
+    A request belongs to its stage, and there to the last part that had begun when it was due.
+    """
     profiled = run.outline.profile.get("stages")
     known = profiled if isinstance(profiled, list) else []
-    found: list[Stage] = []
+    by_stage: dict[str, list[Phase]] = defaultdict(list)
     for index, stage in enumerate(run.outline.stages):
-        found += _parts(stage, known[index] if index < len(known) else None)
-    return found
+        by_stage[stage.name] += _parts(stage, known[index] if index < len(known) else None)
+    for request in run.requests:
+        if parts := by_stage.get(request.stage):
+            begun = bisect_right(parts, request.at, key=lambda part: part.start_s)
+            parts[max(0, begun - 1)].requests.append(request)
+    return [part for parts in by_stage.values() for part in parts]
 
 
-def _parts(stage: Stage, profiled: Any) -> Iterator[Stage]:
+def _parts(stage: Stage, profiled: Any) -> Iterator[Phase]:
+    name, start_s, end_s = stage.name, stage.start_s, stage.end_s
     try:
-        begins = stage.start_s + float(profiled["after_s"])
+        begins = start_s + float(profiled["after_s"])
         ends = begins + float(profiled["for_s"])
     except (TypeError, KeyError, ValueError):
-        yield stage
+        yield Phase(name, stage.kind, start_s, end_s)
         return
-    around = {"kind": "steady"}
-    if begins > stage.start_s:
-        before = {"name": f"{stage.name}: before", "end_s": begins}
-        yield stage.model_copy(update={**around, **before})
-    yield stage.model_copy(update={"start_s": begins, "end_s": ends})
-    if ends < stage.end_s:
-        after = {"name": f"{stage.name}: after", "start_s": ends}
-        yield stage.model_copy(update={**around, **after})
+    if begins > start_s:
+        yield Phase(f"{name}: before", "steady", start_s, begins)
+    yield Phase(name, stage.kind, begins, ends)
+    if ends < end_s:
+        yield Phase(f"{name}: after", "steady", ends, end_s)
 
 
-def due_in(run: Run, start_s: float, end_s: float) -> Sequence[Request]:
-    """The requests that were due from `start_s` to `end_s`; what is due at the end of the schedule
-    belongs to what ends there."""
-    last = end_s >= run.outline.seconds
-    return [r for r in run.requests if start_s <= r.at and (r.at < end_s or last)]
-
-
-def reached_s(run: Run, stage: Stage) -> float:
-    """How many seconds of the stage there were: fewer than planned if the run was interrupted."""
-    return max(0.0, min(stage.end_s, run.length_s) - stage.start_s)
+def reached_s(run: Run, phase: Phase) -> float:
+    """How many seconds of the phase there were: fewer than planned if the run was interrupted."""
+    return max(0.0, min(phase.end_s, run.length_s) - phase.start_s)

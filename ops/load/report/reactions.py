@@ -6,8 +6,8 @@ from itertools import zip_longest
 from typing import Any
 
 from ops.load.report.figures import is_good, ratio, rounded
-from ops.load.report.phases import due_in, phases, reached_s
-from ops.load.report.reading import Counts, Run, Stage
+from ops.load.report.phases import Phase, phases, reached_s
+from ops.load.report.reading import Counts, Request, Run
 
 WINDOW_S = 5
 RISE = 1.5
@@ -20,13 +20,15 @@ class _Rise:
 
     Attributes:
         until: when the next rise begins, or the run ends.
+        requests: those due while the load lasts.
     """
 
-    stage: Stage
+    phase: Phase
     before_per_s: float
     after_per_s: float
     end_s: float
     until: float
+    requests: Sequence[Request]
 
 
 def reactions(run: Run) -> list[dict[str, Any]]:
@@ -52,12 +54,12 @@ def reactions(run: Run) -> list[dict[str, Any]]:
         regained = _regained_s(run, rise)
         deployments = {name: _deployment(run, name, rise) for name in run.deployments}
         changed = any(reaction["wanted_s"] is not None for reaction in deployments.values())
-        if changed or regained != 0 or rise.stage.kind in ("spike", "ramp"):
+        if changed or regained != 0 or rise.phase.kind in ("spike", "ramp"):
             found.append(
                 {
-                    "stage": rise.stage.name,
-                    "kind": rise.stage.kind,
-                    "at_s": rise.stage.start_s,
+                    "stage": rise.phase.name,
+                    "kind": rise.phase.kind,
+                    "at_s": rise.phase.start_s,
                     "end_s": rise.end_s,
                     "from_per_s": rounded(rise.before_per_s),
                     "to_per_s": rounded(rise.after_per_s),
@@ -69,35 +71,35 @@ def reactions(run: Run) -> list[dict[str, Any]]:
 
 
 def _rises(run: Run) -> list[_Rise]:
-    stages = [stage for stage in phases(run) if reached_s(run, stage) > 0]
-    rates = [_rate(run, stage, stage.start_s) for stage in stages]
-    lasts = [0.0, *(_last_rate(run, stage) for stage in stages)]
+    reached = [phase for phase in phases(run) if reached_s(run, phase) > 0]
+    rates = [_rate(run, phase, phase.start_s) for phase in reached]
+    lasts = [0.0, *(_last_rate(run, phase) for phase in reached)]
     indexes = [
         index for index, rate in enumerate(rates) if rate > 0 and rate >= RISE * lasts[index]
     ]
     found = []
     for index, following in zip_longest(indexes, indexes[1:]):
-        ends = (
-            stage.start_s
-            for stage, rate in zip(stages[index + 1 :], rates[index + 1 :], strict=True)
-            if rate < rates[index] / RISE
+        later = range(index + 1, len(reached) if following is None else following)
+        over = next((i for i in later if rates[i] < rates[index] / RISE), later.stop)
+        end = reached[over].start_s if over < len(reached) else run.length_s
+        until = run.outline.ended if following is None else reached[following].start_s
+        requests = [request for phase in reached[index:over] for request in phase.requests]
+        found.append(
+            _Rise(reached[index], lasts[index], rates[index], min(end, until), until, requests)
         )
-        until = run.outline.ended if following is None else stages[following].start_s
-        end = min(next(ends, run.length_s), until)
-        found.append(_Rise(stages[index], lasts[index], rates[index], end, until))
     return found
 
 
-def _rate(run: Run, stage: Stage, start_s: float) -> float:
-    """The requests/s that were due in the stage from `start_s` on."""
-    due = due_in(run, start_s, stage.end_s)
-    return ratio(len(due), min(stage.end_s, run.length_s) - start_s) or 0.0
+def _rate(run: Run, phase: Phase, start_s: float) -> float:
+    """The requests/s that were due in the phase from `start_s` on."""
+    due = sum(request.at >= start_s for request in phase.requests)
+    return ratio(due, min(phase.end_s, run.length_s) - start_s) or 0.0
 
 
-def _last_rate(run: Run, stage: Stage) -> float:
-    if stage.kind != "ramp":
-        return _rate(run, stage, stage.start_s)
-    return _rate(run, stage, stage.start_s + 0.75 * reached_s(run, stage))
+def _last_rate(run: Run, phase: Phase) -> float:
+    if phase.kind != "ramp":
+        return _rate(run, phase, phase.start_s)
+    return _rate(run, phase, phase.start_s + 0.75 * reached_s(run, phase))
 
 
 def _regained_s(run: Run, rise: _Rise) -> float | None:
@@ -107,10 +109,10 @@ def _regained_s(run: Run, rise: _Rise) -> float | None:
     of the requests due in them; one without requests keeps the promise. The figure is the beginning
     of the first window after the last one that fails: 0 if none does, None if the last one does.
     """
-    slo, start = run.outline.slo, rise.stage.start_s
+    slo, start = run.outline.slo, rise.phase.start_s
     seconds = max(1, int(rise.end_s - start))
     due, good = [0] * seconds, [0] * seconds
-    for request in due_in(run, start, rise.end_s):
+    for request in rise.requests:
         second = min(int(request.at - start), seconds - 1)
         due[second] += 1
         good[second] += is_good(request, slo)
@@ -126,7 +128,7 @@ def _regained_s(run: Run, rise: _Rise) -> float | None:
 
 
 def _deployment(run: Run, name: str, rise: _Rise) -> dict[str, float | None]:
-    start, end, until = rise.stage.start_s, rise.end_s, rise.until
+    start, end, until = rise.phase.start_s, rise.end_s, rise.until
     wanted = _Steps(run, name, lambda counts: counts.wanted)
     running = _Steps(run, name, lambda counts: counts.running)
     base = running.value(start)

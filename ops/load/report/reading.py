@@ -10,11 +10,16 @@ from pydantic import AllowInfNan, BaseModel, Field, NonNegativeInt, TypeAdapter,
 from pydantic.dataclasses import dataclass as checked
 
 INTERRUPTED = "interrupted"
-"""The error of a request that the test's end cut off, which says nothing of the application."""
+"""The error of a request that the test's end cut off."""
+DROPPED = "dropped"
+"""The error of a request that was due and not sent, since too many were in flight."""
 
 T = TypeVar("T")
 Seconds = Annotated[float, AllowInfNan(False)]
 """Seconds, of moments counted from the run's beginning."""
+Moment = Annotated[float, Field(ge=0, le=253_402_300_799, allow_inf_nan=False)]
+"""Unix time, until the year 9999."""
+Speed = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Limit = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -48,11 +53,25 @@ class Capacity(BaseModel, frozen=True):
         places: how many requests a replica answers at a time.
         start_s: how long a replica takes to start.
         min_replicas: how many there always are.
+        tokens_per_second: how fast a place answers.
+        prefill_tokens_per_second: how fast a replica reads a prompt.
     """
 
     places: Annotated[int, Field(gt=0)] | None = None
     start_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     min_replicas: NonNegativeInt = 0
+    tokens_per_second: Speed | None = None
+    prefill_tokens_per_second: Speed | None = None
+
+
+class Served(BaseModel, frozen=True):
+    """What was served, if the tool started it: the configuration's file and its content's SHA-256,
+    our version and Ray's."""
+
+    config: str | None = None
+    digest: str | None = None
+    version: str | None = None
+    ray: str | None = None
 
 
 class Outline(BaseModel, frozen=True):
@@ -60,22 +79,24 @@ class Outline(BaseModel, frozen=True):
 
     profile: dict[str, Any] = {}
     url: str = ""
-    began: float
+    served: Served | None = None
+    began: Moment
     seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     ended: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     interrupted: bool
+    sent_until: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     slo: Slo = Slo()
     stages: tuple[Stage, ...] = ()
     scaled: dict[str, Capacity] = {}
-    dropped: NonNegativeInt = 0
 
 
 @checked(frozen=True, slots=True)
 class Request:
-    """A request that was sent, and how it ended.
+    """A request that was due, and how it ended.
 
     Attributes:
-        at: when it was due; `sent`, `first` and `ended` are moments on the same axis.
+        at: when it was due; `sent`, `first` and `ended` are moments on the same axis. If it was
+            dropped, `sent` and `ended` are `at`.
         error: None for a complete answer, else the class of what went wrong.
         cost: in US dollars.
         quality: as predicted, from 0 to 1.
@@ -98,8 +119,8 @@ class Request:
 
     @property
     def ttft_s(self) -> float | None:
-        """From sending to the first token."""
-        return None if self.first is None else self.first - self.sent
+        """From when it was due to the first token, so that the tool's own lateness counts."""
+        return None if self.first is None else self.first - self.at
 
     @property
     def tpot_s(self) -> float | None:
@@ -111,7 +132,7 @@ class Request:
 
     @property
     def e2e_s(self) -> float:
-        """From when it was due to its end, so that the tool's own lateness counts."""
+        """From when it was due to its end."""
         return self.ended - self.at
 
 
@@ -150,8 +171,8 @@ class Run:
     Attributes:
         requests: in the order in which they ended.
         samples: in the order of time, those that couldn't be read included.
-        unanswered: how many requests were in flight when the run was interrupted, and are in no
-            figure.
+        unanswered: how many requests were in flight when the run was interrupted, still within
+            every limit, and are in no figure.
         cut: the files whose last line wasn't written to its end; it is left out.
     """
 
@@ -164,8 +185,8 @@ class Run:
     @property
     def length_s(self) -> float:
         """The time for which requests were sent: less than the schedule if interrupted."""
-        outline = self.outline
-        return min(outline.seconds, outline.ended) if outline.interrupted else outline.seconds
+        until = self.outline.sent_until
+        return self.outline.seconds if until is None else min(until, self.outline.seconds)
 
     @property
     def read(self) -> list[Sample]:
@@ -197,10 +218,21 @@ def read(folder: Path) -> Run:
     cut = (*(["requests.jsonl"] * cut_requests), *(["samples.jsonl"] * cut_samples))
     if outline.interrupted and not outline.ended:
         # The tool was killed, and couldn't say when.
-        moments = (*(r.ended for r in requests), *(s.at for s in samples))
-        outline = outline.model_copy(update={"ended": max(moments, default=0.0)})
-    ended = [request for request in requests if request.error != INTERRUPTED]
-    return Run(outline, ended, samples, len(requests) - len(ended), cut)
+        sent = max((*(r.sent for r in requests), *(s.at for s in samples), 0.0))
+        ended = max((sent, *(r.ended for r in requests)))
+        outline = outline.model_copy(update={"sent_until": sent, "ended": ended})
+    judged = [r for r in requests if r.error != INTERRUPTED or _is_overdue(r, outline.slo)]
+    return Run(outline, judged, samples, len(requests) - len(judged), cut)
+
+
+def _is_overdue(request: Request, slo: Slo) -> bool:
+    """Whether a request that was cut off had already passed a limit, so that no answer could have
+    been good."""
+    waited = request.e2e_s
+    if slo.e2e_s is not None and waited > slo.e2e_s:
+        return True
+    ttft_s = waited if request.ttft_s is None else request.ttft_s
+    return request.stream and slo.ttft_s is not None and ttft_s > slo.ttft_s
 
 
 def _lines(file: Path, kind: TypeAdapter[T]) -> tuple[list[T], bool]:

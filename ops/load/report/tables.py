@@ -94,7 +94,7 @@ def _errors(report: Mapping[str, Any]) -> Table:
         [error["class"], error["status"], error["requests"], percent(error["share"])]
         for error in report["errors"]
     ]
-    columns = [Column("error", True), *map(Column, ("HTTP status", "requests", "of those sent"))]
+    columns = [Column("error", True), *map(Column, ("HTTP status", "requests", "of all"))]
     caption = "Failed requests, by the code of the error or by how they ended."
     return Table("Errors", caption, columns, bounded(rows), "None.")
 

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ops.load.report.reading import Run, Slo
+from ops.load.report.reading import DROPPED, Run, Slo
 from ops.load.report.text import percent
 
 _LATE_S = 0.05
+_SLOW = 1.2
 _MOST_DEPLOYMENTS = 3
 _LIMITS = {
     "ttft_s": "first token within {:g} s",
@@ -74,20 +75,20 @@ def _notes(run: Run, report: Mapping[str, Any]) -> Iterator[str]:
     outline = run.outline
     if outline.interrupted:
         yield (
-            f"The run was interrupted after {outline.ended:.0f} s of {outline.seconds:.0f} s. "
+            f"The run was interrupted after {run.length_s:.0f} s of {outline.seconds:.0f} s. "
             "The figures are of what was sent until then."
         )
     if run.unanswered:
         yield (
-            f"When it was interrupted, {run.unanswered:,} requests were in flight. They are in no "
-            "figure."
+            f"When it was interrupted, {_counted(run.unanswered, 'request')} in flight could still "
+            "have become good. They are in no figure."
         )
     for file in run.cut:
         yield f"The last line of {file} wasn't written to its end, and is left out."
-    if outline.dropped:
+    if dropped := sum(request.error == DROPPED for request in run.requests):
         yield (
-            f"{outline.dropped:,} of the requests that were due were not sent, since too many were "
-            "in flight. They count as not good, but are in no stage and no plot."
+            f"{dropped:,} of the requests that were due were not sent, since too many were in "
+            "flight (`most_in_flight`). They count as failed."
         )
     late = report["lateness_s"]["p99"]
     if late is not None and late > _LATE_S:
@@ -95,6 +96,13 @@ def _notes(run: Run, report: Mapping[str, Any]) -> Iterator[str]:
             f"The tool itself was late: 1 % of the requests were sent more than {late:.2g} s after "
             "they were due, so the load was less even than planned."
         )
+    for name, mine in report["deployments"].items():
+        if (mine["slowness"] or 0) > _SLOW:
+            yield (
+                f"Tokens of {name} took {mine['slowness']:.2g} times as long (median) as its "
+                "clairvoyant scaler assumes: places slow one another down, or the machine was too "
+                "busy. With tokens that slow, that scaler would have needed more replicas, too."
+            )
     yield from _missing_samples(run)
 
 

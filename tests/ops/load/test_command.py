@@ -87,7 +87,7 @@ class Recorded:
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     """A run of everything that there is."""
     mix = {"stream": 0.5, "tools": 0.3, "json_schema": 0.3, "models": {"demo": 1}}
-    capacity = {"demo": {"places": 4, "start_s": 2}}
+    capacity = {"demo": {"places": 4, "start_s": 2, "tokens_per_second": 20}}
     profile = {"stages": [STEADY], "mix": mix, "capacity": capacity}
     with serving() as target:
         test = LoadTest(tmp_path_factory.mktemp("run"), target.url, profile)
@@ -113,9 +113,15 @@ def test_each_request_has_a_record(recorded: Recorded) -> None:
 
 def test_the_run_as_a_whole_is_recorded(recorded: Recorded) -> None:
     run, url = recorded.test.run, recorded.target.url
-    assert (run["url"], run["interrupted"], run["dropped"]) == (url, False, 0)
+    assert (run["url"], run["interrupted"], run["sent_until"]) == (url, False, 2)
     assert run["stages"] == [{"name": "steady 1", "kind": "steady", "start_s": 0.0, "end_s": 2.0}]
-    assert run["scaled"] == {"demo": {"places": 4, "start_s": 2.0, "min_replicas": 0}}
+    assert run["scaled"]["demo"] == {
+        "places": 4,
+        "start_s": 2.0,
+        "min_replicas": 0,
+        "tokens_per_second": 20.0,
+        "prefill_tokens_per_second": None,
+    }
     assert abs(run["began"] - time.time()) < PATIENCE_S
     assert run["seconds"] == 2 <= run["ended"] < 10
     samples = recorded.test.lines("samples.jsonl")
@@ -172,12 +178,18 @@ def test_late_answers_delay_no_request(tmp_path: Path, target: Target) -> None:
     assert len(rows) > 20
 
 
-def test_requests_beyond_the_bound_are_dropped_and_counted(tmp_path: Path, target: Target) -> None:
+def test_requests_beyond_the_bound_are_dropped_and_recorded(tmp_path: Path, target: Target) -> None:
     profile = {"stages": [STEADY], "mix": {"models": {"slow=5": 1}}, "most_in_flight": 5}
     test = LoadTest(tmp_path, target.url, profile)
     test.end()
-    assert len(test.lines("requests.jsonl")) == len(target.bodies) == 5
-    assert test.run["dropped"] > 10
+    rows = test.lines("requests.jsonl")
+    dropped = [row for row in rows if row["error"] == "dropped"]
+    assert len(rows) - len(dropped) == len(target.bodies) == 5
+    assert len(dropped) > 10
+    for row in dropped:
+        assert set(row) == COLUMNS
+        assert row["sent"] == row["ended"] == row["at"]
+        assert (row["stage"], row["asked"], row["status"]) == ("steady 1", "slow=5", None)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -191,7 +203,7 @@ def test_an_interrupted_run_writes_what_was(
     printed = test.end()
     assert test.process.returncode == 130, printed
     assert test.run["interrupted"] is True
-    assert test.run["ended"] < 20
+    assert test.run["sent_until"] + 1 < test.run["ended"] < 20  # some were still waited for
     rows = test.lines("requests.jsonl")
     assert len(rows) == len(target.bodies)
     assert {row["error"] for row in rows} == {None}  # what was in flight was waited for

@@ -79,6 +79,19 @@ def test_different_profiles_and_limits_are_told(tmp_path: Path) -> None:
     assert limits.startswith("The limits of a good answer of the two runs differ")
 
 
+def test_what_each_run_drove_is_named(tmp_path: Path) -> None:
+    served = {"config": "slo.yaml", "digest": "1a", "version": "1.0", "ray": "2.60"}
+    a = reported(tmp_path / "a", 2, served=served)
+    b = reported(tmp_path / "b", 2, served={**served, "digest": "2b"})
+    url = reported(tmp_path / "c", 2)
+    found = compare(a, b)
+    assert (found["a_of"], found["b_of"]) == ("slo.yaml", "slo.yaml")
+    assert found["notes"][0] == "The content of slo.yaml was changed between the two runs."
+    assert "A is a, of slo.yaml" in (b / "compare.html").read_text()
+    assert compare(a, url)["b_of"] == "http://localhost:8000"
+    assert not any("was changed" in note for note in compare(a, a)["notes"])
+
+
 def test_the_page_stands_alone_and_has_both_runs_in_each_plot(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 1)):
         write(write_spike(tmp_path / name, seconds=10, seed=seed))

@@ -23,6 +23,11 @@ STEADY = {"kind": "steady", "seconds": 10, "rate": 5}
         ({"stages": [STEADY], "mix": {"stream": 2}}, "mix.stream: must be less than or equal to 1"),
         ({"stages": [STEADY], "mix": {"tools": 0.6, "json_schema": 0.6}}, "mix: tools + json"),
         ({"stages": [STEADY], "sloo": {}}, "sloo: unknown key"),
+        ({"stages": [STEADY, {**STEADY, "name": "steady 1"}]}, "2 are named 'steady 1'"),
+        (
+            {"stages": [STEADY], "capacity": {"a": {"tokens_per_second": 0}}},
+            "capacity.a.tokens_per_second: must be greater than 0",
+        ),
         (
             {"stages": [STEADY], "prompts": {"distribution": "lognormal", "median": 9, "p95": 1}},
             "prompts.lognormal: p95 must not be less than median",

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from load_runs import outline, request, sample, write_run
 
-from ops.load.report.clairvoyant import clairvoyant, service_times
-from ops.load.report.reading import read
+from ops.load.report import report
+from ops.load.report.clairvoyant import clairvoyant
+from ops.load.report.reading import Capacity, read
 from ops.load.report.replica_seconds import replica_seconds
 from ops.load.report.series import series
+from ops.load.report.services import service_times
 
 Lines = list[dict[str, Any]]
 
@@ -119,21 +121,50 @@ def test_its_replicas_are_shown_over_time(tmp_path: Path) -> None:
 # --- service times ---
 
 
-def times(folder: Path, requests: Lines) -> list[float]:
-    found = service_times(read(write_run(folder, outline(), requests, [])).requests)
-    return [round(took, 6) for _, took in found]
+def times(folder: Path, requests: Lines, **capacity: float) -> list[float]:
+    run = read(write_run(folder, outline(), requests, []))
+    return [round(took, 6) for _, took in service_times(run.requests, Capacity(**capacity))]
 
 
 def test_waiting_is_no_service(tmp_path: Path) -> None:
     quick = [request(0, first=0.5, ended=2)] * 20
-    waited = request(0, first=8, ended=10)
-    assert times(tmp_path, [*quick, waited])[-1] == 0.5 + 2
+    waited = request(0, first=8, ended=9.5)
+    assert times(tmp_path, [*quick, waited])[-1] == 0.5 + 1.5
+
+
+def test_tokens_that_came_slowly_are_not_taken_for_longer_than_the_fastest(tmp_path: Path) -> None:
+    quick = [request(0, first=0.5, ended=2)] * 3  # 0.75 s a token
+    slow = [request(0, first=0.5, ended=9)] * 17
+    assert times(tmp_path, [*quick, *slow])[-1] == 0.5 + 1.5
+
+
+def test_the_profiles_speeds_are_taken_where_it_says_them(tmp_path: Path) -> None:
+    starved = [request(0, first=5, ended=9)] * 20  # prompts of 100 tokens, answers of 3
+    assert times(tmp_path, starved, tokens_per_second=10) == [5 + 0.2] * 20
+    speeds = {"tokens_per_second": 10, "prefill_tokens_per_second": 400}
+    assert times(tmp_path, starved, **speeds) == [0.25 + 0.2] * 20
+    unknown = request(0, first=5, ended=9, prompt_tokens=None, completion_tokens=None)
+    assert times(tmp_path, [unknown], **speeds) == [9]
+
+
+def test_a_starved_run_does_not_raise_its_own_yardstick(tmp_path: Path) -> None:
+    requests = [request(20 + at, first=22 + at, ended=40 + at) for at in range(10)]
+    speeds = {"tokens_per_second": 2, "prefill_tokens_per_second": 200}
+    assert least(tmp_path, requests, start_s=0, **speeds) == 10 * 1.5
+    found = report(read(tmp_path))
+    assert found["deployments"]["small"]["slowness"] == 18
+    assert any(note.startswith("Tokens of small took 18 times as long") for note in found["notes"])
+
+
+def test_each_model_of_the_router_has_its_own_speed(tmp_path: Path) -> None:
+    requests = [request(0)] * 20 + [request(0, model="large", first=4, ended=12)] * 20
+    assert times(tmp_path, requests) == [2] * 20 + [12] * 20
 
 
 def test_a_long_prompt_is_not_taken_for_waiting(tmp_path: Path) -> None:
     quick = [request(0, first=0.5, ended=2)] * 20
     long = [request(0, first=4, ended=5, prompt_tokens=8192)] * 20
-    assert times(tmp_path, [*quick, *long])[-1] == 4 + 1
+    assert times(tmp_path, [*quick, *long])[-1] == 4 + 1  # 0.5 s a token
 
 
 def test_a_whole_answer_is_taken_as_long_as_a_stream(tmp_path: Path) -> None:
@@ -149,7 +180,7 @@ def test_without_streams_a_whole_answer_is_taken_as_it_was(tmp_path: Path) -> No
 
 
 def test_a_failed_request_is_taken_as_long_as_the_median(tmp_path: Path) -> None:
-    requests = [request(0, first=0, ended=seconds) for seconds in (1, 2, 9)]
+    requests = [request(0, first=0, ended=ended, completion_tokens=None) for ended in (1, 2, 9)]
     assert times(tmp_path, [*requests, request(0, error="timeout")])[-1] == 2
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from load_runs import outline, request, sample, write_run
+from load_runs import dropped, outline, request, sample, write_run
 
 from ops.load.report import report
 from ops.load.report.phases import phases
@@ -29,9 +29,9 @@ def test_rates_goodput_and_money(tmp_path: Path) -> None:
     assert whole["requests"] == 5
     assert (whole["answered"], whole["good"], whole["failed"]) == (4, 2, 1)
     assert whole["goodput"] == 0.4
-    assert (whole["offered_per_s"], whole["served_per_s"]) == (0.5, 0.4)
+    assert (whole["offered_per_s"], whole["served_per_s"]) == (0.5, 0.3)  # one ended after it
     assert whole["usd"] == 0.006
-    assert whole["usd_per_1000_requests"] == 1.2
+    assert whole["usd_per_1000_requests"] == 3  # of those whose cost is known
     assert whole["quality"] == 0.8
 
 
@@ -44,7 +44,7 @@ def test_rates_goodput_and_money(tmp_path: Path) -> None:
         ({"ended": 2.3}, False),  # 0.65 s a token
         ({"ended": 2.3, "stream": False, "first": None}, True),  # which a whole answer hasn't
         ({"ended": 4.1, "stream": False, "first": None}, False),  # end to end
-        ({"sent": 1.0, "first": 2.0, "ended": 3.0}, True),  # sent late, first token in time
+        ({"sent": 1.0, "first": 2.0, "ended": 3.0}, False),  # the tool's lateness counts
         ({"error": "broken_stream"}, False),
     ],
 )
@@ -54,10 +54,16 @@ def test_a_request_is_good_without_error_and_within_all_limits_that_apply(
     assert made(tmp_path, [request(0, **change)], slo=SLO)["whole"]["good"] == good
 
 
-def test_dropped_requests_are_due_and_not_good(tmp_path: Path) -> None:
-    found = made(tmp_path, [request(0)] * 3, dropped=1)
-    assert found["whole"]["goodput"] == 0.75
-    assert found["whole"]["offered_per_s"] == 0.4
+def test_dropped_requests_are_due_and_not_good_and_have_no_times(tmp_path: Path) -> None:
+    late = request(0, sent=0.02)
+    found = made(tmp_path, [late] * 3 + [dropped(1)])
+    for figures in (found["whole"], *found["stages"]):
+        assert (figures["requests"], figures["failed"], figures["goodput"]) == (4, 1, 0.75)
+        assert figures["offered_per_s"] == 0.4
+        assert figures["e2e_s"]["p50"] == 2
+    assert found["errors"] == [{"class": "dropped", "status": None, "requests": 1, "share": 0.25}]
+    assert found["lateness_s"]["p50"] == 0.02
+    assert found["series"]["errors_per_s"]["dropped"][1] == 1
     assert "1 of the requests that were due were not sent" in found["notes"][0]
 
 
@@ -80,10 +86,27 @@ def test_requests_belong_to_the_stage_in_which_they_were_due(tmp_path: Path) -> 
         {"name": "a", "kind": "steady", "start_s": 0, "end_s": 4},
         {"name": "b", "kind": "steady", "start_s": 4, "end_s": 10},
     ]
-    requests = [request(3.9, ended=9), request(4), request(10, error="timeout")]
+    requests = [
+        request(3.9, stage="a", ended=9),
+        request(4, stage="a", ended=9),  # such as the last one of a trace
+        request(4, stage="b"),
+        request(10, stage="b", error="timeout"),
+    ]
     a, b = made(tmp_path, requests, stages=stages)["stages"]
-    assert (a["name"], a["requests"], a["goodput"], a["offered_per_s"]) == ("a", 1, 1, 0.25)
+    assert (a["name"], a["requests"], a["goodput"], a["offered_per_s"]) == ("a", 2, 1, 0.5)
     assert (b["name"], b["requests"], b["goodput"]) == ("b", 2, 0.5)
+
+
+def test_answers_are_served_in_the_stage_in_which_they_end(tmp_path: Path) -> None:
+    stages = [
+        {"name": "spike", "kind": "steady", "start_s": 0, "end_s": 4},
+        {"name": "calm", "kind": "steady", "start_s": 4, "end_s": 10},
+    ]
+    requests = [request(1, stage="spike", ended=3)]
+    requests += [request(1, stage="spike", ended=5)] * 6 + [request(8, stage="calm", ended=11)]
+    spike, calm = made(tmp_path, requests, stages=stages)["stages"]
+    assert (spike["answered"], spike["served_per_s"]) == (7, 0.25)
+    assert (calm["answered"], calm["served_per_s"]) == (1, 1)
 
 
 def test_a_spike_is_a_phase_between_what_is_around_it(tmp_path: Path) -> None:
@@ -92,19 +115,21 @@ def test_a_spike_is_a_phase_between_what_is_around_it(tmp_path: Path) -> None:
         profile={"stages": [stage]},
         stages=[{"name": "rush", "kind": "spike", "start_s": 0, "end_s": 10}],
     )
-    found = phases(read(write_run(tmp_path, run, [], [])))
-    assert [(p.name, p.kind, p.start_s, p.end_s) for p in found] == [
-        ("rush: before", "steady", 0, 2),
-        ("rush", "spike", 2, 7),
-        ("rush: after", "steady", 7, 10),
+    requests = [request(at, stage="rush") for at in (1, 2, 6.9, 7, 10)]
+    found = phases(read(write_run(tmp_path, run, requests, [])))
+    assert [(p.name, p.kind, p.start_s, p.end_s, len(p.requests)) for p in found] == [
+        ("rush: before", "steady", 0, 2, 1),
+        ("rush", "spike", 2, 7, 2),
+        ("rush: after", "steady", 7, 10, 2),
     ]
 
 
-def test_an_interrupted_run_has_the_rates_of_the_time_that_it_had(tmp_path: Path) -> None:
-    found = made(tmp_path, [request(0), request(1)], interrupted=True, ended=4.0)
-    assert found["whole"]["offered_per_s"] == 0.5
-    assert found["stages"][0]["offered_per_s"] == 0.5
-    assert found["series"]["at_s"] == [0, 1, 2, 3]
+def test_an_interrupted_run_has_the_rates_of_the_time_in_which_it_sent(tmp_path: Path) -> None:
+    requests = [request(0), request(3, ended=6)]
+    found = made(tmp_path, requests, interrupted=True, sent_until=4.0, ended=7.0)
+    for figures in (found["whole"], *found["stages"]):
+        assert (figures["offered_per_s"], figures["served_per_s"]) == (0.5, 0.25)
+    assert found["series"]["at_s"] == list(range(7))
     assert found["notes"][0].startswith("The run was interrupted after 4 s of 10 s.")
 
 

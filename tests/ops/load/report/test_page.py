@@ -96,7 +96,10 @@ def test_gaps_are_told_to_the_plots(tmp_path: Path) -> None:
     ("run", "said"),
     [
         ({}, "No request was sent, so there is nothing to judge."),
-        ({"interrupted": True, "ended": 0.0}, "The run was interrupted after 0 s of 10 s."),
+        (
+            {"interrupted": True, "sent_until": 0.0, "ended": 0.0},
+            "The run was interrupted after 0 s of 10 s.",
+        ),
         ({"seconds": 0.0, "ended": 0.0, "stages": []}, "no sample was read"),
     ],
 )
@@ -107,6 +110,24 @@ def test_an_empty_run_has_a_page_and_pictures_that_say_so(
     html = (tmp_path / "report.html").read_text()
     assert said in html
     Page(html)
+
+
+def test_the_title_says_what_was_driven(tmp_path: Path) -> None:
+    served = {"config": "demo/config.yaml", "digest": "1a2b", "version": "1.0", "ray": "2.60"}
+    found = page(write_run(tmp_path, outline(served=served), [], []))
+    assert found.text["h1"] == ["Load test of demo/config.yaml"]
+    assert "version 1.0, Ray 2.60, configuration’s SHA-256 1a2b" in "".join(found.text["p"])
+
+
+@pytest.mark.parametrize(
+    "known", [{}, {"served": {"config": None, "digest": None, "version": "1.0", "ray": "2.60"}}]
+)
+def test_of_a_service_that_ran_the_url_is_known_and_no_version(
+    tmp_path: Path, known: dict[str, Any]
+) -> None:
+    found = page(write_run(tmp_path, outline(**known), [], []))
+    assert found.text["h1"] == ["Load test of http://localhost:8000"]
+    assert "version" not in "".join(found.text["p"])
 
 
 def test_the_verdict_says_whether_the_goal_was_met(tmp_path: Path) -> None:

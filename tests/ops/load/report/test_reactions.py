@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from load_runs import outline, request, sample, write_run
+from load_runs import dropped, outline, request, sample, write_run
 
 from ops.load.report.reactions import reactions
 from ops.load.report.reading import read
 
 Wanted = Callable[[int], int]
+Lines = list[dict[str, Any]]
 
 
 def stage(name: str, kind: str, start: float, end: float) -> dict[str, Any]:
@@ -24,13 +25,15 @@ SPIKE = [
 ]
 
 
-def arrivals(bad: range = range(0)) -> list[dict[str, Any]]:
+def arrivals(stages: Lines, bad: range = range(0)) -> Lines:
     """One request a second, and ten in the spike; those due in the seconds of `bad` are late."""
-    return [
-        request(second + part / 10, first=second + part / 10 + (5 if second in bad else 0.5))
-        for second in range(100)
-        for part in range(10 if 20 <= second < 60 else 1)
-    ]
+    found = []
+    for second in range(100):
+        (name,) = (one["name"] for one in stages if one["start_s"] <= second < one["end_s"])
+        for part in range(10 if 20 <= second < 60 else 1):
+            at = second + part / 10
+            found.append(request(at, stage=name, first=at + (5 if second in bad else 0.5)))
+    return found
 
 
 def found(
@@ -39,7 +42,7 @@ def found(
     running: Wanted = lambda second: 1,
     bad: range = range(0),
     **run: Any,
-) -> list[dict[str, Any]]:
+) -> Lines:
     outlined = outline(
         **{
             "seconds": 100.0,
@@ -50,7 +53,8 @@ def found(
         }
     )
     samples = [sample(s + 0.5, small=(wanted(s), running(s))) for s in range(100)]
-    return reactions(read(write_run(folder, outlined, arrivals(bad), samples)))
+    requests = arrivals(outlined["stages"], bad)
+    return reactions(read(write_run(folder, outlined, requests, samples)))
 
 
 def test_seconds_from_the_rise_to_replicas_and_back(tmp_path: Path) -> None:
@@ -92,6 +96,20 @@ def test_the_goal_is_not_held_again(tmp_path: Path) -> None:
     assert spike["slo_regained_s"] is None
 
 
+def test_what_was_dropped_did_not_hold_the_goal(tmp_path: Path) -> None:
+    requests = [request(at, stage="before") for at in range(20)]
+    requests += [request(20 + at / 10, stage="spike") for at in range(200)]
+    requests += [dropped(40 + at / 10, stage="spike") for at in range(200)]
+    run = outline(seconds=100.0, ended=100.0, stages=SPIKE)
+    (spike,) = (
+        found
+        for found in reactions(read(write_run(tmp_path, run, requests, [])))
+        if found["stage"] == "spike"
+    )
+    assert spike["to_per_s"] == 10
+    assert spike["slo_regained_s"] is None
+
+
 def test_a_rise_within_a_spikes_stage_is_found_by_the_profile(tmp_path: Path) -> None:
     (spike,) = found(
         tmp_path,
@@ -122,7 +140,13 @@ def test_the_first_load_is_a_rise_where_it_started_replicas(tmp_path: Path) -> N
 
 
 def test_an_interrupted_run_has_the_reactions_until_then(tmp_path: Path) -> None:
-    (spike,) = found(tmp_path, wanted=lambda s: 2 if s >= 24 else 1, interrupted=True, ended=40.0)
+    (spike,) = found(
+        tmp_path,
+        wanted=lambda s: 2 if s >= 24 else 1,
+        interrupted=True,
+        sent_until=40.0,
+        ended=45.0,
+    )
     assert spike["end_s"] == 40
     assert spike["deployments"]["small"]["wanted_s"] == 4.5
     assert spike["deployments"]["small"]["down_wanted_s"] is None
