@@ -5,11 +5,15 @@ it uses only the standard library, waits for nothing and computes little. `docs/
 explains it; `deployments.scaling.work` makes the numbers.
 """
 
+import logging
 import math
+import time
 from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+logger = logging.getLogger("ray.serve")
 
 # Seconds between two decisions; replicas report once a second.
 _PERIOD_S = 0.5
@@ -25,8 +29,12 @@ _SPARE = 1.2
 # How much one look at a busy replica counts when its places are learned.
 _LEARNING = 0.1
 
-# The numbers of a replica that only grow.
+# The numbers of a replica that only grow, and the others.
 _GROWING = ("came", "came_prompts", "came_answers", "begun", "ended", "writing_seconds")
+_OTHERS = ("age", "requests", "writing", "waiting")
+_RATES = ("read_tokens", "read_seconds", "written_tokens", "written_seconds")
+_ALL = frozenset({*_GROWING, *_OTHERS, *_RATES})
+_NOTHING = dict.fromkeys(_GROWING, 0.0)
 
 
 @dataclass(frozen=True)
@@ -52,14 +60,21 @@ class Report:
 
 
 def reports_of(raw_metrics: Mapping[str, Mapping[Any, Any]]) -> dict[Any, Report]:
-    """The replicas' reports, from the time series that Ray Serve keeps for each number."""
+    """The replicas' reports, from the time series that Ray Serve keeps for each number.
+
+    Those of another version of this code may lack numbers, and are left out.
+    """
     found = {}
     for replica in raw_metrics.get("came", ()):
-        series = {name: of[replica] for name, of in raw_metrics.items() if replica in of}
-        latest = {name: points[-1].value for name, points in series.items()}
-        growing = {name: [point.value for point in series[name]] for name in _GROWING}
-        average = {name: sum(values) / len(values) for name, values in growing.items()}
-        found[replica] = Report(latest, average)
+        series = {
+            name: [point.value for point in of[replica]]
+            for name, of in raw_metrics.items()
+            if of.get(replica)
+        }
+        if series.keys() >= _ALL:
+            latest = {name: values[-1] for name, values in series.items()}
+            average = {name: sum(series[name]) / len(series[name]) for name in _GROWING}
+            found[replica] = Report(latest, average)
     return found
 
 
@@ -142,13 +157,13 @@ class _Moment:
     """What was known at a time: sums over all replicas, since the policy's start.
 
     Attributes:
-        totals: of the numbers that only grow.
+        totals: of the numbers that only grow; late reports still add to them.
         queued: requests that no replica had taken.
         in_progress: these, and those that had not ended.
     """
 
     at: float
-    totals: Mapping[str, float]
+    totals: dict[str, float]
     queued: float
     in_progress: float
 
@@ -166,7 +181,8 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._past: deque[_Moment] = deque()
-        self._reports: Mapping[Any, Report] = {}
+        # The last report of each replica, and when it was seen.
+        self._seen: dict[Any, tuple[float, Mapping[str, float]]] = {}
         self.mean, self.recent, self.steady, self.sample = Work(), 0.0, 0.0, 0.0
         self.written_s = 0.0
 
@@ -174,13 +190,21 @@ class Arrivals:
         self, now: float, reports: Mapping[Any, Report], queued: float, in_progress: float
     ) -> None:
         """Takes what came since the last call."""
-        totals = dict(self._past[-1].totals) if self._past else dict.fromkeys(_GROWING, 0.0)
+        totals = dict(self._past[-1].totals if self._past else _NOTHING)
         for replica, report in reports.items():
-            # What came before the first call came at another time.
-            last = self._reports.get(replica, None if self._past else report)
-            for name in _GROWING:
-                totals[name] += report.average[name] - (last.average[name] if last else 0.0)
-        self._reports = reports
+            born = now - report.latest["age"], _NOTHING
+            since, last = self._seen.get(replica, born)
+            grown = {name: report.average[name] - last[name] for name in _GROWING}
+            _add(grown, 1.0, totals)
+            # What it did while it was not seen it did evenly, not now.
+            for moment in reversed(self._past):
+                if moment.at <= since:
+                    break
+                _add(grown, (moment.at - since) / (now - since), moment.totals)
+            self._seen[replica] = now, report.average
+        self._seen = {
+            replica: seen for replica, seen in self._seen.items() if now - seen[0] <= _WINDOW_S
+        }
         self._past.append(_Moment(now, totals, queued, in_progress))
         self._forget(now - _WINDOW_S)
         self._measure()
@@ -215,6 +239,11 @@ class Arrivals:
             self._past.popleft()
 
 
+def _add(grown: Mapping[str, float], share: float, totals: dict[str, float]) -> None:
+    for name, value in grown.items():
+        totals[name] += share * value
+
+
 class SLOPolicy:
     """How many replicas a model needs.
 
@@ -226,20 +255,29 @@ class SLOPolicy:
         self._limit_s = ttft_s
         self._rates, self._places, self._arrivals = Rates(), Places(), Arrivals()
         self._starts = Starts(ttft_s)
-        self._decided_at, self._wanted = -math.inf, 0
+        self._decided_at, self._wanted, self._failed = -math.inf, 0, False
 
     def __call__(self, context: Any) -> tuple[float, dict[str, Any]]:
         """Called by Ray Serve with its `AutoscalingContext`; gives a number of replicas, and a
         state that is not needed."""
-        now = context.current_time
-        if not 0 <= now - self._decided_at < _PERIOD_S:
+        # `context.current_time` may be set back.
+        now = time.monotonic()
+        if now - self._decided_at >= _PERIOD_S:
             self._decided_at = now
-            self._wanted = self._decide(context)
+            self._wanted = self._decide_or_keep(now, context)
         return self._wanted, {}
 
-    def _decide(self, context: Any) -> int:
-        now, running = context.current_time, context.current_num_replicas
-        target = int(context.target_num_replicas)
+    def _decide_or_keep(self, now: float, context: Any) -> int:
+        try:
+            return self._decide(now, context)
+        except Exception:  # it would stop the updates of every application
+            if not self._failed:
+                logger.exception("no decision: %s keeps its replicas", context.deployment_name)
+            self._failed = True
+            return int(context.target_num_replicas)
+
+    def _decide(self, now: float, context: Any) -> int:
+        running, target = context.current_num_replicas, int(context.target_num_replicas)
         self._starts.learn(now, running, target)
         reports = reports_of(context.raw_metrics or {})
         if not reports:
@@ -251,7 +289,7 @@ class SLOPolicy:
             return 0
         self._learn_places(reports.values(), queued)
         waiting = self._waiting(reports.values(), in_progress, running)
-        up, down = self._enough(waiting, in_progress, context)
+        up, down = self._enough(now, waiting, in_progress, context)
         if self._places.known and up > target:
             return up
         writing = sum(report.latest["writing"] for report in reports.values())
@@ -274,7 +312,9 @@ class SLOPolicy:
         known = self._places.known
         return max(seen, in_progress - running * self._places.number if known else 0.0)
 
-    def _enough(self, waiting: float, in_progress: float, context: Any) -> tuple[int, int]:
+    def _enough(
+        self, now: float, waiting: float, in_progress: float, context: Any
+    ) -> tuple[int, int]:
         """The least replicas that keep the limit, and the least that would with `_SPARE` times the
         load."""
         arrivals, places = self._arrivals, self._places.number
@@ -286,7 +326,7 @@ class SLOPolicy:
         patience = max(self._limit_s / 4, self._limit_s - reading)
         # Seconds of a place that will wait for one when the next replicas have started. They, and
         # what comes meanwhile, are to be worked off within the limit.
-        start_s = self._starts.left(context.current_time)
+        start_s = self._starts.left(now)
         surplus = max(0.0, arrivals.recent * mean - context.current_num_replicas * places)
         behind = waiting * mean + surplus * start_s
         rescue = (behind + arrivals.recent * mean * patience) / (2 * patience)

@@ -70,6 +70,7 @@ class WorkMeter:
         self._unbegun: set[Job] = set()
         self._requests = 0
         self._begun, self._writing_s, self._at = 0, 0.0, now()
+        self._first: float | None = None  # when the first request came
         self._came = self._prompts = self._answers = 0.0  # requests and tokens since the start
         self._ended = 0
         self._reading, self._writing = _Rate(), _Rate()  # tokens a second
@@ -106,6 +107,7 @@ class WorkMeter:
         """
         mean = self._mean.or_else(_UNKNOWN_ANSWER)
         job = Job(self._now(), prompt, mean if most is None else min(most, mean))
+        self._first = job.came if self._first is None else self._first
         self._unbegun.add(job)
         self._requests += 1
         self._came += 1
@@ -146,6 +148,7 @@ class WorkMeter:
         """Requests, tokens and seconds, by the names that `deployments.scaling.slo` knows."""
         self._pass()
         return {
+            "age": 0.0 if self._first is None else self._at - self._first,
             "requests": self._requests,
             "writing": self._requests - len(self._unbegun),
             "waiting": sum(map(self._waits, self._unbegun)),

@@ -2,13 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    PlainValidator,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
 from deployments.config import Autoscaling, ModelConfig, ScaledByRequests
 from deployments.registry import parse

@@ -108,6 +108,7 @@ class _Replica:
         self.ongoing = 0
         self._recorded: deque[tuple[float, dict[str, float]]] = deque()
         self.reported: Sequence[tuple[float, dict[str, float]]] = ()
+        self.silent_until = 0.0
 
     def take(self, request: Request) -> None:
         self.ongoing += 1
@@ -120,7 +121,7 @@ class _Replica:
             self._recorded.popleft()
 
     def report(self) -> None:
-        points = list(self._recorded)
+        points = list(self._recorded) if self._simulation.now >= self.silent_until else []
         self._simulation.after(_TRAVEL_S, lambda: setattr(self, "reported", points))
 
     def _work(self) -> None:
@@ -182,7 +183,7 @@ class Simulation:
         policy: Callable[[Any], Any],
         config: AutoscalingConfig,
     ) -> None:
-        self.model, self.now = model, 0.0
+        self.model, self.now, self._clock_is_off = model, 0.0, 0.0
         self._requests, self._config = requests, config
         self._policy = autoscaling_policy._apply_autoscaling_config(policy)
         self._state: dict[str, Any] = {}
@@ -206,7 +207,8 @@ class Simulation:
         self._every(self._record_s, self._record)
         self._every(self._config.metrics_interval_s, self._report)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("ray.serve.autoscaling_policy.time.time", lambda: self.now)
+            patch.setattr("time.monotonic", lambda: self.now)
+            patch.setattr("time.time", lambda: self._wall_clock)
             while self._events[0][0] <= seconds:
                 self.now, _, call, arguments = heapq.heappop(self._events)
                 call(*arguments)
@@ -227,6 +229,25 @@ class Simulation:
                 return
             two = self._chance.sample(room, min(2, len(room)))
             min(two, key=lambda replica: replica.ongoing).take(self._queue.popleft())
+
+    def restart_controller(self, policy: Callable[[Any], Any]) -> None:
+        """Replaces the controller: it knows what it had decided, and no reports."""
+        self._policy, self._state = autoscaling_policy._apply_autoscaling_config(policy), {}
+        for replica in self._replicas:
+            replica.reported = ()
+
+    def silence(self, seconds: float) -> None:
+        """Every other replica reports nothing for so long, as one does whose event loop stalls."""
+        for replica in self._running[::2]:
+            replica.silent_until = self.now + seconds
+
+    def set_clock(self, seconds: float) -> None:
+        """Sets the wall clock by so much."""
+        self._clock_is_off += seconds
+
+    @property
+    def _wall_clock(self) -> float:
+        return self.now + self._clock_is_off
 
     @property
     def _record_s(self) -> float:
@@ -305,7 +326,7 @@ class Simulation:
             "policy_state": self._state,
             "last_scale_up_time": None,
             "last_scale_down_time": None,
-            "current_time": self.now,
+            "current_time": self._wall_clock,
             "config": self._config,
         }
         return AutoscalingContext(**fields)

@@ -53,19 +53,19 @@ class Answer:
         return Chunk(tool_calls=(ToolCallDelta(0, *identity, arguments=piece),))
 
 
-def answer_to(request: ChatRequest, *, usual: int, room: int | None) -> Answer:
+def answer_to(request: ChatRequest, *, usual: int, room: int) -> Answer:
     """The answer to a request, always the same.
 
     Args:
         request: a text for it is as long as its `max_tokens` allows.
         usual: tokens of a text for which it says nothing.
-        room: the most tokens that there is room for, if limited.
+        room: the most tokens that there is room for.
 
     Raises:
         InvalidRequest: no simple value keeps to a schema of the request.
     """
-    most = min((n for n in (request.output_limit, room) if n is not None), default=None)
-    length = min(usual, most) if most and request.output_limit is None else most or usual
+    most = min(request.output_limit or room, room)
+    length = min(usual, most) if request.output_limit is None else most
     if (tool := _called(request)) is not None:
         return _limited(*_call(request, tool), most, calls=tool)
     if request.wants_json:
@@ -90,11 +90,9 @@ def _after_the_beginning(request: ChatRequest, text: str) -> tuple[str, int, int
     return text, 0, len(text)
 
 
-def _limited(
-    written: str, begins: int, ends: int, most: int | None, calls: str | None = None
-) -> Answer:
+def _limited(written: str, begins: int, ends: int, most: int, calls: str | None = None) -> Answer:
     """An answer that ends by itself, unless it has more than `most` tokens."""
-    if most is not None and len(written) > TOKEN_BYTES * most:
+    if len(written) > TOKEN_BYTES * most:
         cut = TOKEN_BYTES * most
         return Answer(written[:cut], begins, min(ends, cut), "length", calls)
     return Answer(written, begins, ends, "stop" if calls is None else "tool_calls", calls)

@@ -59,7 +59,7 @@ class SimulatedBackend:
                 sent = upto
         yield Chunk(finish_reason=answer.finish_reason, usage=Usage(prompt, answer.tokens))
 
-    async def context_window(self) -> int | None:
+    async def context_window(self) -> int:
         """See `Backend.context_window`."""
         return self._config.context_window
 
@@ -69,13 +69,13 @@ class SimulatedBackend:
     async def aclose(self) -> None:
         """See `Backend.aclose`."""
 
-    def _room(self, request: ChatRequest, prompt: int) -> int | None:
-        """Tokens that the context window leaves to the answer; None if there is no limit."""
+    def _room(self, request: ChatRequest, prompt: int) -> int:
+        """Tokens that the context window leaves to the answer."""
         window = self._config.context_window
-        if window is not None and prompt >= window:
+        if prompt >= window:
             raise ContextLengthExceeded(
                 f"the messages take {prompt} tokens, but the context window of model "
                 f"'{request.model}' is {window} tokens for messages and answer together",
                 param="messages",
             )
-        return None if window is None else window - prompt
+        return window - prompt

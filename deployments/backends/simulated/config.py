@@ -30,6 +30,8 @@ class SimulatedConfig(ModelConfig):
     answer_tokens: Annotated[int, Field(ge=1)] = 64
     """The length of an answer whose request has no `max_tokens`; otherwise it is as long as that
     allows."""
+    context_window: Annotated[int, Field(ge=1, le=10_000_000)] = 131_072
+    """Tokens of prompt and answer together; an answer ends where they do."""
     cpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
     """CPUs that Ray reserves for a replica."""
     gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0

@@ -3,14 +3,12 @@
 import json
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-
+from deployments.backends.simulated.checking import check, within
 from deployments.errors import InvalidRequest
 from deployments.json_schema import check_schema
 
-# Values in one instance, and characters of a text: enough for the schemas of most programs, and few
-# enough for Python's stack.
+# Values in one instance, and characters of all its texts: enough for the schemas of most programs,
+# and few enough for Python's stack.
 _MOST_VALUES, _LONGEST = 200, 100_000
 
 
@@ -29,8 +27,8 @@ def instance_of(schema: Any, where: str, param: str = "response_format") -> str:
     check_schema(schema, where, param)
     try:
         value = _Writer(schema).simplest(schema)
-        Draft202012Validator(schema).validate(value)
-    except (ValidationError, LookupError, TypeError, ValueError) as error:
+        check(value, schema)
+    except Exception as error:  # a reference may lead to what is no schema, which fails in any way
         raise InvalidRequest(
             f"{where}: a simulated model finds no value for this schema; simplify it or ask "
             "another model",
@@ -44,24 +42,22 @@ class _Writer:
 
     def __init__(self, root: Any) -> None:
         self._root = root
-        self._left = _MOST_VALUES
+        self._values, self._characters = _MOST_VALUES, _LONGEST
 
     def simplest(self, schema: Any) -> Any:
-        self._left -= 1
-        if self._left < 0:
-            raise ValueError("too many values")
+        self._take(values=1)
         if not isinstance(schema, dict):
             return {}
         if "$ref" in schema:
             return self.simplest(self._referred(schema["$ref"]))
         for key in ("const", "default"):
             if key in schema:
-                return schema[key]
+                return self._given(schema[key])
         for key in ("anyOf", "oneOf", "allOf"):
             if key in schema:
                 return self.simplest(schema[key][0])
         if "enum" in schema:
-            return schema["enum"][0]
+            return self._given(schema["enum"][0])
         kind = schema.get("type", "object")
         return self._of_type(kind[0] if isinstance(kind, list) else kind, schema)
 
@@ -73,7 +69,7 @@ class _Writer:
             number = min(int(schema.get("minItems", 0)), _MOST_VALUES)
             return [self.simplest(schema.get("items")) for _ in range(number)]
         if kind == "string":
-            return _text(schema)
+            return self._text(int(schema.get("minLength", 0)))
         if kind in ("integer", "number"):
             return schema.get("minimum", min(0, schema.get("maximum", 0)))
         return {"boolean": False, "null": None}[kind]
@@ -85,9 +81,17 @@ class _Writer:
             found = found[part]
         return found
 
+    def _given(self, value: Any) -> Any:
+        """A value that the schema holds."""
+        self._take(values=sum(1 for _ in within(value)), characters=len(json.dumps(value)))
+        return value
 
-def _text(schema: dict[str, Any]) -> str:
-    # A caller's pattern may take for ever to match.
-    if "pattern" in schema or schema.get("minLength", 0) > _LONGEST:
-        raise ValueError("no simple text")
-    return "a" * int(schema.get("minLength", 0))
+    def _text(self, length: int) -> str:
+        self._take(characters=length)
+        return "a" * length
+
+    def _take(self, values: int = 0, characters: int = 0) -> None:
+        self._values -= values
+        self._characters -= characters
+        if min(self._values, self._characters) < 0:
+            raise ValueError("too large")

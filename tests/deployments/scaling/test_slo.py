@@ -26,17 +26,19 @@ def spike(at: float) -> float:
     return 20 if BEFORE <= at < SPIKE else 2
 
 
-def simulated(
-    requests: Sequence[Request],
-    seconds: float,
-    model: Model = MODEL,
-    **settings: Any,
-) -> Outcome:
-    """A run as a model with `slo` is deployed."""
+def simulation(requests: Sequence[Request], model: Model = MODEL, **settings: Any) -> Simulation:
+    """A model with `slo` as it is deployed."""
     scaling = Autoscaling(**{**BOUNDS, **settings}, slo={"ttft_s": model.ttft_s})
     config = AutoscalingConfig(**scaling.for_ray())
     policy = SLOPolicy(**config.policy.policy_kwargs)
-    return Simulation(model, requests, policy, config).run(seconds)
+    return Simulation(model, requests, policy, config)
+
+
+def simulated(
+    requests: Sequence[Request], seconds: float, model: Model = MODEL, **settings: Any
+) -> Outcome:
+    """A run of it."""
+    return simulation(requests, model, **settings).run(seconds)
 
 
 def by_rays_policy(requests: Sequence[Request], seconds: float, model: Model) -> Outcome:
@@ -187,6 +189,31 @@ def test_a_model_that_sleeps_wakes_for_one_request_and_sleeps_again() -> None:
     assert [number for _, number in outcome.targets] == [0, 1, 0]
     ended = requests[0].first + 1500 / MODEL.tokens_per_second
     assert ended <= outcome.targets[-1][0] <= ended + 10 + 10
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda run: run.restart_controller(SLOPolicy(ttft_s=MODEL.ttft_s)),
+        lambda run: run.silence(3),
+        lambda run: run.set_clock(-60),
+        lambda run: run.set_clock(60),
+    ],
+    ids=["restarted controller", "late reports", "clock set back", "clock set forward"],
+)
+@pytest.mark.parametrize("rate", [5, 20])
+def test_what_came_long_ago_is_not_taken_for_a_spike(
+    rate: float, fault: Callable[[Simulation], None]
+) -> None:
+    requests = poisson(lambda at: rate, 300, highest=rate)
+    run = simulation(requests)
+    run.after(200, fault, run)
+    outcome = run.run(300)
+    usual = outcome.at(200)
+    numbers = [usual, *(number for at, number in outcome.targets if at > 200)]
+    assert max(numbers) <= usual + 2
+    assert min(numbers) >= usual - 1
+    assert outcome.goodput >= 0.98
 
 
 def test_the_least_and_the_most_replicas_are_kept() -> None:

@@ -99,10 +99,80 @@ def test_the_start_of_its_process_counts_as_start(monkeypatch: pytest.MonkeyPatc
         {"type": "array", "minItems": 10**9},
         {"$ref": "#"},
         {"$ref": "#/$defs/none"},
+        {"const": 1, "allOf": [{"$ref": "#"}]},
+        {"const": {"properties": 3, "required": ["a"]}, "allOf": [{"$ref": "#/const"}]},
+        {"const": "a" * 100_001},
+        {"type": "array", "minItems": 20, "items": {"type": "string", "minLength": 10_000}},
     ],
-    ids=["pattern", "long", "recursive", "dangling"],
+    ids=[
+        *("pattern", "long", "recursive", "dangling", "recursive check", "no schema"),
+        *("long constant", "long together"),
+    ],
 )
 async def test_a_schema_without_a_simple_value_is_refused(schema: dict[str, Any]) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "none", "schema": schema}}
     with pytest.raises(InvalidRequest, match="simplify it"):
         await answer(simulated(), ask(response_format=form))
+
+
+PATTERN = "^(a+)+b"
+# What these patterns are to be matched with, for longer than anybody waits.
+TEXT = {"type": "string", "minLength": 200}
+
+
+def twice(name: str) -> dict[str, Any]:
+    return {"allOf": 2 * [{"$ref": f"#/$defs/{name}"}]}
+
+
+# Each definition refers to the next one twice: 2^60 checks.
+LAUGHS = {"0": {"type": "null"}, **{f"{n}": twice(f"{n - 1}") for n in range(1, 61)}}
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"allOf": [TEXT, {"pattern": PATTERN}]},
+        {"allOf": [TEXT, {"$ref": "#/examples/0"}], "examples": [{"pattern": PATTERN}]},
+        {"const": {"a" * 200: 1}, "patternProperties": {PATTERN: True}},
+        {"allOf": [{"type": "null"}, twice("60")], "$defs": LAUGHS},
+        {"const": {}, "unevaluatedProperties": False, "anyOf": [twice("60")], "$defs": LAUGHS},
+        {"allOf": [{"type": "null"}, twice("60")], "$defs": LAUGHS, "$schema": DRAFT_7},
+        {"type": "array", "minItems": 90, "items": {"allOf": [{"type": "null"}, *900 * [{}]]}},
+    ],
+    ids=["pattern", "hidden pattern", "names", "fan", "unevaluated", "dialect", "wide"],
+)
+async def test_a_schema_that_takes_long_to_check_is_refused_at_once(schema: dict[str, Any]) -> None:
+    """The event loop stands still meanwhile."""
+    form = {"type": "json_schema", "json_schema": {"name": "slow", "schema": schema}}
+    with pytest.raises(InvalidRequest, match="simplify it") as refused:
+        await answer(simulated(), ask(response_format=form))
+    assert "too long to check" in str(refused.value.__cause__)
+
+
+async def test_a_property_may_be_called_pattern() -> None:
+    schema = {"type": "object", "properties": {"pattern": {"const": "x"}}, "required": ["pattern"]}
+    form = {"type": "json_schema", "json_schema": {"name": "p", "schema": schema}}
+    assert (await answer(simulated(), ask(response_format=form))).text == '{"pattern": "x"}'
+
+
+async def test_nothing_is_fetched_for_a_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = list[Any]()
+    monkeypatch.setattr("socket.create_connection", lambda *to, **_: fetched.append(to))
+    for where in ({}, {"$id": "http://127.0.0.1:9/"}):
+        remote = {"$ref": "http://127.0.0.1:9/x"}
+        form = {"name": "far", "schema": {**where, "allOf": [{"type": "null"}, remote]}}
+        asked = ask(response_format={"type": "json_schema", "json_schema": form})
+        with pytest.raises(InvalidRequest, match="simplify it"):
+            await answer(simulated(), asked)
+    assert fetched == []
+
+
+@pytest.mark.parametrize("fields", [{}, {"response_format": {"type": "json_object"}}])
+async def test_no_answer_is_longer_than_the_context_window(fields: dict[str, Any]) -> None:
+    """Not even in memory: it is written before the request waits for a place."""
+    backend = simulated(tokens_per_second=10**9)
+    said = await answer(backend, ask("four", max_tokens=10**12, **fields))
+    assert said.finish_reason == "length" or fields
+    assert said.usage is not None
+    assert said.usage.prompt_tokens + said.usage.completion_tokens == 131_072
