@@ -6,24 +6,9 @@
 from typing import Any
 
 from ray import serve as rayserve
-from ray._private.services import get_node_ip_address
 from ray._private.utils import get_num_cpus
-from ray.autoscaler._private.fake_multi_node.node_provider import (
-    FAKE_HEAD_NODE_ID,
-    FakeMultiNodeProvider,
-)
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
-
-# A provider of nodes that are processes on this machine, and the node id that it expects of a head.
-FAKE_NODES = f"{FakeMultiNodeProvider.__module__}.{FakeMultiNodeProvider.__name__}"
-FAKE_HEAD = FAKE_HEAD_NODE_ID
-
-
-def node_address() -> str:
-    """The IP address under which a Ray that is started here is known to its other nodes."""
-    address: str = get_node_ip_address()  # type: ignore[no-untyped-call]
-    return address
 
 
 def available_cpus() -> float:

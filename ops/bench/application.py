@@ -1,7 +1,9 @@
 """The application as `make run` serves it, in processes of its own, for benchmarks over HTTP."""
 
+import ctypes
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,8 +16,12 @@ from typing import Any
 
 import httpx
 
+from ops.bench.processes import stop
+
 _START_S = 300.0
-_STOP_S = 60.0
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @contextmanager
@@ -26,6 +32,9 @@ def running(
     program: str = "ops.run",
 ) -> Iterator[str]:
     """Runs the application until the block ends; yields its URL once all models are available.
+
+    It also ends if this process is killed: call it in a thread that outlasts the block. If it
+    doesn't end within a minute, it is killed, with all that it started.
 
     Args:
         config: as for `serve.app.build`.
@@ -49,14 +58,19 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
         url = f"http://127.0.0.1:{port}"
         try:
             _wait_until_ready(url, process, log)
             yield url
         finally:
-            process.terminate()
-            process.wait(_STOP_S)
+            stop(process)
+
+
+def _end_with_parent() -> None:
+    """Has the kernel send SIGTERM to this process when the thread that started it is gone."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def free_port() -> int:

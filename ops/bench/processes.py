@@ -27,7 +27,7 @@ _PARTS = {
     "LiteLLM proxy": re.compile(r"bin/litellm\b|multiprocessing"),
 }
 _REST = "others"
-_STOP_S = 30.0
+_STOP_S = 60.0
 
 
 def part(command: str) -> str:

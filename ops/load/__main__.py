@@ -9,49 +9,58 @@ was until then, and the exit status is 130.
 
 import argparse
 import json
+import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
-from ops.bench.application import free_port, running
-from ops.load.cluster import GROWING_CONFIG, growing
-from ops.load.folder import Run
+from ops.load.cluster import GROWING_CONFIG
+from ops.load.folder import Run, new_folder
 from ops.load.profile import PROFILES, load_profile
-from ops.load.running import drive
+from ops.load.running import drive, say
 from ops.load.schedule import plan
-from ops.local.serving import LOOPBACK, interrupt_on_signals
-from serve.access.exposure import is_loopback
+from ops.load.target import checked_config, checked_url, served, serving
+from ops.local.serving import interrupt_on_signals
 from serve.config import DEFAULT_CONFIG, ConfigError
-from serve.config.files import read_config
-from serve.preflight import checked_here
 
 _INTERRUPTED = 130
+_EXTRA = "locust", "geventhttpclient", "jinja2", "matplotlib"  # of `[load]` in pyproject.toml
 
 
 def main() -> None:
     """`python -m ops.load`."""
+    _check_installed()
     args = _arguments()
     interrupt_on_signals()
     try:
         file = _profile_file(args.profile)
         profile = load_profile(file)
         schedule = plan(profile)
-        url = None if args.url is None else _checked(args.url, args.remote)
-        folder = _folder(args.out or Path("build/load") / _name(file))
-        number = len(schedule.requests)
-        print(f"{number:,} requests in {schedule.seconds:g} s; {folder}", flush=True)
-        with _serving(args, folder) if url is None else nullcontext(url) as url:
-            run = Run.of(profile, schedule, url)
+        url = None if args.url is None else checked_url(args.url, args.remote)
+        config = checked_config(args.config, args.remote) if url is None else None
+        folder = new_folder(args.out or Path("build/load") / _name(file))
+        say(f"{len(schedule.requests):,} requests in {schedule.seconds:g} s; {folder}")
+        with _target(url, config, folder, args.growing_cluster) as url:
+            run = Run.of(profile, schedule, url, served(args.config, config))
             drive(run, folder, args.key_variable, args.web)
-        _report(run, folder)
-    except (ConfigError, RuntimeError) as error:
+            # All that is left is short: whoever presses Ctrl-C once more still gets the report.
+            for number in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            _report(run, folder)
+    except (ConfigError, RuntimeError, OSError) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     sys.exit(_INTERRUPTED if run.interrupted else 0)
+
+
+def _check_installed() -> None:
+    """Ends the program if something is missing that a plain installation doesn't have."""
+    if missing := [name for name in _EXTRA if find_spec(name) is None]:
+        sys.exit(f"{', '.join(missing)}: not installed; pip install 'llm-cores-on-ray-serve[load]'")
 
 
 def _arguments() -> argparse.Namespace:
@@ -76,7 +85,9 @@ def _arguments() -> argparse.Namespace:
         help="the environment variable that holds the service's key; default: %(default)s",
     )
     parser.add_argument(
-        "--remote", action="store_true", help="allow a URL of another machine, which pays for it"
+        "--remote",
+        action="store_true",
+        help="allow a URL or models of other machines, which pay for it",
     )
     parser.add_argument(
         "--web", type=int, metavar="PORT", help="show Locust's page meanwhile, on this machine"
@@ -103,36 +114,14 @@ def _name(file: Path) -> str:
     return f"{file.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def _folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise ConfigError(f"{folder} exists: a run is never written over another") from None
-    return folder
-
-
-def _checked(url: str, remote: bool) -> str:
-    """The URL of a service, without "/v1"."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-        raise ConfigError("--url must be like http://localhost:8000, without a user or password")
-    if not remote and not is_loopback(parts.hostname):
-        raise ConfigError(
-            f"{parts.hostname} is another machine: a load test can overload it, and its answers "
-            "may cost money; if that is wanted, add --remote (REMOTE=1)"
-        )
-    return url.rstrip("/").removesuffix("/v1")
-
-
-@contextmanager
-def _serving(given: argparse.Namespace, folder: Path) -> Iterator[str]:
-    """Serves the application on a free port, on this machine or on a cluster that grows; yields its
-    URL."""
-    args, log = {"config": given.config}, folder / "application.log"
-    checked_here(args, LOOPBACK, free_port())
-    print(f"starting the application; its log is {log}", flush=True)
-    with (growing if given.growing_cluster else running)(read_config(args), log) as url:
-        yield url
+def _target(
+    url: str | None, config: dict[str, Any] | None, folder: Path, growing_cluster: bool
+) -> AbstractContextManager[str]:
+    """Gives the URL that is driven: of a service that runs, or of one that runs meanwhile."""
+    if url is not None:
+        return nullcontext(url)
+    assert config is not None
+    return serving(config, folder / "application.log", growing_cluster=growing_cluster)
 
 
 def _report(run: Run, folder: Path) -> None:
@@ -141,7 +130,7 @@ def _report(run: Run, folder: Path) -> None:
 
     found, page = report.write(folder), str(folder / "report.html")
     figures = {"interrupted": run.interrupted, "late_p99_s": run.late_p99_s, **found["whole"]}
-    print(*found["verdict"], page, json.dumps({"report": page, **figures}), sep="\n", flush=True)
+    say(*found["verdict"], page, json.dumps({"report": page, **figures}))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from ray import serve as rayserve
 from ray.cluster_utils import Cluster
 
 from ops.bench.application import free_port, running
+from ops.load.ray_internals import FAKE_HEAD, FAKE_NODES, node_address
 from ops.local.ray_settings import FAST
-from ops.local.serving import LOOPBACK, interrupt_on_signals
+from ops.local.serving import LOOPBACK, ending_signals, interrupt_on_signals
 from ops.local.startup import APPLICATION
-from ops.ray_internals import FAKE_HEAD, FAKE_NODES, node_address
 
 # The nodes that are added: at most so many, each with GPUs that exist only in Ray's accounting.
 MAX_NODES, NODE = 2, {"CPU": 8, "GPU": 4}
@@ -105,7 +105,7 @@ def _cluster() -> Iterator[None]:
             yield
         finally:
             # An interrupted shutdown would leave processes behind.
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in ending_signals():
                 signal.signal(number, signal.SIG_IGN)
             # The other nodes belong to the autoscaler, and would survive it.
             started = psutil.Process().children(recursive=True)

@@ -54,20 +54,25 @@ class Driver:
 
     Args:
         profile: the profile.
-        url: the server's, without "/v1".
+        run: with the server's URL, without "/v1", and the nonce of the prompts.
         key: sent to it, unless empty.
         records: where the records are written.
         events: Locust's, for its statistics.
+
+    Attributes:
+        fault: why records could not be written.
     """
 
-    def __init__(self, profile: Profile, url: str, key: str, records: TextIO, events: Any) -> None:
+    def __init__(self, profile: Profile, run: Run, key: str, records: TextIO, events: Any) -> None:
         self.progress = Progress()
         self.stopping = Event()
+        self.fault: OSError | None = None
         self._profile = profile
         self._records = records
         self._events = events
         self._pool = Pool(profile.most_in_flight)
-        parts = urlsplit(url)
+        self._nonce = run.nonce
+        parts = urlsplit(run.url)
         self._path = parts.path.rstrip("/") + _PATH
         self._headers = {"content-type": "application/json"}
         if key:
@@ -94,9 +99,7 @@ class Driver:
         reporting = gevent.spawn(self._report)
         for planned in schedule.requests:
             # Made beforehand, so that the time it takes doesn't make the request late.
-            body = prompts.body(
-                planned, self._profile.seed, self._profile.mix.router, self._profile.ignore_eos
-            )
+            body = self._body(planned)
             due = planned.at - self.now
             # Of late requests several are sent at a time: between two waits, all that has arrived
             # meanwhile is read, which can take longer than a request has.
@@ -140,6 +143,12 @@ class Driver:
         self.progress.dropped()
         self._ended(record)
 
+    def _body(self, planned: Planned) -> bytes:
+        profile = self._profile
+        return prompts.body(
+            planned, profile.seed, self._nonce, profile.mix.router, profile.ignore_eos
+        )
+
     def _ask(self, planned: Planned, body: bytes) -> None:
         record = Record(planned, self.now, Said())
         self.progress.sent(record)
@@ -176,19 +185,30 @@ class Driver:
 
     def _ended(self, record: Record) -> None:
         self.progress.ended(record)
-        self._records.write(json.dumps(record.line()) + "\n")
+        try:
+            self._records.write(json.dumps(record.line()) + "\n")
+        except OSError as error:  # the disk is full: a run without records is none
+            self.fault = error
+            self.end()
         self._events.request.fire(
             request_type="stream" if record.planned.stream else "whole",
             name=f"{record.planned.stage}: {record.planned.kind}",
             response_time=None if record.error == DROPPED else (record.ended - record.sent) * 1000,
             response_length=record.said.completion_tokens or 0,
-            exception=None if record.error is None else record.error,
+            exception=record.error,
             context={},
         )
 
 
 def main() -> None:
     """`python -m ops.load.driving FOLDER KEY_VARIABLE [WEB_PORT]`."""
+    try:
+        _drive()
+    except OSError as error:  # also when closing the file
+        sys.exit(f"the requests can't be recorded: {error}")
+
+
+def _drive() -> None:
     folder, key = Path(sys.argv[1]), os.environ.get(sys.argv[2], "")
     run = Run.read(folder)
     profile = parse_profile(run.profile)
@@ -196,7 +216,7 @@ def main() -> None:
     environment = Environment(host=run.url, stop_timeout=_STOP_S)
     over = Event()
     with requests_file(folder).open("w", buffering=1, encoding="utf-8") as records:
-        driver = Driver(profile, run.url, key, records, environment.events)
+        driver = Driver(profile, run, key, records, environment.events)
 
         class Callers(locust.User):
             """All callers: one user that sends everything on time."""
@@ -222,6 +242,8 @@ def main() -> None:
         runner.start(1, 1)
         over.wait()
         runner.quit()
+        if driver.fault:
+            raise driver.fault
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, ClassVar
 
 from ops.load.profile import Profile
 from ops.load.schedule import Schedule
+from serve.config import ConfigError
 
 
 @dataclass
@@ -16,6 +18,8 @@ class Run:
     Attributes:
         profile: the profile, in plain values.
         url: what was driven.
+        served: the configuration and the versions: see `target.served`.
+        nonce: what prompts of this run alone have.
         seconds: how long the schedule is.
         stages: `name`, `kind`, `start_s` and `end_s` of each.
         slo: what a good answer is.
@@ -31,6 +35,8 @@ class Run:
 
     profile: dict[str, Any]
     url: str
+    served: dict[str, Any]
+    nonce: str
     seconds: float
     stages: list[dict[str, Any]]
     slo: dict[str, Any]
@@ -42,11 +48,13 @@ class Run:
     late_p99_s: float = 0.0
 
     @classmethod
-    def of(cls, profile: Profile, schedule: Schedule, url: str) -> "Run":
+    def of(cls, profile: Profile, schedule: Schedule, url: str, served: dict[str, Any]) -> "Run":
         """A run that has not begun."""
         return cls(
             profile=profile.model_dump(mode="json"),
             url=url,
+            served=served,
+            nonce=token_hex(4),
             seconds=schedule.seconds,
             stages=[asdict(stage) for stage in schedule.stages],
             slo=profile.slo.model_dump(),
@@ -61,6 +69,21 @@ class Run:
     def write(self, folder: Path) -> None:
         """Writes it into its folder."""
         (folder / self.FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", "utf-8")
+
+
+def new_folder(folder: Path) -> Path:
+    """Makes the folder of a run.
+
+    Raises:
+        ConfigError: it exists, or can't be made.
+    """
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise ConfigError(f"{folder} exists: a run is never written over another") from None
+    except OSError as error:
+        raise ConfigError(f"{folder} can't be made: {error.strerror}") from None
+    return folder
 
 
 def requests_file(folder: Path) -> Path:

@@ -63,29 +63,33 @@ _SCHEMA = {
 _ALL_MODELS = "auto"
 
 
-def prompt(planned: Planned, seed: int) -> str:
-    """Words of about `prompt_tokens` tokens. Without `blocks` it begins like no other one."""
+def prompt(planned: Planned, seed: int, nonce: str) -> str:
+    """Words of about `prompt_tokens` tokens. Without `blocks` it begins like no other one of this
+    run, and always like none of a run with another nonce; the rest is the seed's."""
     characters = planned.prompt_tokens * CHARACTERS_OF_A_TOKEN
     if not planned.blocks:
-        own = f"{planned.number} {_words(characters, f'{seed} {planned.number}')}"
+        own = f"{planned.number} {nonce} {_words(characters, f'{seed} {planned.number}')}"
         return _asking(own, characters)
     size = BLOCK_TOKENS * CHARACTERS_OF_A_TOKEN
     text = "".join(_words(size, f"{seed} block {block}") for block in planned.blocks)
-    return _asking(text, characters)
+    return _asking(f"{nonce} {text}", characters)
 
 
-def body(planned: Planned, seed: int, router: Mapping[str, Any] | None, ignore_eos: bool) -> bytes:
+def body(
+    planned: Planned, seed: int, nonce: str, router: Mapping[str, Any] | None, ignore_eos: bool
+) -> bytes:
     """The body of `POST /v1/chat/completions`.
 
     Args:
         planned: the request.
         seed: the profile's, so that other seeds ask other questions.
+        nonce: the run's.
         router: the field `router` of requests to all models.
         ignore_eos: whether the answer is to have exactly `answer_tokens` tokens.
     """
     fields: dict[str, Any] = {
         "model": planned.model,
-        "messages": [{"role": "user", "content": prompt(planned, seed)}],
+        "messages": [{"role": "user", "content": prompt(planned, seed, nonce)}],
         "max_tokens": planned.answer_tokens,
     }
     if planned.stream:

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ops.load.folder import Run, samples_file
 from ops.load.samples import Sampler
+from ops.local.serving import ending_signals
 
 _LATE_S = 0.05
 _STOP_S = 30.0
@@ -22,9 +23,9 @@ Json = dict[str, Any]
 def drive(run: Run, folder: Path, key_variable: str, web_port: int | None = None) -> None:
     """Sends what the profile says, and writes the folder's files.
 
-    Ctrl-C and SIGTERM end the sending and then, in ten seconds, the waiting for answers; a second
-    one ends both at once. Before the first request they raise KeyboardInterrupt. Call it in the
-    main thread only.
+    Ctrl-C, SIGTERM and SIGHUP end the sending and then, in ten seconds, the waiting for answers; a
+    second one ends both at once. Before the first request they raise KeyboardInterrupt. Call it in
+    the main thread only.
 
     Args:
         run: the run; what was unknown of it is filled in.
@@ -33,7 +34,7 @@ def drive(run: Run, folder: Path, key_variable: str, web_port: int | None = None
         web_port: where Locust's page is shown meanwhile, on this machine only.
 
     Raises:
-        RuntimeError: the driver failed; it has printed why.
+        RuntimeError: the driver failed, such as on a full disk; it has printed why.
     """
     run.write(folder)
     figures: Json = {}
@@ -47,24 +48,30 @@ def drive(run: Run, folder: Path, key_variable: str, web_port: int | None = None
                 # Until now the driver had no handlers of its own: there was nothing to wait for.
                 stack.enter_context(_signals_for(driver))
                 run.began = said["began"]
+                run.write(folder)  # should this process be killed
                 key = os.environ.get(key_variable, "")
                 sampler = Sampler(run.url, key, samples_file(folder), run.began)
                 stack.enter_context(sampler)
             elif "ended" in said:
                 figures = said
             else:
-                print(_line(said, sampler.last if sampler else {}), flush=True)
-    if not figures:
-        raise RuntimeError("the driver ended before its time")
+                say(_line(said, sampler.last if sampler else {}))
+    if not figures or driver.returncode:
+        raise RuntimeError("the load test's driver failed; it has printed why")
     run.ended, run.interrupted = figures["ended"], figures["interrupted"]
     run.sent_until, run.late_p99_s = figures["sent_until"], figures["late_p99_s"]
     run.write(folder)
     if run.late_p99_s > _LATE_S:
-        print(
+        say(
             f"warning: 1 % of the requests were sent over {run.late_p99_s * 1000:.0f} ms late: "
-            "this machine is too busy for the profile",
-            flush=True,
+            "this machine is too busy for the profile"
         )
+
+
+def say(*lines: str) -> None:
+    """Prints lines; that the terminal is gone is no reason to stop."""
+    with suppress(OSError):
+        print(*lines, sep="\n", flush=True)
 
 
 @contextmanager
@@ -92,10 +99,10 @@ def _driver(
 
 @contextmanager
 def _signals_for(process: "subprocess.Popen[str]") -> Iterator[None]:
-    numbers = signal.SIGINT, signal.SIGTERM
+    numbers = ending_signals()
     before = [signal.getsignal(number) for number in numbers]
     for number in numbers:
-        signal.signal(number, lambda number, _: process.send_signal(number))
+        signal.signal(number, lambda *_: process.send_signal(signal.SIGINT))
     try:
         yield
     finally:

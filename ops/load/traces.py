@@ -27,6 +27,8 @@ BLOCK_TOKENS = 512
 _MOST_LINES = 5_000_000
 _MOST_TOKENS = 10_000_000
 _AZURE = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
+# What a line can be wrong by; the last three are of numbers, nesting and values that are too large.
+_FAULTS = ValueError, KeyError, TypeError, OverflowError, RecursionError, csv.Error
 # What is generated: gaps between arrivals by a gamma distribution whose standard deviation is this
 # many times its mean, and lengths by lognormal ones, as medians and sigmas.
 _BURSTINESS = 2.5
@@ -97,7 +99,7 @@ def _arrivals(lines: Iterable[str], file: str) -> Iterator[Arrival]:
             parse = _mooncake
         try:
             yield parse(line)
-        except (ValueError, KeyError, TypeError) as error:
+        except _FAULTS as error:
             raise ConfigError(f"{file}: line {number}: {_reason(error)}") from None
 
 
@@ -107,6 +109,8 @@ def _reason(error: Exception) -> str:
 
 def _mooncake(line: str) -> Arrival:
     row: dict[str, Any] = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError("must be a JSON object")
     blocks = row.get("hash_ids", [])
     if not isinstance(blocks, list) or not all(type(block) is int for block in blocks):
         raise ValueError("hash_ids must be a list of integers")

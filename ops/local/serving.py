@@ -32,8 +32,8 @@ def serving(
 ) -> Iterator[str]:
     """Serves the application until the block ends; yields its URL once all models have started.
 
-    SIGINT and SIGTERM end the block with a KeyboardInterrupt. Running requests then have some
-    seconds to finish, unless a second signal comes. Call it in the main thread only.
+    SIGINT, SIGTERM and SIGHUP end the block with a KeyboardInterrupt. Running requests then have
+    some seconds to finish, unless a second signal comes. Call it in the main thread only.
 
     Args:
         config: as for `serve.app.build`.
@@ -77,15 +77,21 @@ def serving(
             _drain(console)
     finally:
         # An interrupted shutdown would leave processes behind.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ending_signals():
             signal.signal(number, signal.SIG_IGN)
         ray.shutdown()
 
 
+def ending_signals() -> list[signal.Signals]:
+    """Ctrl-C, SIGTERM, and what a terminal sends when it closes, unless that is ignored: `nohup`
+    wants it so. SIGINT is ignored by accident, in a script's background processes (`&`)."""
+    hung_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGINT, signal.SIGTERM, *hung_up]
+
+
 def interrupt_on_signals() -> None:
-    """Makes SIGTERM and Ctrl-C raise KeyboardInterrupt, also where SIGINT is ignored: a script's
-    background processes (`&`) are started that way."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Makes the signals that end a program raise KeyboardInterrupt."""
+    for number in ending_signals():
         signal.signal(number, signal.default_int_handler)
 
 

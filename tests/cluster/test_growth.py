@@ -19,7 +19,7 @@ from ray._raylet import GcsClientOptions  # type: ignore[attr-defined]
 from serve_fixtures import Server, free_port
 
 from ops.load.cluster import MAX_NODES, NODE, growing
-from ops.ray_internals import node_address
+from ops.load.ray_internals import node_address
 
 PATIENCE_S = 90
 CALLERS = 12

@@ -1,19 +1,16 @@
 """Promise: the private parts of Ray that the commands rely on exist and mean what we think."""
 
 import inspect
-import ipaddress
 from collections.abc import Mapping
-from importlib import import_module
 
 import pytest
 from ray import serve as rayserve
-from ray.autoscaler.node_provider import NodeProvider
 from ray.serve._private import constants
 from ray.serve._private.client import ServeControllerClient
 
 from ops.load.cluster import SETTINGS
 from ops.local.ray_settings import FAST
-from ops.ray_internals import FAKE_NODES, available_cpus, node_address
+from ops.ray_internals import available_cpus
 
 
 def test_the_available_cpus_are_counted() -> None:
@@ -34,11 +31,3 @@ def test_applications_can_be_deployed_without_the_dashboard() -> None:
 def test_ray_serve_knows_our_settings(settings: Mapping[str, str]) -> None:
     of_serve = {name for name in settings if name.startswith("RAY_SERVE_")}
     assert {name for name in of_serve if not hasattr(constants, name)} == set()
-
-
-def test_nodes_on_this_machine_can_be_made_for_any_address() -> None:
-    module, name = FAKE_NODES.rsplit(".", 1)
-    provider = getattr(import_module(module), name)
-    assert issubclass(provider, NodeProvider)
-    assert "gcs_address" in inspect.getsource(provider)
-    ipaddress.ip_address(node_address())

@@ -1,10 +1,12 @@
-"""Promise: a load test of the real application records what its router says of each answer."""
+"""Promise: a load test of the real application records its answers, and leaves nothing of it."""
 
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 from serve_fixtures import Server
 
 PROFILE = """
@@ -34,3 +36,31 @@ def test_answers_of_the_application_are_recorded(smart: Server, tmp_path: Path) 
         assert (row["quality"] is not None) == (row["asked"] == "auto")
     assert {row["strategy"] for row in rows if row["asked"] == "auto"} == {"smart"}
     assert {row["kind"] for row in rows} == {"text", "json"}
+
+
+CONFIG = """
+llms: {models: [{name: simulated, backend: simulated}]}
+server: {autoscaling: {min_replicas: 1, max_replicas: 1}}
+"""
+PATIENCE_S = 90
+
+
+def test_the_application_ends_if_its_load_test_is_killed(tmp_path: Path) -> None:
+    config, profile, folder = tmp_path / "llms.yaml", tmp_path / "profile.yaml", tmp_path / "run"
+    config.write_text(CONFIG)
+    profile.write_text("stages: [{kind: steady, seconds: 600, rate: 4}]")
+    given = ("--config", str(config), "--profile", str(profile), "--out", str(folder))
+    test = subprocess.Popen([sys.executable, "-m", "ops.load", *given])
+    try:
+        requests = folder / "requests.jsonl"
+        deadline = time.monotonic() + PATIENCE_S
+        while not requests.exists() or not requests.read_text():
+            assert time.monotonic() < deadline
+            assert test.poll() is None
+            time.sleep(0.2)
+        started = psutil.Process(test.pid).children(recursive=True)
+    finally:
+        test.kill()
+    test.wait(PATIENCE_S)
+    assert len(started) > 5
+    assert psutil.wait_procs(started, PATIENCE_S)[1] == []

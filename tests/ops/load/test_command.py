@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,13 @@ import pytest
 import yaml
 from load_target import COST, TOKENS, Target, serving
 from serve_fixtures import free_port
+
+from ops.load.__main__ import main
+from ops.load.folder import Run, new_folder
+from ops.load.profile import parse_profile
+from ops.load.running import drive
+from ops.load.schedule import plan
+from serve.config import ConfigError
 
 KEY = "sk-canary-0123456789abcdef"
 STEADY = {"kind": "steady", "seconds": 2, "rate": 20}
@@ -114,6 +121,9 @@ def test_each_request_has_a_record(recorded: Recorded) -> None:
 def test_the_run_as_a_whole_is_recorded(recorded: Recorded) -> None:
     run, url = recorded.test.run, recorded.target.url
     assert (run["url"], run["interrupted"], run["sent_until"]) == (url, False, 2)
+    assert run["served"]["config"] is None
+    # What no other run's prompts have.
+    assert all(run["nonce"] in str(body["messages"]) for body in recorded.target.bodies)
     assert run["stages"] == [{"name": "steady 1", "kind": "steady", "start_s": 0.0, "end_s": 2.0}]
     assert run["scaled"]["demo"] == {
         "places": 4,
@@ -192,7 +202,7 @@ def test_requests_beyond_the_bound_are_dropped_and_recorded(tmp_path: Path, targ
         assert (row["stage"], row["asked"], row["status"]) == ("steady 1", "slow=5", None)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_writes_what_was(
     tmp_path: Path, target: Target, number: signal.Signals
 ) -> None:
@@ -221,49 +231,94 @@ def test_a_second_interrupt_waits_for_nothing(tmp_path: Path, target: Target) ->
     assert test.process.returncode == 130
     assert test.run["ended"] < 8
     assert {row["error"] for row in test.lines("requests.jsonl")} == {"interrupted"}
+    assert (test.folder / "report.html").exists()
 
 
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("http://192.0.2.1:8000", "192.0.2.1 is another machine"),
-        ("http://user:secret@localhost", "without a user or password"),
-        ("localhost:8000", "must be like http://localhost:8000"),
-    ],
-)
-def test_what_must_not_be_driven_is_refused(tmp_path: Path, url: str, said: str) -> None:
-    test = LoadTest(tmp_path, url, {"stages": [STEADY]})
-    assert said in test.end()
+def test_what_must_not_be_driven_is_refused(tmp_path: Path) -> None:
+    test = LoadTest(tmp_path, "http://192.0.2.1:8000", {"stages": [STEADY]})
+    assert "192.0.2.1 is another machine" in test.end()
     assert test.process.returncode == 1
     assert not test.folder.exists()
 
 
-def test_a_service_that_runs_gets_no_nodes(tmp_path: Path) -> None:
-    test = LoadTest(tmp_path, "http://localhost:1", {"stages": [STEADY]}, "--growing-cluster")
-    assert "leave out --url" in test.end()
-    assert test.process.returncode == 2
-    assert not test.folder.exists()
+def test_a_service_that_runs_gets_no_nodes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["ops.load", "--url", "http://localhost:1", "--growing-cluster"]
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(SystemExit) as refused:
+        main()
+    assert refused.value.code == 2
+    assert "leave out --url" in capsys.readouterr().err
 
 
-def test_another_machine_is_driven_if_that_is_wanted(tmp_path: Path) -> None:
-    # The block is reserved for documentation: nothing is there (RFC 5737).
-    profile = {"stages": [{**STEADY, "rate": 1, "seconds": 1}], "timeout_s": 1}
-    test = LoadTest(tmp_path, "http://192.0.2.1:8000", profile, "--remote")
-    assert "another machine" not in test.end()
-    assert test.run["url"] == "http://192.0.2.1:8000"
+def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(name: str) -> object:
+        return None if name == "matplotlib" else name
+
+    monkeypatch.setattr("ops.load.__main__.find_spec", found)
+    with pytest.raises(SystemExit, match=r"^matplotlib: .*pip install '.*\[load\]'"):
+        main()
 
 
-def test_a_folder_is_never_written_over(tmp_path: Path, target: Target) -> None:
-    (tmp_path / "out").mkdir()
-    test = LoadTest(tmp_path, target.url, {"stages": [STEADY]})
-    assert "is never written over another" in test.end()
-    assert target.bodies == []
+def test_a_folder_is_never_written_over(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is never written over another"):
+        new_folder(tmp_path)
 
 
-def test_a_wrong_profile_is_said_before_anything_starts(tmp_path: Path) -> None:
-    test = LoadTest(tmp_path, "http://localhost:1", {"stages": [{**STEADY, "rates": 1}]})
-    assert "stages.0.steady.rates: unknown key" in test.end()
-    assert not test.folder.exists()
+def test_a_folder_that_can_not_be_made_says_why(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="can't be made: Not a directory"):
+        new_folder(tmp_path / "file" / "out")
+
+
+def test_the_report_is_written_before_the_application_is_stopped(
+    tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile, folder = tmp_path / "profile.yaml", tmp_path / "out"
+    profile.write_text(yaml.safe_dump({"stages": [{**STEADY, "seconds": 1}]}))
+    there_before_the_stop = []
+
+    @contextmanager
+    def application(*_: object, **__: object) -> Iterator[str]:
+        yield target.url
+        # From the driving on, a second Ctrl-C changes nothing.
+        os.kill(os.getpid(), signal.SIGINT)
+        there_before_the_stop.append((folder / "report.html").exists())
+
+    monkeypatch.setattr("ops.load.__main__.serving", application)
+    given = ["ops.load", "--profile", str(profile), "--out", str(folder)]
+    monkeypatch.setattr(sys, "argv", given)
+    with keeping_signals(), pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert there_before_the_stop == [True]
+    served = json.loads((folder / "run.json").read_text("utf-8"))["served"]
+    assert served["config"].endswith("ops/demo/llms.yaml")
+
+
+@contextmanager
+def keeping_signals() -> Iterator[None]:
+    """Restores the handlers that the program sets."""
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_a_run_whose_records_can_not_be_written_fails(
+    tmp_path: Path, target: Target, capfd: pytest.CaptureFixture[str]
+) -> None:
+    profile = parse_profile({"stages": [{**STEADY, "seconds": 600}]})
+    (tmp_path / "requests.jsonl").symlink_to("/dev/full")
+    run = Run.of(profile, plan(profile), target.url, {})
+    with pytest.raises(RuntimeError, match="driver failed"):
+        drive(run, tmp_path, "NO_KEY")
+    assert "No space left on device" in capfd.readouterr().err
+    assert Run.read(tmp_path).interrupted
 
 
 def test_no_driver_is_left_behind(tmp_path: Path, target: Target) -> None:
@@ -273,6 +328,8 @@ def test_no_driver_is_left_behind(tmp_path: Path, target: Target) -> None:
     (driver,) = psutil.Process(test.process.pid).children()
     test.process.kill()
     driver.wait(PATIENCE_S)
+    # Of such a run it is known when it began, so that its report can still be written.
+    assert abs(test.run["began"] - time.time()) < PATIENCE_S
 
 
 def test_locusts_page_shows_the_run_and_can_stop_it(tmp_path: Path, target: Target) -> None:
@@ -305,7 +362,9 @@ def test_it_can_be_interrupted_before_it_begins(tmp_path: Path, target: Target) 
 
 def _children(pid: int) -> list[psutil.Process]:
     deadline = time.monotonic() + PATIENCE_S
-    while not (found := psutil.Process(pid).children()):
+    found: list[psutil.Process] = []
+    while not found:
         assert time.monotonic() < deadline, "nothing was started"
         time.sleep(0.01)
+        found = psutil.Process(pid).children()
     return found

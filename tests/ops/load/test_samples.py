@@ -57,3 +57,13 @@ def test_why_there_is_no_sample_is_written(tmp_path: Path) -> None:
     with serving() as target:
         first, *_ = samples(f"{target.url}/wrong", tmp_path / "samples.jsonl")
     assert first["error"] == "/metrics answered 404"
+
+
+def test_a_sample_that_makes_no_sense_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("load_target.METRICS", METRICS.replace("} 3", "} +Inf"))
+    with serving() as target:
+        first, second = samples(target.url, tmp_path / "samples.jsonl")
+    assert "OverflowError" in str(first["error"])
+    assert "OverflowError" in str(second["error"])
