@@ -49,9 +49,10 @@ def configuration(provider: str, store: Path) -> dict[str, Any]:
     def fixed(model: str) -> dict[str, int]:
         return {"min_replicas": REPLICAS[model], "max_replicas": REPLICAS[model]}
 
-    hosted = {"backend": "vllm", "hostname": provider, "model": _PROVIDERS_MODEL}
+    hosted: dict[str, Any] = {"backend": "vllm", "hostname": provider, "model": _PROVIDERS_MODEL}
     # Not a real one, whose library takes seconds to import at each restart.
-    here = {"backend": "simulated", "answer_tokens": len(WORDS.split()), "tokens_per_second": 10}
+    words = len(WORDS.split())
+    here = {"backend": "simulated", "answer_tokens": words, "tokens_per_second": 10}
     models = [
         {"name": name, "autoscaling": fixed(name), **_PRICES, **model}
         for name, model in {"quick": hosted, "only": hosted, "here": here}.items()
