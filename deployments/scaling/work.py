@@ -145,7 +145,10 @@ class WorkMeter:
         self._correction.add(written, job.answer)
 
     def numbers(self) -> dict[str, float]:
-        """Requests, tokens and seconds, by the names that `deployments.scaling.slo` knows."""
+        """Requests, tokens and seconds, by the names that `deployments.scaling.slo` knows.
+
+        `age` is counted from the first request, so that starting is no part of it.
+        """
         self._pass()
         return {
             "age": 0.0 if self._first is None else self._at - self._first,

@@ -103,6 +103,15 @@ def test_the_time_of_writing_adds_up_over_requests(meter: WorkMeter, clock: Cloc
     assert (numbers["writing_seconds"], numbers["begun"], numbers["ended"]) == (25, 2, 1)
 
 
+def test_the_age_is_counted_from_the_first_request(meter: WorkMeter, clock: Clock) -> None:
+    clock.now = 100
+    assert meter.numbers()["age"] == 0
+    meter.come(1, 100)
+    clock.now = 107
+    meter.come(1, 100)
+    assert meter.numbers()["age"] == 7
+
+
 async def test_an_answer_is_passed_on_as_it_is_and_counted_also_if_it_is_given_up(
     meter: WorkMeter,
 ) -> None:
