@@ -68,7 +68,8 @@ def test_it_ends_if_who_runs_it_is_killed(folder: Path) -> None:
     assert caller.stdout.readline().startswith(b"http://127.0.0.1:")
     (application,) = psutil.Process(caller.pid).children()
     caller.kill()
-    try:
-        application.wait(PATIENCE_S)
-    finally:
-        caller.communicate()
+    caller.communicate()
+    _, left = psutil.wait_procs([application], PATIENCE_S)
+    for process in left:
+        process.kill()
+    assert left == []
