@@ -37,7 +37,7 @@ async def measured(
     except (GeneratorExit, asyncio.CancelledError):
         error = CANCELLED
         raise
-    except Exception:
+    except Exception:  # unforeseen: the caller gets an error with this code
         error = LLMError.code
         raise
     finally:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
+from clocks import Clock
 
 from deployments.backends.simulated.config import SimulatedConfig
 from deployments.config import Autoscaling
@@ -12,14 +13,6 @@ from deployments.scaling.slo import Places
 from deployments.scaling.work import WorkMeter, meter_for
 
 TTFT_S = 5.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Promise: a model that keeps failing gets no requests but a probe now and then."""
 
 import pytest
+from clocks import Clock
 
 from deployments.config import Circuit, ModelConfig
 from deployments.errors import (
@@ -20,19 +21,9 @@ from deployments.errors import (
 from serve.availability.circuits import Circuits
 
 
-class Clock:
-    """A clock that a test advances."""
-
-    def __init__(self) -> None:
-        self.time = 100.0
-
-    def __call__(self) -> float:
-        return self.time
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture
@@ -65,18 +56,18 @@ def test_faults_between_answers_open_no_circuit(circuits: Circuits) -> None:
 def test_faults_far_apart_open_no_circuit(circuits: Circuits, clock: Clock) -> None:
     for _ in range(10):
         circuits.failed("a", ProviderError("x"))
-        clock.time += 3600
+        clock.now += 3600
     assert not circuits.is_open("a")
     for _ in range(3):
         circuits.failed("a", ProviderError("x"))
-        clock.time += 60
+        clock.now += 60
     assert circuits.is_open("a")
 
 
 def test_a_late_probe_that_breaks_off_reopens_the_circuit(circuits: Circuits, clock: Clock) -> None:
     for _ in range(3):
         circuits.failed("a", ProviderError("x"))
-    clock.time += 3600
+    clock.now += 3600
     circuits.began("a")
     circuits.failed("a", ProviderError("cut"))
     assert circuits.is_open("a")
@@ -91,7 +82,7 @@ def test_errors_that_are_not_the_models_fault_open_no_circuit(
 ) -> None:
     for _ in range(100):
         circuits.failed("a", error("x"))
-    clock.time += 1
+    clock.now += 1
     assert circuits.usable("a") == ["a"]
     assert not circuits.is_open("a")
 
@@ -99,24 +90,24 @@ def test_errors_that_are_not_the_models_fault_open_no_circuit(
 def test_an_open_circuit_admits_one_probe_per_period(circuits: Circuits, clock: Clock) -> None:
     for _ in range(3):
         circuits.failed("a", ProviderError("x"))
-    clock.time += 9.9
+    clock.now += 9.9
     assert circuits.usable("a") == []
-    clock.time += 0.2
+    clock.now += 0.2
     assert circuits.usable("a") == ["a"]
     assert circuits.admit("a")
     assert not circuits.admit("a"), "two probes at once"
     assert circuits.usable("a") == []
     circuits.failed("a", ProviderError("x"))
-    clock.time += 9.9
+    clock.now += 9.9
     assert circuits.usable("a") == []
-    clock.time += 0.2
+    clock.now += 0.2
     assert circuits.usable("a") == ["a"]
 
 
 def test_an_answer_closes_the_circuit(circuits: Circuits, clock: Clock) -> None:
     for _ in range(3):
         circuits.failed("a", ProviderError("x"))
-    clock.time += 10
+    clock.now += 10
     assert circuits.admit("a")
     circuits.answered("a")
     assert circuits.usable("a") == ["a"]
@@ -151,16 +142,16 @@ def test_a_full_model_is_passed_over_for_its_retry_after_within_bounds(
 ) -> None:
     circuits.failed("a", RateLimited("x", retry_after=says))
     if rests:
-        clock.time += rests - 0.1
+        clock.now += rests - 0.1
         assert circuits.usable("ab") == ["b"]
-    clock.time += 0.2
+    clock.now += 0.2
     assert circuits.usable("ab") == ["a", "b"]
 
 
 def test_a_probe_that_reached_no_provider_admits_another(circuits: Circuits, clock: Clock) -> None:
     for _ in range(3):
         circuits.failed("a", ProviderError("x"))
-    clock.time += 10
+    clock.now += 10
     assert circuits.admit("a")
     assert not circuits.admit("a")
     circuits.failed("a", Untranslatable("x"))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from clocks import Clock
 
 from deployments.store.observations import Scored
 from serve.routing.arrays import Floats
@@ -15,14 +16,6 @@ from serve.routing.shared_policies import SharedPolicies
 NAME = policy_name(0.5, ["a", "b"])
 STARTED = Policy(0.5, multiplier=0.01, scale=0.1, decisions=1000)
 EVERYONE = np.ones(5, np.bool_)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Routers:

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from clocks import Clock
 from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.telemetry import instruments
@@ -18,16 +19,6 @@ from serve.telemetry.collection import MOST_SERIES, RESERVED, Collection
 
 NAME = "llm_attempts"
 CALLS = "llm_attempts_total"
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
