@@ -33,6 +33,8 @@ def running(
 ) -> Iterator[str]:
     """Runs the application until the block ends; yields its URL once all models are available.
 
+    Its default store is a fresh one, deleted afterwards: the user's learns nothing from it.
+
     It also ends if this process is killed: call it in a thread that outlasts the block. If it
     doesn't end within a minute, it is killed, with all that it started.
 
@@ -53,7 +55,12 @@ def running(
         file.write_text(json.dumps(config))
         process = subprocess.Popen(
             [sys.executable, "-m", program, "--config", str(file), "--port", str(port)],
-            env={**os.environ, **(environment or {}), "RAY_TMPDIR": folder},
+            env={
+                **os.environ,
+                "XDG_STATE_HOME": folder,
+                **(environment or {}),
+                "RAY_TMPDIR": folder,
+            },
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

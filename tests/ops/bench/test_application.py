@@ -22,6 +22,7 @@ class Health(http.server.BaseHTTPRequestHandler):
 
 if "STUBBORN" in os.environ:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.environ["XDG_STATE_HOME"], flush=True)
 subprocess.Popen(["sleep", "60"])
 port = int(sys.argv[sys.argv.index("--port") + 1])
 http.server.HTTPServer(("127.0.0.1", port), Health).serve_forever()
@@ -56,6 +57,15 @@ def test_one_that_does_not_end_is_killed_with_what_it_started(
         started = set(psutil.Process().children(recursive=True)) - before
     assert len(started) == 2
     assert psutil.wait_procs(list(started), PATIENCE_S)[1] == []
+
+
+def test_what_it_learns_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "of the user"))
+    with running({}, folder / "log", program="program"):
+        state = Path((folder / "log").read_text().splitlines()[0])
+        assert state.is_dir()
+        assert state != folder / "of the user"
+    assert not state.exists()
 
 
 def test_it_ends_if_who_runs_it_is_killed(folder: Path) -> None:
