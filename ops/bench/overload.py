@@ -27,8 +27,9 @@ import httpx
 import numpy as np
 import psutil
 
-from ops.bench.application import free_port, running
+from ops.bench.application import running
 from ops.bench.caller import ask
+from ops.ports import free_port
 
 # As many requests may queue.
 SLOTS, ANSWER_S = 4, 0.4

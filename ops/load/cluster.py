@@ -15,11 +15,12 @@ import ray
 from ray import serve as rayserve
 from ray.cluster_utils import Cluster
 
-from ops.bench.application import free_port, running
+from ops.bench.application import running
 from ops.load.ray_internals import FAKE_HEAD, FAKE_NODES, node_address
 from ops.local.ray_settings import FAST
 from ops.local.serving import LOOPBACK, ending_signals, interrupt_on_signals
 from ops.local.startup import APPLICATION
+from ops.ports import free_port
 
 # The nodes that are added: at most so many, each with GPUs that exist only in Ray's accounting.
 MAX_NODES, NODE = 2, {"CPU": 8, "GPU": 4}

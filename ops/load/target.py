@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import ray
 
 from deployments.config import HostedConfig, ModelConfig
-from ops.bench.application import free_port, running
+from ops.bench.application import running
 from ops.load.cluster import growing
 from ops.local.serving import LOOPBACK
+from ops.ports import free_port
 from serve.access.exposure import is_loopback
 from serve.config import ConfigError, read_config
 from serve.preflight import checked_here

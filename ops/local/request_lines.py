@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.local.console import Console, rotate
-from serve.http.access_log import SOCKET
+from serve.http.middleware.access_log import SOCKET
 
 _MAX_LINES_PER_S = 20
 _MAX_MESSAGE_BYTES = 2**14

@@ -52,18 +52,17 @@ class Keys:
             raise ConfigError(str(error)) from None
         self._callers = _by_hash(keys)
 
-    def caller(self, authorization: str | None) -> Caller | None:
-        """The caller who sent `Authorization: Bearer …`; None if the key is unknown."""
+    def caller(self, key: str | None) -> Caller | None:
+        """The caller with this key; None if it is unknown."""
         if not self.required:
             return ANYONE
-        scheme, _, token = (authorization or "").partition(" ")
-        presented = hash_of(token.strip())
+        presented = hash_of(key or "")
         found = None
         # Always to the end, so that the time taken reveals nothing about the keys.
         for known, caller in self._callers:
             if hmac.compare_digest(known, presented):
                 found = caller
-        return found if scheme.lower() == "bearer" else None
+        return found
 
 
 def new_key() -> str:

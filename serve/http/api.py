@@ -8,8 +8,8 @@ from starlette.exceptions import HTTPException
 from deployments.errors import LLMError
 from serve.http.docs import add_docs
 from serve.http.failures import error_response
+from serve.http.middleware.shortcut import Shortcut
 from serve.http.routes import chat, feedback, health, metrics, models, route
-from serve.http.shortcut import Shortcut
 from serve.http.unknown_paths import explain
 
 logger = logging.getLogger("ray.serve")
@@ -23,7 +23,7 @@ def create_api() -> FastAPI:
         docs_url=None,  # FastAPI's own pages load scripts from elsewhere
         redoc_url=None,
     )
-    api.add_middleware(Shortcut, path=chat.PATH, endpoint=chat.chat_completions)
+    api.add_middleware(Shortcut, endpoints={chat.PATH: chat.chat_completions})
     for part in (chat, route, feedback, models, health, metrics):
         api.include_router(part.router)
     add_docs(api)  # last, since routes are tried in order
@@ -35,14 +35,15 @@ def create_api() -> FastAPI:
 
 async def _llm_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, LLMError)
-    return error_response(error)
+    return error_response(error, request.scope)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return error_response(*explain(request, error))
+    explained, headers = explain(request, error)
+    return error_response(explained, request.scope, headers)
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return error_response(LLMError("internal error; see the server's log"))
+    return error_response(LLMError("internal error; see the server's log"), request.scope)

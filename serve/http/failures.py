@@ -1,14 +1,20 @@
-"""From our errors to OpenAI's error JSON."""
+"""From our errors to responses, in the form that the clients of each API read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from http import HTTPStatus
 from math import ceil
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import Response
+from starlette.types import Scope
 
-from deployments.errors import LLMError
+from deployments.errors import LLMError, Unauthenticated
 from serve.http.json_response import json_response
+from serve.http.scopes import path_of
+
+Form = Callable[[LLMError], tuple[int, dict[str, Any]]]
+"""From an error to an API's HTTP status and body."""
 
 
 def error_json(error: LLMError) -> dict[str, Any]:
@@ -26,11 +32,8 @@ def error_json(error: LLMError) -> dict[str, Any]:
     }
 
 
-def error_headers(error: LLMError) -> dict[str, str]:
-    """`Retry-After` in whole seconds, if the error has one."""
-    if error.retry_after is None:
-        return {}
-    return {"retry-after": str(max(1, ceil(error.retry_after)))}
+# Paths whose clients read another form than OpenAI's.
+_FORMS: Mapping[str, Form] = MappingProxyType({})
 
 
 def from_status(status: int, detail: str) -> LLMError:
@@ -42,7 +45,29 @@ def from_status(status: int, detail: str) -> LLMError:
     return error
 
 
-def error_response(error: LLMError, headers: Mapping[str, str] | None = None) -> Response:
-    """The HTTP response for an error."""
-    headers = {**error_headers(error), **(headers or {})}
-    return json_response(error_json(error), status=error.status, headers=headers)
+def error_response(
+    error: LLMError, scope: Scope, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The HTTP response for an error; the access log will have the error, too.
+
+    Args:
+        error: the error.
+        scope: the request's, whose path says which form its client reads.
+        headers: more headers.
+    """
+    state: MutableMapping[str, Any] = scope.get("state", {})
+    if (access := state.get("access")) is not None:
+        access.note(error)
+    form = _FORMS.get(path_of(scope))
+    status, body = form(error) if form else (error.status, error_json(error))
+    return json_response(body, status=status, headers={**_headers(error), **(headers or {})})
+
+
+def _headers(error: LLMError) -> dict[str, str]:
+    """`Retry-After` in whole seconds, if the error has one, and what 401 asks for."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(max(1, ceil(error.retry_after)))
+    if isinstance(error, Unauthenticated):
+        headers["www-authenticate"] = "Bearer"
+    return headers

@@ -22,9 +22,9 @@ from serve.access.quotas import SharedQuotas
 from serve.config import AppConfig, Settings
 from serve.fleet import Fleet
 from serve.handles import Deployed, Handle, InProcess
-from serve.http.access_log import AccessLog
 from serve.http.api import create_api
-from serve.http.gate import guard
+from serve.http.middleware.access_log import AccessLog
+from serve.http.middleware.gate import guard
 from serve.http.server import ROUTER, Server
 from serve.routing.prices import Price, prices_of
 

@@ -35,11 +35,11 @@ from deployments.errors import (
     UnsupportedParameter,
 )
 from serve.http.batches import Batch
-from serve.http.requests import Feedback
 from serve.http.schemas import (
     ChatBody,
     ChatCompletion,
     ErrorReply,
+    Feedback,
     FeedbackReply,
     HealthReply,
     LiveReply,
@@ -52,19 +52,33 @@ from serve.http.schemas import (
 
 _JSON = "application/json"
 # Errors before an endpoint is reached, of the headers and of the caller; then those of a body.
-_HEADERS = (InvalidRequest, HeadersTooLarge)
-_CALLER = (*_HEADERS, Unauthenticated, ForbiddenOrigin, Overloaded, QuotaExceeded)
-_BODY = (*_CALLER, RequestTimeout, RequestTooLarge, UnsupportedParameter)
+HEADERS = (InvalidRequest, HeadersTooLarge)
+CALLER = (*HEADERS, Unauthenticated, ForbiddenOrigin, Overloaded, QuotaExceeded)
+BODY = (*CALLER, RequestTimeout, RequestTooLarge, UnsupportedParameter)
+# Those of a request that a model is to answer.
+ANSWER = (
+    *BODY,
+    ContextLengthExceeded,
+    ContentFiltered,
+    ModelNotFound,
+    RateLimited,
+    ProviderRejected,
+    ProviderError,
+    Unreachable,
+    ModelUnavailable,
+    DeadlineExceeded,
+)
 
 
-def _header(description: str, type: str, *, always: bool = False) -> dict[str, Any]:
+def header(description: str, type: str, *, always: bool = False) -> dict[str, Any]:
+    """The description of a response's header."""
     return {"description": description, "schema": {"type": type}, "required": always}
 
 
-_RETRY_AFTER = _header("Seconds after which to retry, where known", "integer")
+_RETRY_AFTER = header("Seconds after which to retry, where known", "integer")
 
 
-def _errors(*kinds: type[LLMError]) -> dict[int | str, dict[str, Any]]:
+def errors(*kinds: type[LLMError]) -> dict[int | str, dict[str, Any]]:
     """The responses for errors, by status: each error's code and what it means."""
     ordered = sorted(kinds, key=lambda kind: (kind.status, kind.code))
     return {
@@ -79,7 +93,7 @@ def _errors(*kinds: type[LLMError]) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _takes(model: type[BaseModel], **examples: Any) -> dict[str, Any]:
+def takes(model: type[BaseModel], **examples: Any) -> dict[str, Any]:
     """The description of a request's body."""
     content = {
         "schema": _without_definitions(model.model_json_schema()),
@@ -108,7 +122,7 @@ def _without_definitions(schema: dict[str, Any]) -> dict[str, Any]:
 
 _QUESTION = [{"role": "user", "content": "What is 7 plus 5?"}]
 _SCHEMA = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
-_TIMEOUT = {
+TIMEOUT = {
     "name": "x-request-timeout-seconds",
     "in": "header",
     "description": "Seconds that the request may take, retries included, within the server's limit",
@@ -117,8 +131,8 @@ _TIMEOUT = {
 # OpenAPI 3.1 has no schema for events (3.2 has `itemSchema`); a schema of the text says nothing.
 _EVENTS = {"example": 'data: {"object": "chat.completion.chunk", …}\n\ndata: [DONE]\n\n'}
 
-# This only describes it: serve/http/gate.py checks the key.
-_KEY = [
+# This only describes it: serve/http/middleware/gate.py checks the key.
+KEY = [
     Security(
         HTTPBearer(
             scheme_name="bearer",
@@ -128,8 +142,18 @@ _KEY = [
     )
 ]
 
+ANSWER_HEADERS: dict[str, Any] = {
+    "x-router-model": header("The model that answered", "string", always=True),
+    "x-router-strategy": header("The strategy that chose it", "string", always=True),
+    "x-router-attempts": header("How many times a model was called", "integer", always=True),
+    "x-router-reason": header("Why it was chosen, with smart routing", "string"),
+    "x-router-cost": header(
+        "USD, where the answer is not streamed and the price is known", "number"
+    ),
+}
+
 CHAT: dict[str, Any] = {
-    "dependencies": _KEY,
+    "dependencies": KEY,
     "responses": {
         200: {
             "model": ChatCompletion,
@@ -141,34 +165,13 @@ CHAT: dict[str, Any] = {
                 "holds an `error`."
             ),
             "content": {"text/event-stream": _EVENTS},
-            "headers": {
-                "x-router-model": _header("The model that answered", "string", always=True),
-                "x-router-strategy": _header("The strategy that chose it", "string", always=True),
-                "x-router-attempts": _header(
-                    "How many times a model was called", "integer", always=True
-                ),
-                "x-router-reason": _header("Why it was chosen, with smart routing", "string"),
-                "x-router-cost": _header(
-                    "USD, where the answer is not streamed and the price is known", "number"
-                ),
-            },
+            "headers": ANSWER_HEADERS,
         },
-        **_errors(
-            *_BODY,
-            ContextLengthExceeded,
-            ContentFiltered,
-            ModelNotFound,
-            RateLimited,
-            ProviderRejected,
-            ProviderError,
-            Unreachable,
-            ModelUnavailable,
-            DeadlineExceeded,
-        ),
+        **errors(*ANSWER),
     },
     "openapi_extra": {
-        "parameters": [_TIMEOUT],
-        **_takes(
+        "parameters": [TIMEOUT],
+        **takes(
             ChatBody,
             question={"model": "auto", "messages": _QUESTION},
             stream={"model": "auto", "messages": _QUESTION, "stream": True},
@@ -185,12 +188,12 @@ CHAT: dict[str, Any] = {
 }
 
 ROUTE: dict[str, Any] = {
-    "dependencies": _KEY,
+    "dependencies": KEY,
     "responses": {
         200: {"model": RouteReply | RankReply},
-        **_errors(*_BODY, ModelNotFound, ModelUnavailable),
+        **errors(*BODY, ModelNotFound, ModelUnavailable),
     },
-    "openapi_extra": _takes(
+    "openapi_extra": takes(
         Batch,
         queries={
             "queries": ["What is 7 plus 5?", "Sort 52, 31, 90."],
@@ -200,35 +203,35 @@ ROUTE: dict[str, Any] = {
 }
 
 FEEDBACK: dict[str, Any] = {
-    "dependencies": _KEY,
+    "dependencies": KEY,
     "responses": {
         200: {"model": FeedbackReply},
-        **_errors(*_BODY, UnknownAnswer, ModelUnavailable),
+        **errors(*BODY, UnknownAnswer, ModelUnavailable),
     },
-    "openapi_extra": _takes(Feedback, score={"id": "chatcmpl-…", "score": 0.8}),
+    "openapi_extra": takes(Feedback, score={"id": "chatcmpl-…", "score": 0.8}),
 }
 
 MODELS: dict[str, Any] = {
-    "dependencies": _KEY,
-    "responses": {200: {"model": ModelList}, **_errors(*_CALLER)},
+    "dependencies": KEY,
+    "responses": {200: {"model": ModelList}, **errors(*CALLER)},
 }
 
 MODEL: dict[str, Any] = {
-    "dependencies": _KEY,
+    "dependencies": KEY,
     "responses": {
         200: {"model": Model},
-        **_errors(*_CALLER, ModelNotFound),
+        **errors(*CALLER, ModelNotFound),
         # Otherwise FastAPI would document its own validation error, which can't happen here.
         "4XX": {"model": ErrorReply, "description": "Any other client error"},
     },
 }
 
 METRICS: dict[str, Any] = {
-    "dependencies": _KEY,
+    "dependencies": KEY,
     "response_class": PlainTextResponse,
     "responses": {
         200: {"description": "The metrics, each with the replica that it is of"},
-        **_errors(*_HEADERS, Unauthenticated, ForbiddenOrigin, NotPermitted),
+        **errors(*HEADERS, Unauthenticated, ForbiddenOrigin, NotPermitted),
     },
 }
 
@@ -236,16 +239,16 @@ HEALTH: dict[str, Any] = {
     "responses": {
         200: {"model": HealthReply, "description": "A model can answer"},
         503: {"model": HealthReply, "description": "No model can answer"},
-        **_errors(*_HEADERS),
+        **errors(*HEADERS),
     }
 }
 
-LIVE: dict[str, Any] = {"responses": {200: {"model": LiveReply}, **_errors(*_HEADERS)}}
+LIVE: dict[str, Any] = {"responses": {200: {"model": LiveReply}, **errors(*HEADERS)}}
 
 READY: dict[str, Any] = {
     "responses": {
         200: {"model": ReadyReply, "description": "A model can answer"},
         503: {"model": ReadyReply, "description": "No model can answer"},
-        **_errors(*_HEADERS),
+        **errors(*HEADERS),
     }
 }

@@ -1,7 +1,8 @@
 """The shapes of request bodies and replies, as /openapi.json describes them."""
 
-from typing import Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
+from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from deployments.answer import FinishReason
@@ -20,6 +21,15 @@ class ChatBody(RoutingWishes, ChatRequest):
 
     stream: bool | None = False  # type: ignore[assignment]  # null is allowed, too
     router: RouterOptions | None = RouterOptions()  # type: ignore[assignment]
+
+
+class Feedback(BaseModel):
+    """A score for an answer: `id` is the completion's, `score` is 0 to 1."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+    score: Annotated[float, Field(ge=0, le=1)]
 
 
 # --- replies ---

@@ -8,7 +8,7 @@ from serve.availability.replicas import Availability
 from serve.config import ServerConfig
 from serve.core import Core
 from serve.fleet import Fleet
-from serve.http.bodies import Bodies
+from serve.http.bodies.reading import Bodies
 from serve.telemetry.scrape import Scrapes
 
 # The name of the deployment.

@@ -16,10 +16,11 @@ import psutil
 import pytest
 from ray._private.state import GlobalState
 from ray._raylet import GcsClientOptions  # type: ignore[attr-defined]
-from serve_fixtures import Server, free_port
+from serve_fixtures import Server
 
 from ops.load.cluster import MAX_NODES, NODE, growing
 from ops.load.ray_internals import node_address
+from ops.ports import free_port
 
 PATIENCE_S = 90
 CALLERS = 12

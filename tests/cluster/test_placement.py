@@ -14,7 +14,9 @@ import httpx
 import openai
 import psutil
 import pytest
-from serve_fixtures import DEMO_MODELS, Server, free_port, in_repository
+from serve_fixtures import DEMO_MODELS, Server, in_repository
+
+from ops.ports import free_port
 
 PATIENCE_S = 200
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from ray import serve as rayserve
-from serve_fixtures import Server, free_port, in_repository
+from serve_fixtures import Server, in_repository
 from traffic import Traffic
 
 from ops.bench.fault_server import TEXT, TOKENS
+from ops.ports import free_port
 from serve.app import build
 
 APP = "redeploy"

@@ -14,8 +14,9 @@ import pytest
 import schemathesis
 from hypothesis import settings
 from ray import serve as rayserve
-from serve_fixtures import Server, free_port, huggingface, unavailable
+from serve_fixtures import Server, huggingface, unavailable
 
+from ops.ports import free_port
 from serve.app import build
 from serve.http.api import create_api
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from deployments.errors import InvalidRequest, LLMError
 from serve.http.batches import Batch
-from serve.http.requests import Feedback, parse, parse_as
+from serve.http.bodies.fields import parse_as
+from serve.http.chat.requests import parse
+from serve.http.schemas import Feedback
 
 # Long for reading one body, short for what hangs: the machine does other work, too.
 SLOW_S = 5.0

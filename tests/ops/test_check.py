@@ -10,10 +10,11 @@ import pytest
 import yaml
 from fake_providers import SECRET, Fake, serving, silent
 from provider_formats import listing
-from serve_fixtures import DEMO_MODELS, free_port
+from serve_fixtures import DEMO_MODELS
 
 from ops import check, probes
 from ops.bench import fault_server
+from ops.ports import free_port
 
 Check = Callable[..., tuple[int, str]]
 

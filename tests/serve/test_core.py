@@ -12,7 +12,7 @@ from deployments.messages import UserMessage
 from serve.access.keys import ANYONE, Caller
 from serve.config import RouterConfig
 from serve.core import Core
-from serve.http.replies import completion
+from serve.http.chat.replies import completion
 from serve.request import Request, RouterOptions, RoutingWishes
 from serve.routing.prices import Price
 from serve.routing.strategy import Question, Ranking

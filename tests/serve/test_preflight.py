@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from serve_fixtures import DEMO_MODELS, free_port, in_repository
+from serve_fixtures import DEMO_MODELS, in_repository
 
 from deployments.backends.litellm import catalogue as litellm_catalogue
 from deployments.backends.litellm import patches
 from deployments.registry import unknown_backend
+from ops.ports import free_port
 from serve import preflight
 from serve.access.keys import new_key
 from serve.app import build

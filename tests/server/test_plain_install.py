@@ -25,9 +25,11 @@ from provider_formats import (
     ollama,
     openai_chat,
 )
-from serve_fixtures import Server, free_port, huggingface, in_repository
+from serve_fixtures import Server, huggingface, in_repository
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+
+from ops.ports import free_port
 
 PRICE = {"cost_per_input_token": 1e-7, "cost_per_output_token": 4e-7}
 REFUSED = "refuse this"  # what a fake provider answers with 400, by its own API's error

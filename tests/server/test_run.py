@@ -18,11 +18,12 @@ import fake_providers
 import httpx
 import psutil
 import pytest
-from serve_fixtures import free_port, in_repository
+from serve_fixtures import in_repository
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ops.local.startup import fetch_health
+from ops.ports import free_port
 
 
 def ignore_ctrl_c() -> None:

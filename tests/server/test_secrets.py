@@ -12,11 +12,12 @@ import ray
 from fake_providers import Fake, serving
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
-from serve_fixtures import CANARIES, METRICS_PORT, Server, free_port, kill_actor
+from serve_fixtures import CANARIES, METRICS_PORT, Server, kill_actor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from deployments.telemetry.reporting import PERIOD_S
+from ops.ports import free_port
 from serve.access.keys import Keys, hash_of, new_key
 from serve.config import load_config
 
@@ -144,7 +145,7 @@ def test_nothing_shown_or_stored_contains_a_secret(guarded: Server, provider: Fa
         for name, value in CANARIES.items():
             patch.setenv(name, value)
         known = Keys(config.server, MODELS)
-    caller = known.caller(f"Bearer {ROUTER_KEY}")
+    caller = known.caller(ROUTER_KEY)
     assert caller
     seen["a repr"] = f"{config!r} {config} {known!r} {vars(known)!r} {caller!r}"
     seen["Ray's metrics"] = httpx.get(f"http://127.0.0.1:{METRICS_PORT}/metrics").text

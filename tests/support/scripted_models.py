@@ -22,7 +22,7 @@ from serve.core import Core
 from serve.dispatch.dispatcher import Dispatch, Dispatcher
 from serve.fleet import Fleet
 from serve.http.api import create_api
-from serve.http.gate import guard
+from serve.http.middleware.gate import guard
 from serve.http.server import Server
 from serve.routing.prices import Price
 from serve.routing.sequential import SequentialStrategy

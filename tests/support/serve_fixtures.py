@@ -1,6 +1,5 @@
 """A real local Ray that serves the application, for tests over HTTP."""
 
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,18 +15,11 @@ from ray import serve as rayserve
 from vllm_fixtures import KEY, VLLMServer, environment
 
 from ops.demo.outcomes import HISTORY_FILE
+from ops.ports import free_port
 from serve.app import build
 from serve.config import DEFAULT_CONFIG
 
 DEMO_MODELS = DEFAULT_CONFIG.parent / "models"
-
-
-def free_port() -> int:
-    """A port of the loopback interface that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def huggingface(name: str, folder: str, **more: object) -> dict[str, object]:

@@ -4,7 +4,6 @@ import asyncio
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import httpx
 import pytest
 
 from deployments.contract import Chunk
+from ops.ports import free_port
 
 MODEL = Path(__file__).parents[2] / "ops" / "demo" / "models" / "demo-large"
 CONTEXT = 2048
@@ -77,7 +77,7 @@ class VLLMServer:
 def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServer]:
     """The server, started by the first test that uses it."""
     folder = tmp_path_factory.mktemp("vllm")
-    port = _free_port()
+    port = free_port()
     server = VLLMServer(f"http://127.0.0.1:{port}", "demo-large", KEY, folder / "server.log")
     with server.log.open("wb") as log:
         process = subprocess.Popen(
@@ -122,13 +122,6 @@ def environment(folder: Path) -> dict[str, str]:
         "VLLM_ENFORCE_STRICT_TOOL_CALLING": "0",
         "VLLM_NO_USAGE_STATS": "1",
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def _die_with_the_tests() -> None:

@@ -15,7 +15,7 @@ from ray.cluster_utils import Cluster
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from ops.bench.application import free_port
+from ops.ports import free_port
 from serve.app import build
 
 # The server's limit for a request: on a busy machine it takes Ray some 20 s to declare a node lost,

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx
 
-from ops.bench.application import free_port
 from ops.bench.engine.streams import JSON_HEADERS, MODEL, PATH, body
 from ops.bench.processes import Tree, stop
+from ops.ports import free_port
 
 _START_S = 300
 _ENGINE = {"max_model_len": 2048, "max_num_seqs": 32, "enforce_eager": True}

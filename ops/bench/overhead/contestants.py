@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from ops.bench.application import free_port
 from ops.bench.engine.models import DEMO_LARGE
 from ops.bench.overhead.messages import CANDIDATES, new_text
 from ops.local.ray_settings import FAST
+from ops.ports import free_port
 
 REFERENCE = "litellm"
 UNMETERED = "-unmetered"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import httpx
 
-from ops.bench.application import free_port
 from ops.bench.overhead.contestants import CONTESTANTS, KEY, Contestant, Start
 from ops.bench.overhead.load import Target
 from ops.bench.overhead.messages import PATH, Ask
 from ops.bench.overhead.upstream import serving
 from ops.bench.processes import Tree, stop
+from ops.ports import free_port
 
 _START_S = 300.0
 

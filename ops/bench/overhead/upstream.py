@@ -20,8 +20,8 @@ import httptools
 import httpx
 import uvloop
 
-from ops.bench.application import free_port
 from ops.bench.overhead.messages import PATH, asked, events, whole
+from ops.ports import free_port
 
 _START_S = 30.0
 _MODELS = b'{"object":"list","data":[{"id":"bench","object":"model","max_model_len":8192}]}'

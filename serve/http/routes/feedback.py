@@ -6,8 +6,9 @@ from fastapi import APIRouter, Request, Response
 
 from deployments.errors import UnknownAnswer
 from serve.http import openapi
+from serve.http.bodies.fields import parse_as
 from serve.http.json_response import json_response
-from serve.http.requests import Feedback, parse_as
+from serve.http.schemas import Feedback
 from serve.http.server import server_of
 
 router = APIRouter()

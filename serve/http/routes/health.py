@@ -5,8 +5,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from serve.http import openapi
-from serve.http.gate import caller_of
 from serve.http.json_response import json_response
+from serve.http.middleware.gate import caller_of
 from serve.http.server import server_of
 
 router = APIRouter()

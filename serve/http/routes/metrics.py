@@ -6,7 +6,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from deployments.errors import NotPermitted
 from serve.access.exposure import is_loopback
 from serve.http import openapi
-from serve.http.gate import METRICS, authenticated
+from serve.http.middleware.gate import METRICS, authenticated
 from serve.http.server import server_of
 from serve.ray_internals import HAPROXY_MODE
 

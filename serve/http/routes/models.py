@@ -9,8 +9,8 @@ from deployments.config import ModelConfig
 from deployments.errors import ModelNotFound
 from serve.dispatch.candidates import AUTO
 from serve.http import openapi
-from serve.http.gate import authenticated
 from serve.http.json_response import json_response
+from serve.http.middleware.gate import authenticated
 from serve.http.server import Server, server_of
 
 router = APIRouter()

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Request, Response
 
 from serve.http import openapi
 from serve.http.batches import Batch, check_capacities, reply
-from serve.http.gate import authenticated
+from serve.http.bodies.fields import parse_as
 from serve.http.json_response import json_response
-from serve.http.requests import parse_as
+from serve.http.middleware.gate import authenticated
 from serve.http.server import server_of
 from serve.routing.strategy import decide_batch
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from fake_providers import Fake, chunk, serving, streaming, usage
 from hosted_models import configure, hosted_models
-from serve_fixtures import free_port
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,6 +20,7 @@ from deployments.registry import KINDS, kind_of, row_of
 from deployments.replicas import hosted
 from deployments.replicas.hosted import HostedModels
 from deployments.replicas.reachability import Reach
+from ops.ports import free_port
 
 
 def _answer(request: Request, body: Any) -> Response:

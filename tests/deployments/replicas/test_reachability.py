@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 from fake_providers import Fake, serving
-from serve_fixtures import free_port
 from starlette.responses import JSONResponse
 
 from deployments.backends.litellm.config import LiteLLMConfig
@@ -18,6 +17,7 @@ from deployments.errors import Unreachable
 from deployments.registry import load
 from deployments.replicas import reachability
 from deployments.replicas.reachability import Provider, Tries
+from ops.ports import free_port
 from serve.http.failures import error_json
 
 REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "Are you there?"}])

@@ -18,13 +18,13 @@ import psutil
 import pytest
 import yaml
 from load_target import COST, TOKENS, Target, serving
-from serve_fixtures import free_port
 
 from ops.load.__main__ import main
 from ops.load.folder import Run
 from ops.load.profile import parse_profile
 from ops.load.running import drive
 from ops.load.schedule import plan
+from ops.ports import free_port
 
 KEY = "sk-canary-0123456789abcdef"
 STEADY = {"kind": "steady", "seconds": 2, "rate": 20}

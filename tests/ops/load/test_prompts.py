@@ -9,7 +9,7 @@ import pytest
 from deployments.request import ChatRequest
 from ops.load.prompts import body, prompt
 from ops.load.schedule import Planned
-from serve.http.requests import parse
+from serve.http.chat.requests import parse
 
 PLANNED = Planned(0.0, 0, "steady 1", "auto", "text", True, 200, 30)
 NONCE = "01234567"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from load_target import METRICS, serving
-from serve_fixtures import free_port
 
 from ops.load.samples import Sampler, read
+from ops.ports import free_port
 
 NOTHING = dict.fromkeys(("wanted", "running", "starting", "stopping", "queued", "ongoing"), 0)
 DEPLOYMENTS = {

@@ -14,7 +14,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from serve.http.access_log import SOCKET, AccessLog, access_of
+from deployments.errors import NotPermitted, UnsupportedParameter
+from serve.http.failures import error_response
+from serve.http.middleware.access_log import SOCKET, AccessLog, access_of
 
 SECRET = "the text of a prompt"
 
@@ -27,12 +29,8 @@ async def answer(request: Request) -> Response:
 
 
 async def refuse(request: Request) -> Response:
-    error = {
-        "message": SECRET,
-        "code": "unsupported_parameter",
-        "param": (await request.body()).decode(),
-    }
-    return JSONResponse({"error": error}, 400)
+    param = (await request.body()).decode()
+    return error_response(UnsupportedParameter(SECRET, param=param), request.scope)
 
 
 async def stream(request: Request) -> Response:
@@ -46,7 +44,7 @@ async def stream(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     if "key" in request.headers:
         return Response("# all is well")
-    return JSONResponse({"error": {"code": "not_permitted", "param": None}}, 403)
+    return error_response(NotPermitted(SECRET), request.scope)
 
 
 async def fail(request: Request) -> Response:

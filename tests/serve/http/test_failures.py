@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from deployments.errors import LLMError, RateLimited
-from serve.http.failures import error_headers, error_json, from_status
+from serve.http.failures import error_json, error_response, from_status
 
 
 def all_errors(base: type[LLMError] = LLMError) -> list[type[LLMError]]:
@@ -24,8 +24,10 @@ def test_an_error_crosses_processes_whole(error: type[LLMError]) -> None:
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.2, "1"), (2.0, "2"), (2.1, "3")])
 def test_retry_after_is_in_whole_seconds_rounded_up(seconds: float, header: str) -> None:
-    assert error_headers(RateLimited("later", retry_after=seconds)) == {"retry-after": header}
-    assert error_headers(RateLimited("later")) == {}
+    scope = {"path": "/v1/chat/completions"}
+    said = error_response(RateLimited("later", retry_after=seconds), scope)
+    assert said.headers["retry-after"] == header
+    assert "retry-after" not in error_response(RateLimited("later"), scope).headers
 
 
 def test_a_status_without_an_error_of_its_own_has_a_code() -> None:

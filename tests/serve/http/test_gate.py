@@ -1,6 +1,7 @@
 """Promise: a request reaches an endpoint only with a known key and within the limits."""
 
 import asyncio
+import base64
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,15 +9,15 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from deployments.errors import LLMError, QuotaExceeded
 from serve.access.exposure import check_exposure, is_loopback
 from serve.access.keys import Caller, Keys, hash_of, new_key
 from serve.config import ConfigError, ServerConfig
 from serve.http.docs import PATHS, add_docs
-from serve.http.failures import error_headers, error_json
-from serve.http.gate import caller_of, guard
+from serve.http.failures import error_response
+from serve.http.middleware.gate import caller_of, guard
 
 KEY = new_key()
 BEARER = {"authorization": f"Bearer {KEY}"}
@@ -48,8 +49,8 @@ def guarded(*, count: Any = unlimited, **server: Any) -> FastAPI:
         return {"length": length}
 
     @app.exception_handler(LLMError)
-    async def refused(request: Request, error: LLMError) -> JSONResponse:
-        return JSONResponse(error_json(error), error.status, error_headers(error))
+    async def refused(request: Request, error: LLMError) -> Response:
+        return error_response(error, request.scope)
 
     @app.get("/slow")
     async def slow() -> StreamingResponse:
@@ -86,6 +87,46 @@ async def test_everything_needs_a_known_key(path: str, headers: dict[str, str]) 
                 "param": None,
                 "code": "invalid_api_key",
             }
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+    return {"authorization": f"Basic {pair}"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": f"Bearer {KEY}"},
+        {"authorization": f"bearer  {KEY} "},
+        {"x-api-key": KEY},
+        basic("", KEY),
+        basic("anyone", KEY),
+    ],
+    ids=["bearer", "lower case", "x-api-key", "URL", "URL with a name"],
+)
+async def test_a_key_is_known_however_it_is_sent(headers: dict[str, str]) -> None:
+    async with client(guarded(keys=[TEAM])) as http:
+        assert (await http.get("/who", headers=headers)).json()["name"] == "team"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": KEY},
+        {"authorization": f"Digest {KEY}"},
+        {"authorization": f"Basic {KEY}"},
+        {"authorization": "Basic \xfc"},
+        basic(KEY, ""),
+        basic("team", f"{KEY}x"),
+        {"authorization": "Bearer wrong", "x-api-key": KEY},
+    ],
+    ids=range(7),
+)
+async def test_a_key_in_a_wrong_place_is_unknown(headers: dict[str, str]) -> None:
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    async with client(guarded(keys=[TEAM])) as http:
+        assert (await http.get("/who", headers=raw)).status_code == 401
 
 
 async def test_health_needs_no_key_but_knows_its_caller() -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve.http import json_values
-from serve.http.json_values import holds_more_values
+from serve.http.bodies import json_values
+from serve.http.bodies.json_values import holds_more_values
 
 # Strings that look like structure, and escapes that would end a string if they were misread.
 strings = st.text(st.sampled_from([*'",[{\\}]:\n', "é", "a"]), max_size=8)

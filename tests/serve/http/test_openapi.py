@@ -11,7 +11,9 @@ from deployments import errors
 from deployments.errors import LLMError
 from serve.http.api import create_api
 from serve.http.batches import Batch
-from serve.http.requests import Feedback, parse, parse_as
+from serve.http.bodies.fields import parse_as
+from serve.http.chat.requests import parse
+from serve.http.schemas import Feedback
 
 DOCUMENT = create_api().openapi()
 OPERATIONS: list[dict[str, Any]] = [

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from serve.http.api import create_api
-from serve.http.head import HeadAsGet
+from serve.http.middleware.head import HeadAsGet
 
 
 def client(prefix: str = "") -> httpx.AsyncClient:

@@ -8,8 +8,8 @@ from scripted_models import STREAMED, Models, says
 from deployments.contract import Chunk, ToolCallDelta, Usage, merge
 from deployments.errors import ProviderError
 from serve.access.keys import ANYONE
-from serve.http.access_log import Access
-from serve.http.replies import completion, events
+from serve.http.chat.replies import completion, events
+from serve.http.middleware.access_log import Access
 from serve.request import Request
 from serve.routing.prices import Price
 

@@ -8,7 +8,9 @@ import pytest
 
 from deployments.errors import InvalidRequest, RequestTooLarge
 from serve.http.batches import Batch
-from serve.http.requests import Feedback, parse, parse_as
+from serve.http.bodies.fields import parse_as
+from serve.http.chat.requests import parse
+from serve.http.schemas import Feedback
 
 USER = {"role": "user", "content": "hi"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

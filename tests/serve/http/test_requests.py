@@ -7,7 +7,7 @@ import pytest
 
 from deployments.backends.tool_names import ToolNames
 from deployments.errors import InvalidRequest, UnsupportedParameter
-from serve.http.requests import parse
+from serve.http.chat.requests import parse
 
 USER = {"role": "user", "content": "hi"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}

@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from deployments.errors import LLMError, Overloaded
-from serve.http.shortcut import Shortcut
+from serve.http.middleware.shortcut import Shortcut
 
 PATH = "/v1/ask"
 
@@ -34,7 +34,7 @@ def application() -> FastAPI:
     async def unforeseen(request: Request, error: Exception) -> Response:
         return JSONResponse({"code": LLMError.code}, 500)
 
-    app.add_middleware(Shortcut, path=PATH, endpoint=ask)
+    app.add_middleware(Shortcut, endpoints={PATH: ask})
     return app
 
 

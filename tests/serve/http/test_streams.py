@@ -9,8 +9,9 @@ import pytest
 from scripted_models import END, STREAMED, Models, says
 
 from serve.access.keys import ANYONE
-from serve.http.access_log import Access
-from serve.http.replies import EventStream, events
+from serve.http.chat.replies import events
+from serve.http.event_stream import EventStream
+from serve.http.middleware.access_log import Access
 from serve.request import Request
 
 SCOPE = {"type": "http", "asgi": {"spec_version": "2.4"}}

@@ -3,15 +3,14 @@
 A plain ASGI middleware, so that streams pass through untouched.
 """
 
+import base64
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import chain
 
 from fastapi import FastAPI
-from pydantic_core import to_json
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.errors import (
@@ -26,8 +25,8 @@ from deployments.telemetry.instruments import IN_FLIGHT, KEY_REQUESTS, ONGOING
 from serve.access.keys import Caller, Keys
 from serve.config import ServerConfig
 from serve.http import docs
-from serve.http.failures import error_headers, error_json
-from serve.http.head import HeadAsGet
+from serve.http.failures import error_response
+from serve.http.middleware.head import HeadAsGet
 from serve.http.scopes import path_of
 from serve.http.server import ROUTER
 
@@ -88,13 +87,13 @@ class Gate:
                 await self._admit(scope, receive, send)
             except LLMError as error:
                 # The gate's own error: the application handles those that it raises.
-                await _refusal(error)(scope, receive, send)
+                await error_response(error, scope)(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _checked(scope["headers"])
-        caller = self._keys.caller(_text(headers.get(b"authorization")))
+        caller = self._keys.caller(_key(headers))
         kept = [header for header in scope["headers"] if not header[0].startswith(_OURS)]
         state = {**scope.get("state", {}), "caller": caller}
         scope = {**scope, "headers": kept, "state": state}
@@ -106,7 +105,8 @@ class Gate:
             return
         if caller is None and path not in docs.PATHS:
             raise Unauthenticated(
-                "an API key is required: send `Authorization: Bearer KEY` with a known key"
+                "an API key is required: send `Authorization: Bearer KEY` or `x-api-key: KEY` with "
+                "a known key"
             )
         if path == METRICS:
             await self._app(scope, receive, send)
@@ -221,8 +221,20 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-def _refusal(error: LLMError) -> Response:
-    headers = error_headers(error)
-    if isinstance(error, Unauthenticated):
-        headers["www-authenticate"] = "Bearer"
-    return Response(to_json(error_json(error)), error.status, headers, "application/json")
+def _key(headers: Mapping[bytes, bytes]) -> str | None:
+    """The key that a request presents: in `x-api-key`, as Anthropic's clients send it, as a bearer
+    token, or as the password of a URL (`http://:KEY@host`), where a client can send no header."""
+    if b"authorization" not in headers:
+        return _text(headers.get(b"x-api-key"))
+    scheme, _, token = headers[b"authorization"].decode("latin-1").partition(" ")
+    match scheme.lower():
+        case "bearer":
+            return token.strip()
+        case "basic":
+            try:
+                pair = base64.b64decode(token.strip(), validate=True)
+            except ValueError:
+                return None
+            return _text(pair.partition(b":")[2])
+        case _:
+            return None

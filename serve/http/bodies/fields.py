@@ -1,16 +1,14 @@
-"""From the bytes of a body to a request."""
+"""From the bytes of a body to checked fields, and what is wrong with them in words."""
 
-import secrets
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from deployments.contract import ChatRequest
 from deployments.errors import InvalidRequest, RequestTooLarge, UnsupportedParameter
 from deployments.json_schema import check_schema, parts
-from serve.http.json_values import holds_more_values
-from serve.request import Request, RoutingWishes
+from serve.http.bodies.json_values import holds_more_values
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -22,43 +20,8 @@ _MAX_FIELDS, _MAX_EXPLAINED = 100, 100
 # More than 4,096 messages or queries need. Decoding this many takes tens of milliseconds, during
 # which no other thread runs.
 _MAX_VALUES = 100_000
-_NO_WISHES = RoutingWishes()
 # Characters of a caller's own key, or of an error about it, that are quoted.
 _QUOTED = 200
-
-
-class Feedback(BaseModel):
-    """A score for an answer: `id` is the completion's, `score` is 0 to 1."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    id: Annotated[str, Field(min_length=1, max_length=200)]
-    score: Annotated[float, Field(ge=0, le=1)]
-
-
-def new_id() -> str:
-    """A fresh id for a completion."""
-    return f"chatcmpl-{secrets.token_hex(16)}"
-
-
-def parse(body: bytes) -> Request:
-    """Reads the body of `POST /v1/chat/completions`.
-
-    Raises:
-        InvalidRequest: with the field at fault in `param`.
-    """
-    fields = _fields(body)
-    # OpenAI's clients send null for fields that are left out.
-    fields = {key: value for key, value in fields.items() if value is not None}
-    wishes: dict[str, Any] = {k: fields.pop(k) for k in ("models", "router") if k in fields}
-    try:
-        chat = ChatRequest.model_validate(fields)
-        routing = RoutingWishes.model_validate(wishes) if wishes else _NO_WISHES
-        request = Request(chat, routing, new_id())
-    except ValidationError as error:
-        raise _explain(error, {**fields, **wishes}) from None
-    _check_schemas(chat)
-    return request
 
 
 def parse_as(model: type[Model], body: bytes) -> Model:
@@ -67,14 +30,20 @@ def parse_as(model: type[Model], body: bytes) -> Model:
     Raises:
         InvalidRequest: with the field at fault in `param`.
     """
-    fields = _fields(body)
+    fields = fields_of(body)
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise _explain(error, fields) from None
+        raise explain(error, fields) from None
 
 
-def _fields(body: bytes) -> dict[str, Any]:
+def fields_of(body: bytes) -> dict[str, Any]:
+    """A body's fields, as they came.
+
+    Raises:
+        RequestTooLarge: it has too many values.
+        InvalidRequest: it is no JSON object.
+    """
     if holds_more_values(body, _MAX_VALUES):
         raise RequestTooLarge(
             f"the body has more than {_MAX_VALUES:,} values, counting each item of an array and "
@@ -91,7 +60,8 @@ def _fields(body: bytes) -> dict[str, Any]:
     return fields
 
 
-def _explain(error: ValidationError, fields: dict[str, Any]) -> InvalidRequest:
+def explain(error: ValidationError, fields: dict[str, Any]) -> InvalidRequest:
+    """The caller's error for a body that doesn't fit, with the field at fault in `param`."""
     # A union reports an error for each of its members; the one that got furthest is the one meant.
     faults = error.errors(include_url=False)[:_MAX_EXPLAINED]
     fault = max(faults, key=lambda fault: len(_keys(fault["loc"], fields)))
@@ -127,7 +97,7 @@ def _keys(loc: tuple[str | int, ...], value: Any) -> list[str | int]:
     return without if leads else keys
 
 
-def _check_schemas(request: ChatRequest) -> None:
+def check_schemas(request: ChatRequest) -> None:
     """Rejects invalid JSON schemas, before any model sees them."""
     schemas = {
         f"tools.{index}.function.parameters": tool["function"].get("parameters")

@@ -5,19 +5,18 @@ Source: https://platform.openai.com/docs/api-reference/chat/object and …/chat-
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
 from pydantic_core import to_json
-from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from deployments.contract import Chunk, ToolCallDelta, Usage
 from deployments.errors import LLMError
 from serve.core import Answer
-from serve.http.access_log import Access
+from serve.http.event_stream import event
 from serve.http.failures import error_json
+from serve.http.middleware.access_log import Access
 
 logger = logging.getLogger("ray.serve")
 
@@ -43,31 +42,6 @@ def completion(answer: Chunk, *, id: str, model: str) -> dict[str, Any]:
         "choices": [choice],
         "usage": _usage(answer.usage),
     }
-
-
-class EventStream(StreamingResponse):
-    """The response for a streamed answer. However it ends, the model is stopped."""
-
-    media_type = "text/event-stream"
-
-    def __init__(
-        self,
-        events: AsyncGenerator[bytes, None],
-        answer: Answer,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(events, headers=headers)
-        self._events = events
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """An ASGI application."""
-        try:
-            # Ray Serve cancels this when the client disconnects: no task has to listen for it.
-            await self.stream_response(send)
-        finally:
-            await self._events.aclose()
-            await self._answer.aclose()
 
 
 async def events(
@@ -106,17 +80,17 @@ async def events(
                     role = {}
         end = {**head, "choices": [_stream_choice({}, Chunk(), finish_reason)]}
         access.model, access.attempts, access.cost = answer.model, answer.attempts, answer.cost
-        last = [_event({**end, "router": _router(answer)})]
+        last = [event({**end, "router": _router(answer)})]
         if include_usage:
-            last.append(_event({**head, "choices": [], "usage": _usage(answer.total_usage)}))
+            last.append(event({**head, "choices": [], "usage": _usage(answer.total_usage)}))
         yield b"".join((*last, DONE))
     except LLMError as error:
         access.error = error.code
-        yield _event(error_json(error))
+        yield event(error_json(error))
     except Exception:  # the status has been sent: only an event can still report it
         access.error = LLMError.code
         logger.exception("the stream of model '%s' failed", answer.model)
-        yield _event(error_json(LLMError("internal error; see the server's log")))
+        yield event(error_json(LLMError("internal error; see the server's log")))
 
 
 # An event with a choice is the start that all events of a stream share, the choice, and this end.
@@ -216,7 +190,3 @@ def _usage(usage: Usage | None) -> dict[str, Any] | None:
         },
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
-
-
-def _event(data: dict[str, Any]) -> bytes:
-    return b"data: " + to_json(data, inf_nan_mode="null") + b"\n\n"

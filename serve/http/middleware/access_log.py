@@ -14,12 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pydantic_core import from_json
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.errors import LLMError
 from deployments.telemetry.instruments import ERRORS
-from serve.http.gate import METRICS
+from serve.http.middleware.gate import METRICS
 from serve.http.scopes import header_of, path_of
 
 logger = logging.getLogger("ray.serve")
@@ -27,7 +27,6 @@ logger = logging.getLogger("ray.serve")
 # The environment variable with the path of a Unix datagram socket that receives each line, too.
 SOCKET = "LLM_ROUTER_ACCESS_SOCKET"
 
-_LONGEST_ERROR = 2**14  # bytes of a body
 # What a caller has written is only logged if it looks like a path or a field's name.
 _HARMLESS = re.compile(r"[\w./:\[\]-]{1,100}", re.ASCII)
 
@@ -63,6 +62,10 @@ class Access:
     wanted: float | None = None
     error: str | None = None
     param: str | None = None
+
+    def note(self, error: LLMError) -> None:
+        """Notes how the request failed."""
+        self.error, self.param = error.code, _harmless(error.param)
 
 
 _FIELDS = tuple(field.name for field in fields(Access))
@@ -115,7 +118,6 @@ def access_of(request: HTTPConnection) -> Access:
 
 def _watched(send: Send, access: Access) -> Send:
     """`send`, which records what the response's headers say."""
-    body = bytearray()
 
     async def watched(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -125,20 +127,9 @@ def _watched(send: Send, access: Access) -> Send:
             access.cost = _number(float, header_of(message, b"x-router-cost"))
         elif message["type"] == "http.response.body":
             access.whole = not message.get("more_body")
-            if access.status >= 400 and len(body) < _LONGEST_ERROR:
-                body.extend(message.get("body", b""))
-                _note_error(access, bytes(body))
         await send(message)
 
     return watched
-
-
-def _note_error(access: Access, body: bytes) -> None:
-    """Every error's body is OpenAI's JSON, whatever part of the server made it."""
-    with suppress(ValueError, KeyError, TypeError):
-        error = from_json(body)["error"]
-        access.error = str(error["code"])
-        access.param = _harmless(error["param"])
 
 
 def _harmless(text: str | None) -> str | None:

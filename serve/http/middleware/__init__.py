@@ -1,0 +1,1 @@
+"""ASGI middlewares: what every request passes on its way to an endpoint."""
