@@ -19,9 +19,16 @@ logger = logging.getLogger("ray.serve")
 _PERIOD_S = 0.5
 # The load is averaged over this long, or since it last changed, as seen in the others.
 _WINDOW_S, _RECENT_S = 30.0, (2.0, 6.0, 12.0)
-# How many standard deviations of Poisson arrivals are a change. A rise is acted on at once, so it
-# has to be surer than a fall.
+# How many standard deviations of the arrivals are a change; a rise is acted on at once, so it has
+# to be surer than a fall.
 _RISE, _FALL = 5.5, 3.5
+# How bursty arrivals are: counted over so many seconds, how much of older counts is kept, and how
+# many Poisson arrivals stand for the time before.
+_COUNT_S, _KEPT, _POISSON = 2.0, 0.95, 8.0
+# So many times the usual squared difference of two counts is no burst, but a step of the load.
+_STEP = 4.0
+# How many standard deviations of the latest arrivals pass before a replica has started.
+_PASSING = 0.7
 # The share of requests that may wait for longer than the limit, and the highest load of a place.
 _LATE, _HIGHEST_LOAD = 0.01, 0.95
 # How much more than the load fewer replicas must be enough for, before any is stopped.
@@ -51,8 +58,7 @@ class Report:
 
     Attributes:
         latest: its numbers; see `deployments.scaling.work.WorkMeter.numbers`.
-        average: those that grow, over the time that Ray Serve looks back, so that they fit its own
-            averages of requests.
+        average: those that grow, over the time that Ray Serve looks back, as its own averages are.
     """
 
     latest: Mapping[str, float]
@@ -60,10 +66,7 @@ class Report:
 
 
 def reports_of(raw_metrics: Mapping[str, Mapping[Any, Any]]) -> dict[Any, Report]:
-    """The replicas' reports, from the time series that Ray Serve keeps for each number.
-
-    Those of another version of this code may lack numbers, and are left out.
-    """
+    """The replicas' reports, by Ray Serve's time series; other versions' are left out."""
     found = {}
     for replica in raw_metrics.get("came", ()):
         series = {
@@ -168,12 +171,42 @@ class _Moment:
     in_progress: float
 
 
+class Burstiness:
+    """How much the number of requests that come varies, as a multiple of that of Poisson arrivals:
+    their index of dispersion, at least 1.
+
+    By the differences of successive counts, so that a load that changes isn't taken for bursts.
+
+    Source: J. von Neumann et al., "The mean square successive difference", 1941.
+    """
+
+    def __init__(self) -> None:
+        self.index = 1.0
+        self._squares = self._counts = _POISSON
+        self._begin, self._last = (-math.inf, 0.0), math.nan
+
+    def learn(self, now: float, came: float) -> None:
+        """From the requests that have come in all."""
+        at, before = self._begin
+        if now - at < _COUNT_S:
+            return
+        count = max(0.0, came - before) * _COUNT_S / (now - at) if before else math.nan
+        both, square = count + self._last, (count - self._last) ** 2
+        if both > 0:  # two counts are known
+            self._squares *= _KEPT
+            self._squares += min(square, _STEP * self.index * both)
+            self._counts = _KEPT * self._counts + both
+            self.index = max(1.0, self._squares / self._counts)
+        self._begin, self._last = (now, came), count
+
+
 class Arrivals:
     """The requests that came over time.
 
     Attributes:
         mean: a request as they are on average.
         recent: how many come in a second: soon known, but with much chance in it.
+        lasting: how many of these will go on coming, if the rest is a burst.
         steady: the same since the load last changed: late, but with little.
         sample: how many `steady` is measured by.
         written_s: the seconds that an answer takes at least to write, by the requests in progress.
@@ -183,8 +216,9 @@ class Arrivals:
         self._past: deque[_Moment] = deque()
         # The last report of each replica, and when it was seen.
         self._seen: dict[Any, tuple[float, Mapping[str, float]]] = {}
+        self._burstiness = Burstiness()
         self.mean, self.recent, self.steady, self.sample = Work(), 0.0, 0.0, 0.0
-        self.written_s = 0.0
+        self.lasting = self.written_s = 0.0
 
     def add(
         self, now: float, reports: Mapping[Any, Report], queued: float, in_progress: float
@@ -208,12 +242,15 @@ class Arrivals:
         self._past.append(_Moment(now, totals, queued, in_progress))
         self._forget(now - _WINDOW_S)
         self._measure()
+        self._burstiness.learn(now, totals["came"] + queued)
         for seconds in _RECENT_S:
-            chance = math.sqrt(self.steady * seconds)
+            chance = math.sqrt(self._burstiness.index * self.steady * seconds)
             more = (self._rate(seconds) - self.steady) * seconds
             if more > _RISE * chance + 1 or more < -_FALL * chance - 1:
                 self._forget(now - seconds)
                 self._measure()
+        bursts = math.sqrt((self._burstiness.index - 1) * self.recent / _RECENT_S[0])
+        self.lasting = max(min(self.recent, self.steady), self.recent - _PASSING * bursts)
 
     def _measure(self) -> None:
         first, last = self._past[0], self._past[-1]
@@ -288,8 +325,10 @@ class SLOPolicy:
         if not in_progress + self._arrivals.recent:
             return 0
         self._learn_places(reports.values(), queued)
-        waiting = self._waiting(reports.values(), in_progress, running)
-        up, down = self._enough(now, waiting, in_progress, context)
+        # Requests that wait for a place: as replicas see it, or by how many places there are.
+        seen = sum(report.latest["waiting"] for report in reports.values())
+        full = running * self._places.number if self._places.known else in_progress
+        up, down = self._enough(now, max(seen, in_progress - full), in_progress, context)
         if self._places.known and up > target:
             return up
         writing = sum(report.latest["writing"] for report in reports.values())
@@ -306,12 +345,6 @@ class SLOPolicy:
             busy = min(report.latest["writing"] * share, report.latest["requests"])
             self._places.learn(busy, report.latest["waiting"] + outside)
 
-    def _waiting(self, reports: Collection[Report], in_progress: float, running: int) -> float:
-        """Requests that wait for a place."""
-        seen = sum(report.latest["waiting"] for report in reports)
-        known = self._places.known
-        return max(seen, in_progress - running * self._places.number if known else 0.0)
-
     def _enough(
         self, now: float, waiting: float, in_progress: float, context: Any
     ) -> tuple[int, int]:
@@ -327,11 +360,11 @@ class SLOPolicy:
         # Seconds of a place that will wait for one when the next replicas have started. They, and
         # what comes meanwhile, are to be worked off within the limit.
         start_s = self._starts.left(now)
-        surplus = max(0.0, arrivals.recent * mean - context.current_num_replicas * places)
+        surplus = max(0.0, arrivals.lasting * mean - context.current_num_replicas * places)
         behind = waiting * mean + surplus * start_s
-        rescue = (behind + arrivals.recent * mean * patience) / (2 * patience)
+        rescue = (behind + arrivals.lasting * mean * patience) / (2 * patience)
         # A request takes one place only.
-        rescue = min(rescue, in_progress + arrivals.recent * start_s)
+        rescue = min(rescue, in_progress + arrivals.lasting * start_s)
         # By chance a sample of Poisson arrivals is too small by about this share.
         chance = 1 / math.sqrt(max(1.0, arrivals.sample))
         load = arrivals.steady * mean * (1 + chance)

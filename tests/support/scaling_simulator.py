@@ -236,6 +236,11 @@ class Simulation:
         for replica in self._replicas:
             replica.reported = ()
 
+    def follow(self, numbers: Sequence[int]) -> None:
+        """Has as many replicas as given, every `CONTROL_S`, whatever is reported."""
+        last = len(numbers) - 1
+        self._policy = lambda _: (numbers[min(round(self.now / CONTROL_S), last)], {})
+
     def silence(self, seconds: float) -> None:
         """Every other replica reports nothing for so long, as one does whose event loop stalls."""
         for replica in self._running[::2]:
@@ -342,9 +347,9 @@ def _series(replicas: Iterable[_Replica]) -> dict[str, dict[Any, list[_Point]]]:
     return series
 
 
-def clairvoyant(model: Model, requests: Iterable[Request], seconds: float) -> float:
-    """Replica-seconds of a scaler that knows what comes: at any time as few replicas as no request
-    waits for a place with, and at least one. Each is there from its start on, `start_s` before."""
+def foreseen(model: Model, requests: Iterable[Request], seconds: float) -> list[int]:
+    """The replicas of a scaler that knows what comes, every `CONTROL_S`: as few as no request waits
+    for a place with, and at least one. Each is there from its start on, `start_s` before."""
     changes = [0] * (ceil(seconds / CONTROL_S) + 2)
     for request in requests:
         end = request.at + request.seconds(model)
@@ -352,8 +357,12 @@ def clairvoyant(model: Model, requests: Iterable[Request], seconds: float) -> fl
         changes[min(int(end / CONTROL_S) + 1, len(changes) - 1)] -= 1
     needed = [max(1, ceil(busy / model.places)) for busy in itertools.accumulate(changes)]
     ahead = round(model.start_s / CONTROL_S)
-    held = [max(needed[at : at + ahead + 1]) for at in range(ceil(seconds / CONTROL_S))]
-    return CONTROL_S * sum(held)
+    return [max(needed[at : at + ahead + 1]) for at in range(ceil(seconds / CONTROL_S))]
+
+
+def clairvoyant(model: Model, requests: Iterable[Request], seconds: float) -> float:
+    """Replica-seconds of that scaler, if answers moved to other replicas when theirs stops."""
+    return CONTROL_S * sum(foreseen(model, requests, seconds))
 
 
 def poisson(
@@ -380,3 +389,25 @@ def poisson(
         if chance.random() * highest < rate(at):
             requests.append(Request(at, prompt(chance), answer(chance)))
     return requests
+
+
+def bursty(seed: int, *, before: float = 0.2, spike: float = 2.0) -> list[Request]:
+    """Requests in bursts, as published traces have them: the gaps are of a gamma distribution with
+    a coefficient of variation of 2.5, the lengths lognormal. Two minutes at a higher rate.
+
+    Args:
+        seed: of chance.
+        before: requests a second, in the first 40 seconds and the last 30.
+        spike: in the two minutes between.
+    """
+    chance, at, requests = random.Random(seed), 0.0, list[Request]()
+    shape = 1 / 2.5**2
+    while True:
+        gap = chance.gammavariate(shape, 1 / shape)  # at one request a second
+        for end, rate in ((40.0, before), (160.0, spike), (190.0, before)):
+            taken = min(gap, max(0.0, end - at) * rate)
+            at, gap = at + taken / rate, gap - taken
+        if gap > 0:
+            return requests
+        prompt, answer = chance.lognormvariate(7.2, 1.2), chance.lognormvariate(5.0, 0.9)
+        requests.append(Request(at, min(16_000, int(prompt)), max(1, min(2000, int(answer)))))
