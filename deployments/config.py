@@ -254,8 +254,16 @@ class ModelConfig(BaseModel):
         """Why the model can't run with what is installed; each reason begins with a key."""
         yield from ()
 
+    @property
+    def missing_library(self) -> str | None:
+        """Names the libraries that its replicas need and that are not installed here, and the
+        command that installs them; None if nothing is missing."""
+        return None
+
     def faults_here(self) -> Iterator[str]:
         """Why it can't run on this machine, such as a folder that doesn't exist."""
+        if missing := self.missing_library:
+            yield f"backend: '{self.backend}' {missing}"
         folder = Path(self.provider_model)
         if folder.is_absolute() and not folder.is_dir():
             yield f"model: there is no folder {folder}"

@@ -108,7 +108,13 @@ def parse(model: Any) -> "ModelConfig":
 
 
 def load(config: "ModelConfig") -> Backend:
-    """Makes the backend for a config: imports its libraries, so call it inside the replica."""
+    """Makes the backend for a config: imports its libraries, so call it inside the replica.
+
+    Raises:
+        ValueError: one of them is not installed.
+    """
+    if missing := config.missing_library:
+        raise ValueError(f"model '{config.name}': backend '{config.backend}' {missing}")
     backend: Backend = named(row_of(config).backend)(config)
     return backend
 

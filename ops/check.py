@@ -16,7 +16,7 @@ from deployments.deploy import SHARED_CPUS
 from deployments.errors import LLMError
 from deployments.registry import load, row_of
 from ops.probes import Finding, Listing, listing_of, probe
-from ops.ray_internals import available_cpus
+from ops.ray_internals import available_cpus, available_gpus
 from serve.config import ConfigError
 from serve.preflight import inspect
 from serve.routing.prices import price_of
@@ -157,15 +157,9 @@ def _shortages(models: Models, in_router: bool) -> list[str]:
     problems = []
     if cpus > (have := available_cpus()):
         problems.append(f"the models need CPU {cpus:g} in total, but this machine has {have:g}")
-    if gpus and gpus > (have := _gpus()):
+    if gpus and gpus > (have := available_gpus()):
         problems.append(f"the models need GPU {gpus:g} in total, but this machine has {have:g}")
     return problems
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def _seconds(finding: Finding) -> str:

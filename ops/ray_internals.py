@@ -6,6 +6,7 @@
 from typing import Any
 
 from ray import serve as rayserve
+from ray._private.accelerators import get_accelerator_manager_for_resource
 from ray._private.utils import get_num_cpus
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
@@ -17,6 +18,14 @@ def available_cpus() -> float:
     Ray also looks at the container's limits, and no public function tells without starting Ray.
     """
     return get_num_cpus()
+
+
+def available_gpus() -> int:
+    """The GPUs that a Ray started on this machine would have."""
+    manager = get_accelerator_manager_for_resource("GPU")
+    visible = manager.get_current_process_visible_accelerator_ids()
+    count = int(manager.get_current_node_num_accelerators())
+    return count if visible is None else min(count, len(visible))
 
 
 def start_deleting(application: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from parrot import ParrotBackend, ParrotConfig
 
 from deployments import registry
+from deployments.backends.huggingface import config as huggingface_config
 from deployments.contract import ChatRequest, merge
 from deployments.deploy import deploy
 from deployments.errors import UnsupportedParameter
@@ -47,6 +48,14 @@ async def test_a_backend_added_by_one_file_and_one_row_answers() -> None:
     assert (answer.text, answer.finish_reason) == ("hello world hello ", "length")
     with pytest.raises(UnsupportedParameter, match="model 'polly' does not support 'seed'"):
         await anext(served.chat(request(seed=1)))
+
+
+def test_a_replica_without_the_libraries_of_its_model_names_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(huggingface_config, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"model 'qwen'.*llm-cores-on-ray-serve\[local\]"):
+        load(parse({"name": "qwen", "backend": "huggingface"}))
 
 
 @pytest.mark.usefixtures("_with_parrot")

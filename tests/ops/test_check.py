@@ -147,7 +147,7 @@ def test_a_silent_provider_is_given_up_on(run: Check, monkeypatch: pytest.Monkey
 
 
 def test_prices_and_resources_are_shown(run: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "_gpus", lambda: 0)
+    monkeypatch.setattr(check, "available_gpus", lambda: 0)
     priced = {"cost_per_input_token": 2e-6, "cost_per_output_token": 4e-6}
     folder = str(DEMO_MODELS / "demo-small")
     code, output = run(

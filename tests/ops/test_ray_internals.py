@@ -10,11 +10,16 @@ from ray.serve._private.client import ServeControllerClient
 
 from ops.load.cluster import SETTINGS
 from ops.local.ray_settings import FAST
-from ops.ray_internals import available_cpus
+from ops.ray_internals import available_cpus, available_gpus
 
 
 def test_the_available_cpus_are_counted() -> None:
     assert available_cpus() >= 1
+
+
+def test_the_available_gpus_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert available_gpus() == 0
 
 
 def test_an_application_can_be_deleted_without_blocking() -> None:

@@ -136,14 +136,21 @@ def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     # As in an installation without extras.
     for module in (
         "deployments.backends.vllm.config",
+        "deployments.backends.huggingface.config",
         "deployments.embedding.encoder",
         "deployments.store.sql.dialects.postgresql",
     ):
         monkeypatch.setattr(f"{module}.find_spec", lambda name: None)
     monkeypatch.setenv("SET", "postgresql://h/d")
     store = {"url": "${SET}", "embedding_model": "org/other"}
-    faults = all_faults({"name": "e", "backend": "vllm", **priced()}, store=store)
-    expected = ("backend: a vllm model without `hostname`", "needs psycopg", "needs sentence-")
+    engine, local = ({"name": b, "backend": b, **priced()} for b in ("vllm", "huggingface"))
+    faults = all_faults(engine, local, store=store)
+    expected = (
+        "llms.models.0.backend: a vllm model without `hostname`",
+        "llms.models.1.backend: 'huggingface' needs torch, transformers, accelerate, llguidance",
+        "needs psycopg",
+        "needs sentence-",
+    )
     for fault, says in zip(faults, expected, strict=True):
         assert says in fault
         assert "pip install" in fault

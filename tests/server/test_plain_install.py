@@ -1,4 +1,4 @@
-"""Promise: an environment of `pip install .` alone serves every backend that needs no engine."""
+"""Promise: the core alone, as `pip install .` brings it, serves every hosted backend."""
 
 import json
 import time
@@ -25,7 +25,7 @@ from provider_formats import (
     ollama,
     openai_chat,
 )
-from serve_fixtures import Server, huggingface, in_repository
+from serve_fixtures import Server, in_repository
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -51,8 +51,8 @@ PROVIDERS: dict[str, tuple[dict[str, str], Answer, dict[str, Any] | str]] = {
     ),
     "ollama": ({"backend": "ollama", "model": "llama"}, ollama, "no"),
 }
-HUGGINGFACE = "huggingface"
-MODELS = [*PROVIDERS, HUGGINGFACE]
+MODELS = list(PROVIDERS)
+LOCAL = "pip install 'llm-cores-on-ray-serve[local]'"
 
 
 def refusing(answer: Answer, error: dict[str, Any] | str) -> Answer:
@@ -67,17 +67,17 @@ def refusing(answer: Answer, error: dict[str, Any] | str) -> Answer:
 
 @pytest.fixture(scope="module")
 def server(plain: PlainInstall) -> Iterator[Server]:
-    """`python -m ops.run`, with a model of each backend."""
+    """`python -m ops.run`, with a model of each backend, smart routing and a store."""
     with ExitStack() as fakes:
-        # A small share, so that a machine with two CPUs has room for them all.
-        models = [huggingface(HUGGINGFACE, "demo-large", cpus=0.2, **PRICE)]
+        models = []
         for name, (fields, answer, error) in PROVIDERS.items():
             url = fakes.enter_context(serving(refusing(answer, error))).url
             models.append(
                 {"name": name, **fields, **PRICE, "hostname": url, "api_key": "${TEST_KEY}"}
             )
         config = plain.home / "llms.yaml"
-        config.write_text(yaml.safe_dump({"llms": {"models": models, "store": {}}}))
+        llms = {"models": models, "router": {"strategy": "smart"}, "store": {}}
+        config.write_text(yaml.safe_dump({"llms": llms}))
         port = free_port()
         command = ("-m", "ops.run", "--config", str(config), "--port", str(port))
         with plain.serving("python", *command, port=port, TEST_KEY="sk-test") as server:
@@ -131,6 +131,35 @@ def test_the_installed_code_is_what_runs(plain: PlainInstall) -> None:
         assert Path(file).is_relative_to(FOLDER)
 
 
+def test_the_core_has_no_library_of_local_models(plain: PlainInstall) -> None:
+    for library in ("torch", "transformers", "accelerate", "llguidance"):
+        assert f"No module named '{library}'" in plain.python("-c", f"import {library}").stderr
+
+
+# What a replica does first.
+LOADING = """
+from deployments.registry import load, parse
+load(parse({"name": "qwen", "backend": "huggingface"}))
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("-m", "ops.run"),
+        ("-m", "ops.check", str(in_repository("ops/demo/llms.yaml"))),
+        ("-c", LOADING),
+    ],
+    ids=["the demo", "a check", "a replica"],
+)
+def test_a_local_model_names_the_extra_that_it_needs(
+    plain: PlainInstall, command: tuple[str, ...]
+) -> None:
+    said = plain.python(*command)
+    assert said.returncode == 1
+    assert LOCAL in said.stdout + said.stderr
+
+
 def test_no_provider_lacks_a_library(plain: PlainInstall) -> None:
     asked = plain.python(str(in_repository("tests/support/every_provider.py")))
     assert asked.stdout.splitlines() == ["all asked"], asked.stderr
@@ -148,7 +177,7 @@ def test_an_answer_is_the_same_whole_and_streamed(client: openai.OpenAI, model: 
     )
     text = "".join(event.choices[0].delta.content or "" for event in events if event.choices)
     assert text == whole.choices[0].message.content
-    assert text.strip() == ("42" if model == HUGGINGFACE else TEXT)
+    assert text.strip() == TEXT
     reasons = [event.choices[0].finish_reason for event in events if event.choices]
     assert [reason for reason in reasons if reason] == [whole.choices[0].finish_reason] == ["stop"]
     usages = [event.usage for event in events if event.usage]
@@ -190,9 +219,8 @@ def test_a_tool_is_called_by_its_name_and_its_result_answered(
         ),
     ]
     told = ask(client, model, messages=history, tools=[WEATHER]).choices[0]
-    assert told.finish_reason in ("stop", "length")
-    if model != HUGGINGFACE:
-        assert told.message.content.strip() == TOLD
+    assert told.finish_reason == "stop"
+    assert told.message.content.strip() == TOLD
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -203,9 +231,8 @@ def test_an_answer_keeps_to_a_json_schema(client: openai.OpenAI, model: str) -> 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_request_that_is_refused_is_the_callers(client: openai.OpenAI, model: str) -> None:
-    content = "too long " * 1000 if model == HUGGINGFACE else REFUSED
     with pytest.raises(openai.BadRequestError) as error:
-        ask(client, model, content)
+        ask(client, model, REFUSED)
     assert error.value.type == "invalid_request_error"
     assert ask(client, model, max_tokens=5).choices  # and its model goes on
 
@@ -226,7 +253,7 @@ def post(server: Server, path: str, body: Any) -> httpx.Response:
 def test_answers_and_their_scores_are_learned_and_histories_taken_in(
     server: Server, client: openai.OpenAI, plain: PlainInstall
 ) -> None:
-    # Nothing is learned before the embedder is there, which makes its model at its first start.
+    # Nothing is learned before the embedder is there.
     deadline = time.monotonic() + 120
     while True:
         answer = ask(client, "endpoint", "Who wrote Hamlet?")
@@ -246,6 +273,16 @@ def test_answers_and_their_scores_are_learned_and_histories_taken_in(
     for suffix in ("json", "parquet"):
         exported = plain.python("-m", "ops.store", "export", f"all.{suffix}")
         assert f"{stats['queries']} rows" in exported.stdout, exported.stderr
+
+
+def test_a_model_is_chosen_by_predictions(server: Server) -> None:
+    body = {"model": "auto", "messages": [{"role": "user", "content": "What is 3 + 4?"}]}
+    answered = post(server, "/v1/chat/completions", body)
+    assert answered.status_code == 200
+    assert answered.headers["x-router-strategy"] == "smart"
+    assert answered.headers["x-router-model"] in MODELS
+    metrics = httpx.get(f"{server.url}/metrics").text
+    assert "router_" in metrics
 
 
 def test_a_batch_is_decided(server: Server) -> None:
@@ -269,18 +306,20 @@ def test_a_store_in_postgresql_says_what_it_needs(plain: PlainInstall) -> None:
 
 
 def test_serve_run_serves_a_serve_config(plain: PlainInstall) -> None:
-    """`serve run ops/demo.yaml`, on a free port."""
+    """`serve run` of a file like ops/demo.yaml, on a free port."""
     port = free_port()
-    demo = yaml.safe_load(in_repository("ops/demo.yaml").read_text())
-    demo["http_options"]["port"] = port
-    (application,) = demo["applications"]
-    application["args"]["config"] = str(in_repository(application["args"]["config"]))
-    file = plain.home / "serve.yaml"
-    file.write_text(yaml.safe_dump(demo))
-    # In a Ray of its own, not in the other tests'.
-    with plain.serving("serve", "run", str(file), port=port, RAY_ADDRESS="local") as server:
-        answer = ask(server.client(), "demo-large")
-        assert answer.choices[0].message.content == "42"
+    with serving(openai_chat) as fake:
+        config = yaml.safe_load(in_repository("ops/demo.yaml").read_text())
+        config["http_options"]["port"] = port
+        (application,) = config["applications"]
+        model = {"name": "endpoint", "backend": "vllm", "model": "m", "hostname": fake.url}
+        application["args"] = {"llms": {"models": [model]}}
+        file = plain.home / "serve.yaml"
+        file.write_text(yaml.safe_dump(config))
+        # In a Ray of its own, not in the other tests'.
+        with plain.serving("serve", "run", str(file), port=port, RAY_ADDRESS="local") as server:
+            answer = ask(server.client(), "endpoint")
+            assert answer.choices[0].message.content == TEXT
 
 
 def test_the_embedded_default_is_an_application_of_its_own(plain: PlainInstall) -> None:

@@ -1,10 +1,13 @@
 """The configuration of a transformers model inside the replica."""
 
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from deployments.config import ModelConfig, path_end
+
+_LIBRARIES = ("torch", "transformers", "accelerate", "llguidance")
 
 
 class HuggingFaceConfig(ModelConfig):
@@ -52,6 +55,16 @@ class HuggingFaceConfig(ModelConfig):
     @property
     def what_runs(self) -> str:
         return "transformers"
+
+    @property
+    def missing_library(self) -> str | None:
+        missing = [library for library in _LIBRARIES if find_spec(library) is None]
+        if not missing:
+            return None
+        return (
+            f"needs {', '.join(missing)}, not installed; run: pip install "
+            "'llm-cores-on-ray-serve[local]' (in a clone of the repository: pip install '.[local]')"
+        )
 
     @property
     def ray_actor_options(self) -> dict[str, Any]:

@@ -65,8 +65,6 @@ class LiteLLMBackend:
 
     def __init__(self, config: LiteLLMConfig) -> None:
         _check_provider(config)
-        if missing := config.missing_library:
-            raise ValueError(f"model '{config.name}': backend '{config.backend}' {missing}")
         _warm_up()
         self._config = config
         self._key = config.resolve_api_key()

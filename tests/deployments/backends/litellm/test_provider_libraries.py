@@ -11,6 +11,7 @@ from deployments.backends.litellm.backend import LiteLLMBackend
 from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.contract import ChatRequest
 from deployments.errors import InvalidRequest, ProviderRejected
+from deployments.registry import load
 
 URL = "http://127.0.0.1:9"
 KEY = "${TEST_KEY}"
@@ -67,7 +68,7 @@ async def test_a_missing_library_is_named_at_the_start(
 ) -> None:
     given = config(fields, variables, monkeypatch)
     with pytest.raises(ValueError, match="'ours'") as error:
-        LiteLLMBackend(given)
+        load(given)
     assert f"'{module}'" in str(error.value)
     assert f"pip install 'llm-cores-on-ray-serve{extra}'" in str(error.value)
     # Without the check, LiteLLM fails for lack of it, which is never the caller's fault.
