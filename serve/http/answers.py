@@ -1,6 +1,7 @@
 """What every front end does with a request: it reads it, asks the core, and says who answered."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from starlette.requests import Request as HTTPRequest
 
@@ -13,8 +14,10 @@ from serve.http.middleware.gate import authenticated
 from serve.http.server import server_of
 from serve.request import Request
 
+Asked = TypeVar("Asked", bound=Request)
 
-async def ask(http: HTTPRequest, parse: Callable[[bytes], Request]) -> tuple[Request, Answer]:
+
+async def ask(http: HTTPRequest, parse: Callable[[bytes], Asked]) -> tuple[Asked, Answer]:
     """The request in an HTTP request's body, and the answer to it, which has begun.
 
     Args:
