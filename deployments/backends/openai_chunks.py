@@ -12,6 +12,7 @@ from deployments.answer import FinishReason
 from deployments.backends.tool_names import ToolNames
 from deployments.contract import ChatRequest, Chunk, ToolCallDelta, Usage
 from deployments.errors import ProviderError
+from deployments.extras import STOP_SEQUENCE, THINKING_BLOCKS
 from deployments.limits import Limit
 
 # Seconds to wait for the end of a stream once the answer is complete.
@@ -90,6 +91,8 @@ class _Answer:
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
         self._tier: str | None = None
+        self._stop: str | None = None  # the string that ended the answer, if the server says so
+        self._thought = ""  # of the thinking block that is not complete
         self._text = _Pieces()
         self._reasoning = _Pieces()
         self._calls: list[_Pieces] = []  # the arguments of each call, as they come
@@ -109,6 +112,7 @@ class _Answer:
                 return None
             choice = choices[0]
             self._finish_reason = _text(_field(choice, "finish_reason")) or self._finish_reason
+            self._stop = _stop(choice) or self._stop
             return self._chunk(_delta(choice), _optional(choice, "logprobs"))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             # Nothing has validated what a server sends.
@@ -138,6 +142,7 @@ class _Answer:
                 f"model '{self._request.model}' failed: its provider did not report the tokens used"
             )
         said = _FINISH_REASONS[self._finish_reason]
+        stopped = self._stop in self._request.stops
         rests = [pieces.end() for pieces in self._calls]
         return Chunk(
             text=self._text.end(),
@@ -147,14 +152,17 @@ class _Answer:
             ),
             finish_reason=self._true_reason(said, self._usage),
             usage=replace(self._usage, service_tier=self._tier),
+            extra=((STOP_SEQUENCE, self._stop),) if stopped else (),
         )
 
     def _chunk(self, delta: Any, logprobs: Any) -> Chunk | None:
         text = self._text.add(_text(_field(delta, "content")))
         reasoning, is_thinking = "", False
+        signed: tuple[tuple[str, Any], ...] = ()
         if not isinstance(delta, dict) or not _THOUGHTS.isdisjoint(delta):
             reasoning = self._reasoning.add(_reasoning(delta))
-            is_thinking = bool(_thoughts(delta))
+            is_thinking = bool(thoughts := _thoughts(delta))
+            signed = self._signed(reasoning, thoughts)
         calls = _field(delta, "tool_calls")
         entries = _entries(logprobs) if logprobs is not None else ()
         if not (text or reasoning or is_thinking or calls or entries):
@@ -164,7 +172,25 @@ class _Answer:
             reasoning=reasoning,
             tool_calls=tuple([self._call(call) for call in calls or ()]),
             logprobs=entries,
+            extra=signed,
         )
+
+    def _signed(
+        self, reasoning: str, thoughts: list[dict[str, Any]]
+    ) -> tuple[tuple[str, dict[str, str]], ...]:
+        """The thinking blocks that are complete, since their signature has come or they are
+        encrypted. Anthropic's models want them back as they were."""
+        self._thought += reasoning
+        blocks: list[dict[str, str]] = []
+        for thought in thoughts:
+            kind, signature = thought.get("type"), _text(thought.get("signature"))
+            if kind == "redacted_thinking":
+                blocks.append({"type": kind, "data": _text(thought.get("data"))})
+            elif kind == "thinking" and signature:
+                block = {"type": kind, "thinking": self._thought, "signature": signature}
+                blocks.append(block)
+                self._thought = ""
+        return tuple([(THINKING_BLOCKS, block) for block in blocks])
 
     def _call(self, delta: Any) -> ToolCallDelta:
         function = _field(delta, "function")
@@ -279,6 +305,13 @@ def _thoughts(delta: Any) -> list[dict[str, Any]]:
         if thoughts := _optional(delta, field):
             return list(thoughts)
     return []
+
+
+def _stop(choice: Any) -> str | None:
+    """Which stop string ended the answer: vLLM's `stop_reason`, SGLang's `matched_stop`, where it
+    isn't a token's number."""
+    said = _optional(choice, "stop_reason") or _optional(choice, "matched_stop")
+    return said if isinstance(said, str) else None
 
 
 def _is_json(text: str) -> bool:

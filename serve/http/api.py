@@ -9,27 +9,51 @@ from deployments.errors import LLMError
 from serve.http.docs import add_docs
 from serve.http.failures import error_response
 from serve.http.middleware.shortcut import Shortcut
-from serve.http.routes import chat, feedback, health, metrics, models, responses, route
+from serve.http.routes import (
+    chat,
+    feedback,
+    health,
+    messages,
+    metrics,
+    models,
+    responses,
+    route,
+)
 from serve.http.unknown_paths import explain
 
 logger = logging.getLogger("ray.serve")
+
+# The endpoints, in the order in which /docs shows them.
+_PARTS = (
+    chat,
+    responses,
+    messages,
+    route,
+    feedback,
+    models,
+    health,
+    metrics,
+)
+# Those that most requests are for.
+_SHORTCUTS = {
+    chat.PATH: chat.chat_completions,
+    responses.PATH: responses.responses,
+    messages.PATH: messages.messages,
+}
 
 
 def create_api() -> FastAPI:
     """The application. Its endpoints need a `Server`, attached before the first request."""
     api = FastAPI(
         title="LLM Cores on Ray Serve",
-        description="One OpenAI-compatible endpoint over many language models.",
+        description="One endpoint over many language models.",
         docs_url=None,  # FastAPI's own pages load scripts from elsewhere
         redoc_url=None,
     )
-    endpoints = {
-        chat.PATH: chat.chat_completions,
-        responses.PATH: responses.responses,
-    }
-    api.add_middleware(Shortcut, endpoints=endpoints)
-    for part in (chat, responses, route, feedback, models, health, metrics):
+    api.add_middleware(Shortcut, endpoints=_SHORTCUTS)
+    for part in _PARTS:
         api.include_router(part.router)
+
     add_docs(api)  # last, since routes are tried in order
     api.add_exception_handler(LLMError, _llm_error)
     api.add_exception_handler(HTTPException, _http_error)

@@ -11,6 +11,7 @@ from starlette.types import Scope
 
 from deployments.errors import LLMError, Unauthenticated
 from serve.http.json_response import json_response
+from serve.http.messages.errors import error_form as anthropics_form
 from serve.http.scopes import path_of
 
 Form = Callable[[LLMError], tuple[int, dict[str, Any]]]
@@ -33,7 +34,9 @@ def error_json(error: LLMError) -> dict[str, Any]:
 
 
 # Paths whose clients read another form than OpenAI's.
-_FORMS: Mapping[str, Form] = MappingProxyType({})
+_FORMS: Mapping[str, Form] = MappingProxyType(
+    {"/v1/messages": anthropics_form, "/v1/messages/count_tokens": anthropics_form}
+)
 
 
 def from_status(status: int, detail: str) -> LLMError:

@@ -11,6 +11,7 @@ from litellm.exceptions import UnsupportedParamsError
 from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.tool_names import ToolNames
 from deployments.contract import ChatRequest
+from deployments.extras import ANTHROPIC_PARAMETERS, CACHED_TOOLS, THINKING_BLOCKS
 from deployments.request import DESCRIPTIVE
 
 # What providers take beyond LiteLLM's own list of OpenAI's parameters.
@@ -101,7 +102,26 @@ class Parameters:
             asked["tools"] = names.tools(request)
         if request.tool_choice is not None:
             asked["tool_choice"] = names.tool_choice(request)
+        if self._config.is_anthropics:
+            self._add_anthropics(request, messages, asked)
         return {"messages": messages, **asked}
+
+    def _add_anthropics(
+        self, request: ChatRequest, messages: list[dict[str, Any]], asked: dict[str, Any]
+    ) -> None:
+        """Adds what Anthropic's models understand beyond OpenAI's parameters."""
+        for at, blocks in request.extra.get(THINKING_BLOCKS, {}).items():
+            # A signature is the provider's; blocks without one are another model's.
+            if theirs := [b for b in blocks if b.get("signature") or b.get("data")]:
+                messages[at]["thinking_blocks"] = theirs
+        for at, cache_control in request.extra.get(CACHED_TOOLS, {}).items():
+            if "tools" in asked:
+                asked["tools"][at]["cache_control"] = cache_control
+        for name, value in request.extra.get(ANTHROPIC_PARAMETERS, {}).items():
+            if value is None:
+                asked.pop(name, None)
+            elif name in self._supported:
+                asked[name] = value
 
     def _not_sent(self, request: ChatRequest) -> dict[str, str]:
         """The parameters whose values don't reach the provider, and what to call each."""

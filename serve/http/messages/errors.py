@@ -1,0 +1,84 @@
+"""Our errors in the form that Anthropic's clients read.
+
+Source: https://docs.anthropic.com/en/api/errors
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from deployments.errors import (
+    DeadlineExceeded,
+    ForbiddenOrigin,
+    InvalidRequest,
+    LLMError,
+    ModelNotFound,
+    NotPermitted,
+    Overloaded,
+    QuotaExceeded,
+    RateLimited,
+    RequestTimeout,
+    RequestTooLarge,
+    Unauthenticated,
+    UnknownAnswer,
+)
+
+_TYPES: Mapping[type[LLMError], str] = MappingProxyType(
+    {
+        RequestTooLarge: "request_too_large",
+        RequestTimeout: "timeout_error",
+        InvalidRequest: "invalid_request_error",
+        Unauthenticated: "authentication_error",
+        ForbiddenOrigin: "permission_error",
+        NotPermitted: "permission_error",
+        ModelNotFound: "not_found_error",
+        UnknownAnswer: "not_found_error",
+        Overloaded: "overloaded_error",
+        RateLimited: "rate_limit_error",
+        QuotaExceeded: "rate_limit_error",
+        DeadlineExceeded: "timeout_error",
+        LLMError: "api_error",
+    }
+)
+# Those of unknown paths and methods, which Starlette raises.
+_TYPES_BY_STATUS = {404: "not_found_error", 405: "invalid_request_error"}
+_OVERLOADED = 529
+# What this API calls parameters that errors name as the contract does.
+_NAMES = {
+    "reasoning_effort": "`thinking` or `output_config.effort`",
+    "response_format": "`output_config.format`",
+    "continue_final_message": "a last message of the assistant",
+    "parallel_tool_calls": "`tool_choice.disable_parallel_tool_use`",
+    "stop": "`stop_sequences`",
+}
+
+
+def status_of(error: LLMError | type[LLMError]) -> int:
+    """The HTTP status of an error: Anthropic has one of its own for a server that is overloaded."""
+    kind = error if isinstance(error, type) else type(error)
+    return _OVERLOADED if issubclass(kind, Overloaded) else error.status
+
+
+def type_of(error: LLMError | type[LLMError]) -> str:
+    """Anthropic's `error.type`."""
+    kind = error if isinstance(error, type) else type(error)
+    if kind is LLMError and error.status in _TYPES_BY_STATUS:
+        return _TYPES_BY_STATUS[error.status]
+    return next(_TYPES[known] for known in kind.__mro__ if known in _TYPES)
+
+
+def error_json(error: LLMError) -> dict[str, Any]:
+    """Anthropic's error object. Its clients show the message alone, so that names the field."""
+    message = error.message
+    if name := _NAMES.get(error.param or ""):
+        message = f"{message} (here, '{error.param}' is {name})"
+    return {
+        "type": "error",
+        "error": {"type": type_of(error), "message": message},
+        "request_id": None,  # the header `x-request-id` has it
+    }
+
+
+def error_form(error: LLMError) -> tuple[int, dict[str, Any]]:
+    """The HTTP status and body of an error."""
+    return status_of(error), error_json(error)

@@ -1,0 +1,48 @@
+"""`POST /v1/messages` and `…/count_tokens`: Anthropic's Messages API over the core."""
+
+from fastapi import APIRouter, Request, Response
+
+from deployments.estimates import prompt_tokens
+from serve.dispatch.candidates import candidates
+from serve.http.answers import ask, headers_of
+from serve.http.event_stream import EventStream
+from serve.http.json_response import json_response
+from serve.http.messages import description
+from serve.http.messages.counting import input_tokens
+from serve.http.messages.events import events
+from serve.http.messages.replies import message
+from serve.http.messages.requests import parse, parse_prompt
+from serve.http.middleware.access_log import access_of
+from serve.http.middleware.gate import authenticated
+from serve.http.server import server_of
+
+PATH = "/v1/messages"
+COUNT_PATH = f"{PATH}/count_tokens"
+
+router = APIRouter()
+
+
+@router.post(PATH, **description.MESSAGES)
+async def messages(request: Request) -> Response:
+    """Anthropic's Messages API; `model` is a name, or "auto" for all models.
+
+    With "auto", `models: [names]` limits which of them may answer.
+    """
+    asked, answer = await ask(request, parse)
+    if asked.chat.stream:
+        estimate = prompt_tokens(asked.chat)
+        stream = events(answer, input_tokens=estimate, access=access_of(request))
+        return EventStream(stream, answer, headers_of(answer))
+    said = await message(answer)
+    return json_response(said, headers=headers_of(answer))
+
+
+@router.post(COUNT_PATH, **description.COUNT)
+async def count_tokens(request: Request) -> Response:
+    """About how many tokens a request to `/v1/messages` has; no model is asked."""
+    server = server_of(request)
+    asked = await server.bodies.read(request, parse_prompt)
+    candidates(
+        asked.chat.model, asked.wishes.models, authenticated(request).allowed(server.core.models)
+    )
+    return json_response({"input_tokens": input_tokens(asked.chat)})
