@@ -10,6 +10,7 @@ from fastapi import Response
 from starlette.types import Scope
 
 from deployments.errors import LLMError, Unauthenticated
+from serve.http.aios import errors as aios
 from serve.http.json_response import json_response
 from serve.http.scopes import path_of
 
@@ -33,7 +34,7 @@ def error_json(error: LLMError) -> dict[str, Any]:
 
 
 # Paths whose clients read another form than OpenAI's.
-_FORMS: Mapping[str, Form] = MappingProxyType({})
+_FORMS: Mapping[str, Form] = MappingProxyType({**dict.fromkeys(aios.PATHS, aios.detail)})
 
 
 def from_status(status: int, detail: str) -> LLMError:
