@@ -32,6 +32,8 @@ from serve.config import (
     StoreConfig,
     wrong,
 )
+from serve.http.aios.selections import ACTOR_NAME as SELECTIONS
+from serve.http.aios.selections import SelectionActor
 from serve.http.ingress import RouterDeployment
 from serve.http.server import ROUTER
 from serve.preflight import checked
@@ -63,6 +65,7 @@ def build(args: dict[str, Any]) -> Application:
     actors: list[dict[Any, Any] | DeploymentActorConfig] = [
         DeploymentActorConfig(name=SEQUENCE, actor_class=SequenceActor),
         DeploymentActorConfig(name=QUOTAS, actor_class=QuotaActor),
+        DeploymentActorConfig(name=SELECTIONS, actor_class=SelectionActor),
         DeploymentActorConfig(name=TELEMETRY, actor_class=TelemetryActor),
     ]
     embedder = None

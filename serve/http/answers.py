@@ -15,6 +15,7 @@ from serve.http.server import server_of
 from serve.request import Request
 
 Asked = TypeVar("Asked", bound=Request)
+Parsed = TypeVar("Parsed")
 
 
 async def ask(http: HTTPRequest, parse: Callable[[bytes], Asked]) -> tuple[Asked, Answer]:
@@ -27,16 +28,36 @@ async def ask(http: HTTPRequest, parse: Callable[[bytes], Asked]) -> tuple[Asked
     Raises:
         LLMError: the request can't be read, or not be answered.
     """
-    server, access = server_of(http), access_of(http)
+    request, deadline = await read(http, parse)
+    return request, await begin(http, request, deadline)
+
+
+async def read(http: HTTPRequest, parse: Callable[[bytes], Parsed]) -> tuple[Parsed, float]:
+    """What an HTTP request's body says, and by when it must have been answered, by
+    `time.monotonic`.
+
+    Raises:
+        LLMError: it can't be read.
+    """
+    server = server_of(http)
     deadline = deadline_of(http, server.config.request_timeout)
     async with within(deadline):
-        request = await server.bodies.read(http, parse)
+        return await server.bodies.read(http, parse), deadline
+
+
+async def begin(http: HTTPRequest, request: Request, deadline: float) -> Answer:
+    """The answer to a request, which has begun.
+
+    Raises:
+        LLMError: it can't be answered.
+    """
+    server, access = server_of(http), access_of(http)
     model = request.chat.model
     if model == AUTO or model in server.core.models:  # else the caller made it up
         access.asked = model
     answer = await server.core.answer(request, authenticated(http), deadline)
     access.quality, access.wanted = answer.quality, answer.wanted
-    return request, answer
+    return answer
 
 
 def headers_of(answer: Answer) -> dict[str, str]:

@@ -10,6 +10,7 @@ from serve.http.docs import add_docs
 from serve.http.failures import error_response
 from serve.http.middleware.shortcut import Shortcut
 from serve.http.routes import (
+    aios,
     chat,
     feedback,
     health,
@@ -28,6 +29,7 @@ _PARTS = (
     chat,
     responses,
     messages,
+    aios,
     route,
     feedback,
     models,
@@ -39,6 +41,7 @@ _SHORTCUTS = {
     chat.PATH: chat.chat_completions,
     responses.PATH: responses.responses,
     messages.PATH: messages.messages,
+    aios.QUERY: aios.query,
 }
 
 

@@ -10,6 +10,7 @@ from fastapi import Response
 from starlette.types import Scope
 
 from deployments.errors import LLMError, Unauthenticated
+from serve.http.aios import errors as aios
 from serve.http.json_response import json_response
 from serve.http.messages.errors import error_form as anthropics_form
 from serve.http.scopes import path_of
@@ -35,7 +36,11 @@ def error_json(error: LLMError) -> dict[str, Any]:
 
 # Paths whose clients read another form than OpenAI's.
 _FORMS: Mapping[str, Form] = MappingProxyType(
-    {"/v1/messages": anthropics_form, "/v1/messages/count_tokens": anthropics_form}
+    {
+        "/v1/messages": anthropics_form,
+        "/v1/messages/count_tokens": anthropics_form,
+        **dict.fromkeys(aios.PATHS, aios.detail),
+    }
 )
 
 

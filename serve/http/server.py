@@ -8,6 +8,7 @@ from serve.availability.replicas import Availability
 from serve.config import ServerConfig
 from serve.core import Core
 from serve.fleet import Fleet
+from serve.http.aios.selections import SharedSelections
 from serve.http.bodies.reading import Bodies
 from serve.telemetry.scrape import Scrapes
 
@@ -20,6 +21,7 @@ class Server:
 
     Attributes:
         fleet: the models; another one once they change.
+        selections: which models each caller has selected (an AIOS agent's).
     """
 
     def __init__(self, config: ServerConfig, fleet: Fleet) -> None:
@@ -27,6 +29,7 @@ class Server:
         self.fleet = fleet
         self.bodies = Bodies(config)
         self.scrapes = Scrapes()
+        self.selections = SharedSelections()
 
     @property
     def core(self) -> Core:

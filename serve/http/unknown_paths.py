@@ -8,7 +8,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from deployments.errors import LLMError
+from serve.http.aios.errors import LACKING
 from serve.http.failures import from_status
+from serve.http.scopes import path_of
 
 _PREFIX = "/v1"
 # Positions in a path at which an endpoint's path may begin; a client's path may have thousands.
@@ -29,8 +31,9 @@ def explain(request: Request, error: HTTPException) -> tuple[LLMError, dict[str,
         headers["Allow"] = ", ".join(sorted({*methods, *(["HEAD"] if "GET" in methods else [])}))
         said = f"method not allowed; use {headers['Allow']}"
     elif error.status_code == HTTPStatus.NOT_FOUND:
-        paths = request.app.openapi()["paths"]
-        said = _nothing_there(request, paths)
+        said = LACKING.get(path_of(request.scope)) or _nothing_there(
+            request, request.app.openapi()["paths"]
+        )
     return from_status(error.status_code, f"{asked}: {said}"), headers
 
 

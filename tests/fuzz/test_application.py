@@ -88,9 +88,22 @@ def reach(case: schemathesis.Case[Any]) -> None:
     seconds = str(case.headers.get("x-request-timeout-seconds", ""))
     if re.fullmatch(r"0?\.\d+|.*e-\d+|0+", seconds):
         del case.headers["x-request-timeout-seconds"]
-    if not isinstance(body := case.body, dict) or "messages" not in body:
+    if not isinstance(body := case.body, dict):
+        return
+    if isinstance(query := body.get("query_data"), dict):
+        reach_by_aios(query)
+    if "messages" not in body:
         return
     if isinstance(name := body.get("model"), str) and 1 <= len(name) <= 200:
         body["model"] = "demo-small"
     if isinstance(limit := body.get("max_tokens", inf), int | float) and limit > 8:
         body["max_tokens"] = 8
+
+
+def reach_by_aios(query: dict[str, Any]) -> None:
+    """The same for a query of the AIOS SDK's."""
+    for llm in llms if isinstance(llms := query.get("llms"), list) else ():
+        if isinstance(llm, dict) and isinstance(name := llm.get("name"), str) and name:
+            llm["name"] = "demo-small" if len(name) <= 200 else name
+    if isinstance(limit := query.get("max_new_tokens"), int | float) and limit > 8:
+        query["max_new_tokens"] = 8

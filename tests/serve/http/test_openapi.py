@@ -9,6 +9,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from deployments import errors
 from deployments.errors import LLMError
+from serve.http.aios import requests as aios
 from serve.http.api import create_api
 from serve.http.batches import Batch
 from serve.http.bodies.fields import parse_as
@@ -21,6 +22,9 @@ OPERATIONS: list[dict[str, Any]] = [
 ]
 READ: dict[str, Callable[[bytes], object]] = {
     "/v1/chat/completions": parse,
+    "/query": aios.parse,
+    "/user/select/llms": aios.parse_selection,
+    "/core/llm/setup": lambda body: parse_as(aios.SetupBody, body),
     "/v1/route": lambda body: parse_as(Batch, body),
     "/v1/feedback": lambda body: parse_as(Feedback, body),
 }

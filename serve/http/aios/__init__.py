@@ -1,0 +1,1 @@
+"""The wire format of the AIOS kernel: queries in, replies out."""
