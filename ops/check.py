@@ -3,18 +3,20 @@
 Checks all that costs nothing, including whether providers respond; starts no model.
 """
 
-import argparse
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
+from typing import Any
 
 from deployments.config import HostedConfig, ModelConfig
 from deployments.contract import ChatRequest
 from deployments.deploy import SHARED_CPUS
 from deployments.errors import LLMError
 from deployments.registry import load, row_of
+from ops.cli.app import alone
 from ops.probes import Finding, Listing, listing_of, probe
 from ops.ray_internals import available_cpus, available_gpus
 from serve.config import ConfigError
@@ -28,28 +30,20 @@ _COLUMNS = ("model", "USD per 1M tokens, in / out", "needs", "time", "result")
 Models = Mapping[int, ModelConfig]
 
 
-def main() -> None:
-    """Prints a table of the models and a list of the problems; exits with 1 if there are any."""
-    parser = argparse.ArgumentParser(prog="python -m ops.check", description=__doc__)
-    parser.add_argument("config", help="a YAML file with `llms:`")
-    parser.add_argument(
-        "--ask",
-        action="store_true",
-        help="also request one token of each hosted model, which the provider bills",
-    )
-    args = parser.parse_args()
+def check(file: str, *, ask: bool, as_json: bool) -> None:
+    """Prints a table of the models and a list of the problems; exits with 1 if there are any.
+
+    Args:
+        file: a YAML file with `llms:`.
+        ask: also request one token of each hosted model, which the provider bills.
+        as_json: print JSON.
+    """
     try:
-        found = inspect({"config": args.config})
+        found = inspect({"config": file})
     except ConfigError as error:
         sys.exit(str(error))
-    findings = asyncio.run(_findings(found.models, args.ask))
+    findings = asyncio.run(_findings(found.models, ask))
     in_router = found.config is not None and found.config.llms.hosted.in_router
-    rows = [
-        (model.name, _price(model), _needs(model, in_router), _seconds(finding), finding.says)
-        for index, model in found.models.items()
-        for finding in [findings[index]]
-    ]
-    print(*_table([_COLUMNS, *rows]), sep="\n")
     problems = [
         *found.faults,
         *found.faults_here,
@@ -60,9 +54,31 @@ def main() -> None:
             if finding.works is False
         ),
     ]
-    print()
-    print(*(problems or ["no problems found"]), sep="\n")
+    checked = [(model, findings[index]) for index, model in found.models.items()]
+    if as_json:
+        models = [_described(model, finding, in_router) for model, finding in checked]
+        print(json.dumps({"models": models, "problems": problems}, indent=2))
+    else:
+        rows = [
+            (model.name, _price(model), _needs(model, in_router), _seconds(finding), finding.says)
+            for model, finding in checked
+        ]
+        print(*_table([_COLUMNS, *rows]), sep="\n")
+        print()
+        print(*(problems or ["no problems found"]), sep="\n")
     sys.exit(1 if problems else 0)
+
+
+def _described(model: ModelConfig, finding: Finding, in_router: bool) -> dict[str, Any]:
+    """A row of the table, for programs."""
+    return {
+        "name": model.name,
+        "price": _price(model),
+        "needs": _needs(model, in_router),
+        "works": finding.works,
+        "result": finding.says,
+        "seconds": finding.seconds,
+    }
 
 
 async def _findings(models: Models, chat: bool) -> dict[int, Finding]:
@@ -175,4 +191,4 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    alone("check", "ops.check")

@@ -1,29 +1,32 @@
-"""Creates an API key: prints it once, with the entry that goes into the configuration.
+"""Creates an API key: prints it once, with the entry that goes into the configuration."""
 
-python -m ops.keys NAME [--metrics]
-"""
-
-import argparse
+import json
 
 import yaml
 
+from ops.cli.app import alone
 from serve.access.keys import hash_of, new_key
 from serve.config import KeyConfig
 
 
-def main() -> None:
-    """`python -m ops.keys NAME [--metrics]`."""
-    parser = argparse.ArgumentParser(prog="python -m ops.keys", description=__doc__)
-    parser.add_argument("name", help="the key's name in the configuration")
-    parser.add_argument("--metrics", action="store_true", help="let it read GET /metrics")
-    given = parser.parse_args()
+def create(name: str, *, metrics: bool, as_json: bool) -> None:
+    """Prints a new key and its entry.
+
+    Args:
+        name: the key's name in the configuration.
+        metrics: let it read `GET /metrics`.
+        as_json: print JSON.
+    """
     key = new_key()
-    config = KeyConfig(name=given.name, sha256=hash_of(key).hex(), metrics=given.metrics)
+    config = KeyConfig(name=name, sha256=hash_of(key).hex(), metrics=metrics)
     entry = config.model_dump(exclude_none=True, exclude_defaults=True)
+    if as_json:
+        print(json.dumps({"key": key, "entry": entry}, indent=2))
+        return
     print(f"API key (it is not stored and won't be shown again):\n\n  {key}\n")
     print("Add this to `server.keys`, or to the file that `server.keys_file` names:\n")
     print(yaml.safe_dump([entry], sort_keys=False))
 
 
 if __name__ == "__main__":
-    main()
+    alone("keys", "ops.keys")

@@ -1,40 +1,42 @@
 """Serves the application on this machine until Ctrl-C: the program behind `make run`."""
 
-import argparse
 import signal
 import sys
 
+from ops.cli.app import alone
 from ops.local.console import log_file, open_console
 from ops.local.request_lines import requests_shown
-from ops.local.serving import LOOPBACK, interrupt_on_signals, serving
+from ops.local.serving import interrupt_on_signals, serving
 from serve.access.exposure import is_loopback
 from serve.config import DEFAULT_CONFIG, ConfigError, ServerConfig
 from serve.preflight import checked_here
 
 
-def main() -> None:
-    """`python -m ops.run [--config FILE] [--host HOST] [--port PORT]`."""
-    parser = argparse.ArgumentParser(prog="python -m ops.run", description=__doc__)
-    parser.add_argument("--config", default=str(DEFAULT_CONFIG), help="a YAML file with `llms:`")
-    parser.add_argument(
-        "--host", default=LOOPBACK, help="the address to listen on; 0.0.0.0 means all interfaces"
-    )
-    parser.add_argument("--port", type=int, default=8000, help="default: %(default)s")
-    args = parser.parse_args()
-    config = {"config": args.config}
+def run(file: str | None, host: str, port: int) -> None:
+    """Serves until Ctrl-C, SIGTERM or the end of the terminal.
+
+    Args:
+        file: a YAML file with `llms:`; None for the demo.
+        host: the address to listen on.
+        port: the port to listen on.
+
+    Raises:
+        SystemExit: it can't start; the message says why.
+    """
+    config = {"config": file or str(DEFAULT_CONFIG)}
     try:
-        server = checked_here(config, args.host, args.port).server
+        server = checked_here(config, host, port).server
     except ConfigError as error:
         sys.exit(str(error))
 
     interrupt_on_signals()
     try:
         with (
-            open_console(log_file(args.port)) as console,
+            open_console(log_file(port)) as console,
             requests_shown(console),
-            serving(config, console, args.port, args.host) as url,
+            serving(config, console, port, host) as url,
         ):
-            console.line(_ready(url, server, is_loopback(args.host)))
+            console.line(_ready(url, server, is_loopback(host)))
             while True:
                 signal.pause()
     except KeyboardInterrupt:
@@ -56,4 +58,4 @@ Ctrl-C stops the server."""
 
 
 if __name__ == "__main__":
-    main()
+    alone("serve", "ops.run")

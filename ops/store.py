@@ -1,143 +1,63 @@
 """The embedding store from a shell: import, export, show, forget, re-embed."""
 
-import argparse
 import json
 import sys
-from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
 from deployments.embedding.encoder import DEFAULT_MODEL, Encoder
 from deployments.store.errors import NoStore
-from deployments.store.evidence import Floats32
 from deployments.store.files.exporting import write_history
 from deployments.store.files.history import BadRow, read_history
 from deployments.store.files.importing import import_history
 from deployments.store.sql.database import Database
 from deployments.store.sql.forgetting import Selection
 from deployments.store.sql.reembedding import reembed
-from deployments.store.sql.urls import default_url
+from ops.cli.app import alone
 
 _REPORTED = 20  # bad rows of a file that are printed one by one
-
-
-class _Encoder(Protocol):
-    """An embedding model: texts to embeddings."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def dimensions(self) -> int: ...
-    def __call__(self, texts: Sequence[str], /) -> Floats32: ...
 
 
 class Refused(Exception):
     """The command was not carried out; the message says why."""
 
 
-def main(
-    arguments: Sequence[str] | None = None, encoder: Callable[[str], _Encoder] = Encoder
-) -> None:
-    """`python -m ops.store import|export|stats|forget|reembed`; exits with 1 if it fails.
-
-    Args:
-        arguments: of the command line.
-        encoder: makes an embedding model from its name.
-    """
-    args = _parser().parse_args(arguments)
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Ends the program with one line for what was refused or failed."""
     try:
-        args.run(args, encoder)
+        yield
+    except BrokenPipeError:  # whoever read the output has left
+        raise
     except (Refused, ValueError, OSError) as error:  # OSError: files, and DatabaseUnavailable
         sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ops.store", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="import|export|stats|forget|reembed")
+@_explained()
+def import_files(
+    url: str, files: Sequence[Path], *, name: str | None, skip_bad_rows: bool, model: str | None
+) -> None:
+    """Imports histories. All are checked before anything is written.
 
-    def command(name: str, run: Callable[..., None], about: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=about, description=about)
-        sub.set_defaults(run=run)
-        sub.add_argument(
-            "--store",
-            metavar="URL",
-            default=default_url(),
-            help="sqlite:///path or postgresql://user:password@host/name (default: %(default)s)",
-        )
-        return sub
-
-    importing = command(
-        "import",
-        _import,
-        "Import histories into a store. All files are checked before anything is written, and "
-        "repeating an import changes nothing.",
-    )
-    importing.add_argument("files", metavar="FILE", nargs="+", help=".json, .jsonl or .parquet")
-    importing.add_argument(
-        "--name",
-        help="name of the import; a new import replaces rows of an earlier one with the same name "
-        "(default: FILE without its suffix)",
-    )
-    importing.add_argument(
-        "--skip-bad-rows", action="store_true", help="skip bad rows instead of refusing the file"
-    )
-    importing.add_argument(
-        "--model", help=f"embedding model (default: the store's; for a new store {DEFAULT_MODEL})"
-    )
-    exporting = command("export", _export, "Export a whole store to a file.")
-    exporting.add_argument("file", metavar="FILE", help=".json, .jsonl or .parquet")
-    stats = command("stats", _stats, "Show what a store holds.")
-    stats.add_argument("--json", action="store_true", help="print JSON")
-    forgetting = command(
-        "forget",
-        _forget,
-        "Delete what is known of models. Several options narrow the selection. A running server "
-        "follows within seconds; a history named in its configuration is not imported again until "
-        "the file changes.",
-    )
-    forgetting.add_argument("--model", metavar="NAME", help="only what this model did")
-    forgetting.add_argument(
-        "--source",
-        metavar="NAME",
-        help="only what came from this source: `answers`, or the name of an import",
-    )
-    forgetting.add_argument(
-        "--before",
-        metavar="DATE",
-        type=_moment,
-        help="only what has not changed since then: 2026-01-31, or 2026-01-31T12:00 (local time)",
-    )
-    forgetting.add_argument(
-        "--dry-run", action="store_true", help="only show what would be deleted"
-    )
-    forgetting.add_argument("--yes", action="store_true", help="don't ask for confirmation")
-    reembedding = command(
-        "reembed",
-        _reembed,
-        "Replace all embeddings with another model's, in one step at the end. An interrupted run "
-        "can be repeated and resumes. Stop the server first.",
-    )
-    reembedding.add_argument(
-        "--model", default=DEFAULT_MODEL, help="embedding model (default: %(default)s)"
-    )
-    return parser
-
-
-def _import(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> None:
-    files = [Path(file) for file in args.files]
-    names = [args.name or file.stem for file in files]
+    Args:
+        url: the store's.
+        files: the histories.
+        name: of the import; by default each file's, without its suffix.
+        skip_bad_rows: instead of refusing the file.
+        model: the embedding model; by default the store's.
+    """
+    names = [name or file.stem for file in files]
     if len(set(names)) < len(names):
         raise Refused(
             "two files would be imported under the same name, and the second would replace the "
             "first; import them one at a time, each with its own --name"
         )
-    rows = {file: _checked(file, args.skip_bad_rows) for file in files}
-    database, embed = _opened(args.store, args.model, encoder)
+    rows = {file: _checked(file, skip_bad_rows) for file in files}
+    database, embed = _opened(url, model)
     try:
         for file in files:
             with tqdm(total=rows[file], desc=file.name, unit=" rows") as bar:
@@ -145,8 +65,8 @@ def _import(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> Non
                     database,
                     file,
                     embed,
-                    name=args.name or file.stem,
-                    on_bad_row=(lambda row: None) if args.skip_bad_rows else None,
+                    name=name or file.stem,
+                    on_bad_row=(lambda row: None) if skip_bad_rows else None,
                     progress=lambda rows, bar=bar: bar.update(rows - bar.n),  # type: ignore[misc]
                 )
             left_out = f", {done.bad} bad rows skipped" if done.bad else ""
@@ -175,31 +95,31 @@ def _checked(file: Path, skip_bad_rows: bool) -> int:
     return rows
 
 
-def _opened(
-    url: str, model: str | None, encoder: Callable[[str], _Encoder]
-) -> tuple[Database, _Encoder]:
+def _opened(url: str, model: str | None) -> tuple[Database, Encoder]:
     """The store, created if it does not exist, and its encoder."""
     if model is None:
         try:
             database = Database(url)
-            return database, encoder(database.embedding_model)
+            return database, Encoder(database.embedding_model)
         except NoStore:
             pass
-    embed = encoder(model or DEFAULT_MODEL)
+    embed = Encoder(model or DEFAULT_MODEL)
     return Database(url, embed.name, embed.dimensions), embed
 
 
-def _export(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> None:
-    database = Database(args.store)
+@_explained()
+def export(url: str, file: Path) -> None:
+    """Writes a whole store to a file."""
+    database = Database(url)
     try:
         models = list(database.stats()["models"])
         if not models:
             raise Refused(f"{database.url} is empty, there is nothing to export")
-        with tqdm(total=database.count(), desc=Path(args.file).name, unit=" rows") as bar:
-            rows = write_history(args.file, _counted(database.rows(), bar), models)
+        with tqdm(total=database.count(), desc=file.name, unit=" rows") as bar:
+            rows = write_history(file, _counted(database.rows(), bar), models)
     finally:
         database.close()
-    print(f"{args.file}: {rows} rows")
+    print(f"{file}: {rows} rows")
 
 
 def _counted(batches: Any, bar: "tqdm[Any]") -> Any:
@@ -208,13 +128,15 @@ def _counted(batches: Any, bar: "tqdm[Any]") -> Any:
         bar.update(len(batch))
 
 
-def _stats(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> None:
-    database = Database(args.store)
+@_explained()
+def show(url: str, *, as_json: bool) -> None:
+    """Prints what a store holds."""
+    database = Database(url)
     try:
         stats = database.stats()
     finally:
         database.close()
-    print(json.dumps(stats, indent=2) if args.json else _table(stats))
+    print(json.dumps(stats, indent=2) if as_json else _table(stats))
 
 
 def _table(stats: dict[str, Any]) -> str:
@@ -246,16 +168,35 @@ def _mean(value: float | None, places: int) -> str:
     return "-" if value is None else f"{value:,.{places}f}"
 
 
-def _forget(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> None:
-    if args.model is None and args.source is None and args.before is None:
+@_explained()
+def forget(
+    url: str,
+    *,
+    model: str | None,
+    source: str | None,
+    before: float | None,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Deletes what is known of models, once that is confirmed.
+
+    Args:
+        url: the store's.
+        model: only what this model did.
+        source: only what came from this source.
+        before: only what has not changed since this time, in Unix seconds.
+        dry_run: only show what would be deleted.
+        yes: don't ask.
+    """
+    if model is None and source is None and before is None:
         raise Refused("nothing selected: give --model NAME, --source NAME or --before DATE")
-    database = Database(args.store)
+    database = Database(url)
     try:
         stats = database.stats()
         selection = Selection(
-            _one_of("model", args.model, stats["models"]),
-            _one_of("source", args.source, stats["sources"]),
-            args.before,
+            _one_of("model", model, stats["models"]),
+            _one_of("source", source, stats["sources"]),
+            before,
         )
         found = database.forgettable(selection)
         print(
@@ -263,23 +204,14 @@ def _forget(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> Non
             f"{found['emptied']:,} of which are then deleted too, and {found['answers']:,} answers "
             "awaiting feedback"
         )
-        if args.dry_run or not (found["outcomes"] or found["answers"]):
+        if dry_run or not (found["outcomes"] or found["answers"]):
             return
-        if not args.yes:
+        if not yes:
             _confirm()
         database.forget(selection)
     finally:
         database.close()
     print("deleted")
-
-
-def _moment(value: str) -> float:
-    try:
-        return datetime.fromisoformat(value).timestamp()
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"'{value}' is not a date; write 2026-01-31 or 2026-01-31T12:00"
-        ) from None
 
 
 def _one_of(what: str, name: str | None, known: Collection[str]) -> str | None:
@@ -302,18 +234,20 @@ def _confirm() -> None:
         raise Refused("nothing was deleted")
 
 
-def _reembed(args: argparse.Namespace, encoder: Callable[[str], _Encoder]) -> None:
-    Database(args.store).close()  # fails before a model is loaded if there is no store
-    embed = encoder(args.model)
+@_explained()
+def replace_embeddings(url: str, *, model: str | None) -> None:
+    """Replaces all embeddings with those of another model; by default of the one that ships."""
+    Database(url).close()  # fails before a model is loaded if there is no store
+    embed = Encoder(model or DEFAULT_MODEL)
     with tqdm(desc="re-embedding", unit=" queries") as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        queries = reembed(args.store, embed.name, embed.dimensions, embed, progress)
+        queries = reembed(url, embed.name, embed.dimensions, embed, progress)
     print(f"{queries} queries re-embedded with {embed.name}")
 
 
 if __name__ == "__main__":
-    main()
+    alone("store", "ops.store")

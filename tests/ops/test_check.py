@@ -1,7 +1,6 @@
 """Promise: `python -m ops.check` says which models would work here, at no cost."""
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from serve_fixtures import DEMO_MODELS
 
 from ops import check, probes
 from ops.bench import fault_server
+from ops.cli.app import alone
 from ops.ports import free_port
 
 Check = Callable[..., tuple[int, str]]
@@ -30,9 +30,8 @@ def run(
     def run(*models: dict[str, Any], options: tuple[str, ...] = (), **llms: Any) -> tuple[int, str]:
         file = tmp_path / "my.yaml"
         file.write_text(yaml.safe_dump({"llms": {"models": list(models), **llms}}))
-        monkeypatch.setattr(sys, "argv", ["check", str(file), *options])
         with pytest.raises(SystemExit) as exit_info:
-            check.main()
+            alone("check", "ops.check", [str(file), *options])
         printed = capsys.readouterr()
         output = printed.out + printed.err
         assert SECRET not in output

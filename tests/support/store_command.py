@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from deployments.store.evidence import Floats32
 from deployments.store.observations import key_of
 from deployments.store.sql.database import Database
-from ops.store import main
+from ops.cli.app import alone
 
 
 class Encoder:
@@ -31,7 +32,12 @@ class Encoder:
 
 
 def run(*arguments: object, encoder: type[Encoder] = Encoder) -> None:
-    main([str(argument) for argument in arguments], encoder)
+    with patch("ops.store.Encoder", encoder):
+        try:
+            alone("store", "ops.store", [str(argument) for argument in arguments])
+        except SystemExit as ended:
+            if ended.code:
+                raise
 
 
 def item(query: str, score: float = 1) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from load_target import COST, TOKENS, Target, serving
 
-from ops.load.__main__ import main
+from ops.cli.app import alone
 from ops.load.folder import Run
 from ops.load.profile import parse_profile
 from ops.load.running import drive
@@ -257,11 +257,10 @@ def test_the_report_is_written_before_the_application_is_stopped(
         os.kill(os.getpid(), signal.SIGINT)
         there_before_the_stop.append((folder / "report.html").exists())
 
-    monkeypatch.setattr("ops.load.__main__.serving", application)
-    given = ["ops.load", "--profile", str(profile), "--out", str(folder)]
-    monkeypatch.setattr(sys, "argv", given)
+    monkeypatch.setattr("ops.load.command.serving", application)
+    given = ["--profile", str(profile), "--out", str(folder)]
     with keeping_signals(), pytest.raises(SystemExit) as ended:
-        main()
+        alone("load", "ops.load", given)
     assert ended.value.code == 0
     assert there_before_the_stop == [True]
     served = json.loads((folder / "run.json").read_text("utf-8"))["served"]

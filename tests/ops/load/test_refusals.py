@@ -1,22 +1,17 @@
 """Promise: what can't work is said before anything is started or written."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from ops.load.__main__ import main
+from ops.cli.app import alone
 from ops.load.folder import new_folder
 from serve.config import ConfigError
 
 
-def test_a_service_that_runs_gets_no_nodes(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given = ["ops.load", "--url", "http://localhost:1", "--growing-cluster"]
-    monkeypatch.setattr(sys, "argv", given)
+def test_a_service_that_runs_gets_no_nodes(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as refused:
-        main()
+        alone("load", "ops.load", ["--url", "http://localhost:1", "--growing-cluster"])
     assert refused.value.code == 2
     assert "leave out --url" in capsys.readouterr().err
 
@@ -25,9 +20,9 @@ def test_without_the_extra_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
     def found(name: str) -> object:
         return None if name == "matplotlib" else name
 
-    monkeypatch.setattr("ops.load.__main__.find_spec", found)
+    monkeypatch.setattr("ops.load.command.find_spec", found)
     with pytest.raises(SystemExit, match=r"^matplotlib: .*pip install '.*\[load\]'"):
-        main()
+        alone("load", "ops.load", [])
 
 
 def test_a_folder_is_never_written_over(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""Shows what a running server does, until Ctrl-C: `llm-cores top`."""
+
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+
+import httpx
+from rich.console import Console
+from rich.live import Live
+
+from ops.client.screen import REQUESTS, screen
+from ops.client.server import Json, connected, object_of
+
+_PATH = "/console/live"
+
+
+def top(url: str, *, once: bool, seconds: float, as_json: bool) -> None:
+    """Shows models and requests; with `as_json` prints an object for each look, one a line.
+
+    Args:
+        url: the server's.
+        once: look once only.
+        seconds: between two looks.
+        as_json: print JSON instead.
+
+    Raises:
+        SystemExit: the server shows nothing, or is gone.
+    """
+    console = Console(highlight=False, markup=False, emoji=False)
+    requests: deque[Json] = deque(maxlen=REQUESTS)
+    with connected(url) as client:
+        looks = _looks(client, once, seconds)
+        if as_json:
+            for seen in looks:
+                print(json.dumps(seen, indent=2 if once else None), flush=True)
+            return
+        if once or not console.is_terminal:
+            for seen in looks:
+                console.print(screen(seen, _latest(requests, seen)))
+            return
+        try:
+            with Live(console=console, screen=True, auto_refresh=False) as live:
+                for seen in looks:
+                    height = console.height
+                    shown = screen(seen, _latest(requests, seen), height)
+                    live.update(shown, refresh=True)
+        except KeyboardInterrupt:  # how it is meant to end
+            pass
+
+
+def _looks(client: httpx.Client, once: bool, seconds: float) -> Iterator[Json]:
+    """What the server says now, and then again and again, with the requests since the last time."""
+    cursor = None
+    while True:
+        response = client.get(_PATH, params={} if cursor is None else {"after": cursor})
+        if response.status_code == 404:
+            sys.exit(
+                "the server shows nothing of itself: `top` reads its console, which is switched "
+                "off (`server.console: true` switches it on) or older than this program"
+            )
+        seen = object_of(response)
+        yield seen
+        if once:
+            return
+        cursor = seen.get("cursor")
+        time.sleep(seconds)
+
+
+def _latest(requests: "deque[Json]", seen: Json) -> "deque[Json]":
+    """The latest requests, newest first."""
+    requests.extendleft(reversed(seen.get("requests") or []))
+    return requests
