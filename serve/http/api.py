@@ -6,12 +6,14 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from deployments.errors import LLMError
+from serve.http.console.page import add_page
 from serve.http.docs import add_docs
 from serve.http.failures import error_response
 from serve.http.middleware.shortcut import Shortcut
 from serve.http.routes import (
     aios,
     chat,
+    console,
     feedback,
     health,
     messages,
@@ -35,6 +37,7 @@ _PARTS = (
     models,
     health,
     metrics,
+    console,
 )
 # Those that most requests are for.
 _SHORTCUTS = {
@@ -56,7 +59,7 @@ def create_api() -> FastAPI:
     api.add_middleware(Shortcut, endpoints=_SHORTCUTS)
     for part in _PARTS:
         api.include_router(part.router)
-
+    add_page(api)
     add_docs(api)  # last, since routes are tried in order
     api.add_exception_handler(LLMError, _llm_error)
     api.add_exception_handler(HTTPException, _http_error)

@@ -11,6 +11,7 @@ from serve.fleet import Fleet
 from serve.http.aios.selections import SharedSelections
 from serve.http.bodies.reading import Bodies
 from serve.telemetry.scrape import Scrapes
+from serve.telemetry.view import View
 
 # The name of the deployment.
 ROUTER = "Router"
@@ -30,6 +31,7 @@ class Server:
         self.bodies = Bodies(config)
         self.scrapes = Scrapes()
         self.selections = SharedSelections()
+        self.view = View(lambda: self.core.in_flight)
 
     @property
     def core(self) -> Core:

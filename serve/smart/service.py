@@ -23,11 +23,12 @@ from serve.actors import ActorUnavailable
 from serve.config import RouterConfig, StoreConfig
 from serve.routing.decider import Impossible, Routes
 from serve.routing.prices import Price
-from serve.routing.strategy import BatchQuestion, Question, Ranking
+from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
 from serve.smart.client import SharedStore
 from serve.smart.decisions import Busy, Decisions
 from serve.smart.learning import Learner
 from serve.smart.server_name import server_name
+from serve.smart.tradeoffs import Tradeoffs
 from serve.telemetry.answers import record_score
 from serve.telemetry.calls import counted
 
@@ -67,6 +68,7 @@ class Smart:
         }
         self._store = SharedStore(embedder, identities, priors)
         self._decisions = Decisions(self._store, encoder.name, config.copies, identities, priors)
+        self.tradeoffs = Tradeoffs(self._decisions.tradeoff)
         self.learner = Learner(self._store, self._embedder, identities)
         self._status: dict[str, Any] = {}
         self._asked = -inf
@@ -91,6 +93,13 @@ class Smart:
     async def decide(self, question: Question) -> Ranking:
         """Ranks the available models for one request."""
         return self._decisions.decide(question, await self._embedding(question.query))
+
+    async def preview(self, question: Question) -> Preview:
+        """What `decide` would do now."""
+        embedding = await self._embedding(question.query)
+        return await self._decisions.preview(
+            question, embedding, show_queries=self._router.show_queries
+        )
 
     async def feedback(self, id: str, score: float) -> bool:
         """Stores an answer's score; False if no answer with this id is known.
