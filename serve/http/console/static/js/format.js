@@ -43,7 +43,7 @@ export function duration(seconds) {
 }
 
 export function share(value) {
-  return isNumber(value) ? `${digits(100 * value)} %` : UNKNOWN;
+  return isNumber(value) ? `${digits(100 * value, value < 0.1 ? 2 : 3)} %` : UNKNOWN;
 }
 
 export function quality(value) {

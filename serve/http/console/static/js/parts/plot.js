@@ -93,10 +93,15 @@ function line(name, stacked) {
   return {
     stroke,
     width: 1.75,
-    fill: stacked ? stroke.replace(/^rgb\((.*)\)$/, "rgba($1, 0.18)") : undefined,
+    fill: stacked ? faint(stroke, 0.18) : undefined,
     points: { show: false },
     spanGaps: true,
   };
+}
+
+// A colour as `resolved` gives it, with an opacity.
+export function faint(colour, opacity) {
+  return colour.replace(/^rgb\((.*)\)$/, `rgba($1, ${opacity})`);
 }
 
 // Each series upon those after it, so that the first one's line is the sum of all.

@@ -3,7 +3,7 @@
 import { resolved, seriesColour } from "../colours.js";
 import { quality, usd } from "../format.js";
 import { html, useEffect, useRef } from "../html.js";
-import { axes } from "../parts/plot.js";
+import { axes, faint } from "../parts/plot.js";
 import { useThemeVersion } from "../theming.js";
 
 const HEIGHT = 340;
@@ -29,7 +29,7 @@ export function TradeoffPlot({ data, at, hover }) {
       cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
       scales: { x: { time: false, range: () => [0, 1.08 * furthest(data)] }, y: { range: () => heights(data) } },
       axes: axes(quality, usd),
-      series: [{}, { stroke: accent, width: 2.5, points: { show: false } }],
+      series: [{}, { stroke: accent, width: 2.5, fill: faint(accent, 0.07), points: { show: false } }],
       hooks: {
         setCursor: [(u) => u.cursor.idx !== null && u.cursor.idx !== undefined && hover(order[u.cursor.idx])],
         draw: [(u) => marks(u, data, data.points[Math.min(marked.current, data.points.length - 1)])],

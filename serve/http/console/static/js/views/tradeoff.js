@@ -84,7 +84,7 @@ function Shares({ shares }) {
     ${sorted.slice(0, 10).map(
       ([name, part]) => html`<li key=${name}>
         <span><${ModelName} name=${name} /></span><b>${share(part)}</b>
-        <svg class="share-bar ${seriesClass(name)}" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true"><rect class="track" width="100" height="6" rx="2" /><rect class="fill" width=${100 * part} height="6" rx="2" /></svg>
+        <svg class="share-bar ${seriesClass(name)}" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true"><rect class="track" width="100" height="6" /><rect class="fill" width=${100 * part} height="6" /></svg>
       </li>`,
     )}
     ${sorted.length > 10 && html`<li class="second">and ${count(sorted.length - 10)} more</li>`}

@@ -58,8 +58,8 @@ function QualityBar({ candidate, className }) {
   const low = clamped(candidate.quality - candidate.uncertainty);
   const high = clamped(candidate.quality + candidate.uncertainty);
   return html`<svg class="quality-bar ${className}" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">
-    <rect class="track" width="100" height="8" rx="2" />
-    <rect class="fill" width=${clamped(candidate.quality)} height="8" rx="2" />
+    <rect class="track" width="100" height="8" />
+    <rect class="fill" width=${clamped(candidate.quality)} height="8" />
     <rect class="spread" x=${low} width=${high - low} y="3" height="2" />
   </svg>`;
 }

@@ -162,7 +162,7 @@ function Neighbours({ neighbours }) {
     <ol class="neighbours">
       ${neighbours.map(
         ({ id, similarity, query }) => html`<li key=${id}>
-          <svg class="similarity series-1" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true"><rect class="track" width="100" height="6" rx="2" /><rect class="fill" width=${100 * Math.max(similarity, 0)} height="6" rx="2" /></svg>
+          <svg class="similarity series-1" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true"><rect class="track" width="100" height="6" /><rect class="fill" width=${100 * Math.max(similarity, 0)} height="6" /></svg>
           <span class="number" title="similarity">${similarity.toFixed(2)}</span>
           <span>${query ?? html`<span class="second">no longer kept</span>`}</span>
         </li>`,
