@@ -49,6 +49,7 @@ class Answer:
         reason: why, in one line; "" if there was nothing to weigh.
         quality: predicted for the chosen model, if anything was.
         wanted: the quality that was required, if one was predicted.
+        ranking: what the strategy predicted of each model.
         usage: tokens, as the last model reported them.
     """
 
@@ -66,6 +67,7 @@ class Answer:
     ) -> None:
         self.id = id
         self.strategy = strategy
+        self.ranking = ranking
         self.reason = ranking.reason
         self.quality = ranking.quality.get(dispatch.model)
         self.wanted = None if self.quality is None else wanted
@@ -80,6 +82,11 @@ class Answer:
     def model(self) -> str:
         """The model that is answering."""
         return self._dispatch.model
+
+    @property
+    def choice(self) -> str:
+        """Why the model that is answering was chosen, in one word; see `CHOICES`."""
+        return self._measured.reason(self.model)
 
     @property
     def attempts(self) -> int:
@@ -184,6 +191,11 @@ class Core:
         if self._smart is not None:
             await self._smart.configure(settings, prices)
 
+    @property
+    def in_flight(self) -> Mapping[str, int]:
+        """How many calls of each model are in progress."""
+        return self._dispatcher.in_flight
+
     def retire(self) -> None:
         """Leaves new requests to another core; those in progress end here."""
         if self._smart is not None:
@@ -197,6 +209,11 @@ class Core:
         """Hands over what is still to be learned."""
         if self._smart is not None:
             await self._smart.close()
+
+    @property
+    def has_smart(self) -> bool:
+        """Whether there is smart routing."""
+        return self._smart is not None
 
     @property
     def smart(self) -> "Smart":

@@ -7,7 +7,7 @@ is.
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -39,10 +39,13 @@ class Reporter:
     Args:
         application: the replica's.
         replica: its name in the label `replica`.
+        more: gives what is to be reported besides, if anything is; called in the reporting thread.
     """
 
-    def __init__(self, application: str, replica: str) -> None:
-        self._application, self._replica = application, replica
+    def __init__(
+        self, application: str, replica: str, more: Callable[[], Any] | None = None
+    ) -> None:
+        self._application, self._replica, self._more = application, replica, more
         self._actors: Sequence[ActorHandle[Any]] = ()
         self._look_up_at = 0.0
         self._closing = threading.Event()
@@ -72,8 +75,9 @@ class Reporter:
             # If there is none, it is being created.
             self._look_up_at = time.monotonic() + (_LOOK_UP_S if self._actors else 0.0)
         samples = samples_of(REGISTRY)
+        said = (self._replica, samples, *(() if self._more is None else (self._more(),)))
         # A copy for each actor, all on their way at once.
-        sent: list[Any] = [actor.push.remote(self._replica, samples) for actor in self._actors]
+        sent: list[Any] = [actor.push.remote(*said) for actor in self._actors]
         for ref in sent:
             try:
                 ray.get(ref, timeout=timeout_s)
@@ -84,9 +88,9 @@ class Reporter:
                 self._look_up_at = 0.0
 
 
-def report_metrics() -> Reporter:
-    """Begins to report the metrics of this process; call it once in a replica."""
-    return Reporter(rayserve.get_replica_context().app_name, replica_name())
+def report_metrics(more: Callable[[], Any] | None = None) -> Reporter:
+    """Begins to report the metrics of this process; call it once in a replica. See `Reporter`."""
+    return Reporter(rayserve.get_replica_context().app_name, replica_name(), more)
 
 
 def replica_name() -> str:

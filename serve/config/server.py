@@ -54,6 +54,9 @@ class ServerConfig(Section):
     """A YAML file with more keys, by their hashes."""
     allow_anonymous: bool = False
     """Whether other machines may call without a key."""
+    console: bool | None = None
+    """Whether there is a console at `GET /`, with what it shows at `/console/`. By default where
+    only this machine may call: without keys, and without `allow_anonymous`."""
     cors_origins: tuple[Origin, ...] = ()
     """Web pages that may read answers, such as `https://console.example`. By default none."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
@@ -75,6 +78,13 @@ class ServerConfig(Section):
     def requires_keys(self) -> bool:
         """Whether every caller needs a key."""
         return bool(self.keys) or self.keys_file is not None
+
+    @property
+    def has_console(self) -> bool:
+        """Whether there is a console."""
+        if self.console is None:
+            return not (self.requires_keys or self.allow_anonymous)
+        return self.console
 
     @model_validator(mode="after")
     def _keys_or_anonymous(self) -> "ServerConfig":

@@ -6,10 +6,11 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from deployments.errors import LLMError
+from serve.http.console.page import add_page
 from serve.http.docs import add_docs
 from serve.http.failures import error_response
 from serve.http.middleware.shortcut import Shortcut
-from serve.http.routes import chat, feedback, health, metrics, models, route
+from serve.http.routes import chat, console, feedback, health, metrics, models, route
 from serve.http.unknown_paths import explain
 
 logger = logging.getLogger("ray.serve")
@@ -24,9 +25,10 @@ def create_api() -> FastAPI:
         redoc_url=None,
     )
     api.add_middleware(Shortcut, endpoints={chat.PATH: chat.chat_completions})
-    for part in (chat, route, feedback, models, health, metrics):
+    for part in (chat, route, feedback, models, health, metrics, console):
         api.include_router(part.router)
     add_docs(api)  # last, since routes are tried in order
+    add_page(api)
     api.add_exception_handler(LLMError, _llm_error)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(Exception, _unforeseen)

@@ -23,6 +23,7 @@ from serve.config import AppConfig, Settings
 from serve.fleet import Fleet
 from serve.handles import Deployed, Handle, InProcess
 from serve.http.api import create_api
+from serve.http.console.records import remembering
 from serve.http.middleware.access_log import AccessLog
 from serve.http.middleware.gate import guard
 from serve.http.server import ROUTER, Server
@@ -66,11 +67,11 @@ class Router:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The API behind its gate; Ray Serve asks for it after the constructor."""
-        self._reporter = report_metrics()
+        self._reporter = report_metrics(self._server.view.report)
         api = create_api()
         self._server.attach(api)
         guarded = guard(api, self._server.config, self._keys, SharedQuotas().take)
-        guarded.add_middleware(AccessLog)
+        guarded.add_middleware(AccessLog, ended=remembering(self._server))
         return guarded
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:

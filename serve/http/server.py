@@ -10,6 +10,7 @@ from serve.core import Core
 from serve.fleet import Fleet
 from serve.http.bodies.reading import Bodies
 from serve.telemetry.scrape import Scrapes
+from serve.telemetry.view import View
 
 # The name of the deployment.
 ROUTER = "Router"
@@ -27,6 +28,7 @@ class Server:
         self.fleet = fleet
         self.bodies = Bodies(config)
         self.scrapes = Scrapes()
+        self.view = View(lambda: self.core.in_flight)
 
     @property
     def core(self) -> Core:

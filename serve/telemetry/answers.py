@@ -43,7 +43,7 @@ class MeasuredAnswer:
 
     def begun(self, model: str) -> None:
         """A model has begun to answer."""
-        CHOICES.labels(model, self._strategy, self._reason(model)).inc()
+        CHOICES.labels(model, self._strategy, self.reason(model)).inc()
 
     def end(self, model: str, usage: Usage | None, cost: float | None, rescued: bool) -> None:
         """The answer is complete.
@@ -61,7 +61,7 @@ class MeasuredAnswer:
         if not rescued:
             self._record_forecast(model, usage, cost)
 
-    def _reason(self, model: str) -> str:
+    def reason(self, model: str) -> str:
         """The class of the reason for a choice; see `CHOICES`."""
         question, ranking = self._question, self._ranking
         if model not in ranking.models[:1]:

@@ -53,24 +53,27 @@ class Found:
         metrics: how many replicas and nodes there are.
         reporting: the replicas that run, of deployments that report samples, by their names in the
             label `replica`.
+        replicas: how many each deployment has, in the order of `STATES`.
     """
 
     metrics: tuple[Metric, ...]
     reporting: frozenset[str]
+    replicas: Mapping[str, tuple[int, int, int, int]]
 
 
 def find(application: str) -> Found:
     """Asks Ray Serve's controller, and Ray."""
     deployments = (application_details(application) or {}).get("deployments", {})
-    return Found((_replicas(deployments), _nodes()), _reporting(deployments))
+    replicas = {name: _counts(each) for name, each in deployments.items()}
+    return Found((_replicas(replicas), _nodes()), _reporting(deployments), replicas)
 
 
-def _replicas(deployments: Mapping[str, Any]) -> Metric:
+def _replicas(replicas: Mapping[str, tuple[int, int, int, int]]) -> Metric:
     metric = REPLICAS.family()
     counts: dict[str, list[int]] = {}
-    for index, (name, each) in enumerate(deployments.items()):
+    for index, (name, each) in enumerate(replicas.items()):
         total = counts.setdefault(name if index < _MOST_DEPLOYMENTS else OTHER, [0] * len(STATES))
-        for column, count in enumerate(_counts(each)):
+        for column, count in enumerate(each):
             total[column] += count
     for name, total in counts.items():
         for state, count in zip(STATES, total, strict=True):

@@ -4,7 +4,7 @@ Without Ray or HTTP; not thread-safe.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import generate_latest
@@ -79,6 +79,10 @@ class Collection:
             parts[name] = self._by_replica(name)
             sizes[name] = sum(map(len, parts[name].values()))
         return [_metric(name, part) for name, part in parts.items()]
+
+    def totals(self, names: Sequence[str]) -> dict[str, dict[Series, float]]:
+        """The samples of these metrics, each summed over all replicas, also those that are gone."""
+        return {name: self._sum(name) for name in names}
 
     def _by_replica(self, name: str) -> Mapping[str, Mapping[Series, float]]:
         """A metric's samples by the value of the label `replica`."""

@@ -34,12 +34,14 @@ class Scrapes:
         # One thread and one call at a time: a controller that doesn't answer blocks nothing else.
         self._reader = ThreadPoolExecutor(1, "metrics")
         self._reading: asyncio.Future[cluster.Found] | None = None
+        self._found: cluster.Found | None = None
+        self._found_at = -inf
 
     async def text(self) -> bytes:
         """All metrics, in Prometheus' text format, a second old at most."""
         async with self._one_at_a_time:
             if time.monotonic() - self._at > _FRESH_S:
-                (samples, heard), found = await asyncio.gather(self._samples(), self._cluster())
+                (samples, heard), found = await asyncio.gather(self._samples(), self.cluster())
                 complete = cluster.COMPLETE.family()
                 complete.add_metric(("replicas",), found is not None and found.reporting <= heard)
                 complete.add_metric(("cluster",), found is not None)
@@ -57,15 +59,19 @@ class Scrapes:
             return await asyncio.to_thread(_own)
         return samples
 
-    async def _cluster(self) -> cluster.Found | None:
-        """What Ray knows; None if it doesn't answer in time."""
+    async def cluster(self) -> cluster.Found | None:
+        """What Ray knows, a second old at most; None if it doesn't answer in time."""
+        if self._found is not None and time.monotonic() - self._found_at < _FRESH_S:
+            return self._found
         application = rayserve.get_replica_context().app_name
         if self._reading is None or self._reading.done():
             loop = asyncio.get_running_loop()
             self._reading = loop.run_in_executor(self._reader, cluster.find, application)
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                return await asyncio.shield(self._reading)
+                self._found = await asyncio.shield(self._reading)
+                self._found_at = time.monotonic()
+                return self._found
         except Exception as error:  # noqa: BLE001 - whatever it is, the samples are shown
             logger.warning("replicas and nodes are not shown: %s", error or type(error).__name__)
             return None

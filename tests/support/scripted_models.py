@@ -22,6 +22,8 @@ from serve.core import Core
 from serve.dispatch.dispatcher import Dispatch, Dispatcher
 from serve.fleet import Fleet
 from serve.http.api import create_api
+from serve.http.console.records import remembering
+from serve.http.middleware.access_log import AccessLog
 from serve.http.middleware.gate import guard
 from serve.http.server import Server
 from serve.routing.prices import Price
@@ -200,8 +202,10 @@ def api_client(
     readiness = Readiness(models.configs, models.handles, models.availability, models.circuits)
     api = create_api()
     fleet = Fleet(core, models.availability, models.circuits, windows, readiness)
-    Server(server_config, fleet).attach(api)
+    server = Server(server_config, fleet)
+    server.attach(api)
     guarded = guard(api, server_config, Keys(server_config, models.configs), _unlimited)
+    guarded.add_middleware(AccessLog, ended=remembering(server))
     transport = httpx.ASGITransport(guarded, raise_app_exceptions=False, client=(peer, 1))
     return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from starlette.requests import HTTPConnection
@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.errors import LLMError
 from deployments.telemetry.instruments import ERRORS
-from serve.http.middleware.gate import METRICS
+from serve.core import Answer
+from serve.http.middleware.gate import UNLIMITED
 from serve.http.scopes import header_of, path_of
 
 logger = logging.getLogger("ray.serve")
@@ -29,6 +30,33 @@ SOCKET = "LLM_ROUTER_ACCESS_SOCKET"
 
 # What a caller has written is only logged if it looks like a path or a field's name.
 _HARMLESS = re.compile(r"[\w./:\[\]-]{1,100}", re.ASCII)
+
+
+@dataclass(slots=True)
+class Asking:
+    """A request to a model.
+
+    Attributes:
+        began: when it came, by `time.monotonic`.
+        id: the answer's.
+        stream: whether the answer is streamed.
+        query: the text that stands for it, where the console may show it.
+        answer: once it has begun.
+        first_token_s: until the first chunk of a stream.
+    """
+
+    began: float = field(default_factory=time.monotonic)
+    id: str | None = None
+    stream: bool = False
+    query: str | None = None
+    answer: Answer | None = None
+    first_token_s: float | None = None
+
+    def begun(self, answer: Answer) -> None:
+        """The answer has begun."""
+        self.answer = answer
+        if self.stream:
+            self.first_token_s = time.monotonic() - self.began
 
 
 @dataclass(slots=True)
@@ -47,6 +75,8 @@ class Access:
         quality: predicted for `model`, if anything was.
         wanted: the quality that was required, if one was predicted.
         error, param: OpenAI's `error.code` and `error.param`, if it failed.
+        key: the name of the caller's key. Like what follows, not logged.
+        asking: what was asked, of a request to a model.
     """
 
     method: str
@@ -62,25 +92,29 @@ class Access:
     wanted: float | None = None
     error: str | None = None
     param: str | None = None
+    key: str | None = None
+    asking: Asking | None = None
 
     def note(self, error: LLMError) -> None:
         """Notes how the request failed."""
         self.error, self.param = error.code, _harmless(error.param)
 
 
-_FIELDS = tuple(field.name for field in fields(Access))
+_FIELDS = tuple(each.name for each in fields(Access) if each.name not in ("key", "asking"))
 
 
 class AccessLog:
     """An ASGI middleware that writes the line, however a request ends. Health checks get none, and
-    scrapes of metrics only if they are refused.
+    scrapes of metrics and the console's polls only if they are refused.
 
     Args:
         app: the application; it finds the request's `Access` with `access_of`.
+        ended: told of every request that gets a line.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, ended: Callable[[Access], None] = lambda access: None) -> None:
         self._app = app
+        self._ended = ended
         self._send_line = _sender(os.environ.get(SOCKET))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,8 +132,9 @@ class AccessLog:
             raise
         finally:
             access.seconds = round(time.monotonic() - began, 4)
-            if path != METRICS or access.status != 200:
+            if path not in UNLIMITED or access.status != 200:
                 self._write(access)
+                self._ended(access)
 
     def _write(self, access: Access) -> None:
         if access.error is not None:

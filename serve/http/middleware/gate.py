@@ -25,16 +25,18 @@ from deployments.telemetry.instruments import IN_FLIGHT, KEY_REQUESTS, ONGOING
 from serve.access.keys import Caller, Keys
 from serve.config import ServerConfig
 from serve.http import docs
+from serve.http.console import paths as console
 from serve.http.failures import error_response
 from serve.http.middleware.head import HeadAsGet
 from serve.http.scopes import path_of
 from serve.http.server import ROUTER
 
-# Paths that need no key and have no limits. (The page /docs needs no key either: it asks its user
-# for one.)
+# Paths that need no key and have no limits. (The pages /docs and / need no key either: they ask
+# their users for one.)
 HEALTH = frozenset({"/health", "/health/live", "/health/ready"})
-# A path that has no limits either: it is read when the server is at them.
 METRICS = "/metrics"
+# Paths that have no limits either: they are read again and again, and when the server is at them.
+UNLIMITED = frozenset({METRICS, *console.POLLED})
 
 _MOST_HEADERS, _MOST_HEADER_BYTES = 100, 2**15
 # The prefix of our own response headers, which are removed from requests.
@@ -103,12 +105,14 @@ class Gate:
         if path in HEALTH:
             await self._app(scope, receive, send)
             return
-        if caller is None and path not in docs.PATHS:
+        if (access := state.get("access")) is not None and caller is not None:
+            access.key = caller.name
+        if caller is None and path not in docs.PATHS and not console.is_page(path):
             raise Unauthenticated(
                 "an API key is required: send `Authorization: Bearer KEY` or `x-api-key: KEY` with "
                 "a known key"
             )
-        if path == METRICS:
+        if path in UNLIMITED:
             await self._app(scope, receive, send)
             return
         if self._working >= self._most:

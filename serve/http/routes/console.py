@@ -1,0 +1,33 @@
+"""`GET /console/live` and `GET /console/tradeoff`: what the console shows."""
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+
+from serve.http.console import description
+from serve.http.console.live import reply
+from serve.http.console.page import check_on
+from serve.http.console.paths import LIVE
+from serve.http.json_response import json_response
+from serve.http.middleware.gate import authenticated
+from serve.http.server import server_of
+
+router = APIRouter()
+
+_MOST_CURSOR = 64  # characters
+
+
+@router.get(LIVE, **description.LIVE)
+async def live(request: Request) -> Response:
+    """What the models and the callers do now, and did in the last ten minutes; of all router
+    replicas together."""
+    check_on(request)
+    server, caller = server_of(request), authenticated(request)
+    after = request.query_params.get("after", "")[:_MOST_CURSOR]
+    seen, found = await asyncio.gather(server.view.seen(), server.scrapes.cluster())
+    return await asyncio.to_thread(
+        lambda: json_response(reply(server, caller, seen, found, after), headers=_FRESH)
+    )
+
+
+_FRESH = {"cache-control": "no-store"}
