@@ -155,7 +155,7 @@ async def test_options_and_tools_are_sent_and_results_are_given_back(
     assert '"city": "Oslo"' in await page.locator(".tool-call").inner_text()
     await page.get_by_label("Result of get_weather").fill("25 degrees")
     await page.get_by_role("button", name="Go on").click()
-    await page.get_by_text("It is warm.").wait_for()
+    await page.get_by_text("It is warm.", exact=True).wait_for()
 
     (_, first), (_, second) = models.asked
     assert (first.model, first.temperature) == ("a", 0.5)

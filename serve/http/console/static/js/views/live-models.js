@@ -24,7 +24,7 @@ export function ModelTable({ models, history }) {
       ${models.length > FIRST &&
       html`<input type="search" placeholder="Find a model" aria-label="Find a model" value=${wanted} onInput=${(event) => setWanted(event.target.value)} />`}
     </div>
-    <div class="scroll" tabindex="0" role="region" aria-label="Models">
+    <div class="scroll" tabindex="0" role="region" aria-label="Table of models">
       <table class="models stacks">
         <thead>
           <tr>

@@ -19,7 +19,7 @@ export function CandidateTable({ route }) {
       <h2 id="candidates-title">Candidates</h2>
       <span class="second">${predicted ? "the lowest score is chosen" : "in the order in which they would be tried"}</span>
     </div>
-    <div class="scroll" tabindex="0" role="region" aria-label="Candidates">
+    <div class="scroll" tabindex="0" role="region" aria-label="Table of candidates">
       <table class="candidates">
         <thead>
           <tr>
