@@ -4,7 +4,7 @@ A front end parses its own API's request, asks `Core.answer`, and writes its own
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from deployments.config import ModelConfig
@@ -24,7 +24,7 @@ from serve.dispatch.rescue import Rescue, total_usage
 from serve.handles import Handle
 from serve.request import Request
 from serve.routing.prices import Price
-from serve.routing.strategy import Question, Ranking, Strategy
+from serve.routing.strategy import Preview, PreviewStrategy, Question, Ranking, Strategy
 from serve.smart.learning import Lesson, cost
 from serve.smart.queries import prompt_characters, query_of
 from serve.strategies import STRATEGIES, Context, Kind, Strategies
@@ -140,6 +140,23 @@ class Answer:
         await self._chunks.aclose()
         # A generator that was never started doesn't close the one that it would have read.
         await self._dispatch.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """What would be done with a request.
+
+    Attributes:
+        strategy: the name of the strategy that would choose.
+        question: what it would be asked.
+        preview: what it would say.
+        ranked: all models in the order in which they would be tried.
+    """
+
+    strategy: str
+    question: Question
+    preview: Preview
+    ranked: Sequence[str]
 
 
 class Core:
@@ -270,6 +287,39 @@ class Core:
             measured=measured,
         )
 
+    async def preview(self, request: Request, caller: Caller, deadline: float) -> "Previewed":
+        """What `answer` would do with a request now. No model is asked or woken, and nothing is
+        counted, learned or moved.
+
+        Args:
+            request: the request.
+            caller: whose models may answer.
+            deadline: by `time.monotonic`.
+
+        Raises:
+            LLMError: the request couldn't be answered, or its strategy can't say.
+        """
+        wishes = request.wishes.router
+        async with within(deadline):
+            name = wishes.strategy or self.settings.strategy
+            strategy = self._strategies.choose(name, wishes.given)
+            if not isinstance(strategy, PreviewStrategy):
+                raise InvalidRequest(
+                    f"{name} routing can't say what it would do without doing it",
+                    param="router.strategy",
+                )
+            question, others = await self._question(request, caller)
+            preview = Preview(Ranking([]))
+            if question.available:
+                asleep = self._asleep(question, others)
+                preview = await strategy.preview(replace(question, asleep=asleep))
+                if preview.ranking.models[0] in asleep and (awake := _without(question, asleep)):
+                    preview = await strategy.preview(awake)
+        ranked = self._in_order(preview.ranking, question, others)
+        if not ranked:
+            raise _none_running(question.candidates)
+        return Previewed(name, question, preview, ranked)
+
     async def available(
         self, sets: Sequence[tuple[str, ...] | None], caller: Caller
     ) -> list[list[str]]:
@@ -337,18 +387,25 @@ class Core:
         """
         if not question.available:
             return Ranking([]), others
-        sleeps = self._availability.sleeps
-        asleep = [name for name in question.available if sleeps(name)]
-        if all(map(sleeps, [*question.available, *others])):
-            asleep = []  # no other model could answer in the meantime
+        asleep = self._asleep(question, others)
         ranking = await strategy.rank(replace(question, asleep=asleep) if asleep else question)
         first = ranking.models[0]
         if first in asleep:
             self._waker.wake(first)
-            if awake := [name for name in question.available if name not in asleep]:
-                ranking = await strategy.rank(replace(question, available=awake))
+            if awake := _without(question, asleep):
+                ranking = await strategy.rank(awake)
+        return ranking, self._in_order(ranking, question, others)
+
+    def _asleep(self, question: Question, others: Sequence[str]) -> list[str]:
+        """The available models that are scaled to zero, while others can answer."""
+        sleeps = self._availability.sleeps
+        if all(map(sleeps, [*question.available, *others])):
+            return []  # no other model could answer in the meantime
+        return [name for name in question.available if sleeps(name)]
+
+    def _in_order(self, ranking: Ranking, question: Question, others: Sequence[str]) -> list[str]:
         names = dict.fromkeys([*ranking.models, *others, *question.available])
-        return ranking, sorted(names, key=sleeps)
+        return sorted(names, key=self._availability.sleeps)
 
     def _followed(
         self,
@@ -369,6 +426,12 @@ class Core:
             self.prices.get(dispatch.model),
         )
         return self._smart.learner.follow(dispatch, lesson)
+
+
+def _without(question: Question, asleep: Collection[str]) -> Question | None:
+    """The question about the models that are awake; None without any."""
+    awake = [name for name in question.available if name not in asleep]
+    return replace(question, available=awake) if awake else None
 
 
 def _none_running(names: Sequence[str]) -> ModelUnavailable:

@@ -2,7 +2,7 @@
 
 import ray
 
-from serve.actors import ActorClient
+from serve.actors import ActorClient, ActorUnavailable
 from serve.routing.sequential import Turns
 
 ACTOR_NAME = "sequence"
@@ -18,6 +18,10 @@ class SequenceActor(Turns):
         """See `Turns.next`."""
         return super().next(key)
 
+    async def peek(self, key: str) -> int:  # type: ignore[override]
+        """See `Turns.peek`."""
+        return super().peek(key)
+
 
 class SharedTurns:
     """A router replica's access to the actor. While the actor is unavailable, the replica counts
@@ -30,3 +34,11 @@ class SharedTurns:
     async def next(self, key: str) -> int:
         """The number of earlier requests for `key`."""
         return await self._actor.call_or(lambda: self._own.next(key), "next", key)
+
+    async def peek(self, key: str) -> int:
+        """The same number, without making one more request of it."""
+        try:
+            turn: int = await self._actor.call("peek", key)
+        except ActorUnavailable:
+            return self._own.peek(key)
+        return turn

@@ -59,7 +59,8 @@ def _sequential(context: Context) -> Strategy:
     from serve.routing.sequential import SequentialStrategy
     from serve.sequence import SharedTurns
 
-    return SequentialStrategy(SharedTurns().next)
+    turns = SharedTurns()
+    return SequentialStrategy(turns.next, turns.peek)
 
 
 def _smart(context: Context) -> Strategy:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -23,7 +23,8 @@ Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 class Batch(BaseModel):
     """The body. `models` is one list for all queries, or one for each; without it, all models may
-    answer. `capacities` are the most queries that each model may get."""
+    answer. `capacities` are the most queries that each model may get. With `"as": "chat"` the
+    reply says what a chat with the one query would do now."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -36,6 +37,7 @@ class Batch(BaseModel):
         Annotated[dict[str, Annotated[int, Field(ge=0)]], at_most(MOST_CAPACITIES)] | None
     ) = None
     router: RouterOptions = RouterOptions()
+    as_: Annotated[Literal["batch", "chat"], Field(alias="as")] = "batch"
 
     @model_validator(mode="after")
     def _lengths_match(self) -> "Batch":
@@ -44,6 +46,13 @@ class Batch(BaseModel):
             raise ValueError(f"{n} queries, but {len(self.input_tokens)} input_tokens")
         if self.models and not isinstance(self.models[0], str) and len(self.models) != n:
             raise ValueError(f"{n} queries, but {len(self.models)} lists of models")
+        if self.as_ == "chat":
+            if n != 1:
+                raise ValueError('`"as": "chat"` takes one query')
+            if self.input_tokens is not None or self.capacities is not None:
+                raise ValueError(
+                    '`"as": "chat"` takes neither input_tokens nor capacities; leave them out'
+                )
         if self.capacities is not None and self.router.floor:
             raise ValueError("capacities need mode 'mean'")
         return self

@@ -127,6 +127,7 @@ class Candidate(TypedDict):
     uncertainty: float
     output_tokens: float
     cost: float
+    score: NotRequired[float | None]  # as a chat
 
 
 class Neighbour(TypedDict):
@@ -145,7 +146,11 @@ class Routed(TypedDict):
     neighbours: NotRequired[list[Neighbour]]  # where `llms.router.show_queries` is set
 
 
-class RouteReply(TypedDict):
+As = TypedDict("As", {"as": NotRequired[Literal["chat"]], "strategy": NotRequired[str]})
+"""What the replies have besides where a query was routed as a chat."""
+
+
+class RouteReply(As):
     """The choice for each query in `data`, and the predicted quality and cost of the whole batch.
     `shortfall` is how far the quality falls short of the requirement; `lower_bound` is a bound on
     the least cost, and `gap` how far the cost may be above it."""
@@ -176,7 +181,7 @@ class RankedQuery(TypedDict):
     candidates: list[Ranked]
 
 
-class RankReply(TypedDict):
+class RankReply(As):
     """The choice for each query by a strategy that predicts nothing."""
 
     object: Literal["list"]

@@ -26,7 +26,7 @@ from serve.routing.optimise.online import Policy
 from serve.routing.optimise.problem import Assignment
 from serve.routing.policies import Policies, policy_name
 from serve.routing.prices import Price
-from serve.routing.strategy import BatchQuestion, Question, Ranking
+from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
 
 # Policies that may be in preparation at once, of each kind of owner: each takes tens of
 # milliseconds, and callers choose what they ask for. So what the server is configured with waits
@@ -164,29 +164,48 @@ class Decider:
         Raises:
             ValueError: a name is unknown, or no model is available.
         """
-        allowed = self._allowed([question.available])[0]
-        prediction = self._predict_one(question.query, embedding)
+        allowed, prediction, cost = self._weighed(question, embedding)
         quality = prediction.quality[0]
-        tokens = question.characters / self._forecaster.characters_per_token
-        cost = self._forecaster.costs([tokens], prediction)[0]
         if question.floor:
             name = None
             order = above_floor(quality, cost, question.requirement, allowed)
         else:
             name = _policy_name(question)
-            known = name in self.policies
-            before = self.policies[name] if known else Policy(json.loads(name)[0])
-            order, policy = before.decide(quality, cost, allowed)
-            if known and self.models[order[0]] not in question.asleep:
+            order, policy = self._policy(name).decide(quality, cost, allowed)
+            if name in self.policies and self.models[order[0]] not in question.asleep:
                 self.policies.move(name, question.owner, policy)
-        ranked = [self.models[column] for column in order.tolist()]
-        return Ranking(
-            ranked,
-            self._reason(question, order, prediction, cost),
-            dict(zip(ranked, quality[order].tolist(), strict=True)),
-            dict(zip(ranked, cost[order].tolist(), strict=True)),
-            name,
-            dict(zip(ranked, prediction.output_tokens[0, order].tolist(), strict=True)),
+        return self._ranking(question, order, prediction, cost, name)
+
+    def preview(
+        self, question: Question, embedding: Floats32 | None, *, neighbours: int = 0
+    ) -> Preview:
+        """What `decide` would do now; nothing moves.
+
+        Args:
+            question: the request.
+            embedding: (d,) of its query; None if it has no text.
+            neighbours: how many past queries to name; 0 for none.
+        """
+        allowed, prediction, cost = self._weighed(question, embedding)
+        quality, multiplier, name = prediction.quality[0], None, None
+        if question.floor:
+            order = above_floor(quality, cost, question.requirement, allowed)
+        else:
+            policy = self._policy(name := _policy_name(question))
+            order, _ = policy.decide(quality, cost, allowed)
+            multiplier = policy.weighs(quality, cost, allowed)
+        ranking = self._ranking(question, order, prediction, cost, name)
+        unsure = prediction.uncertainty[0, order].tolist()
+        near = _nothing(1)
+        if neighbours and embedding is not None:
+            near = self.evidence.neighbours(embedding[None], neighbours)
+        nearest = zip(near.ids[0].tolist(), near.similarity[0].tolist(), strict=True)
+        return Preview(
+            ranking,
+            multiplier,
+            dict(zip(ranking.models, unsure, strict=True)),
+            [each for each in nearest if each[0] >= 0][:neighbours],
+            cold=self.cold,
         )
 
     def route(
@@ -269,6 +288,37 @@ class Decider:
         if forecaster.fitted is not self.fitted:
             self._outdated = set(self.policies)
         self._forecaster = forecaster
+
+    def _weighed(
+        self, question: Question, embedding: Floats32 | None
+    ) -> tuple[Booleans, Prediction, Floats]:
+        """Which models may answer (m,), and what is predicted of them (1, m), with costs (m,)."""
+        allowed = self._allowed([question.available])[0]
+        prediction = self._predict_one(question.query, embedding)
+        tokens = question.characters / self._forecaster.characters_per_token
+        return allowed, prediction, self._forecaster.costs([tokens], prediction)[0]
+
+    def _policy(self, name: str) -> Policy:
+        """The policy of this name, or one that knows of no other request."""
+        return self.policies[name] if name in self.policies else Policy(json.loads(name)[0])
+
+    def _ranking(
+        self,
+        question: Question,
+        order: Integers,
+        prediction: Prediction,
+        cost: Floats,
+        policy: str | None,
+    ) -> Ranking:
+        ranked = [self.models[column] for column in order.tolist()]
+        return Ranking(
+            ranked,
+            self._reason(question, order, prediction, cost),
+            dict(zip(ranked, prediction.quality[0, order].tolist(), strict=True)),
+            dict(zip(ranked, cost[order].tolist(), strict=True)),
+            policy,
+            dict(zip(ranked, prediction.output_tokens[0, order].tolist(), strict=True)),
+        )
 
     def _predict_one(self, query: str, embedding: Floats32 | None) -> Prediction:
         if embedding is None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from serve.routing.llm_configs import index_of, name_of
-from serve.routing.strategy import Question, Ranking
+from serve.routing.strategy import Preview, Question, Ranking
 
 # Callers choose their candidates, so the number of sets kept is bounded; the least recently used
 # goes first.
@@ -20,6 +20,10 @@ class Turns:
 
     def __init__(self) -> None:
         self._counts: OrderedDict[str, int] = OrderedDict()
+
+    def peek(self, key: str) -> int:
+        """The number of calls of `next` for `key` so far."""
+        return self._counts.get(key, 0)
 
     def next(self, key: str) -> int:
         """The number of earlier calls for `key`."""
@@ -43,10 +47,19 @@ def rotate(candidates: Sequence[str], turn: int) -> list[str]:
 
 
 class SequentialStrategy:
-    """Ranks candidates by turn; `next_turn` counts the earlier requests for a key."""
+    """Ranks candidates by turn.
 
-    def __init__(self, next_turn: Callable[[str], Awaitable[int]]) -> None:
-        self._next_turn = next_turn
+    Args:
+        next_turn: takes a turn; the number of earlier ones for a key.
+        peek: that number without taking one; without it, previews begin with the first model.
+    """
+
+    def __init__(
+        self,
+        next_turn: Callable[[str], Awaitable[int]],
+        peek: Callable[[str], Awaitable[int]] | None = None,
+    ) -> None:
+        self._next_turn, self._peek = next_turn, peek
 
     async def rank(self, question: Question) -> Ranking:
         """The available models, beginning with the one whose turn it is."""
@@ -54,6 +67,12 @@ class SequentialStrategy:
         if len(available) == 1:
             return Ranking(available)
         return Ranking(rotate(available, await self._next_turn(turn_key(available))))
+
+    async def preview(self, question: Question) -> Preview:
+        """The same, without taking a turn."""
+        available = list(question.available)
+        turn = 0 if self._peek is None else await self._peek(turn_key(available))
+        return Preview(Ranking(rotate(available, turn)))
 
 
 class SequentialRouting:

@@ -89,12 +89,43 @@ class Ranking:
     output_tokens: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a strategy would do with a request now.
+
+    Attributes:
+        ranking: as `Strategy.rank` would give it.
+        multiplier: USD that a unit of quality is worth now, by which models are ranked for the
+            least cost − multiplier · quality; None where nothing is weighed so.
+        uncertainty: the standard deviation of each predicted quality.
+        near: the numbers of the nearest past queries, and their cosines.
+        past: texts of these, by number; None if they are not shown.
+        cold: whether qualities are guessed from prices, since no answer has been scored yet.
+    """
+
+    ranking: Ranking
+    multiplier: float | None = None
+    uncertainty: Mapping[str, float] = field(default_factory=dict)
+    near: Sequence[tuple[int, float]] = ()
+    past: Mapping[int, str] | None = None
+    cold: bool = False
+
+
 class Strategy(Protocol):
     """Decides which model is called first. What it needs (counters, stores, prices) is passed in
     when it is made."""
 
     async def rank(self, question: Question) -> Ranking:
         """The available models, best first."""
+        ...
+
+
+@runtime_checkable
+class PreviewStrategy(Protocol):
+    """A strategy that can say what it would do."""
+
+    async def preview(self, question: Question) -> Preview:
+        """What `rank` would do now. Nothing is counted, learned or moved by it."""
         ...
 
 

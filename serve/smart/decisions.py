@@ -23,7 +23,7 @@ from serve.routing.forecast.fits import read_fit
 from serve.routing.forecast.fitting import Refit
 from serve.routing.forecast.forecaster import Forecaster
 from serve.routing.prices import Price, fingerprint
-from serve.routing.strategy import BatchQuestion, Question, Ranking
+from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
 from serve.smart.client import SharedStore
 
 logger = logging.getLogger("ray.serve")
@@ -110,6 +110,16 @@ class Decisions:
             task.add_done_callback(self._preparing.discard)
         return decider.decide(question, embedding)
 
+    async def preview(
+        self, question: Question, embedding: Floats32 | None, *, show_queries: bool
+    ) -> Preview:
+        """What `decide` would do now; see `Decider.preview`, and `route` for `show_queries`."""
+        neighbours = _NEIGHBOURS if show_queries else 0
+        preview = self._decider.preview(question, embedding, neighbours=neighbours)
+        if not show_queries:
+            return preview
+        return replace(preview, past=await self._texts([id for id, _ in preview.near]))
+
     async def route(
         self, question: BatchQuestion, embeddings: Floats32, *, show_queries: bool
     ) -> Routes:
@@ -139,11 +149,15 @@ class Decisions:
         if not show_queries:
             return routes
         near = sorted({int(id) for id in routes.near.ravel()})
+        return replace(routes, past=await self._texts(near))
+
+    async def _texts(self, ids: Sequence[int]) -> Mapping[int, str]:
+        """The beginnings of past queries; of none if the store can't be asked."""
         try:
-            return replace(routes, past=await self._store.texts(near))
+            return await self._store.texts(ids)
         except ActorUnavailable as error:
             logger.warning("past queries are not shown: %s", error)
-            return replace(routes, past={})
+            return {}
 
     async def _prepare(self, decider: Decider, name: str, question: Question) -> None:
         loop, fitted = asyncio.get_running_loop(), decider.fitted

@@ -23,7 +23,7 @@ from serve.actors import ActorUnavailable
 from serve.config import RouterConfig, StoreConfig
 from serve.routing.decider import Impossible, Routes
 from serve.routing.prices import Price
-from serve.routing.strategy import BatchQuestion, Question, Ranking
+from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
 from serve.smart.client import SharedStore
 from serve.smart.decisions import Busy, Decisions
 from serve.smart.learning import Learner
@@ -91,6 +91,13 @@ class Smart:
     async def decide(self, question: Question) -> Ranking:
         """Ranks the available models for one request."""
         return self._decisions.decide(question, await self._embedding(question.query))
+
+    async def preview(self, question: Question) -> Preview:
+        """What `decide` would do now."""
+        embedding = await self._embedding(question.query)
+        return await self._decisions.preview(
+            question, embedding, show_queries=self._router.show_queries
+        )
 
     async def feedback(self, id: str, score: float) -> bool:
         """Stores an answer's score; False if no answer with this id is known.

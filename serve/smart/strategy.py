@@ -3,13 +3,15 @@
 from typing import Protocol
 
 from serve.routing.decider import Routes
-from serve.routing.strategy import BatchQuestion, Question, Ranking
+from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
 
 
 class Forecasts(Protocol):
     """What the strategy needs of `serve.smart.service.Smart`."""
 
     async def decide(self, question: Question) -> Ranking: ...
+
+    async def preview(self, question: Question) -> Preview: ...
 
     async def route(self, question: BatchQuestion) -> Routes: ...
 
@@ -29,6 +31,10 @@ class SmartStrategy:
         if len(question.available) == 1:
             return Ranking(list(question.available))
         return await self._forecasts.decide(question)
+
+    async def preview(self, question: Question) -> Preview:
+        """What `rank` would do now; a single model is predicted, too."""
+        return await self._forecasts.preview(question)
 
     async def route(self, question: BatchQuestion) -> Routes:
         """Optimises a whole batch.

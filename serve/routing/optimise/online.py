@@ -125,13 +125,8 @@ class Policy:
             # This wasn't a choice, so it must not move the price for those that are.
             return candidates, self
         q, c = quality[candidates], cost[candidates]
-        spread = float(c.max() - c.min())
-        age = min(self.decisions, _MEMORY)
-        scale = (self.scale * age + spread) / (age + 1)
-        multiplier = self.multiplier
-        if multiplier is None:
-            # Nothing is known of other requests: this one has to hold the requirement by itself.
-            multiplier = bounded(assign(q[None], c[None], self.aim).multiplier * _NUDGE, scale)
+        scale = self._scale(c)
+        multiplier = self._multiplier(q, c, scale)
         # Ties go to the better model: if all are free, quality alone decides.
         order = np.lexsort((-q, c - multiplier * q))
         moved = multiplier * exp(self.step * (self.aim - float(q[order[0]])))
@@ -141,6 +136,14 @@ class Policy:
             scale=scale,
             decisions=self.decisions + 1,
         )
+
+    def weighs(self, quality: Floats, cost: Floats, allowed: Booleans) -> float | None:
+        """The multiplier that `decide` would choose by, in USD; None if there is no choice."""
+        candidates = np.flatnonzero(allowed)
+        if candidates.size < 2:
+            return self.multiplier
+        q, c = quality[candidates], cost[candidates]
+        return self._multiplier(q, c, self._scale(c))
 
     def correct(self, predicted: float, score: float, replaced: float | None = None) -> "Policy":
         """Learns from the score of an answer.
@@ -164,6 +167,19 @@ class Policy:
             error=self.error * keep + predicted - self.optimism - score,
             scores=self.scores * keep + 1,
         )
+
+    def _scale(self, cost: Floats) -> float:
+        """The running mean of the cost range, with that of one more request."""
+        spread = float(cost.max() - cost.min())
+        age = min(self.decisions, _MEMORY)
+        return (self.scale * age + spread) / (age + 1)
+
+    def _multiplier(self, quality: Floats, cost: Floats, scale: float) -> float:
+        if self.multiplier is not None:
+            return self.multiplier
+        # Nothing is known of other requests: this one has to hold the requirement by itself.
+        alone = assign(quality[None], cost[None], self.aim).multiplier
+        return bounded(alone * _NUDGE, scale)
 
 
 def bounded(multiplier: float, scale: float) -> float:
