@@ -14,12 +14,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = [
     *("vllm_fixtures", "serve_fixtures", "engine_fixtures", "postgres_fixtures", "plain_fixtures"),
+    "browser_fixtures",
 ]
 
 TESTS = Path(__file__).parent
 # Fixtures that start something real. Those that depend on them (`server`, `engines`, …) need no
 # entry. A test or parameter that starts one in another way says so by the marker `uses`.
-REAL_PARTS = {"ray_cluster", "vllm_server", "postgresql", "plain", "engine"}
+REAL_PARTS = {"ray_cluster", "vllm_server", "postgresql", "plain", "engine", "browser"}
 # Rooms and files that take long without such a fixture.
 SLOW = [
     TESTS / name

@@ -1,0 +1,12 @@
+// The one place that names the component library.
+export {
+  html,
+  render,
+  useCallback,
+  useEffect,
+  useErrorBoundary,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "../vendor/preact/htm-preact-standalone.module.js";

@@ -1,0 +1,272 @@
+"""Promise: in a browser, the console shows what the router does and answers by it; nothing that a
+model or a caller writes runs in it; and it can be used by keyboard, on a phone, with a screen
+reader, and without other hosts."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from axe_playwright_python.async_playwright import Axe
+from browser_fixtures import Console
+from scripted_models import END, Models, says
+
+from deployments.contract import ChatRequest, Chunk, ToolCallDelta
+from deployments.errors import ProviderError
+from serve.access.keys import hash_of, new_key
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Page
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+Open = Callable[..., Awaitable["Page"]]
+
+PATIENT = {"timeout": 30, "first_token_timeout": 30, "retries": 0}
+PHONE = {"width": 360, "height": 740}
+VIEWS = ("live", "why", "tradeoff", "chat")
+HOSTILE = """\
+<script>window.ran = 1</script><img src=x onerror="window.ran = 2">
+<svg onload="window.ran = 3"></svg><iframe srcdoc="<script>parent.ran = 4</script>"></iframe>
+
+[a link](javascript:window.ran=5) ![a picture](https://elsewhere.example/p.png)
+<a href="javascript:window.ran=6" onclick="window.ran=7">another</a> <style>body{display:none}</style>
+"""
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_page(browser: "Browser") -> AsyncIterator[Open]:
+    """Opens a URL; afterwards, no page may have failed, broken its policy or left its host."""
+    faults: list[str] = []
+    contexts = []
+
+    async def open_page(url: str, **options: Any) -> "Page":
+        context = await browser.new_context(**{"reduced_motion": "reduce", **options})
+        contexts.append(context)
+        context.set_default_timeout(20_000)
+        page = await context.new_page()
+        page.on("pageerror", lambda error: faults.append(f"{error}"))
+        page.on("dialog", lambda dialog: faults.append(dialog.message))
+        page.on("console", lambda said: "Policy" in said.text and faults.append(said.text))
+        origin = "/".join(url.split("/")[:3])
+        page.on("request", lambda to: to.url.startswith(origin) or faults.append(to.url))
+        await page.goto(url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        await context.close()
+    assert faults == []
+
+
+async def ask(page: "Page", text: str) -> None:
+    """Asks in the chat, and waits for the end of the answer."""
+    await page.fill("#chat-draft", text)
+    await page.press("#chat-draft", "Enter")
+    await page.wait_for_selector(".turns > .answer:last-of-type:not([aria-busy=true]) footer")
+
+
+async def chat(url: str, **more: Any) -> httpx.Response:
+    body = {"model": "a", "messages": [{"role": "user", "content": "Count."}], **more}
+    async with httpx.AsyncClient() as http:
+        return await http.post(f"{url}v1/chat/completions", json=body)
+
+
+async def test_live_shows_models_and_requests_as_they_come(
+    console: Console, open_page: Open
+) -> None:
+    url = await console(Models(PATIENT, a=[says("one", END)], b=[says(ProviderError("down"))]))
+    await chat(url)
+    page = await open_page(url)
+    row = page.locator(".requests li", has_text="named by the request")
+    await row.wait_for()
+    assert await page.locator(".models th .model-name").all_inner_texts() == ["a", "b"]
+    await row.get_by_role("button").click()
+    assert "5 in, 3 out" in await row.locator(".details").inner_text()
+
+    await chat(url, model="b")
+    await page.locator(".requests .failed", has_text="provider_error").wait_for()
+    await page.get_by_role("button", name="Errors and rescues").click()
+    assert await page.locator(".requests > li").count() == 1
+    await page.get_by_role("button", name="Pause").click()
+    await page.get_by_text("Paused").wait_for()
+
+
+async def test_an_answer_streams_and_says_what_it_took(console: Console, open_page: Open) -> None:
+    go_on = asyncio.Event()
+
+    async def waits(request: ChatRequest) -> AsyncIterator[Chunk]:
+        yield Chunk(text="**one** ")
+        await go_on.wait()
+        yield Chunk(text="two")
+        yield END
+
+    page = await open_page(await console(Models(PATIENT, a=[waits])) + "#chat")
+    await page.fill("#chat-draft", "Count.")
+    await page.press("#chat-draft", "Enter")
+    await page.locator(".answer.streaming strong", has_text="one").wait_for()
+    go_on.set()
+    answer = page.locator(".answer.done")
+    await answer.wait_for()
+    assert await answer.locator(".prose").inner_text() == "one two"
+    taken = await answer.locator(".taken").inner_text()
+    assert "3 tokens" in taken
+    assert "11 µ$" in taken
+
+    code = page.locator(".code-card pre")
+    assert '"authorization: Bearer $LLM_CORES_API_KEY"' in await code.inner_text()
+    await page.get_by_role("button", name="Python").click()
+    compile(await code.inner_text(), "copied", "exec")
+
+
+async def test_an_answer_can_be_stopped(console: Console, open_page: Open) -> None:
+    late = says("late", pause=600)
+    models = Models(PATIENT, a=[says("one ", "two", END), late, says("three", END)])
+    page = await open_page(await console(models) + "#chat")
+    await ask(page, "First.")
+    await page.fill("#chat-draft", "Second.")
+    await page.press("#chat-draft", "Enter")
+    await page.get_by_role("button", name="Stop").click()
+    await page.get_by_text("Stopped.").wait_for()
+    await ask(page, "Third.")
+    sent = [message["content"] for message in models.asked[-1][1].messages]
+    assert sent == ["First.", "one two", "Second.", "Third."]
+
+
+async def test_options_and_tools_are_sent_and_results_are_given_back(
+    console: Console, open_page: Open
+) -> None:
+    call = ToolCallDelta(index=0, id="call_1", name="get_weather", arguments='{"city": "Oslo"}')
+    calls = says(Chunk(tool_calls=(call,)), Chunk(finish_reason="tool_calls"))
+    models = Models(PATIENT, a=[calls, says("It is warm.", END)])
+    page = await open_page(await console(models) + "#chat")
+    await page.select_option("#chat-model", "a")
+    await page.fill("#chat-temperature", "0.5")
+    await page.fill("#chat-system", "Be brief.")
+    await page.locator("summary", has_text="Tools").click()
+    await page.fill("#chat-tools", "[{]")
+    await page.get_by_text("This isn't JSON").wait_for()
+    await page.fill("#chat-tools", "")
+    await page.get_by_role("button", name="Take the example").first.click()
+    await ask(page, "How is the weather in Oslo?")
+    assert '"city": "Oslo"' in await page.locator(".tool-call").inner_text()
+    await page.get_by_label("Result of get_weather").fill("25 degrees")
+    await page.get_by_role("button", name="Go on").click()
+    await page.get_by_text("It is warm.", exact=True).wait_for()
+
+    (_, first), (_, second) = models.asked
+    assert (first.model, first.temperature) == ("a", 0.5)
+    assert first.tools is not None
+    assert [message["role"] for message in second.messages] == [
+        *("system", "user", "assistant", "tool")
+    ]
+    assert second.messages[-1]["content"] == "25 degrees"
+
+
+async def test_an_error_is_shown_in_place_and_can_be_tried_again(
+    console: Console, open_page: Open
+) -> None:
+    models = Models(PATIENT, a=[says("half", ProviderError("cut")), says("whole", END)])
+    page = await open_page(await console(models) + "#chat")
+    await ask(page, "Count.")
+    await page.locator(".answer.failed .error-note").wait_for()
+    await page.get_by_role("button", name="Try again").click()
+    await page.locator(".answer.done", has_text="whole").wait_for()
+    assert await page.get_by_role("alert").filter(has_text="cut").count() == 0
+
+
+async def test_it_asks_for_a_key_and_keeps_it_in_the_tab_only(
+    console: Console, open_page: Open
+) -> None:
+    key = new_key()
+    keys = [{"name": "team", "sha256": hash_of(key).hex()}]
+    url = await console(Models(PATIENT, a=[says("one", END)]), keys=keys, console=True)
+    page = await open_page(url)
+    field = page.get_by_label("API key")
+    await field.fill("sk-wrong")
+    await field.press("Enter")
+    await page.get_by_text("doesn't know this key").wait_for()
+    await field.fill(key)
+    await field.press("Enter")
+    await page.get_by_text("traffic of the key “team” only").wait_for()
+    await page.click("nav a[href='#chat']")
+    await ask(page, "Count.")
+    assert key not in await page.locator(".code-card pre").inner_text()
+    kept = "JSON.stringify([{...localStorage}, document.cookie, location.href])"
+    assert key not in await page.evaluate(kept)
+    await page.get_by_role("button", name="Forget").click()
+    await field.wait_for()
+    assert await page.evaluate("sessionStorage.length") == 0
+
+
+async def test_nothing_that_a_model_or_a_caller_writes_runs(
+    console: Console, open_page: Open
+) -> None:
+    url = await console(Models(PATIENT, a=[says(HOSTILE, END)]))
+    await chat(url, model="<img src=x onerror='window.ran=8'>")
+    page = await open_page(url + "#chat")
+    await ask(page, HOSTILE)
+    await page.click("nav a[href='#live']")
+    await page.locator(".requests > li").first.wait_for()
+    assert await page.evaluate("window.ran") is None
+    assert await page.locator(".prose :is(img, svg, script, iframe, style)").count() == 0
+    assert await page.locator("[href^='javascript']").count() == 0
+    assert "<script>window.ran" in await page.locator(".prose").text_content()  # shown as text
+
+
+async def test_it_fits_a_phone(console: Console, open_page: Open) -> None:
+    long = "a-" * 60
+    url = await console(Models(PATIENT, **{"a": [says(long, END)], "b" * 60: [says("b")]}))
+    await chat(url)
+    page = await open_page(url + "#chat", viewport=PHONE, has_touch=True)
+    await ask(page, long)
+    for view in VIEWS:
+        await page.click(f"nav a[href='#{view}']")
+        await page.locator(f"#view-{view}").wait_for()
+        wide = "document.documentElement.scrollWidth"
+        assert await page.evaluate(wide) <= PHONE["width"], view
+
+
+async def test_it_works_by_keyboard_and_remembers_the_theme(
+    console: Console, open_page: Open
+) -> None:
+    page = await open_page(await console(Models(PATIENT, a=[says("one", END)])))
+    await page.locator("#view-live").wait_for()
+    await page.keyboard.press("Tab")
+    assert await page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    await page.keyboard.press("Enter")
+    assert await page.evaluate("document.activeElement.id") == "main"
+    await page.focus("nav a[href='#why']")
+    await page.keyboard.press("Enter")
+    await page.locator("#view-why").wait_for()
+    assert await page.locator("nav [aria-current=page]").get_attribute("href") == "#why"
+    await page.get_by_role("button", name="Theme: system").press("Enter")
+    await page.get_by_role("button", name="Theme: light").press("Enter")
+    await page.reload()
+    await page.get_by_role("button", name="Theme: dark").wait_for()
+    dark = "getComputedStyle(document.documentElement).colorScheme"
+    assert await page.evaluate(dark) == "dark"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing(console: Console, open_page: Open, scheme: str) -> None:
+    models = Models(PATIENT, a=[says("one `two`\n\n> three", END), says(ProviderError("down"))])
+    url = await console(models)
+    await chat(url)
+    page = await open_page(url + "#chat", color_scheme=scheme)
+    await ask(page, "Count.")
+    for view in VIEWS:
+        await page.click(f"nav a[href='#{view}']")
+        await page.locator(f"#view-{view} h1").wait_for()
+        if view == "live":
+            await page.locator(".requests > li").first.wait_for()
+        assert await violations(page) == [], view
+
+
+async def violations(page: "Page") -> list[str]:
+    """What axe finds wrong."""
+    found = (await Axe().run(page)).response["violations"]
+    return [f"{each['id']}: {json.dumps(each['nodes'][0]['html'])}" for each in found]
