@@ -9,7 +9,7 @@ from deployments.errors import LLMError
 from serve.http.docs import add_docs
 from serve.http.failures import error_response
 from serve.http.middleware.shortcut import Shortcut
-from serve.http.routes import chat, feedback, health, metrics, models, route
+from serve.http.routes import chat, completions, feedback, health, metrics, models, route
 from serve.http.unknown_paths import explain
 
 logger = logging.getLogger("ray.serve")
@@ -23,8 +23,12 @@ def create_api() -> FastAPI:
         docs_url=None,  # FastAPI's own pages load scripts from elsewhere
         redoc_url=None,
     )
-    api.add_middleware(Shortcut, endpoints={chat.PATH: chat.chat_completions})
-    for part in (chat, route, feedback, models, health, metrics):
+    shortcuts = {
+        chat.PATH: chat.chat_completions,
+        completions.PATH: completions.completions,
+    }
+    api.add_middleware(Shortcut, endpoints=shortcuts)
+    for part in (chat, completions, route, feedback, models, health, metrics):
         api.include_router(part.router)
     add_docs(api)  # last, since routes are tried in order
     api.add_exception_handler(LLMError, _llm_error)

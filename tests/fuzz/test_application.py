@@ -88,7 +88,7 @@ def reach(case: schemathesis.Case[Any]) -> None:
     seconds = str(case.headers.get("x-request-timeout-seconds", ""))
     if re.fullmatch(r"0?\.\d+|.*e-\d+|0+", seconds):
         del case.headers["x-request-timeout-seconds"]
-    if not isinstance(body := case.body, dict) or "messages" not in body:
+    if not isinstance(body := case.body, dict) or not body.keys() & {"messages", "prompt"}:
         return
     if isinstance(name := body.get("model"), str) and 1 <= len(name) <= 200:
         body["model"] = "demo-small"

@@ -40,7 +40,7 @@ def completion(answer: Chunk, *, id: str, model: str) -> dict[str, Any]:
     return {
         **_head("chat.completion", id, model),
         "choices": [choice],
-        "usage": _usage(answer.usage),
+        "usage": usage_of(answer.usage),
     }
 
 
@@ -80,9 +80,9 @@ async def events(
                     role = {}
         end = {**head, "choices": [_stream_choice({}, Chunk(), finish_reason)]}
         access.model, access.attempts, access.cost = answer.model, answer.attempts, answer.cost
-        last = [event({**end, "router": _router(answer)})]
+        last = [event({**end, "router": router_of(answer)})]
         if include_usage:
-            last.append(event({**head, "choices": [], "usage": _usage(answer.total_usage)}))
+            last.append(event({**head, "choices": [], "usage": usage_of(answer.total_usage)}))
         yield b"".join((*last, DONE))
     except LLMError as error:
         access.error = error.code
@@ -107,7 +107,7 @@ def _is_text_alone(chunk: Chunk) -> bool:
     return bool(chunk.text) and not (chunk.reasoning or chunk.tool_calls or chunk.logprobs)
 
 
-def _router(answer: Answer) -> dict[str, Any]:
+def router_of(answer: Answer) -> dict[str, Any]:
     said: dict[str, Any] = {
         "model": answer.model,
         "attempts": answer.attempts,
@@ -176,7 +176,7 @@ def _tool_call_delta(call: ToolCallDelta) -> dict[str, Any]:
     return {"index": call.index, "function": {"arguments": call.arguments}}
 
 
-def _usage(usage: Usage | None) -> dict[str, Any] | None:
+def usage_of(usage: Usage | None) -> dict[str, Any] | None:
     if usage is None:
         return None
     return {
