@@ -13,6 +13,7 @@ from serve.http.middleware.shortcut import Shortcut
 from serve.http.routes import (
     aios,
     chat,
+    completions,
     console,
     feedback,
     health,
@@ -31,6 +32,7 @@ _PARTS = (
     chat,
     responses,
     messages,
+    completions,
     aios,
     route,
     feedback,
@@ -44,6 +46,7 @@ _SHORTCUTS = {
     chat.PATH: chat.chat_completions,
     responses.PATH: responses.responses,
     messages.PATH: messages.messages,
+    completions.PATH: completions.completions,
     aios.QUERY: aios.query,
 }
 

@@ -92,7 +92,7 @@ def reach(case: schemathesis.Case[Any]) -> None:
         return
     if isinstance(query := body.get("query_data"), dict):
         reach_by_aios(query)
-    if "messages" not in body:
+    if not body.keys() & {"messages", "prompt"}:
         return
     if isinstance(name := body.get("model"), str) and 1 <= len(name) <= 200:
         body["model"] = "demo-small"

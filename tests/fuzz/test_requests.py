@@ -14,6 +14,7 @@ from deployments.errors import InvalidRequest, LLMError
 from serve.http.batches import Batch
 from serve.http.bodies.fields import parse_as
 from serve.http.chat.requests import parse
+from serve.http.completions.requests import parse as parse_completion
 from serve.http.schemas import Feedback
 
 # Long for reading one body, short for what hangs: the machine does other work, too.
@@ -62,6 +63,16 @@ BATCH = {
     "router": {"performance_requirement": 0.5},
 }
 FEEDBACK = {"id": "chatcmpl-1", "score": 0.5}
+COMPLETION = {
+    "model": "auto",
+    "prompt": ["hi"],
+    "n": 1,
+    "best_of": 1,
+    "echo": False,
+    "suffix": "",
+    "logprobs": 1,
+    **{key: BODY[key] for key in ("stream", "stop", "logit_bias", "models", "router")},
+}
 
 
 # Text that is JSON, or nearly: numbers that no type holds, keys that come twice.
@@ -79,10 +90,11 @@ doubled = st.lists(st.tuples(st.sampled_from([*BODY]), garbage), max_size=5).map
     ("read_body", "sound"),
     [
         (parse, BODY),
+        (parse_completion, COMPLETION),
         (lambda body: parse_as(Batch, body), BATCH),
         (lambda body: parse_as(Feedback, body), FEEDBACK),
     ],
-    ids=["chat", "route", "feedback"],
+    ids=["chat", "completion", "route", "feedback"],
 )
 @given(data=st.data())
 def test_any_body_is_read_or_refused(
