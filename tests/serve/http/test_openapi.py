@@ -13,6 +13,7 @@ from serve.http.api import create_api
 from serve.http.batches import Batch
 from serve.http.bodies.fields import parse_as
 from serve.http.chat.requests import parse
+from serve.http.responses.requests import parse as parse_response
 from serve.http.schemas import Feedback
 
 DOCUMENT = create_api().openapi()
@@ -21,6 +22,7 @@ OPERATIONS: list[dict[str, Any]] = [
 ]
 READ: dict[str, Callable[[bytes], object]] = {
     "/v1/chat/completions": parse,
+    "/v1/responses": parse_response,
     "/v1/route": lambda body: parse_as(Batch, body),
     "/v1/feedback": lambda body: parse_as(Feedback, body),
 }
