@@ -96,8 +96,8 @@ def reach(case: schemathesis.Case[Any]) -> None:
         del case.headers["x-request-timeout-seconds"]
     if not isinstance(body := case.body, dict) or not {"messages", "input"} & body.keys():
         return
-    if isinstance(name := body.get("model"), str) and 1 <= len(name) <= 200:
+    if isinstance(model := body.get("model"), str) and 1 <= len(model) <= 200:
         body["model"] = "demo-small"
-    for name in ("max_tokens",) if "messages" in body else ("max_output_tokens",):
-        if isinstance(limit := body.get(name, inf), int | float) and limit > 8:
-            body[name] = 8
+    name = "max_tokens" if "messages" in body else "max_output_tokens"
+    if isinstance(limit := body.get(name, inf), int | float) and limit > 8:
+        body[name] = 8
