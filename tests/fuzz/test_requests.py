@@ -15,6 +15,7 @@ from serve.http.batches import Batch
 from serve.http.bodies.fields import parse_as
 from serve.http.chat.requests import parse
 from serve.http.completions.requests import parse as parse_completion
+from serve.http.responses.requests import parse as parse_response
 from serve.http.schemas import Feedback
 
 # Long for reading one body, short for what hangs: the machine does other work, too.
@@ -62,6 +63,49 @@ BATCH = {
     "capacities": {"m": 1},
     "router": {"performance_requirement": 0.5},
 }
+RESPONSE = {
+    "model": "auto",
+    "input": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "hi"},
+                {"type": "input_image", "image_url": "data:,x", "detail": "low"},
+            ],
+        },
+        {
+            "type": "reasoning",
+            "summary": [{"type": "summary_text", "text": "hm"}],
+            "content": [{"type": "reasoning_text", "text": "hm"}],
+            "encrypted_content": "llm-cores:e30=",
+        },
+        {"role": "assistant", "content": [{"type": "output_text", "text": "hi"}]},
+        {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},
+        {
+            "type": "function_call_output",
+            "call_id": "1",
+            "output": [{"type": "input_text", "text": "done"}],
+        },
+    ],
+    "instructions": "be brief",
+    "stream": True,
+    "include": ["reasoning.encrypted_content"],
+    "max_output_tokens": 1,
+    "top_logprobs": 1,
+    "tools": [{"type": "function", **TOOL}],
+    "tool_choice": {
+        "type": "allowed_tools",
+        "mode": "auto",
+        "tools": [{"type": "function", "name": "f"}],
+    },
+    "text": {
+        "format": {"type": "json_schema", "name": "s", "schema": {"type": "object"}},
+        "verbosity": "low",
+    },
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "store": True,
+    "router": {"strategy": "smart"},
+}
 FEEDBACK = {"id": "chatcmpl-1", "score": 0.5}
 COMPLETION = {
     "model": "auto",
@@ -90,11 +134,12 @@ doubled = st.lists(st.tuples(st.sampled_from([*BODY]), garbage), max_size=5).map
     ("read_body", "sound"),
     [
         (parse, BODY),
+        (parse_response, RESPONSE),
         (parse_completion, COMPLETION),
         (lambda body: parse_as(Batch, body), BATCH),
         (lambda body: parse_as(Feedback, body), FEEDBACK),
     ],
-    ids=["chat", "completion", "route", "feedback"],
+    ids=["chat", "response", "completion", "route", "feedback"],
 )
 @given(data=st.data())
 def test_any_body_is_read_or_refused(

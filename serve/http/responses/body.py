@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, FailFast, Field
 from pydantic import NonNegativeInt as Count
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from deployments.errors import UnsupportedParameter
 from deployments.free_form import FreeForm
@@ -106,6 +106,11 @@ Include = Literal[
 ]
 
 
+Items = TypeAliasType(  # an alias, since no union can hold the annotation itself
+    "Items", Annotated[list[Item], Field(min_length=1, max_length=_MOST_ITEMS), FailFast()]
+)
+
+
 class ResponsesBody(RoutingWishes):
     """OpenAI's request for a response. Unknown fields are rejected; null counts as left out.
     `model` is a name from `/v1/models`, or "auto": then `models` are the models that may answer,
@@ -115,7 +120,7 @@ class ResponsesBody(RoutingWishes):
 
     router: RouterOptions | None = RouterOptions()  # type: ignore[assignment]  # null is allowed
     model: Annotated[str, Field(min_length=1, max_length=200)]
-    input: str | Annotated[list[Item], Field(min_length=1, max_length=_MOST_ITEMS), FailFast()]
+    input: Items | str
     instructions: str | None = None
     stream: bool | None = False
     stream_options: StreamOptions | None = None

@@ -15,6 +15,7 @@ from serve.http.batches import Batch
 from serve.http.bodies.fields import parse_as
 from serve.http.chat.requests import parse
 from serve.http.completions.requests import parse as parse_completion
+from serve.http.responses.requests import parse as parse_response
 from serve.http.schemas import Feedback
 
 DOCUMENT = create_api().openapi()
@@ -27,6 +28,7 @@ READ: dict[str, Callable[[bytes], object]] = {
     "/user/select/llms": aios.parse_selection,
     "/core/llm/setup": lambda body: parse_as(aios.SetupBody, body),
     "/v1/completions": parse_completion,
+    "/v1/responses": parse_response,
     "/v1/route": lambda body: parse_as(Batch, body),
     "/v1/feedback": lambda body: parse_as(Feedback, body),
 }
