@@ -13,6 +13,8 @@ from serve.http.api import create_api
 from serve.http.batches import Batch
 from serve.http.bodies.fields import parse_as
 from serve.http.chat.requests import parse
+from serve.http.messages.requests import parse as parse_message
+from serve.http.messages.requests import parse_prompt
 from serve.http.schemas import Feedback
 
 DOCUMENT = create_api().openapi()
@@ -21,6 +23,8 @@ OPERATIONS: list[dict[str, Any]] = [
 ]
 READ: dict[str, Callable[[bytes], object]] = {
     "/v1/chat/completions": parse,
+    "/v1/messages": parse_message,
+    "/v1/messages/count_tokens": parse_prompt,
     "/v1/route": lambda body: parse_as(Batch, body),
     "/v1/feedback": lambda body: parse_as(Feedback, body),
 }
