@@ -136,8 +136,11 @@ def marks(value: Any) -> int:
 
 
 @turns
-async def test_all_of_a_request_reaches_the_model(body: Any, turn: Any) -> None:
-    _, models = await sent(body, turn, stream=False)
+async def test_all_of_a_request_reaches_the_model_and_all_of_its_reply_the_agent(
+    body: Any, turn: Any
+) -> None:
+    message, models = await sent(body, turn, stream=False)
+    check_reply(message, turn)
     request = models.asked[0][1]
     reached = [request.messages, request.tools or [], dict(request.extra)]
     there = set(leaves([*reached, request.parameters()]))
@@ -157,14 +160,13 @@ async def test_all_of_a_request_reaches_the_model(body: Any, turn: Any) -> None:
     assert request.max_tokens == body["max_tokens"]
     assert request.user == "user_5f2c_account_0b1d_session_77aa"
     assert request.continue_final_message == ("prefill" in turn or None)
+    check_order(request)
 
 
-@turns
-async def test_each_result_follows_its_call_and_its_images_follow_it(body: Any, turn: Any) -> None:
-    """In the order that OpenAI's format asks for."""
-    _, models = await sent(body, turn, stream=False)
+def check_order(request: ChatRequest) -> None:
+    """Results follow their calls at once, as OpenAI's format asks for."""
     waiting: list[str] = []
-    for message in models.asked[0][1].messages:
+    for message in request.messages:
         if message["role"] == "tool":
             assert message["tool_call_id"] == waiting.pop(0)
         else:
@@ -174,9 +176,12 @@ async def test_each_result_follows_its_call_and_its_images_follow_it(body: Any, 
 
 
 @turns
-@pytest.mark.parametrize("stream", [False, True])
-async def test_all_of_a_reply_reaches_the_agent(body: Any, turn: Any, stream: bool) -> None:
-    message, _ = await sent(body, turn, stream=stream)
+async def test_all_of_a_streamed_reply_reaches_the_agent(body: Any, turn: Any) -> None:
+    message, _ = await sent(body, turn, stream=True)
+    check_reply(message, turn)
+
+
+def check_reply(message: Message, turn: dict[str, Any]) -> None:
     assert message.to_dict()["content"] == [
         {**block, **({"citations": None} if "citations" in said else {})}
         for block, said in zip(turn["reply"], message.to_dict()["content"], strict=True)
