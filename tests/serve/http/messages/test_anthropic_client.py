@@ -177,8 +177,9 @@ async def test_a_loop_of_two_turns_with_a_tool() -> None:
     assert isinstance(second.content[0], TextBlock)
     _, assistant, tool = asked(models).messages
     assert assistant["role"] == "assistant"
-    assert assistant["tool_calls"][0]["id"] == "toolu_1"
-    assert json.loads(assistant["tool_calls"][0]["function"]["arguments"]) == {"city": "Rome"}
+    (call,) = assistant["tool_calls"] or ()
+    assert call["id"] == "toolu_1"
+    assert json.loads(call["function"]["arguments"]) == {"city": "Rome"}
     assert tool == {"role": "tool", "tool_call_id": "toolu_1", "content": "22 °C"}
     assert asked(models).tool_choice == "required"
     assert asked(models).tools == [
@@ -216,7 +217,7 @@ TOGETHER = says(
 async def test_thinking_comes_with_its_signature_and_goes_back_with_it(
     script: Script, way: Any
 ) -> None:
-    thinking = {"type": "enabled", "budget_tokens": 5000}
+    thinking: Any = {"type": "enabled", "budget_tokens": 5000}
     message, _ = await way(script, max_tokens=9000, thinking=thinking)
     thought, hidden, text = message.content
     assert isinstance(thought, ThinkingBlock)
@@ -231,7 +232,7 @@ async def test_thinking_comes_with_its_signature_and_goes_back_with_it(
         model="m",
         max_tokens=9000,
         messages=back,
-        thinking=thinking,  # type: ignore[arg-type]
+        thinking=thinking,
     )
     request = asked(models)
     assert request.extra[THINKING_BLOCKS] == {1: [SIGNED, HIDDEN]}
