@@ -15,6 +15,7 @@ from serve.http.batches import Batch
 from serve.http.bodies.fields import parse_as
 from serve.http.chat.requests import parse
 from serve.http.completions.requests import parse as parse_completion
+from serve.http.messages.requests import parse as parse_message
 from serve.http.responses.requests import parse as parse_response
 from serve.http.schemas import Feedback
 
@@ -117,6 +118,55 @@ COMPLETION = {
     "logprobs": 1,
     **{key: BODY[key] for key in ("stream", "stop", "logit_bias", "models", "router")},
 }
+PICTURE = {"type": "base64", "media_type": "image/png", "data": "aW1n"}
+NOTE = {"type": "base64", "media_type": "text/plain", "data": "bm90ZQ=="}
+MESSAGE = {
+    "model": "auto",
+    "max_tokens": 1,
+    "system": [{"type": "text", "text": "be brief", "cache_control": {"type": "ephemeral"}}],
+    "messages": [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "hi"},
+                {"type": "image", "source": PICTURE},
+                {"type": "document", "source": NOTE, "title": "t"},
+            ],
+        },
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "s"},
+                {"type": "redacted_thinking", "data": "d"},
+                {"type": "tool_use", "id": "1", "name": "f", "input": {"a": [1]}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "1",
+                    "content": [{"type": "image", "source": PICTURE}],
+                    "is_error": True,
+                }
+            ],
+        },
+        {"role": "assistant", "content": "It "},
+    ],
+    "tools": [{"name": "f", "input_schema": {"type": "object"}, "input_examples": [{"a": 1}]}],
+    "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": True},
+    "thinking": {"type": "enabled", "budget_tokens": 2048},
+    "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {"a": 1}}},
+    "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+    "cache_control": {"type": "ephemeral"},
+    "metadata": {"user_id": "u"},
+    "stop_sequences": ["x"],
+    "service_tier": "auto",
+    "stream": True,
+    "models": ["m"],
+    "router": {"strategy": "smart"},
+}
 
 
 # Text that is JSON, or nearly: numbers that no type holds, keys that come twice.
@@ -135,11 +185,12 @@ doubled = st.lists(st.tuples(st.sampled_from([*BODY]), garbage), max_size=5).map
     [
         (parse, BODY),
         (parse_response, RESPONSE),
+        (parse_message, MESSAGE),
         (parse_completion, COMPLETION),
         (lambda body: parse_as(Batch, body), BATCH),
         (lambda body: parse_as(Feedback, body), FEEDBACK),
     ],
-    ids=["chat", "response", "completion", "route", "feedback"],
+    ids=["chat", "response", "message", "completion", "route", "feedback"],
 )
 @given(data=st.data())
 def test_any_body_is_read_or_refused(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from deployments.backends.openai_chunks import read
 from deployments.backends.tool_names import ToolNames
 from deployments.contract import ChatRequest, Chunk, Usage, merge
 from deployments.errors import ProviderError
+from deployments.extras import STOP_SEQUENCE
 
 REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "Hello"}], max_tokens=2)
 HIGH, LOW = "\ud83d", "\ude00"  # the two halves of 😀 in UTF-16
@@ -103,10 +105,9 @@ async def test_hidden_reasoning_counts_as_a_sign_of_life(
     """It must not be taken for silence."""
     stream = events([delta] * 3, "stop")
     read_ = read(stream, REQUEST, ToolNames.of(REQUEST), silence=60, context_window=None)
-    assert [chunk async for chunk in read_] == [
-        *[Chunk(reasoning=reasoning)] * 3,
-        Chunk(finish_reason="stop", usage=Usage(3, 2)),
-    ]
+    *said, end = [replace(chunk, extra=()) async for chunk in read_]
+    assert said == [Chunk(reasoning=reasoning)] * 3
+    assert end == Chunk(finish_reason="stop", usage=Usage(3, 2))
 
 
 async def test_an_empty_event_is_not_a_sign_of_life() -> None:
@@ -174,3 +175,20 @@ async def test_a_complete_answer_does_not_wait_for_the_end_of_the_stream() -> No
             )
         ]
     assert merge(chunks) == Chunk(text="a", finish_reason="stop", usage=Usage(3, 2))
+
+
+@pytest.mark.parametrize("field", ["stop_reason", "matched_stop"])  # vLLM's, SGLang's
+@pytest.mark.parametrize(("said", "known"), [("END", "END"), ("other", None), (128009, None)])
+async def test_the_string_that_ended_the_answer_is_told(
+    field: str, said: object, known: str | None
+) -> None:
+    async def events() -> AsyncIterator[Any]:
+        choice = {"index": 0, "delta": {"content": "a", "tool_calls": None}}
+        yield _event(choices=[{**choice, "finish_reason": "stop", field: said}])
+        yield _event(choices=[], usage=USAGE)
+
+    request = REQUEST.model_copy(update={"stop": ["END"]})
+    names = ToolNames.of(request)
+    chunks = read(events(), request, names, silence=60, context_window=None)
+    whole = merge([chunk async for chunk in chunks])
+    assert whole.extra == (((STOP_SEQUENCE, known),) if known else ())

@@ -15,6 +15,8 @@ from serve.http.batches import Batch
 from serve.http.bodies.fields import parse_as
 from serve.http.chat.requests import parse
 from serve.http.completions.requests import parse as parse_completion
+from serve.http.messages.requests import parse as parse_message
+from serve.http.messages.requests import parse_prompt
 from serve.http.responses.requests import parse as parse_response
 from serve.http.schemas import Feedback
 
@@ -29,6 +31,8 @@ READ: dict[str, Callable[[bytes], object]] = {
     "/core/llm/setup": lambda body: parse_as(aios.SetupBody, body),
     "/v1/completions": parse_completion,
     "/v1/responses": parse_response,
+    "/v1/messages": parse_message,
+    "/v1/messages/count_tokens": parse_prompt,
     "/v1/route": lambda body: parse_as(Batch, body),
     "/v1/feedback": lambda body: parse_as(Feedback, body),
 }
