@@ -18,8 +18,12 @@ from deployments.errors import ProviderError
 from serve.access.keys import hash_of, new_key
 from serve.http.aios.selections import Selections
 
-# It allows Python 3.10 and 3.11.
+# The SDK allows Python 3.10 and 3.11. It has no types.
 cerebrum = pytest.importorskip("cerebrum.client")
+communication = pytest.importorskip("cerebrum.llm.communication")
+process = pytest.importorskip("cerebrum.runtime.process")
+llm_layer = pytest.importorskip("cerebrum.llm.layer")
+storage_layer = pytest.importorskip("cerebrum.storage.layer")
 requests = pytest.importorskip("requests")
 
 TOOLS = [{"type": "function", "function": {"name": "demo_author/arxiv", "description": "Finds."}}]
@@ -38,11 +42,9 @@ def api(models: Models, **config: Any) -> Any:
 
 def ask(client: Any, **query: Any) -> Any:
     """As an agent of the older form asks: by `AutoLLM.from_dynamic().process`."""
-    from cerebrum.llm.communication import LLMQuery
-    from cerebrum.runtime.process import LLMProcessor
-
     query = {"messages": [{"role": "user", "content": "Find AIOS."}], **query}
-    return LLMProcessor(client).process("example/agent", LLMQuery(**query))
+    asked = communication.LLMQuery(**query)
+    return process.LLMProcessor(client).process("example/agent", asked)
 
 
 def test_an_agent_chats_wants_json_and_gets_its_tool_calls() -> None:
@@ -62,11 +64,9 @@ def test_an_agent_chats_wants_json_and_gets_its_tool_calls() -> None:
 
 
 def test_its_llm_layer_selects_a_model_until_it_cleans_up() -> None:
-    from cerebrum.llm.layer import LLMLayer
-
     models = Models(a=[says("A", END)], b=[says("B", END)])
     with listening(api(models)) as url, cerebrum.Cerebrum(url) as client:
-        client.add_llm_layer(LLMLayer(llm_name="b"))
+        client.add_llm_layer(llm_layer.LLMLayer(llm_name="b"))
         for _ in range(3):
             ask(client)
         assert client.get_status()["llms"] == "active"
@@ -78,14 +78,12 @@ def test_its_llm_layer_selects_a_model_until_it_cleans_up() -> None:
 
 
 def test_a_failure_is_in_the_reply_and_a_layer_that_is_not_here_an_exception() -> None:
-    from cerebrum.storage.layer import StorageLayer
-
     models = Models({"retries": 0}, a=[says(ProviderError("it broke"))])
     with listening(api(models)) as url:
         client = cerebrum.Cerebrum(url)
         response = ask(client)["response"]
         with pytest.raises(requests.HTTPError) as error:
-            client.add_storage_layer(StorageLayer())
+            client.add_storage_layer(storage_layer.StorageLayer())
     assert (response["status_code"], response["error"]) == (502, "it broke")
     assert "leave the storage layer out" in error.value.response.json()["detail"]
 
