@@ -3,13 +3,11 @@
 import asyncio
 import json
 import socket
-import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import uvicorn
+from listening import listening
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -57,25 +55,8 @@ class Fake:
 def serving(answer: Answer) -> Iterator[Fake]:
     """Serves in a thread until the block ends."""
     fake = Fake(answer)
-    config = uvicorn.Config(
-        fake.app, host="127.0.0.1", port=0, log_level="critical", lifespan="off"
-    )
-    config.timeout_graceful_shutdown = 1
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        deadline = time.monotonic() + 10
-        while not server.started:
-            assert thread.is_alive(), "the fake died"
-            assert time.monotonic() < deadline, "the fake did not start"
-            time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        fake.url = f"http://127.0.0.1:{port}"
+    with listening(fake.app) as fake.url:
         yield fake
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 
 def failing(status: int, headers: dict[str, str] | None = None, /, **error: str) -> Answer:

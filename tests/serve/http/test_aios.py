@@ -7,12 +7,12 @@ with what the model is to be asked, what it answers, and what the agent is to re
 import base64
 import json
 import re
-from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from local_actors import LocalActor, Method
 from ray import serve as rayserve
 from ray.exceptions import RayActorError
 from scripted_models import END, Models, api_client, says
@@ -42,31 +42,10 @@ def query(**data: Any) -> dict[str, Any]:
     return {"query_type": "llm", "agent_name": "agent", "query_data": data}
 
 
-class Method:
-    """A method of an actor's handle."""
-
-    def __init__(self, method: Any) -> None:
-        self._method = method
-
-    def remote(self, *args: Any) -> Awaitable[Any]:
-        async def answered() -> Any:
-            return self._method(*args)
-
-        return answered()
-
-
-class Actor:
-    """The handle of the actor that all replicas share; without Ray there is none."""
-
-    def __init__(self) -> None:
-        selections = Selections()
-        self.select = Method(selections.select)
-        self.selected = Method(selections.selected)
-
-
 @pytest.fixture(autouse=True)
-def actor(monkeypatch: pytest.MonkeyPatch) -> Actor:
-    actor = Actor()
+def actor(monkeypatch: pytest.MonkeyPatch) -> LocalActor:
+    """The one that all router replicas share."""
+    actor = LocalActor(Selections())
     monkeypatch.setattr(rayserve, "get_deployment_actor", lambda name: actor)
     return actor
 
@@ -294,7 +273,7 @@ async def test_a_selection_is_the_keys_own_and_all_replicas() -> None:
 
 
 async def test_a_replica_without_the_actor_goes_by_what_it_knew_and_selects_nothing(
-    monkeypatch: pytest.MonkeyPatch, actor: Actor
+    monkeypatch: pytest.MonkeyPatch, actor: LocalActor
 ) -> None:
     models = Models(a=[says("A", END)], b=[says("B", END)])
 
@@ -303,8 +282,8 @@ async def test_a_replica_without_the_actor_goes_by_what_it_knew_and_selects_noth
 
     async with await client(models) as http:
         await http.post("/user/select/llms", json=[{"name": "b"}])
-        monkeypatch.setattr(actor, "select", Method(fail))
-        monkeypatch.setattr(actor, "selected", Method(fail))
+        for method in ("select", "selected"):
+            monkeypatch.setattr(actor, method, Method(fail), raising=False)
         refused = await http.post("/user/select/llms", json=[{"name": "a"}])
         await http.post("/query", json=query())
         await http.post("/query", json=query())
