@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 import httpx
+from starlette.types import ASGIApp
 
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk, Usage, merge
@@ -195,15 +196,26 @@ def api_client(
     core: Core, models: Models, *, peer: str = "127.0.0.1", **config: Any
 ) -> httpx.AsyncClient:
     """A client, at the address `peer`, of the whole HTTP API over a core of these models."""
-    server_config = ServerConfig.model_validate({"allow_anonymous": True, **config})
+    guarded = guarded_api(core, models, **config)
+    transport = httpx.ASGITransport(guarded, raise_app_exceptions=False, client=(peer, 1))
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+
+def guarded_api(core: Core, models: Models, **config: Any) -> ASGIApp:
+    """The whole HTTP API over a core of these models.
+
+    Args:
+        core: over the models.
+        models: the models.
+        config: the `server` section; without keys, callers need none.
+    """
+    server_config = ServerConfig.model_validate({"allow_anonymous": "keys" not in config, **config})
     windows = ContextWindows(models.configs, models.handles, models.availability)
     readiness = Readiness(models.configs, models.handles, models.availability, models.circuits)
     api = create_api()
     fleet = Fleet(core, models.availability, models.circuits, windows, readiness)
     Server(server_config, fleet).attach(api)
-    guarded = guard(api, server_config, Keys(server_config, models.configs), _unlimited)
-    transport = httpx.ASGITransport(guarded, raise_app_exceptions=False, client=(peer, 1))
-    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+    return guard(api, server_config, Keys(server_config, models.configs), _unlimited)
 
 
 async def _unlimited(caller: Caller) -> None:
