@@ -151,7 +151,10 @@ def _why(request: Json) -> str:
     """The error, or who broke off, or the reason for the model; the query where it is shown."""
     if error := request.get("error"):
         return f"{_text(request.get('status'))} {_text(error)}"
-    parts = [f"after {_text(each)} broke off" for each in request.get("rescued") or ()]
+    parts = [
+        f"{_text(each.get('from'))} broke off ({_text(each.get('error'))})"
+        for each in request.get("rescued") or ()
+    ]
     parts += [_text(request[name]) for name in ("query", "reason") if request.get(name)]
     return " · ".join(parts)
 

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 import httpx
-from starlette.types import ASGIApp
+from fastapi import FastAPI
 
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk, Usage, merge
@@ -196,20 +196,14 @@ def api_client(
     core: Core, models: Models, *, peer: str = "127.0.0.1", **config: Any
 ) -> httpx.AsyncClient:
     """A client, at the address `peer`, of the whole HTTP API over a core of these models."""
-    guarded = guarded_api(core, models, **config)
-    transport = httpx.ASGITransport(guarded, raise_app_exceptions=False, client=(peer, 1))
+    api = http_api(core, models, **config)
+    transport = httpx.ASGITransport(api, raise_app_exceptions=False, client=(peer, 1))
     return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
-def guarded_api(core: Core, models: Models, **config: Any) -> ASGIApp:
-    """The whole HTTP API over a core of these models.
-
-    Args:
-        core: over the models.
-        models: the models.
-        config: the `server` section; without keys, callers need none.
-    """
-    server_config = ServerConfig.model_validate({"allow_anonymous": "keys" not in config, **config})
+def http_api(core: Core, models: Models, **config: Any) -> FastAPI:
+    """The whole HTTP API over a core of these models."""
+    server_config = ServerConfig.model_validate({"allow_anonymous": True, **config})
     windows = ContextWindows(models.configs, models.handles, models.availability)
     readiness = Readiness(models.configs, models.handles, models.availability, models.circuits)
     api = create_api()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from listening import listening
-from scripted_models import END, Models, guarded_api, says
+from scripted_models import END, Models, http_api, says
 from serve_fixtures import in_repository
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -33,7 +33,7 @@ def served(models: Models, **config: Any) -> Iterator[str]:
     """The whole HTTP API over scripted models, at a URL."""
     prices = {name: Price(input=0.01, output=0.1) for name in models.scripts}
     core = asyncio.run(models.core(prices=prices))
-    with listening(guarded_api(core, models, **config)) as url:
+    with listening(http_api(core, models, **config)) as url:
         yield url
 
 
@@ -141,7 +141,7 @@ def test_a_key_is_read_from_the_environment_and_never_shown(
     monkeypatch.setenv("TEAM_KEY", KEY)
     models = Models(small=[says("ok", END)])
     keys = [{"name": "team", "key": "${TEAM_KEY}"}]
-    with served(models, keys=keys) as url:
+    with served(models, allow_anonymous=False, keys=keys) as url:
         without = Ended(capsys, "ask", "x", "--url", url)
         monkeypatch.setenv("LLM_CORES_API_KEY", f"{KEY}\n")
         monkeypatch.setenv("LLM_CORES_URL", f"{url}/v1/")

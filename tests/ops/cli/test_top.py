@@ -117,7 +117,9 @@ def test_a_model_has_its_figures_and_an_unknown_one_has_none() -> None:
 
 def test_a_request_says_why_or_what_went_wrong() -> None:
     failed = request("f", model=None, error="rate_limited", status=429)
-    text = shown(seen(), [request("a", query="hello\n\x1b[2Jthere"), failed])
+    rescued = request("r", rescued=[{"from": "large", "error": "unreachable", "mode": "restart"}])
+    text = shown(seen(), [request("a", query="hello\n\x1b[2Jthere"), failed, rescued])
+    assert "large broke off (unreachable) · why r" in text
     assert "hello [2Jthere · why a" in text  # in one line, and a terminal obeys no query
     assert "429 rate_limited" in text
 
