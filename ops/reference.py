@@ -1,4 +1,4 @@
-"""The parts of the documentation that are made from the code: keys, endpoints, errors, metrics.
+"""The parts of the documentation that are made from the code: keys, paths, errors, commands….
 
 Each function gives Markdown; `write` puts it where the pages include it.
 """
@@ -44,6 +44,7 @@ def write(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     pages = {f"keys-{name}": page for name, page in configuration().items()}
     pages |= {"endpoints": endpoints(), "errors": errors(), "metrics": metrics()}
+    pages["commands"] = commands()
     pages |= {f"keys-load-{name}": page for name, page in load_profile().items()}
     for name, page in pages.items():
         (folder / f"{name}.md").write_text(page)
@@ -249,3 +250,41 @@ def metrics() -> str:
         listed = ", ".join(f"`{label}`" for label in labels)
         lines.append(f"| `{name}` | {kind} | {listed} | {meaning} |")
     return "\n".join([*lines, ""])
+
+
+# --- the command line ---
+
+
+def commands() -> str:
+    """Every command of `llm-cores`: what it does, examples, its arguments and options."""
+    from typer.main import get_command
+
+    from ops.cli.app import app
+
+    return "\n".join(_commands(get_command(app), "llm-cores"))
+
+
+def _commands(group: Any, called: str) -> Iterator[str]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{called} {name}")
+            continue
+        yield from (f"## `{called} {name}`", "", command.help, "", command.epilog, "")
+        yield from ("| argument or option | default | meaning |", "|---|---|---|")
+        for parameter in command.params:
+            if parameter.name != "help":
+                yield _parameter(parameter)
+        yield ""
+
+
+def _parameter(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        name = parameter.metavar or parameter.name.upper()
+    elif parameter.is_flag:
+        name = parameter.opts[0]
+    else:
+        name = f"{parameter.opts[0]} {parameter.metavar or parameter.name.upper()}"
+    shown = parameter.show_default
+    known = parameter.default not in (None, False) and not callable(parameter.default)
+    default = shown if isinstance(shown, str) else f"`{parameter.default}`" if known else ""
+    return f"| `{name}` | {default} | {_line(parameter.help or '')} |"

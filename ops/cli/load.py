@@ -63,7 +63,7 @@ def load(
         raise typer.BadParameter("not allowed with --url", param_hint="--config")
     if growing_cluster and url:
         raise typer.BadParameter(
-            "starts the application itself: leave out --url", param_hint="--growing-cluster"
+            "leave out --url, it starts the application", param_hint="--growing-cluster"
         )
     from ops.load.command import load
 

@@ -81,8 +81,8 @@ def _print(response: httpx.Response) -> Json:
             said |= {**_part(event, "router"), **_part(event, "usage")}
             for choice in event.get("choices") or ():
                 if text := clean(choice.get("delta", {}).get("content") or ""):
+                    last = text  # before: Ctrl-C may come while it is printed
                     print(text, end="", flush=True)
-                    last = text
     finally:  # also where the answer ends early: what follows begins a line
         if not last.endswith("\n"):
             print(flush=True)

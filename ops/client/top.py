@@ -5,6 +5,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 
 import httpx
 from rich.console import Console
@@ -14,6 +15,7 @@ from ops.client.screen import REQUESTS, screen
 from ops.client.server import Json, connected, object_of
 
 _PATH = "/console/live"
+_WIDE = 160
 
 
 def top(url: str, *, once: bool, seconds: float, as_json: bool) -> None:
@@ -29,25 +31,23 @@ def top(url: str, *, once: bool, seconds: float, as_json: bool) -> None:
         SystemExit: the server shows nothing, or is gone.
     """
     console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _WIDE  # a program that reads this has no narrow screen
     requests: deque[Json] = deque(maxlen=REQUESTS)
-    with connected(url) as client:
+    # Ctrl-C is how it is meant to end.
+    with connected(url) as client, suppress(KeyboardInterrupt):
         looks = _looks(client, once, seconds)
         if as_json:
             for seen in looks:
                 print(json.dumps(seen, indent=2 if once else None), flush=True)
-            return
-        if once or not console.is_terminal:
+        elif once or not console.is_terminal:
             for seen in looks:
-                console.print(screen(seen, _latest(requests, seen)))
-            return
-        try:
+                console.print(screen(seen, _latest(requests, seen), console.width))
+        else:
             with Live(console=console, screen=True, auto_refresh=False) as live:
                 for seen in looks:
-                    height = console.height
-                    shown = screen(seen, _latest(requests, seen), height)
-                    live.update(shown, refresh=True)
-        except KeyboardInterrupt:  # how it is meant to end
-            pass
+                    latest, size = _latest(requests, seen), console.size
+                    live.update(screen(seen, latest, size.width, size.height), refresh=True)
 
 
 def _looks(client: httpx.Client, once: bool, seconds: float) -> Iterator[Json]:
