@@ -83,7 +83,8 @@ def tradeoff(past: Backtest, cost: Floats, columns: Sequence[int]) -> Tradeoff |
         error = chosen - truth[everyone, choice]
         error = error[~np.isnan(error)]
         excess = float(error.sum()) / (error.size + _BELIEF)
-        return min(max(float(chosen.mean()) - excess, 0.0), 1.0)
+        corrected: float = chosen.mean() - excess
+        return min(max(corrected, 0.0), 1.0)
 
     cheapest = Problem.of(quality, usd, 0.0).cheapest()
     least = float(quality[everyone, cheapest].mean())

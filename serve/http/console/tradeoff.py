@@ -43,7 +43,7 @@ async def curve(server: Server, caller: Caller) -> dict[str, Any]:
         )
     wanted = core.settings.performance_requirement
     quality, cost = found.at(wanted)
-    models = [
+    models: list[dict[str, Any]] = [
         {"name": name, "quality": quality, "usd_per_1000": _THOUSAND * cost}
         for name, (quality, cost) in zip(names, found.models, strict=True)
     ]
