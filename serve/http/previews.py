@@ -1,6 +1,5 @@
 """`POST /v1/route` with `"as": "chat"`: what a chat would do now, without doing it."""
 
-from math import isfinite
 from typing import Any
 
 from deployments.contract import ChatRequest
@@ -59,12 +58,11 @@ def _candidate(name: str, previewed: Previewed) -> dict[str, Any]:
     if name not in ranking.quality:
         return {"model": name}
     quality, cost, multiplier = ranking.quality[name], ranking.cost[name], preview.multiplier
-    weighed = multiplier is not None and isfinite(multiplier)
     return {
         "model": name,
         "quality": quality,
         "uncertainty": preview.uncertainty[name],
         "output_tokens": ranking.output_tokens[name],
         "cost": cost,
-        "score": cost - multiplier * quality if weighed else None,
+        "score": None if multiplier is None else cost - multiplier * quality,
     }

@@ -27,6 +27,7 @@ from serve.routing.optimise.problem import Assignment
 from serve.routing.policies import Policies, policy_name
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
+from serve.routing.tradeoff import Tradeoff, tradeoff
 
 # Policies that may be in preparation at once, of each kind of owner: each takes tens of
 # milliseconds, and callers choose what they ask for. So what the server is configured with waits
@@ -254,6 +255,12 @@ class Decider:
             near.similarity[:, :neighbours],
             not len(forecaster.evidence),
         )
+
+    def tradeoff(self, models: Sequence[str]) -> Tradeoff | None:
+        """What each requirement would have cost on past queries with these models; None where none
+        is known. Takes up to a second and changes nothing, so it may run in another thread."""
+        past, cost = self._forecaster.past
+        return tradeoff(past, cost, self._columns(models))
 
     @property
     def fitted(self) -> Refit:

@@ -24,6 +24,7 @@ from serve.routing.forecast.fitting import Refit
 from serve.routing.forecast.forecaster import Forecaster
 from serve.routing.prices import Price, fingerprint
 from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
+from serve.routing.tradeoff import Tradeoff
 from serve.smart.client import SharedStore
 
 logger = logging.getLogger("ray.serve")
@@ -119,6 +120,11 @@ class Decisions:
         if not show_queries:
             return preview
         return replace(preview, past=await self._texts([id for id, _ in preview.near]))
+
+    async def tradeoff(self, models: Sequence[str]) -> Tradeoff | None:
+        """What each requirement would have cost, computed beside the event loop."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._batches, self._decider.tradeoff, models)
 
     async def route(
         self, question: BatchQuestion, embeddings: Floats32, *, show_queries: bool

@@ -28,6 +28,7 @@ from serve.smart.client import SharedStore
 from serve.smart.decisions import Busy, Decisions
 from serve.smart.learning import Learner
 from serve.smart.server_name import server_name
+from serve.smart.tradeoffs import Tradeoffs
 from serve.telemetry.answers import record_score
 from serve.telemetry.calls import counted
 
@@ -67,6 +68,7 @@ class Smart:
         }
         self._store = SharedStore(embedder, identities, priors)
         self._decisions = Decisions(self._store, encoder.name, config.copies, identities, priors)
+        self.tradeoffs = Tradeoffs(self._decisions.tradeoff)
         self.learner = Learner(self._store, self._embedder, identities)
         self._status: dict[str, Any] = {}
         self._asked = -inf

@@ -155,7 +155,7 @@ class Histories:
         now = self._clock()
         self._advance(now)
         last = floor((now - _LATE_S) / POINT_S)  # the first point that isn't whole yet
-        first = max(self._began, last - POINTS + 2)
+        first = max(self._began, self._tick - POINTS + 1)
         ticks = np.arange(first, max(first, last))
         places = ticks % POINTS
         minute = np.arange(max(self._began, self._tick - _MINUTE), self._tick + 1) % POINTS

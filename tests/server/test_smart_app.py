@@ -68,6 +68,57 @@ def test_a_request_may_choose_another_strategy_or_quality(smart: Server) -> None
     assert ask(smart, HARD, router=most).json()["model"] == "demo-large"
 
 
+def test_a_preview_says_what_a_chat_then_does(smart: Server) -> None:
+    for text in (EASY, HARD, "Sort 52, 31, 90."):
+        for router in ({}, {"mode": "floor"}, {"strategy": "sequential"}):
+            asked = {"queries": [text], "as": "chat", "router": router}
+            preview = post(smart, "/v1/route", asked).json()
+            again = post(smart, "/v1/route", asked).json()
+            assert again["data"][0]["model"] == preview["data"][0]["model"], "nothing has moved"
+            assert ask(smart, text, router=router).json()["model"] == again["data"][0]["model"]
+    (route,) = post(smart, "/v1/route", {"queries": [HARD], "as": "chat"}).json()["data"]
+    assert len(route["neighbours"]) == 5
+    assert [each["model"] for each in route["candidates"]][0] == route["model"]
+    scores = [each["score"] for each in route["candidates"]]
+    assert scores == sorted(scores)
+
+
+def test_the_console_shows_what_all_routers_answered_and_what_quality_costs(smart: Server) -> None:
+    ids = {ask(smart, EASY, model="demo-small").json()["id"] for _ in range(16)}
+    ask(smart, HARD, model="no such model")
+
+    def live() -> dict[str, Any]:
+        told: dict[str, Any] = httpx.get(f"{smart.url}/console/live", timeout=20).json()
+        return told
+
+    def whole() -> bool:
+        told = live()
+        shown = {each["id"] for each in told["requests"]}
+        rates = {each["name"]: each["now"]["requests_per_s"] for each in told["models"]}
+        return told["routers"] == 2 and ids <= shown and (rates["demo-small"] or 0) > 0
+
+    wait_until(whole)
+    told = live()
+    assert told["all_routers"]
+    assert told["smart"]
+    (small, large) = told["models"]
+    assert (small["name"], small["replicas"]["running"]) == ("demo-small", 1)
+    assert small["now"]["duration_s"]["p50"] > 0
+    assert large["circuit"] == "closed"
+    assert any(told["history"]["models"]["demo-small"]["output_tokens_per_s"])
+    one = next(each for each in told["requests"] if each["id"] in ids)
+    assert (one["model"], one["reason"]) == ("demo-small", "named by the request")
+    assert one["query"] == EASY, "the server shows queries"
+    assert "model_not_found" in {each["error"] for each in told["requests"]}
+    curve = httpx.get(f"{smart.url}/console/tradeoff", timeout=30).json()
+    costs = [point["usd_per_1000"] for point in curve["points"]]
+    assert costs[0] < costs[-1]
+    assert curve["best"]["name"] == "demo-large"
+    assert curve["now"]["performance_requirement"] == 0.9
+    assert curve["queries"] > 100
+    assert httpx.get(smart.url + "/", timeout=20).headers["content-type"].startswith("text/html")
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_every_answer_is_learned_from(smart: Server, stream: bool) -> None:
     query = f"Spell {stream} backwards."

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from deployments.store.evidence import Evidence, Floats32, Neighbours, Outcomes, Snapshot
 from serve.routing.arrays import Booleans, Floats
-from serve.routing.forecast.fitting import Refit, refit
+from serve.routing.forecast.fitting import Backtest, Refit, refit
 from serve.routing.forecast.predictor import (
     NeighbourPredictor,
     Prediction,
@@ -138,6 +138,12 @@ class Forecaster:
         optimism = past.optimism(requirement, tuple(columns))
         quality = past.fitted.backtest.quality[:, columns]
         return Policy.started(requirement, quality, past.cost[:, columns], optimism)
+
+    @property
+    def past(self) -> tuple[Backtest, Floats]:
+        """Predictions for past queries, each made without knowledge of the query, and their costs
+        in USD, (n, m)."""
+        return self.fitted.backtest, self._past.cost
 
     def assign(
         self,

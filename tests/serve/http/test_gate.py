@@ -72,7 +72,16 @@ def client(app: FastAPI, url: str = "http://localhost", **more: Any) -> httpx.As
 
 @pytest.mark.parametrize(
     "path",
-    ["/who", "/none", "/docs/", "/docs/none", "/openapi.json", "/redoc", "/", "/health/live/"],
+    [
+        "/who",
+        "/none",
+        "/docs/",
+        "/docs/none",
+        "/openapi.json",
+        "/redoc",
+        "/console/live",
+        "/health/live/",
+    ],
 )
 @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}, {"api-key": KEY}])
 async def test_everything_needs_a_known_key(path: str, headers: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ from scripted_models import END, Models, api_client, says
 
 from deployments.errors import ProviderError, RateLimited
 from deployments.telemetry.instruments import REGISTRY
-from deployments.telemetry.samples import samples_of
+from deployments.telemetry.samples import Series, samples_of
 from serve.access.keys import hash_of, new_key
 from serve.actors import ActorClient, ActorUnavailable
 from serve.config import RouterConfig
@@ -270,7 +270,7 @@ async def test_with_a_thousand_models_a_reply_stays_below_two_megabytes(parts: C
     async with await client(models) as http:
         for _ in range(25):  # ten minutes: what was counted between two reports is spread evenly
             counts = {name: count + random.uniform(100, 200) for name, count in counts.items()}
-            series = {
+            series: dict[Series, float] = {
                 ("llm_attempts_total", (("model", name), ("outcome", "answered"))): count
                 for name, count in counts.items()
             }
