@@ -78,7 +78,7 @@ def test_a_preview_says_what_a_chat_then_does(smart: Server) -> None:
             assert ask(smart, text, router=router).json()["model"] == again["data"][0]["model"]
     (route,) = post(smart, "/v1/route", {"queries": [HARD], "as": "chat"}).json()["data"]
     assert len(route["neighbours"]) == 5
-    assert [each["model"] for each in route["candidates"]][0] == route["model"]
+    assert route["candidates"][0]["model"] == route["model"]
     scores = [each["score"] for each in route["candidates"]]
     assert scores == sorted(scores)
 

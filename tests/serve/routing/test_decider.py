@@ -312,3 +312,28 @@ def test_choosing_a_model_that_is_scaled_to_zero_moves_no_policy() -> None:
     assert decider.policies.report() == before
     decide(decider, best)
     assert decider.policies.report() != before
+
+
+@pytest.mark.parametrize("more", [{}, {"floor": True}, {"available": MODELS[:1]}])
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_preview_agrees_with_the_decision_and_moves_nothing(
+    begun: bool, more: dict[str, object]
+) -> None:
+    decider = warm()
+    for number in range(40):
+        asked = question(hard=number % 3 == 0, **more)
+        if begun:
+            prepare(decider, asked)
+        embedding = HARD if number % 3 == 0 else EASY
+        before = {name: decider.policies[name] for name in decider.policies}
+        first, second = (decider.preview(asked, embedding, neighbours=3) for _ in range(2))
+        assert first == second
+        assert before == {name: decider.policies[name] for name in decider.policies}
+        assert decider.decide(asked, embedding) == first.ranking
+        assert len(first.near) == 3
+        ranking, multiplier = first.ranking, first.multiplier
+        if multiplier is not None:
+            scores = [ranking.cost[m] - multiplier * ranking.quality[m] for m in ranking.models]
+            assert scores == sorted(scores)
+        else:
+            assert asked.floor or len(asked.available) == 1
