@@ -149,6 +149,24 @@ async def test_an_error_is_shown_in_place_and_can_be_tried_again(
     assert await page.get_by_role("alert").filter(has_text="cut").count() == 0
 
 
+async def test_a_choice_without_predictions_is_an_order_and_runs_on_all(
+    console: Console, open_page: Open
+) -> None:
+    models = Models(PATIENT, a=[says("one", END)], b=[says("two", END)])
+    page = await open_page(await console(models) + "#why")
+    await page.fill("#why-query", "<b>Count.</b>")
+    await page.press("#why-query", "Enter")
+    await page.locator(".verdict h2").wait_for()
+    assert models.asked == []
+    assert await page.locator(".candidates tbody tr").count() == 2
+    assert await page.locator(".scatter").count() == 0
+    await page.get_by_role("button", name="Run on all").click()
+    await page.locator(".answer.done >> nth=1").wait_for()
+    assert sorted(await page.locator(".answer .prose").all_inner_texts()) == ["one", "two"]
+    await page.get_by_role("button", name="Good answer").first.click()
+    await page.locator(".thumbs-note.bad-text").first.wait_for()  # there is no store to teach
+
+
 async def test_it_asks_for_a_key_and_keeps_it_in_the_tab_only(
     console: Console, open_page: Open
 ) -> None:
