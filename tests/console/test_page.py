@@ -3,15 +3,12 @@ model or a caller writes runs in it; and it can be used by keyboard, on a phone,
 reader, and without other hosts."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-import pytest_asyncio
-from axe_playwright_python.async_playwright import Axe
-from browser_fixtures import Console
+from browser_fixtures import Console, Open, violations
 from scripted_models import END, Models, says
 
 from deployments.contract import ChatRequest, Chunk, ToolCallDelta
@@ -19,11 +16,9 @@ from deployments.errors import ProviderError
 from serve.access.keys import hash_of, new_key
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Page
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-Open = Callable[..., Awaitable["Page"]]
 
 PATIENT = {"timeout": 30, "first_token_timeout": 30, "retries": 0}
 PHONE = {"width": 360, "height": 740}
@@ -33,33 +28,9 @@ HOSTILE = """\
 <svg onload="window.ran = 3"></svg><iframe srcdoc="<script>parent.ran = 4</script>"></iframe>
 
 [a link](javascript:window.ran=5) ![a picture](https://elsewhere.example/p.png)
-<a href="javascript:window.ran=6" onclick="window.ran=7">another</a> <style>body{display:none}</style>
+<a href="javascript:window.ran=6" onclick="window.ran=7">another</a>
+<style>body { display: none }</style>
 """
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def open_page(browser: "Browser") -> AsyncIterator[Open]:
-    """Opens a URL; afterwards, no page may have failed, broken its policy or left its host."""
-    faults: list[str] = []
-    contexts = []
-
-    async def open_page(url: str, **options: Any) -> "Page":
-        context = await browser.new_context(**{"reduced_motion": "reduce", **options})
-        contexts.append(context)
-        context.set_default_timeout(20_000)
-        page = await context.new_page()
-        page.on("pageerror", lambda error: faults.append(f"{error}"))
-        page.on("dialog", lambda dialog: faults.append(dialog.message))
-        page.on("console", lambda said: "Policy" in said.text and faults.append(said.text))
-        origin = "/".join(url.split("/")[:3])
-        page.on("request", lambda to: to.url.startswith(origin) or faults.append(to.url))
-        await page.goto(url)
-        return page
-
-    yield open_page
-    for context in contexts:
-        await context.close()
-    assert faults == []
 
 
 async def ask(page: "Page", text: str) -> None:
@@ -178,6 +149,24 @@ async def test_an_error_is_shown_in_place_and_can_be_tried_again(
     assert await page.get_by_role("alert").filter(has_text="cut").count() == 0
 
 
+async def test_a_choice_without_predictions_is_an_order_and_runs_on_all(
+    console: Console, open_page: Open
+) -> None:
+    models = Models(PATIENT, a=[says("one", END)], b=[says("two", END)])
+    page = await open_page(await console(models) + "#why")
+    await page.fill("#why-query", "<b>Count.</b>")
+    await page.press("#why-query", "Enter")
+    await page.locator(".verdict h2").wait_for()
+    assert models.asked == []
+    assert await page.locator(".candidates tbody tr").count() == 2
+    assert await page.locator(".scatter").count() == 0
+    await page.get_by_role("button", name="Run on all").click()
+    await page.locator(".answer.done >> nth=1").wait_for()
+    assert sorted(await page.locator(".answer .prose").all_inner_texts()) == ["one", "two"]
+    await page.get_by_role("button", name="Good answer").first.click()
+    await page.locator(".thumbs-note.bad-text").first.wait_for()  # there is no store to teach
+
+
 async def test_it_asks_for_a_key_and_keeps_it_in_the_tab_only(
     console: Console, open_page: Open
 ) -> None:
@@ -214,7 +203,8 @@ async def test_nothing_that_a_model_or_a_caller_writes_runs(
     assert await page.evaluate("window.ran") is None
     assert await page.locator(".prose :is(img, svg, script, iframe, style)").count() == 0
     assert await page.locator("[href^='javascript']").count() == 0
-    assert "<script>window.ran" in await page.locator(".prose").text_content()  # shown as text
+    shown = await page.locator(".prose").text_content() or ""
+    assert "<script>window.ran" in shown  # as text
 
 
 async def test_it_fits_a_phone(console: Console, open_page: Open) -> None:
@@ -264,9 +254,3 @@ async def test_axe_finds_nothing(console: Console, open_page: Open, scheme: str)
         if view == "live":
             await page.locator(".requests > li").first.wait_for()
         assert await violations(page) == [], view
-
-
-async def violations(page: "Page") -> list[str]:
-    """What axe finds wrong."""
-    found = (await Axe().run(page)).response["violations"]
-    return [f"{each['id']}: {json.dumps(each['nodes'][0]['html'])}" for each in found]

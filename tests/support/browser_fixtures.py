@@ -19,9 +19,10 @@ from serve.routing.prices import Price
 from serve.telemetry import cluster
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser
+    from playwright.async_api import Browser, BrowserContext, Page
 
 Console = Callable[..., Awaitable[str]]
+Open = Callable[..., Awaitable["Page"]]
 
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 _START_S = 10.0
@@ -64,6 +65,39 @@ async def console(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Console]:
         yield start
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_page(browser: "Browser") -> AsyncIterator[Open]:
+    """Opens a URL; afterwards, no page may have failed, broken its policy or left its host."""
+    faults: list[str] = []
+    contexts: list[BrowserContext] = []
+
+    async def open_page(url: str, **options: Any) -> "Page":
+        context = await browser.new_context(**{"reduced_motion": "reduce", **options})
+        contexts.append(context)
+        context.set_default_timeout(20_000)
+        page = await context.new_page()
+        origin = "/".join(url.split("/")[:3])
+        page.on("pageerror", lambda error: faults.append(f"{error}"))
+        page.on("dialog", lambda dialog: faults.append(dialog.message))
+        page.on("console", lambda said: faults.extend([said.text] * ("Policy" in said.text)))
+        page.on("request", lambda to: faults.extend([to.url] * (not to.url.startswith(origin))))
+        await page.goto(url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        await context.close()
+    assert faults == []
+
+
+async def violations(page: "Page") -> list[str]:
+    """What axe finds wrong: each rule with the first element that breaks it."""
+    from axe_playwright_python.async_playwright import Axe
+
+    found = (await Axe().run(page)).response["violations"]
+    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found]
+
+
 class _Context:
     app_name, deployment, replica_tag = "llms", "Router", "1"
 
@@ -75,7 +109,7 @@ async def _serving(app: Any) -> AsyncIterator[str]:
     task = asyncio.create_task(server.serve())
     try:
         async with asyncio.timeout(_START_S):
-            while not server.started:
+            while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
                 await asyncio.sleep(0.01)
         yield f"http://127.0.0.1:{port}/"
     finally:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from ops.load.report.tables import tables
 from ops.load.report.text import UNKNOWN, percent, seconds, shown
 
 _FOLDER = Path(__file__).parent
+# The console bundles it, too.
+_UPLOT = files("serve.http.console") / "static/vendor/uplot"
 
 
 def page(report: Mapping[str, Any]) -> str:
@@ -110,7 +114,7 @@ def render(
         _templates()
         .get_template(template)
         .render(
-            styles=_file("uplot/uPlot.min.css") + _file("report.css"),
+            styles=_text(_UPLOT / "uPlot.min.css") + _file("report.css"),
             library=_library(),
             script=_file("report.js"),
             plots=drawn,
@@ -135,12 +139,18 @@ def _limit(limit: float | None) -> str:
 
 def _library() -> Markup:
     """uPlot, with its licence, which must be with each copy."""
-    return Markup("/*\n{}*/\n{}").format(_file("uplot/LICENSE"), _file("uplot/uPlot.iife.min.js"))
+    return Markup("/*\n{}*/\n{}").format(
+        _text(_UPLOT / "LICENSE"), _text(_UPLOT / "uPlot.iife.min.js")
+    )
 
 
 def _file(name: str) -> Markup:
     """A file of ours, as it is."""
-    return Markup((_FOLDER / "static" / name).read_text(encoding="utf-8"))
+    return _text(_FOLDER / "static" / name)
+
+
+def _text(path: Traversable) -> Markup:
+    return Markup(path.read_text(encoding="utf-8"))
 
 
 @cache

@@ -11,7 +11,7 @@ export function CandidateTable({ route }) {
   const [all, setAll] = useState(false);
   const predicted = route.candidates.some((candidate) => candidate.quality !== undefined);
   const sorted = predicted
-    ? [...route.candidates].sort((one, other) => (one.score ?? one.cost) - (other.score ?? other.cost))
+    ? [...route.candidates].sort((one, other) => (one.score ?? Infinity) - (other.score ?? Infinity) || 0)
     : route.candidates;
   const shown = all ? sorted : sorted.slice(0, FIRST);
   return html`<section class="card" aria-labelledby="candidates-title">

@@ -14,7 +14,7 @@ const BOTTOM = 40;
 const MOST = 40;
 
 export function CandidatePlot({ route, multiplier }) {
-  const candidates = route.candidates.slice(0, MOST);
+  const candidates = route.candidates.filter(({ quality: worth }) => worth !== undefined).slice(0, MOST);
   const chosen = route.candidates.find(({ model }) => model === route.model);
   const dearest = Math.max(...candidates.map(({ cost }) => cost), Number.MIN_VALUE);
   const x = (cost) => LEFT + (cost / (1.15 * dearest)) * (WIDTH - LEFT - RIGHT);

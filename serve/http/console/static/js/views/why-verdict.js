@@ -12,7 +12,7 @@ export function Verdict({ explained }) {
       <p class="kicker">${explained.cold_start ? "Cold start: quality is estimated from prices" : "The choice"}</p>
       <h2><${ModelName} name=${route.model} /></h2>
       <p class="because-line">${sentence(route.reason)}</p>
-      ${"multiplier" in explained && html`<p class="second">${meaning(explained)}</p>`}
+      ${"mode" in explained && html`<p class="second">${meaning(explained)}</p>`}
     </div>
     ${chosen?.quality !== undefined &&
     html`<dl class="verdict-figures">
@@ -36,7 +36,7 @@ function meaning({ multiplier, mode }) {
 }
 
 function againstBest(route, chosen) {
-  const best = route.candidates.reduce((one, other) => (other.quality > one.quality ? other : one));
+  const best = route.candidates.reduce((one, other) => (other.quality > (one.quality ?? 0) ? other : one));
   if (best.model === chosen.model) return "it is the best";
   if (!best.cost) return "–";
   const ratio = chosen.cost / best.cost;

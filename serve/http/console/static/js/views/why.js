@@ -152,7 +152,7 @@ function Explained({ explained, requirement, run }) {
 
 // The candidates to compare: all where they are few, else those with the least scores.
 function best(candidates) {
-  const sorted = [...candidates].sort((one, other) => (one.score ?? 0) - (other.score ?? 0));
+  const sorted = [...candidates].sort((one, other) => (one.score ?? 0) - (other.score ?? 0) || 0);
   return sorted.slice(0, MOST_ANSWERS).map(({ model }) => model);
 }
 
