@@ -9,7 +9,16 @@ from deployments.errors import LLMError
 from serve.http.docs import add_docs
 from serve.http.failures import error_response
 from serve.http.middleware.shortcut import Shortcut
-from serve.http.routes import chat, completions, feedback, health, metrics, models, route
+from serve.http.routes import (
+    chat,
+    completions,
+    embeddings,
+    feedback,
+    health,
+    metrics,
+    models,
+    route,
+)
 from serve.http.unknown_paths import explain
 
 logger = logging.getLogger("ray.serve")
@@ -26,9 +35,10 @@ def create_api() -> FastAPI:
     shortcuts = {
         chat.PATH: chat.chat_completions,
         completions.PATH: completions.completions,
+        embeddings.PATH: embeddings.embeddings,
     }
     api.add_middleware(Shortcut, endpoints=shortcuts)
-    for part in (chat, completions, route, feedback, models, health, metrics):
+    for part in (chat, completions, embeddings, route, feedback, models, health, metrics):
         api.include_router(part.router)
     add_docs(api)  # last, since routes are tried in order
     api.add_exception_handler(LLMError, _llm_error)

@@ -20,6 +20,7 @@ from serve.availability.replicas import Availability, ModelState
 from serve.config import RouterConfig, ServerConfig
 from serve.core import Core
 from serve.dispatch.dispatcher import Dispatch, Dispatcher
+from serve.embeddings import Embedding
 from serve.fleet import Fleet
 from serve.http.api import create_api
 from serve.http.middleware.gate import guard
@@ -199,12 +200,15 @@ def api_client(
     windows = ContextWindows(models.configs, models.handles, models.availability)
     readiness = Readiness(models.configs, models.handles, models.availability, models.circuits)
     api = create_api()
-    fleet = Fleet(core, models.availability, models.circuits, windows, readiness)
+    embedding = Embedding({}, models.handles, models.availability, models.circuits, core.models)
+    fleet = Fleet(
+        models.configs, core, embedding, models.availability, models.circuits, windows, readiness
+    )
     Server(server_config, fleet).attach(api)
-    guarded = guard(api, server_config, Keys(server_config, models.configs), _unlimited)
+    guarded = guard(api, server_config, Keys(server_config, models.configs), unlimited)
     transport = httpx.ASGITransport(guarded, raise_app_exceptions=False, client=(peer, 1))
     return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
-async def _unlimited(caller: Caller) -> None:
+async def unlimited(caller: Caller) -> None:
     """Counts nothing."""
