@@ -14,6 +14,7 @@ from serve.http.batches import Batch
 from serve.http.bodies.fields import parse_as
 from serve.http.chat.requests import parse
 from serve.http.completions.requests import parse as parse_completion
+from serve.http.embeddings.requests import parse as parse_embedding
 from serve.http.schemas import Feedback
 
 DOCUMENT = create_api().openapi()
@@ -23,6 +24,7 @@ OPERATIONS: list[dict[str, Any]] = [
 READ: dict[str, Callable[[bytes], object]] = {
     "/v1/chat/completions": parse,
     "/v1/completions": parse_completion,
+    "/v1/embeddings": parse_embedding,
     "/v1/route": lambda body: parse_as(Batch, body),
     "/v1/feedback": lambda body: parse_as(Feedback, body),
 }
