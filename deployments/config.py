@@ -20,6 +20,7 @@ from ray.serve.config import AutoscalingConfig
 from deployments.secrets import Secret
 
 Capability = Literal["tools", "json", "images"]
+Task = Literal["chat", "embedding"]
 
 LONGEST_NAME = 200
 # The default `thinking_timeout` of models that think.
@@ -120,6 +121,10 @@ class ModelConfig(BaseModel):
     model: str | None = None
     """The provider's name for the model, by default `name`. A path that begins with `./` is a
     folder beside the configuration file."""
+    task: Task = "chat"
+    """What it does: `chat` answers, `embedding` turns texts into vectors by `POST /v1/embeddings`
+    and is never asked to answer. The latter is for models of providers and on vLLM or SGLang
+    servers."""
     cost_per_input_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """USD for a token of the prompt, of any kind. By default LiteLLM's list, with its prices for
     cached and cache-written tokens, reasoning, long prompts and service tiers. Smart routing
@@ -169,6 +174,17 @@ class ModelConfig(BaseModel):
             raise ValueError("'auto' is the router's own name; choose another")
         return name
 
+    @model_validator(mode="after")
+    def _embeds_alone(self) -> "ModelConfig":
+        if self.embeds:
+            for name in ("fallbacks", "capabilities"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"{name}: leave it out of a model with `task: embedding`: its vectors "
+                        "can't be compared with another model's, and it answers no chats"
+                    )
+        return self
+
     @field_serializer("capabilities", when_used="json")
     def _in_one_order(self, capabilities: frozenset[Capability] | None) -> list[str] | None:
         return None if capabilities is None else sorted(capabilities)
@@ -194,6 +210,11 @@ class ModelConfig(BaseModel):
     def parent(self) -> str | None:
         """The model that this one adapts, if it is an adapter."""
         return None
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it embeds texts, instead of answering chats."""
+        return self.task == "embedding"
 
     @property
     def abilities(self) -> frozenset[Capability]:

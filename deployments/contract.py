@@ -1,12 +1,24 @@
-"""The one promise of every backend: a chat request in, a stream of chunks out."""
+"""The one promise of every backend: a chat request in, a stream of chunks out. And that of those
+that embed: texts in, vectors out."""
 
 from collections.abc import AsyncGenerator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from deployments.answer import Chunk, ToolCallDelta, Usage, merge
+from deployments.embeddings import EmbeddingRequest, Embeddings
 from deployments.request import ChatRequest
 
-__all__ = ["Backend", "ChatRequest", "Chunk", "ToolCallDelta", "Usage", "merge"]
+__all__ = [
+    "Backend",
+    "ChatRequest",
+    "Chunk",
+    "Embedder",
+    "EmbeddingRequest",
+    "Embeddings",
+    "ToolCallDelta",
+    "Usage",
+    "merge",
+]
 
 
 class Backend(Protocol):
@@ -35,4 +47,14 @@ class Backend(Protocol):
 
     async def aclose(self) -> None:
         """Releases connections, memory and processes."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A backend that also serves models with `task: embedding`, as its row in the registry says."""
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """The embeddings of the request's inputs. Cancelling the call stops it. Raises only
+        LLMError."""
         ...

@@ -27,6 +27,7 @@ class Kind:
         elsewhere: whether its models run on the server that `hostname` names; this distinguishes
             kinds that share a name.
         shared: the name of the deployment that its hosted models share, if they do.
+        embeds: whether the backend is an `Embedder`, too.
         listed: a function that looks up public prices and context windows of its models, if any.
     """
 
@@ -36,6 +37,7 @@ class Kind:
     deployment: str = ""
     elsewhere: bool = False
     shared: str = ""
+    embeds: bool = False
     listed: str = ""
 
 
@@ -49,6 +51,7 @@ KINDS: Mapping[str, Kind] = {
         backend=f"{_ROOMS}.openai_endpoint.backend:OpenAIBackend",
         elsewhere=True,
         shared="Endpoints",
+        embeds=True,
     ),
     "engine": Kind(
         names=("vllm",),
@@ -71,6 +74,7 @@ KINDS: Mapping[str, Kind] = {
         config=f"{_ROOMS}.litellm.config:LiteLLMConfig",
         backend=f"{_ROOMS}.litellm.backend:LiteLLMBackend",
         shared="LiteLLM",
+        embeds=True,
         listed=f"{_ROOMS}.litellm.catalogue:listed",
     ),
 }

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 from deployments.config import HostedConfig, ModelConfig
-from deployments.contract import ChatRequest
+from deployments.contract import Backend, ChatRequest, Embedder, EmbeddingRequest
 from deployments.deploy import SHARED_CPUS
 from deployments.errors import LLMError
 from deployments.registry import load, row_of
@@ -35,7 +35,7 @@ def check(file: str, *, ask: bool, as_json: bool) -> None:
 
     Args:
         file: a YAML file with `llms:`.
-        ask: also request one token of each hosted model, which the provider bills.
+        ask: also request one token or embedding of each hosted model, which the provider bills.
         as_json: print JSON.
     """
     try:
@@ -117,10 +117,7 @@ def _listing(model: ModelConfig) -> tuple[Listing, str] | Finding:
 
 
 async def _chat(model: HostedConfig, limit: asyncio.Semaphore, stack: AsyncExitStack) -> Finding:
-    """Requests one token of a model, through the backend that the server uses."""
-    request = ChatRequest.model_validate(
-        {"model": model.name, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
-    )
+    """Requests one token, or one embedding, through the backend that the server uses."""
     async with limit:
         began = time.monotonic()
         try:
@@ -129,15 +126,27 @@ async def _chat(model: HostedConfig, limit: asyncio.Semaphore, stack: AsyncExitS
             return Finding(False, f"can't start: {error}")
         stack.push_async_callback(backend.aclose)
         try:
-            async with asyncio.timeout(_CHAT_TIMEOUT_S), aclosing(backend.chat(request)) as chunks:
-                async for _ in chunks:
-                    pass
+            async with asyncio.timeout(_CHAT_TIMEOUT_S):
+                await _ask(backend, model)
         except TimeoutError:
             says = f"no response within {_CHAT_TIMEOUT_S:g} s"
             return Finding(False, says, time.monotonic() - began)
         except LLMError as error:
             return Finding(False, str(error), time.monotonic() - began)
         return Finding(True, "answered", time.monotonic() - began)
+
+
+async def _ask(backend: Backend, model: HostedConfig) -> None:
+    if model.embeds:
+        assert isinstance(backend, Embedder), "preflight refuses others"
+        await backend.embed(EmbeddingRequest(model=model.name, input=["Hi"]))
+        return
+    request = ChatRequest.model_validate(
+        {"model": model.name, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    )
+    async with aclosing(backend.chat(request)) as chunks:
+        async for _ in chunks:
+            pass
 
 
 def _price(model: ModelConfig) -> str:

@@ -70,7 +70,7 @@ def build(args: dict[str, Any]) -> Application:
     ]
     embedder = None
     if store := config.llms.store:
-        actors.append(_store(models, store))
+        actors.append(_store([model for model in models if not model.embeds], store))
         if not store.embeds_in_routers:
             embedder = deploy_embedder(store.embedding_model, store.embedder)
     router = RouterDeployment.options(

@@ -164,13 +164,14 @@ class Core:
     """Finds the models that may answer a request, has the strategy choose, and gets the answer.
 
     Args:
-        models: all models, by their names.
+        models: all models that answer, by their names.
         handles: how each is reached.
         availability: which of them have running replicas.
         circuits: which of them keep failing.
         windows: their context windows, as far as they are known.
         smart: smart routing, if it is configured.
         kinds: the strategies there are, by their names.
+        embedders: the names of models that embed instead.
     """
 
     def __init__(
@@ -182,8 +183,10 @@ class Core:
         windows: Mapping[str, int],
         smart: "Smart | None",
         kinds: Mapping[str, Kind] = STRATEGIES,
+        embedders: Collection[str] = (),
     ) -> None:
         self.models = models
+        self._embedders = dict.fromkeys(embedders)
         self.prices: Mapping[str, Price] = {}
         self._availability = availability
         self._circuits = circuits
@@ -330,7 +333,7 @@ class Core:
         """
         models, available = caller.allowed(self.models), {}
         for names in set(sets):
-            known = candidates(AUTO, names, models)
+            known = candidates(AUTO, names, models, caller.allowed(self._embedders))
             running = await self._availability.running_now(known)
             if not running:
                 raise _none_running(known)
@@ -345,7 +348,8 @@ class Core:
         """The strategy's question: the query, and the models that are allowed, able and ready to
         answer it. Then the configured fallbacks, to be tried after those."""
         chat, wishes, models = request.chat, request.wishes, caller.allowed(self.models)
-        names = candidates(chat.model, wishes.models, models)
+        embedders = caller.allowed(self._embedders)
+        names = candidates(chat.model, wishes.models, models, embedders)
         needed = needs(chat)
         capable = able(needed, names, models)
         running = await self._availability.running_now(capable)

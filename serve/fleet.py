@@ -14,16 +14,20 @@ from serve.availability.circuits import Circuits
 from serve.availability.context_windows import ContextWindows
 from serve.availability.readiness import Readiness
 from serve.availability.replicas import Availability
-from serve.config import StoreConfig
+from serve.config import RouterConfig, StoreConfig
 from serve.core import Core
+from serve.embeddings import Embedding, OwnEmbedder
 from serve.handles import Handle
+from serve.routing.prices import Price
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """The parts of a router replica that belong to its models."""
 
+    models: Mapping[str, ModelConfig]
     core: Core
+    embedding: Embedding
     availability: Availability
     circuits: Circuits
     windows: ContextWindows
@@ -57,20 +61,39 @@ class Fleet:
         circuits = Circuits(models)
         windows = ContextWindows(models, by_model, availability)
         readiness = Readiness(models, by_model, availability, circuits)
-        smart = None
+        chats = {name: model for name, model in models.items() if not model.embeds}
+        embedders = {name: model for name, model in models.items() if model.embeds}
+        smart = own = None
         if store is not None:
             # Only where there is a store, since others need none of what this imports.
             from serve.smart.service import Smart
 
-            smart = Smart(models, store, embedder)
-        core = Core(models, by_model, availability, circuits, windows.known, smart)
+            smart = Smart(chats, store, embedder)
+            own = OwnEmbedder(store.embedder_name, smart.embed)
+        embedding = Embedding(embedders, by_model, availability, circuits, chats, own)
+        core = Core(
+            chats,
+            by_model,
+            availability,
+            circuits,
+            windows.known,
+            smart,
+            embedders=[*embedders, *([own.name] if own else [])],
+        )
         if before is not None:
-            same = [name for name in models if models[name] == before.core.models.get(name)]
+            same = [name for name in models if models[name] == before.models.get(name)]
             availability.take_over(before.availability, same)
             circuits.take_over(before.circuits, same)
             windows.take_over(before.windows, same)
             readiness.take_over(before.readiness, same)
-        return cls(core, availability, circuits, windows, readiness)
+        return cls(models, core, embedding, availability, circuits, windows, readiness)
+
+    async def configure(self, settings: RouterConfig, prices: Mapping[str, Price]) -> None:
+        """Applies new settings, and the prices of all models that have one; see
+        `Core.configure`."""
+        ours = {name: price for name, price in prices.items() if name in self.core.models}
+        await self.core.configure(settings, ours)
+        self.embedding.prices = prices
 
     async def watch(self) -> None:
         """Looks at the models once, then in the background."""

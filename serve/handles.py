@@ -5,16 +5,16 @@ import logging
 import pickle
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
 from ray.serve.handle import DeploymentHandle
 
-from deployments.contract import ChatRequest, Chunk
+from deployments.contract import ChatRequest, Chunk, EmbeddingRequest, Embeddings
 from deployments.errors import ProviderError
 from deployments.replicas.hosted import HostedModels
 from deployments.replicas.reachability import Reach
-from serve.ray_internals import GRPC_MOST_BYTES, answering, replica_assigned
+from serve.ray_internals import GRPC_MOST_BYTES, answering, embedding, replica_assigned
 
 logger = logging.getLogger("ray.serve")
 
@@ -43,6 +43,9 @@ class Handle(Protocol):
     def chat(self, request: ChatRequest) -> AnswerStream:
         """Asks the model that the request names."""
 
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Has the model that the request names embed."""
+
     async def reach(self, models: Sequence[str]) -> Mapping[str, Reach]:
         """See `HostedModels.reach`."""
 
@@ -60,11 +63,23 @@ class Deployed:
         self._handle = handle
         self._over_grpc = answering(handle, over_grpc=True)
         self._as_objects = answering(handle, over_grpc=False)
+        self._embedding = embedding(handle)
 
     def chat(self, request: ChatRequest) -> AnswerStream:
         """Asks a replica, over gRPC where the request and its answer surely fit."""
         handle = self._over_grpc if _is_small(request) else self._as_objects
         return _Remote(handle.remote(request))
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Asks a replica, which stops if this is cancelled."""
+        response = self._embedding.remote(request)
+        try:
+            found: Embeddings = await response
+        except BaseException:
+            with suppress(Exception):  # it raises the call's own error again
+                response.cancel()  # type: ignore[no-untyped-call]
+            raise
+        return found
 
     async def reach(self, models: Sequence[str]) -> Mapping[str, Reach]:
         """Asks a replica."""
@@ -122,6 +137,10 @@ class InProcess:
         self._tasks.add(stream.task)
         stream.task.add_done_callback(self._tasks.discard)
         return stream
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Asks the model with a copy of the request, likewise."""
+        return await self._models.embed(request.model_copy(deep=True))
 
     async def reach(self, models: Sequence[str]) -> Mapping[str, Reach]:
         """See `HostedModels.reach`."""

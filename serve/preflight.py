@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from deployments.config import ModelConfig
 from deployments.embedding.encoder import Encoder
-from deployments.registry import unknown_backend
+from deployments.registry import row_of, unknown_backend
 from deployments.store.files.history import FORMATS, WRONG_FORMAT
 from serve.access.exposure import check_exposure
 from serve.access.keys import Keys, resolve
@@ -172,7 +172,12 @@ def _sound(kind: TypeAdapter[T], raw: Any) -> T | None:
 def _faults_of_model(model: ModelConfig, at: str, *, priced: bool) -> Iterator[str]:
     if unknown := unknown_backend(model.backend):
         yield f"{at}.backend: {unknown}"
-    elif priced:
+    elif model.embeds and not row_of(model).embeds:
+        yield (
+            f"{at}.task: a model with `backend: {model.backend}` can't embed here; use one of a "
+            "provider, or on a vLLM or SGLang server (give its `hostname`)"
+        )
+    elif priced and not model.embeds:
         try:
             price_of(model.model_dump())
         except ValueError as error:
@@ -216,6 +221,6 @@ def _faults_of_keys_here(server: ServerConfig, config: AppConfig | None) -> Iter
     yield from faults
     if config and not faults:
         try:
-            Keys(server, [model.name for model in config.llms.served])
+            Keys(server, config.llms.names)
         except ConfigError as error:
             yield str(error)

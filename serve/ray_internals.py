@@ -30,6 +30,7 @@ __all__ = [
     "answering",
     "application_details",
     "deployment_of_placement_group",
+    "embedding",
     "http_options",
     "replica_assigned",
     "unmet_demands",
@@ -78,6 +79,16 @@ def answering(handle: DeploymentHandle[Any], *, over_grpc: bool) -> DeploymentHa
         stream=True,
         method_name="chat",
         _by_reference=not over_grpc,
+        request_serialization="pickle",
+        response_serialization="pickle",
+    )
+
+
+def embedding(handle: DeploymentHandle[Any]) -> DeploymentHandle[Any]:
+    """The handle for calls of `embed`, whose vectors may have more than `GRPC_MOST_BYTES`."""
+    return handle.options(
+        method_name="embed",
+        _by_reference=True,
         request_serialization="pickle",
         response_serialization="pickle",
     )

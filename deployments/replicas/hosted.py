@@ -7,7 +7,7 @@ from contextlib import aclosing, suppress
 from typing import TypeVar
 
 from deployments.config import ModelConfig
-from deployments.contract import ChatRequest, Chunk
+from deployments.contract import ChatRequest, Chunk, EmbeddingRequest, Embeddings
 from deployments.errors import LLMError, ModelUnavailable, ProviderRejected
 from deployments.registry import named, row_of
 from deployments.replicas.bulkhead import Bulkhead
@@ -124,6 +124,13 @@ class HostedModels:
         async with model.bulkhead.place(), aclosing(served.chat(request)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Embeds by the model that the request names; see `Embedder.embed`."""
+        model = await self._find(request.model)
+        served = model.answering()
+        async with model.bulkhead.place():
+            return await served.embed(request)
 
     async def reach(self, models: Sequence[str]) -> dict[str, Reach]:
         """Whether each model can be served and its provider be reached."""

@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 
-from deployments.contract import ChatRequest, Chunk
+from deployments.contract import ChatRequest, Chunk, Embeddings
 from deployments.errors import LLMError
-from deployments.telemetry.conventions import CHAT, provider_of
+from deployments.telemetry.conventions import CHAT, EMBEDDINGS, provider_of
 from deployments.telemetry.instruments import (
     CANCELLED,
     SERVER_DURATION,
@@ -31,14 +31,8 @@ async def measured(
                     first = time.perf_counter()
                 usage = chunk.usage or usage
                 yield chunk
-    except LLMError as known:
-        error = known.code
-        raise
-    except (GeneratorExit, asyncio.CancelledError):
-        error = CANCELLED
-        raise
-    except Exception:  # unforeseen: the caller gets an error with this code
-        error = LLMError.code
+    except BaseException as failure:
+        error = _code(failure)
         raise
     finally:
         model = request.model
@@ -50,3 +44,26 @@ async def measured(
             if usage is not None and usage.completion_tokens > 1:
                 each = (ended - first) / (usage.completion_tokens - 1)
                 SERVER_TOKEN_TIME.labels(*call).observe(each)
+
+
+async def measured_embeddings(
+    embeddings: Awaitable[Embeddings], model: str, backend: str
+) -> Embeddings:
+    """A model's embeddings, unchanged."""
+    began, error = time.perf_counter(), ""
+    try:
+        return await embeddings
+    except BaseException as failure:
+        error = _code(failure)
+        raise
+    finally:
+        call = EMBEDDINGS, provider_of(backend), model, "" if error else model
+        SERVER_DURATION.labels(*call, error).observe(time.perf_counter() - began)
+
+
+def _code(failure: BaseException) -> str:
+    if isinstance(failure, LLMError):
+        return failure.code
+    if isinstance(failure, GeneratorExit | asyncio.CancelledError):
+        return CANCELLED
+    return LLMError.code  # unforeseen: the caller gets an error with this code

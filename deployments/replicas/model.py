@@ -4,10 +4,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from deployments.config import ModelConfig
-from deployments.contract import ChatRequest, Chunk
+from deployments.contract import ChatRequest, Chunk, Embedder, EmbeddingRequest, Embeddings
 from deployments.errors import Unreachable
 from deployments.registry import load
-from deployments.replicas.measuring import measured
+from deployments.replicas.measuring import measured, measured_embeddings
 from deployments.replicas.reachability import Provider, Tries
 from deployments.replicas.sending import Sender, Streams
 from deployments.scaling.work import WorkMeter
@@ -52,6 +52,18 @@ class ServedModel:
                 self._provider.explain(error)
                 raise
         self._provider.reached()
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """See `Embedder.embed`."""
+        assert isinstance(self._backend, Embedder), "the registry says which backends embed"
+        embeddings = self._backend.embed(request)
+        try:
+            found = await measured_embeddings(embeddings, request.model, self._config.backend)
+        except Unreachable as error:
+            self._provider.explain(error)
+            raise
+        self._provider.reached()
+        return found
 
     async def unreachable(self) -> str:
         """Why the model's provider can't be reached; "" if it can, as far as known."""

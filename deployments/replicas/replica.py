@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from deployments.config import ModelConfig
-from deployments.contract import ChatRequest, Chunk
+from deployments.contract import ChatRequest, Chunk, EmbeddingRequest, Embeddings
 from deployments.replicas.error_log import log_known_errors_in_one_line
 from deployments.replicas.model import ServedModel
 from deployments.replicas.reachability import Reach
@@ -29,6 +29,10 @@ class Replica:
         async with aclosing(self._served.chat(request)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """See `Embedder.embed`."""
+        return await self._served.embed(request)
 
     async def reach(self, models: Sequence[str]) -> dict[str, Reach]:
         """Whether the provider of the model, by whichever names, can be reached."""

@@ -22,7 +22,7 @@ ERROR, TOKEN_TYPE = "error_type", "gen_ai_token_type"
 # What every metric of a call has; the model that responded is empty where none did.
 CALL = (OPERATION, PROVIDER, REQUEST_MODEL, RESPONSE_MODEL)
 
-CHAT = "chat"
+CHAT, EMBEDDINGS = "chat", "embeddings"
 INPUT, OUTPUT = "input", "output"
 
 # The upper bounds of buckets that the conventions advise: seconds, and tokens.

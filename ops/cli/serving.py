@@ -45,7 +45,8 @@ def check(
     ask: Annotated[
         bool,
         typer.Option(
-            "--ask", help="also request one token of each hosted model, which the provider bills"
+            "--ask",
+            help="also request one token or embedding of each hosted model, which the provider bills",
         ),
     ] = False,
     as_json: Json = False,

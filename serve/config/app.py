@@ -71,18 +71,25 @@ class LLMs(Section):
         """What requests can ask for: the models, each followed by its adapters."""
         return [served for model in self.models for served in model.served]
 
+    @property
+    def names(self) -> list[str]:
+        """What requests can name: the models, and the embedder of the store."""
+        own = [] if self.store is None else [self.store.embedder_name]
+        return [*(model.name for model in self.served), *own]
+
     @model_validator(mode="after")
     def _names_are_valid(self) -> "LLMs":
-        names = [model.name for model in self.served]
+        names = self.names
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two models are called '{name}'; rename one")
+        answering = {model.name for model in self.served if not model.embeds}
         for model in self.models:
             for fallback in model.fallbacks:
-                if fallback not in names or fallback == model.name:
+                if fallback not in answering or fallback == model.name:
                     raise ValueError(
                         f"fallback '{fallback}' of model '{model.name}' must be another model in "
-                        "`llms.models`"
+                        "`llms.models` that answers"
                     )
         return self
 
@@ -97,5 +104,5 @@ class AppConfig(Section):
 
     @model_validator(mode="after")
     def _keys_are_valid(self) -> "AppConfig":
-        check_keys(self.server.keys, [model.name for model in self.llms.served])
+        check_keys(self.server.keys, self.llms.names)
         return self

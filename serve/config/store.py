@@ -1,12 +1,13 @@
 """`llms.store`: where past queries are kept."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from deployments.config import Autoscaling, ScaledByRequests
-from deployments.embedding.encoder import DEFAULT_MODEL
+from deployments.config import Autoscaling, ScaledByRequests, path_end
+from deployments.embedding.encoder import DEFAULT_MODEL, Encoder
 from serve.config.router import RouterConfig
 from serve.config.section import Section, over
 from serve.strategies import STRATEGIES
@@ -64,6 +65,12 @@ class StoreConfig(Section):
     def copies(self) -> tuple[str, str]:
         """What identifies the store's copies, without what is secret."""
         return self.url or "", self.embedding_model
+
+    @property
+    def embedder_name(self) -> str:
+        """What requests for embeddings call the embedding model: its name, or the end of its
+        folder's path. Printable ASCII, since it travels in headers."""
+        return re.sub(r"[^!-~]", "_", path_end(Encoder(self.embedding_model).name))
 
     @property
     def embeds_in_routers(self) -> bool:

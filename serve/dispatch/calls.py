@@ -13,9 +13,9 @@ from serve.telemetry.calls import MeasuredCall
 
 # A replica notices by itself when its backend goes silent. The router waits this many times the
 # model's `timeout`, in case the replica hangs.
-_PATIENCE = 1.5
+PATIENCE = 1.5
 # Seconds in which a model that was scaled to zero must start: Ray gives an engine an hour.
-_WAKING_S = 3600.0
+WAKING_S = 3600.0
 
 
 class Calls:
@@ -59,10 +59,10 @@ class Calls:
                 up on sooner.
         """
         config = self._models[name]
-        patience = _PATIENCE * config.timeout
+        patience = PATIENCE * config.timeout
         first = config.first_token_timeout if another_is_left else patience
         thinking = config.thinking_seconds(request.reasoning_effort)
-        while_thinking = max(patience, _PATIENCE * thinking)
+        while_thinking = max(patience, PATIENCE * thinking)
         asleep = self._availability.states[name].replicas == 0 and not another_is_left
         if request.model != name:
             request = request.model_copy(update={"model": name})
@@ -70,7 +70,7 @@ class Calls:
             name,
             self._handles[name].chat(request),
             Patience(
-                accepted=_WAKING_S if asleep else first,
+                accepted=WAKING_S if asleep else first,
                 first=max(first, thinking) if another_is_left else while_thinking,
                 thinking=while_thinking,
                 answering=patience,

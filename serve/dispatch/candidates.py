@@ -1,6 +1,6 @@
 """Which models may answer a request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from deployments.config import Capability, ModelConfig
 from deployments.contract import ChatRequest
@@ -11,14 +11,23 @@ AUTO = "auto"
 
 
 def candidates(
-    model: str, allowed: Sequence[str] | None, models: Mapping[str, ModelConfig]
+    model: str,
+    allowed: Sequence[str] | None,
+    models: Mapping[str, ModelConfig],
+    embedders: Collection[str] = (),
 ) -> list[str]:
     """The models that a request names in `model` or `models`, without duplicates. "auto" alone
     means all models except adapters, which are only used by name.
 
+    Args:
+        model: the request's `model`.
+        allowed: its `models`.
+        models: those that answer.
+        embedders: the names of models that embed instead.
+
     Raises:
         ModelNotFound: a name is unknown, or "auto" matches no model.
-        InvalidRequest: both fields name models.
+        InvalidRequest: both fields name models, or one names a model that embeds.
     """
     if model != AUTO and allowed is not None:
         raise InvalidRequest(
@@ -28,6 +37,11 @@ def candidates(
     everyone = (name for name, config in models.items() if config.parent is None)
     names = list(dict.fromkeys(allowed or everyone)) if model == AUTO else [model]
     for name in names:
+        if name in embedders:
+            raise InvalidRequest(
+                f"model '{name}' embeds texts and answers nothing; ask it by POST /v1/embeddings",
+                param="model" if allowed is None else "models",
+            )
         if name not in models:
             known = ", ".join([AUTO, *models])
             raise ModelNotFound(

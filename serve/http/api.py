@@ -15,6 +15,7 @@ from serve.http.routes import (
     chat,
     completions,
     console,
+    embeddings,
     feedback,
     health,
     messages,
@@ -33,6 +34,7 @@ _PARTS = (
     responses,
     messages,
     completions,
+    embeddings,
     aios,
     route,
     feedback,
@@ -47,6 +49,7 @@ _SHORTCUTS = {
     responses.PATH: responses.responses,
     messages.PATH: messages.messages,
     completions.PATH: completions.completions,
+    embeddings.PATH: embeddings.embeddings,
     aios.QUERY: aios.query,
 }
 

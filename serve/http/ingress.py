@@ -62,7 +62,7 @@ class Router:
             self._handles |= dict.fromkeys(SHARED, InProcess(self._in_process))
         self._configured_router, self._configured_prices = config.llms.router, prices
         self._store, self._embedder = config.llms.store, embedder
-        self._keys = Keys(config.server, self._models)
+        self._keys = Keys(config.server, config.llms.names)
         self._server = Server(config.server, self._fleet(self._models))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -85,17 +85,17 @@ class Router:
         models = self._models_of(settings)
         prices = await asyncio.to_thread(self._prices_of, settings, models)
         before = self._server.fleet
-        same = [*models.items()] == [*before.core.models.items()]
+        same = [*models.items()] == [*before.models.items()]
         fleet = before if same else self._fleet(models, before)
         try:
             # Requests still come to the fleet before.
-            await self._host({**before.core.models, **models})
+            await self._host({**before.models, **models})
             await fleet.watch()
-            await fleet.core.configure(settings.router, prices)
+            await fleet.configure(settings.router, prices)
         except BaseException:  # also a cancellation: nobody else would stop the new one
             if fleet is not before:
                 fleet.stop()
-            await self._host(before.core.models)
+            await self._host(before.models)
             raise
         if fleet is not before:
             self._server.fleet = fleet

@@ -98,7 +98,8 @@ class ChatCompletion(TypedDict):
 
 
 class Model(TypedDict):
-    """OpenAI's model object with our own fields. Costs are in USD per token; `parent` is the model
+    """OpenAI's model object with our own fields. One with the capability "embeddings" embeds, and
+    answers no chats. Costs are in USD per token; `parent` is the model
     that an adapter adapts; `created` is when the application was deployed. The `context_window`, in
     tokens, is null until it is known; that of "auto" is the largest."""
 
@@ -106,7 +107,7 @@ class Model(TypedDict):
     object: Literal["model"]
     created: int
     owned_by: str
-    capabilities: list[Capability]
+    capabilities: list[Capability | Literal["embeddings"]]
     available: bool
     parent: NotRequired[str]
     context_window: int | None

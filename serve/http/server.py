@@ -7,6 +7,7 @@ from serve.availability.readiness import Readiness
 from serve.availability.replicas import Availability
 from serve.config import ServerConfig
 from serve.core import Core
+from serve.embeddings import Embedding
 from serve.fleet import Fleet
 from serve.http.aios.selections import SharedSelections
 from serve.http.bodies.reading import Bodies
@@ -37,6 +38,11 @@ class Server:
     def core(self) -> Core:
         """Answers requests."""
         return self.fleet.core
+
+    @property
+    def embedding(self) -> Embedding:
+        """Embeds."""
+        return self.fleet.embedding
 
     @property
     def availability(self) -> Availability:

@@ -84,7 +84,7 @@ def price_of(config: Mapping[str, Any]) -> Price:
     """The price of a model: as its config says, else as LiteLLM lists it.
 
     Args:
-        config: `name`, and of the rest what there is of `backend`, `model`,
+        config: `name`, and of the rest what there is of `backend`, `model`, `task`,
             `cost_per_input_token`, `cost_per_output_token`.
 
     Raises:
@@ -92,6 +92,8 @@ def price_of(config: Mapping[str, Any]) -> Price:
     """
     name = config.get("name")
     given = (config.get("cost_per_input_token"), config.get("cost_per_output_token"))
+    if config.get("task") == "embedding" and None not in given[:1]:
+        given = given[0], given[1] or 0  # there is no answer
     if None not in given:
         try:
             return Price(float(given[0]), float(given[1]))  # type: ignore[arg-type]

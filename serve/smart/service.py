@@ -127,7 +127,7 @@ class Smart:
         question = replace(question, queries=queries)
         try:
             async with asyncio.timeout(_BATCH_TIMEOUT_S):
-                embeddings = await self._embeddings(queries)
+                embeddings = await self.embed(queries)
                 return await self._decisions.route(
                     question, embeddings, show_queries=self._router.show_queries
                 )
@@ -150,9 +150,14 @@ class Smart:
             return {**self._status, "status": "loading", "message": "copying it to this router"}
         return self._status
 
-    async def _embeddings(self, queries: Sequence[str]) -> Floats32:
+    async def embed(self, texts: Sequence[str]) -> Floats32:
+        """Embeddings (n, d), each of length 1. Long texts are cut.
+
+        Raises:
+            ModelUnavailable: the embedder is unavailable.
+        """
         try:
-            return await self._embedder(queries)
+            return await self._embedder(texts)
         except Exception as error:  # whatever it is, the caller may try again
             raise _unavailable(error) from error
 

@@ -54,10 +54,7 @@ class MeasuredAnswer:
             cost: USD, if known.
             rescued: whether several models wrote it, of which nothing was predicted together.
         """
-        if cost is not None:
-            COST.labels(model).inc(cost)
-        if self._key is not None:
-            self._record_key(self._key, usage, cost)
+        record_use(model, self._key, usage, cost)
         if not rescued:
             self._record_forecast(model, usage, cost)
 
@@ -71,13 +68,6 @@ class MeasuredAnswer:
         if len(question.available) == 1:
             return "only"
         return self._mode if ranking.quality else "turn"
-
-    def _record_key(self, key: str, usage: Usage | None, cost: float | None) -> None:
-        if usage is not None:
-            KEY_TOKENS.labels(key, INPUT).inc(usage.prompt_tokens)
-            KEY_TOKENS.labels(key, OUTPUT).inc(usage.completion_tokens)
-        if cost is not None:
-            KEY_COST.labels(key).inc(cost)
 
     def _record_forecast(self, model: str, usage: Usage | None, cost: float | None) -> None:
         quality, costs = self._ranking.quality, self._ranking.cost
@@ -95,6 +85,24 @@ class MeasuredAnswer:
         if usage is not None and model in tokens:
             FORECAST_TOKENS.labels(model, PREDICTED).observe(tokens[model])
             FORECAST_TOKENS.labels(model, ACTUAL).observe(usage.completion_tokens)
+
+
+def record_use(model: str, key: str | None, usage: Usage | None, cost: float | None) -> None:
+    """Records what a request took.
+
+    Args:
+        model: that answered.
+        key: the name of the caller's key; None without one.
+        usage: its tokens, if known.
+        cost: USD, if known.
+    """
+    if cost is not None:
+        COST.labels(model).inc(cost)
+        if key is not None:
+            KEY_COST.labels(key).inc(cost)
+    if key is not None and usage is not None:
+        KEY_TOKENS.labels(key, INPUT).inc(usage.prompt_tokens)
+        KEY_TOKENS.labels(key, OUTPUT).inc(usage.completion_tokens)
 
 
 def record_score(scored: Scored, score: float) -> None:

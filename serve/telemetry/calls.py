@@ -43,6 +43,7 @@ class MeasuredCall:
         config: the model's.
         deployment: the model's.
         stream: whether the answer is streamed.
+        operation: what it is asked to do, as the conventions call it.
 
     Attributes:
         usage: as the model reported it.
@@ -50,9 +51,16 @@ class MeasuredCall:
 
     __slots__ = ("_began", "_call", "_in_flight", "_ongoing", "_stream", "usage")
 
-    def __init__(self, model: str, config: ModelConfig, deployment: str, stream: bool) -> None:
+    def __init__(
+        self,
+        model: str,
+        config: ModelConfig,
+        deployment: str,
+        stream: bool,
+        operation: str = CHAT,
+    ) -> None:
         self.usage: Usage | None = None
-        self._call = CHAT, provider_of(config.backend), model
+        self._call = operation, provider_of(config.backend), model
         self._stream = stream
         self._ongoing = IN_FLIGHT.labels(deployment, ONGOING)
         self._in_flight = IN_FLIGHT.labels(deployment, QUEUED)
@@ -84,5 +92,6 @@ class MeasuredCall:
         if self.usage is not None:
             input = CLIENT_TOKENS.labels(*self._call, model, INPUT)
             input.observe(self.usage.prompt_tokens)
+        if self.usage is not None and self._call[0] == CHAT:
             output = CLIENT_TOKENS.labels(*self._call, model, OUTPUT)
             output.observe(self.usage.completion_tokens)

@@ -98,6 +98,12 @@ def test_every_row_can_be_imported_where_its_libraries_are() -> None:
             assert not path or named(path)
 
 
+def test_the_rows_say_which_backends_embed() -> None:
+    for kind in KINDS.values():
+        if kind.backend:
+            assert hasattr(named(kind.backend), "embed") == kind.embeds
+
+
 def test_only_models_of_providers_have_listed_prices() -> None:
     assert listed({"name": "m", "backend": "google", "model": "gemini-2.5-flash"})
     assert listed({"name": "gpt-4o-mini"})

@@ -1,5 +1,6 @@
 """Promise: any request body is either parsed or refused, quickly."""
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,7 @@ from serve.http.batches import Batch
 from serve.http.bodies.fields import parse_as
 from serve.http.chat.requests import parse
 from serve.http.completions.requests import parse as parse_completion
+from serve.http.embeddings.requests import parse as parse_embedding
 from serve.http.messages.requests import parse as parse_message
 from serve.http.responses.requests import parse as parse_response
 from serve.http.schemas import Feedback
@@ -108,6 +110,13 @@ RESPONSE = {
     "router": {"strategy": "smart"},
 }
 FEEDBACK = {"id": "chatcmpl-1", "score": 0.5}
+EMBEDDING = {
+    "model": "m",
+    "input": ["a", "b"],
+    "encoding_format": "base64",
+    "dimensions": 5,
+    "user": "u",
+}
 COMPLETION = {
     "model": "auto",
     "prompt": ["hi"],
@@ -187,10 +196,15 @@ doubled = st.lists(st.tuples(st.sampled_from([*BODY]), garbage), max_size=5).map
         (parse_response, RESPONSE),
         (parse_message, MESSAGE),
         (parse_completion, COMPLETION),
+        (parse_embedding, EMBEDDING),
+        (parse_embedding, {**EMBEDDING, "input": [[1, 2], [3]]}),
         (lambda body: parse_as(Batch, body), BATCH),
         (lambda body: parse_as(Feedback, body), FEEDBACK),
     ],
-    ids=["chat", "response", "message", "completion", "route", "feedback"],
+    ids=[
+        *("chat", "response", "message", "completion", "embedding", "embedding of ids"),
+        *("route", "feedback"),
+    ],
 )
 @given(data=st.data())
 def test_any_body_is_read_or_refused(
@@ -264,4 +278,24 @@ def test_a_large_body_is_read_or_refused_quickly(body: str) -> None:
     started = time.monotonic()
     with suppress(InvalidRequest):
         parse(body.encode())
+    assert time.monotonic() - started < SLOW_S
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["a"] * 90_000,
+        [5] * 90_000,
+        ["a", *[5] * 90_000],
+        [[5]] * 40_000,
+        [["a"] * 90_000],
+        [5, *["a"] * 90_000],
+        "a" * MB,
+    ],
+    ids=["texts", "ids", "mixed", "lists of ids", "texts in a list", "ids and texts", "long"],
+)
+def test_large_inputs_to_embed_are_read_or_refused_quickly(given: Any) -> None:
+    started = time.monotonic()
+    with suppress(InvalidRequest):
+        parse_embedding(json.dumps({"model": "m", "input": given}).encode())
     assert time.monotonic() - started < SLOW_S

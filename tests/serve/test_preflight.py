@@ -1,5 +1,6 @@
 """Promise: what can be known to fail is reported before anything starts, all in one message."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -229,3 +230,42 @@ def test_the_program_reports_everything_before_it_starts(tmp_path: Path) -> None
         "port 99999",
         "the server would listen on 0.0.0.0 without requiring a key",
     ]
+
+
+EMBEDS = {**PRICED, "name": "vectors", "model": "text-embedding-3-small", "task": "embedding"}
+
+
+def test_a_model_that_embeds_needs_no_price_even_for_smart_routing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SET", new_key())
+    own = {"name": "own", "backend": "vllm", "hostname": "http://127.0.0.1:9", "task": "embedding"}
+    assert all_faults(PRICED, EMBEDS, own, router=SMART) == []
+    name = "sentence-transformers/all-MiniLM-L6-v2"
+    keys = [{"name": "a", "key": "${SET}", "models": ["vectors", name]}]
+    assert all_faults(PRICED, EMBEDS, router=SMART, server={"keys": keys}) == []
+    (fault,) = all_faults(PRICED, EMBEDS, server={"keys": keys})  # there is no store
+    assert f"there is no model '{name}'" in fault
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        (
+            {"backend": "vllm"},
+            r"llms\.models\.1\.task: .*can't embed here; .*hostname",
+        ),
+        ({"backend": "simulated"}, r"llms\.models\.1\.task: .*can't embed here"),
+        ({"fallbacks": ["gpt"]}, "fallbacks: leave it out"),
+        ({"capabilities": ["json"]}, "capabilities: leave it out"),
+        ({"task": "rerank"}, r"llms\.models\.1\.task"),
+        ({"name": "sentence-transformers/all-MiniLM-L6-v2"}, "two models are called"),
+    ],
+)
+def test_what_cannot_embed_is_refused(fields: dict[str, Any], fault: str) -> None:
+    assert re.search(fault, "\n".join(all_faults(PRICED, {**EMBEDS, **fields}, store={})))
+
+
+def test_a_model_that_embeds_is_no_fallback() -> None:
+    (fault,) = all_faults({**PRICED, "fallbacks": ["vectors"]}, EMBEDS)
+    assert "must be another model in `llms.models` that answers" in fault

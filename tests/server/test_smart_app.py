@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import openai
 import pytest
 from serve_fixtures import Server, kill_actor
 
+from deployments.embedding.encoder import DEFAULT_MODEL, Encoder
 from deployments.store.sql.database import Database
 
 EASY, HARD = "What is the capital of France?", "What is 123 plus 456?"
@@ -306,3 +309,15 @@ def test_prices_are_listed(smart: Server) -> None:
     model = httpx.get(f"{smart.url}/v1/models/demo-small").json()
     assert model["cost_per_input_token"] == 1e-8
     assert model["cost_per_output_token"] == 4e-8
+
+
+def test_the_routers_embedder_embeds_and_answers_nothing(smart: Server) -> None:
+    client = openai.OpenAI(base_url=f"{smart.url}/v1", api_key="none")
+    found = client.embeddings.create(model=DEFAULT_MODEL, input=[EASY, HARD])
+    rows = [each.embedding for each in found.data]
+    assert np.allclose(rows, Encoder()([EASY, HARD]), atol=1e-6)
+    assert client.models.retrieve(DEFAULT_MODEL).owned_by == "router"
+    with pytest.raises(openai.BadRequestError, match="POST /v1/embeddings"):
+        client.chat.completions.create(
+            model=DEFAULT_MODEL, messages=[{"role": "user", "content": EASY}]
+        )

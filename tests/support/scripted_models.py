@@ -21,6 +21,7 @@ from serve.availability.replicas import Availability, ModelState
 from serve.config import RouterConfig, ServerConfig
 from serve.core import Core
 from serve.dispatch.dispatcher import Dispatch, Dispatcher
+from serve.embeddings import Embedding
 from serve.fleet import Fleet
 from serve.http.api import create_api
 from serve.http.console.records import remembering
@@ -209,13 +210,16 @@ def http_api(core: Core, models: Models, **config: Any) -> FastAPI:
     windows = ContextWindows(models.configs, models.handles, models.availability)
     readiness = Readiness(models.configs, models.handles, models.availability, models.circuits)
     api = create_api()
-    fleet = Fleet(core, models.availability, models.circuits, windows, readiness)
+    embedding = Embedding({}, models.handles, models.availability, models.circuits, core.models)
+    fleet = Fleet(
+        models.configs, core, embedding, models.availability, models.circuits, windows, readiness
+    )
     server = Server(server_config, fleet)
     server.attach(api)
-    guarded = guard(api, server_config, Keys(server_config, models.configs), _unlimited)
+    guarded = guard(api, server_config, Keys(server_config, models.configs), unlimited)
     guarded.add_middleware(AccessLog, ended=remembering(server))
     return guarded
 
 
-async def _unlimited(caller: Caller) -> None:
+async def unlimited(caller: Caller) -> None:
     """Counts nothing."""

@@ -12,8 +12,9 @@ import litellm
 import openai
 from litellm import exceptions
 
+from deployments.backends.embeddings import read_embeddings
 from deployments.backends.litellm import patches
-from deployments.backends.litellm.calls import complete
+from deployments.backends.litellm.calls import complete, embed
 from deployments.backends.litellm.catalogue import listed
 from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.litellm.errors import (
@@ -30,7 +31,7 @@ from deployments.backends.litellm.parameters import Parameters
 from deployments.backends.openai_chunks import read
 from deployments.backends.provider_errors import explain, translated
 from deployments.backends.tool_names import ToolNames
-from deployments.contract import ChatRequest, Chunk
+from deployments.contract import ChatRequest, Chunk, EmbeddingRequest, Embeddings
 from deployments.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -95,6 +96,24 @@ class LiteLLMBackend:
                         yield chunk
             finally:
                 await stream.aclose()
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """The embeddings of the request's inputs."""
+        config = self._config
+        call = {
+            "api_base": config.hostname,
+            "api_key": self._key,
+            "timeout": config.timeout,
+            "num_retries": 0,
+            "max_retries": 0,
+        }
+        with translated(self._translate):
+            call |= self._parameters.embedding(request)
+            async with asyncio.timeout(config.timeout):
+                reply = await embed(config.provider, config.provider_model, call)
+            return await asyncio.to_thread(
+                read_embeddings, reply.data, reply.usage and reply.usage.model_dump(), request
+            )
 
     async def context_window(self) -> int | None:
         """The configured one, else what LiteLLM lists for this provider."""

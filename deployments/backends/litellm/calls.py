@@ -1,4 +1,5 @@
-"""Asks LiteLLM for an answer, without what it does besides: logs, costs, callbacks and threads."""
+"""Asks LiteLLM for an answer or for embeddings, without what it does besides: logs, costs,
+callbacks and threads."""
 
 import asyncio
 import copy
@@ -98,6 +99,30 @@ async def complete(provider: str, model: str, call: Mapping[str, Any]) -> Any:
             pending = litellm.completion(**call)
         else:
             pending = await asyncio.to_thread(litellm.completion, **call)
+        return await pending if inspect.isawaitable(pending) else pending
+    except Exception as error:  # noqa: BLE001 - it is raised again
+        raise_as_litellm(provider, model, error)
+
+
+async def embed(provider: str, model: str, call: Mapping[str, Any]) -> Any:
+    """LiteLLM's embeddings, as `litellm.aembedding` returns them.
+
+    Args:
+        provider: its name at LiteLLM.
+        model: the provider's name for the model.
+        call: further arguments of LiteLLM's.
+    """
+    quiet = _quiet(model, {"messages": call["input"], "stream_options": None})
+    quiet.stream, quiet.call_type = False, "aembedding"
+    quiet.model_call_details["input"] = call["input"]  # read again with Cohere's reply
+    try:
+        pending = await asyncio.to_thread(
+            litellm.embedding,
+            model=f"{provider}/{model}",
+            aembedding=True,
+            litellm_logging_obj=quiet,
+            **call,
+        )
         return await pending if inspect.isawaitable(pending) else pending
     except Exception as error:  # noqa: BLE001 - it is raised again
         raise_as_litellm(provider, model, error)

@@ -37,7 +37,7 @@ class LiteLLMConfig(HostedConfig):
     def provider(self) -> str:
         """The provider's name at LiteLLM."""
         name = ALIASES.get(self.backend, self.backend)
-        return _CHAT_APIS.get(name, name)
+        return name if self.embeds else _CHAT_APIS.get(name, name)
 
     @property
     def provider_model(self) -> str:

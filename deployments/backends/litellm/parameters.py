@@ -7,10 +7,12 @@ from typing import Any
 
 import litellm
 from litellm.exceptions import UnsupportedParamsError
+from litellm.utils import get_optional_params_embeddings
 
 from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.tool_names import ToolNames
-from deployments.contract import ChatRequest
+from deployments.contract import ChatRequest, EmbeddingRequest
+from deployments.errors import UnsupportedParameter
 from deployments.extras import ANTHROPIC_PARAMETERS, CACHED_TOOLS, THINKING_BLOCKS
 from deployments.request import DESCRIPTIVE
 
@@ -123,6 +125,20 @@ class Parameters:
             elif name in self._supported:
                 asked[name] = value
 
+    def embedding(self, request: EmbeddingRequest) -> dict[str, Any]:
+        """The inputs and parameters of a request for embeddings, as arguments of LiteLLM's.
+
+        Raises:
+            UnsupportedParameter: the provider can't shorten embeddings.
+        """
+        provider, model = self._config.provider, self._config.provider_model
+        asked = request.model_dump(exclude_none=True, exclude={"model"})
+        if "dimensions" in asked and not _embeds_with(model, provider, dimensions=5):
+            raise _lacks_dimensions(self._config.name)
+        if "user" in asked and not _embeds_with(model, provider, user="user"):
+            del asked["user"]  # it changes nothing
+        return asked
+
     def _not_sent(self, request: ChatRequest) -> dict[str, str]:
         """The parameters whose values don't reach the provider, and what to call each."""
         asked = request.parameters().items()
@@ -138,6 +154,29 @@ class Parameters:
                 f"service_tier={tier} (this server's configuration allows {allowed})"
             )
         return not_sent
+
+
+def _lacks_dimensions(model: str) -> UnsupportedParameter:
+    """The error for a model whose embeddings have one length."""
+    return UnsupportedParameter(
+        f"model '{model}' does not support 'dimensions'; leave it out or ask another model",
+        param="dimensions",
+        lacking=["dimensions"],
+    )
+
+
+def _embeds_with(model: str, provider: str, **parameter: Any) -> bool:
+    """Whether LiteLLM sends a parameter of a request for embeddings."""
+
+    def mapped(**parameters: Any) -> str:
+        return str(
+            get_optional_params_embeddings(model, custom_llm_provider=provider, **parameters)
+        )
+
+    try:
+        return mapped(**parameter) != mapped()
+    except UnsupportedParamsError:
+        return False
 
 
 def _supported(model: str, provider: str) -> frozenset[str]:

@@ -10,6 +10,7 @@ import aiohttp
 from pydantic_core import from_json, to_json
 from yarl import URL
 
+from deployments.backends.embeddings import read_embeddings
 from deployments.backends.openai_chunks import read
 from deployments.backends.openai_endpoint.config import EndpointConfig
 from deployments.backends.openai_endpoint.connections import Connections, proxy_of
@@ -24,7 +25,7 @@ from deployments.backends.openai_endpoint.events import EventReader
 from deployments.backends.openai_requests import SUPPORTED, body
 from deployments.backends.provider_errors import translated
 from deployments.backends.tool_names import ToolNames
-from deployments.contract import ChatRequest, Chunk
+from deployments.contract import ChatRequest, Chunk, EmbeddingRequest, Embeddings
 from deployments.errors import LLMError, ProviderError
 
 _CONNECT_SECONDS = 5.0
@@ -50,6 +51,7 @@ class OpenAIBackend:
         self._key = config.resolve_api_key()
         self._root = URL(config.base_url)
         self._chat_url = self._root / "chat/completions"
+        self._embeddings_url = self._root / "embeddings"
         self._connections = Connections()
         self._options: dict[str, Any] = {
             "headers": {
@@ -94,6 +96,19 @@ class OpenAIBackend:
             ):
                 async for chunk in chunks:
                     yield chunk
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """The embeddings of the request's inputs, for which vLLM calls a model's pooler."""
+        asked = request.model_dump(exclude_none=True)
+        # In base64 they have a quarter of the bytes; SGLang sends numbers all the same.
+        asked |= {"model": self._config.provider_model, "encoding_format": "base64"}
+        with translated(self._translate):
+            async with asyncio.timeout(self._config.timeout):
+                content = to_json(asked)
+                async with await self._ask("POST", self._embeddings_url, content) as response:
+                    received = await _read(response, _MOST_ANSWER_BYTES)
+                # In a thread, since there may be millions of numbers.
+                return await asyncio.to_thread(_embeddings, received, request)
 
     async def context_window(self) -> int | None:
         """The configured one, else the one in the server's list of models."""
@@ -153,6 +168,12 @@ class OpenAIBackend:
 async def _whole(response: aiohttp.ClientResponse) -> AsyncGenerator[Any, None]:
     """An answer that was asked for whole, as the only event of a stream."""
     yield _sound(_parsed(await _read(response, _MOST_ANSWER_BYTES)))
+
+
+def _embeddings(received: bytearray, request: EmbeddingRequest) -> Embeddings:
+    said = _sound(_parsed(received))
+    fields = said if isinstance(said, dict) else {}
+    return read_embeddings(fields.get("data"), fields.get("usage"), request)
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytearray:

@@ -36,7 +36,8 @@ async def ready(request: Request) -> Response:
     status = server.readiness.status
     health: dict[str, Any] = {"status": status}
     if caller is not None:
-        states = {name: server.readiness.state(name) for name in caller.allowed(server.core.models)}
+        models = caller.allowed(server.fleet.models)
+        states = {name: server.readiness.state(name) for name in models}
         health["models"] = {
             name: {
                 "available": state.available,

@@ -5,7 +5,7 @@ import pytest
 from deployments.backends.litellm.config import LiteLLMConfig
 from deployments.backends.vllm.config import EngineConfig
 from deployments.contract import ChatRequest
-from deployments.errors import ModelNotFound, UnsupportedParameter
+from deployments.errors import InvalidRequest, ModelNotFound, UnsupportedParameter
 from serve.dispatch.candidates import AUTO, able, candidates, needs
 
 OWN = EngineConfig.model_validate({"name": "own", "backend": "vllm", "adapters": {"sql": "x"}})
@@ -24,6 +24,14 @@ def test_a_request_may_be_answered_by_the_models_it_names(
     model: str, allowed: list[str] | None, names: list[str]
 ) -> None:
     assert candidates(model, allowed, MODELS) == names
+
+
+def test_a_model_that_embeds_is_no_candidate_and_the_caller_is_told_what_to_do() -> None:
+    assert candidates(AUTO, None, MODELS, ["vectors"]) == ["own", "gpt"]
+    for model, allowed, param in [("vectors", None, "model"), (AUTO, ["gpt", "vectors"], "models")]:
+        with pytest.raises(InvalidRequest, match="ask it by POST /v1/embeddings") as error:
+            candidates(model, allowed, MODELS, ["vectors"])
+        assert error.value.param == param
 
 
 def test_auto_for_a_caller_of_adapters_alone_asks_for_a_name() -> None:

@@ -15,6 +15,7 @@ from serve.http.batches import Batch
 from serve.http.bodies.fields import parse_as
 from serve.http.chat.requests import parse
 from serve.http.completions.requests import parse as parse_completion
+from serve.http.embeddings.requests import parse as parse_embedding
 from serve.http.messages.requests import parse as parse_message
 from serve.http.messages.requests import parse_prompt
 from serve.http.responses.requests import parse as parse_response
@@ -33,6 +34,7 @@ READ: dict[str, Callable[[bytes], object]] = {
     "/v1/responses": parse_response,
     "/v1/messages": parse_message,
     "/v1/messages/count_tokens": parse_prompt,
+    "/v1/embeddings": parse_embedding,
     "/v1/route": lambda body: parse_as(Batch, body),
     "/v1/feedback": lambda body: parse_as(Feedback, body),
 }

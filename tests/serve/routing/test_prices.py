@@ -109,3 +109,10 @@ def test_another_providers_price_for_a_model_of_the_same_name_is_ignored(backend
 def test_no_answer_costs_less_than_nothing_whatever_its_provider_counts() -> None:
     price = Price(1.0, 1.0, cached=0.0, written=1.0, written_1h=0.0)
     assert price.cost(Usage(0, 0, cached_tokens=9, cache_written_1h_tokens=9)) == 0
+
+
+def test_of_a_model_that_embeds_the_price_of_its_input_suffices() -> None:
+    model = {"name": "m", "backend": "x", "task": "embedding", "cost_per_input_token": 1e-6}
+    assert price_of(model) == Price(1e-6, 0)
+    listed = {"name": "text-embedding-3-small", "backend": "openai", "task": "embedding"}
+    assert price_of(listed).cost(Usage(1_000_000, 0)) == pytest.approx(0.02)

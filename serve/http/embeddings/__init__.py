@@ -1,0 +1,1 @@
+"""OpenAI's embeddings: requests in, replies out."""
