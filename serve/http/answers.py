@@ -29,6 +29,7 @@ async def ask(http: HTTPRequest, parse: Callable[[bytes], Asked]) -> tuple[Asked
     Raises:
         LLMError: the request can't be read, or not be answered.
     """
+    access_of(http).asking = Asking()  # which the console also shows if it can't be read
     request, deadline = await read(http, parse)
     return request, await begin(http, request, deadline)
 
@@ -53,7 +54,8 @@ async def begin(http: HTTPRequest, request: Request, deadline: float) -> Answer:
         LLMError: it can't be answered.
     """
     server, access = server_of(http), access_of(http)
-    asking = access.asking = Asking(id=request.id, stream=request.chat.stream)
+    asking = access.asking = access.asking or Asking()
+    asking.id, asking.stream = request.id, request.chat.stream
     if server.core.settings.show_queries:
         asking.query = query_of(request.chat, server.core.settings.query)
     model = request.chat.model
