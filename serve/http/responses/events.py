@@ -16,6 +16,7 @@ from serve.http.chat.replies import router_of
 from serve.http.event_stream import event
 from serve.http.middleware.access_log import Access
 from serve.http.responses.errors import in_our_words
+from serve.http.responses.reasoning import blocks_of
 from serve.http.responses.replies import begun, ended, is_incomplete
 from serve.http.responses.requests import ResponsesRequest
 from serve.http.responses.writing import Calling, Event, Json, Speech, Thought, Writing
@@ -121,7 +122,7 @@ class _Stream:
         return any(item["type"] != "reasoning" for item in self._done.values())
 
     def _events(self, chunk: Chunk) -> Iterator[Event]:
-        if chunk.reasoning:
+        if chunk.reasoning or blocks_of(chunk):
             thought = self._current(Thought)
             if thought is None:
                 thought = Thought(self._count, seals=self._request.seals_reasoning)

@@ -4,13 +4,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from deployments.errors import InvalidRequest, UnsupportedParameter
-from serve.http.responses.reasoning import text_of
+from serve.http.responses.reasoning import said_in
 
 Json = dict[str, Any]
 
 
-def messages_of(instructions: str | None, items: str | list[Json]) -> list[Json]:
-    """The chat's messages.
+Thoughts = dict[int, list[Any]]
+"""Thinking blocks by the index of the message that they begin."""
+
+
+def messages_of(instructions: str | None, items: str | list[Json]) -> tuple[list[Json], Thoughts]:
+    """The chat's messages, and the thinking blocks that providers want back with them.
 
     What a model said in one go is one message: its reasoning, its text and its calls.
 
@@ -21,7 +25,8 @@ def messages_of(instructions: str | None, items: str | list[Json]) -> list[Json]
     if instructions:
         messages.append({"role": "system", "content": instructions})
     if isinstance(items, str):
-        return [*messages, {"role": "user", "content": items}]
+        return [*messages, {"role": "user", "content": items}], {}
+    thoughts: Thoughts = {}
     said = _Said()
     calls: set[str] = set()
     for index, item in enumerate(items):
@@ -29,7 +34,7 @@ def messages_of(instructions: str | None, items: str | list[Json]) -> list[Json]
             said.add(item)
             calls.add(item.get("call_id", ""))
             continue
-        messages += said.messages()
+        said.write(messages, thoughts)
         said = _Said()
         if item.get("type") == "function_call_output":
             if item["call_id"] not in calls:
@@ -41,7 +46,8 @@ def messages_of(instructions: str | None, items: str | list[Json]) -> list[Json]
             messages.append(_output(item))
         else:
             messages.append({"role": item["role"], "content": _content(item, f"input.{index}")})
-    return [*messages, *said.messages()]
+    said.write(messages, thoughts)
+    return messages, thoughts
 
 
 class _Said:
@@ -49,29 +55,34 @@ class _Said:
 
     def __init__(self) -> None:
         self._reasoning: list[str] = []
+        self._blocks: list[Any] = []
         self._texts: list[str] = []
         self._calls: list[Json] = []
 
     def add(self, item: Json) -> None:
         """Adds an item of a model's answer."""
         if item.get("type") == "reasoning":
-            self._reasoning += filter(None, [text_of(item)])
+            said = said_in(item)
+            self._reasoning += filter(None, [said["reasoning"]])
+            self._blocks += said["thinking_blocks"]
         elif item.get("type") == "function_call":
             function = {"name": item["name"], "arguments": item["arguments"]}
             self._calls.append({"id": item["call_id"], "type": "function", "function": function})
         else:
             self._texts += _texts(item["content"])
 
-    def messages(self) -> list[Json]:
-        """The message, if anything was said."""
-        if not (self._reasoning or self._texts or self._calls):
-            return []  # such as reasoning that only another server can read
+    def write(self, messages: list[Json], thoughts: Thoughts) -> None:
+        """Adds the message, if anything was said."""
+        if not (self._reasoning or self._blocks or self._texts or self._calls):
+            return  # such as reasoning that only another server can read
+        if self._blocks:
+            thoughts[len(messages)] = self._blocks
         message: Json = {"role": "assistant", "content": self._content()}
         if self._reasoning:
             message["reasoning_content"] = "\n\n".join(self._reasoning)
         if self._calls:
             message["tool_calls"] = self._calls
-        return [message]
+        messages.append(message)
 
     def _content(self) -> str | list[Json] | None:
         if len(self._texts) > 1:

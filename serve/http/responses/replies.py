@@ -4,14 +4,14 @@ Source: https://platform.openai.com/docs/api-reference/responses/object
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
 from deployments.answer import FinishReason
 from deployments.contract import Chunk, ToolCallDelta, Usage
 from serve.core import Answer
-from serve.http.responses.reasoning import seal
+from serve.http.responses.reasoning import blocks_of, seal
 from serve.http.responses.requests import ResponsesRequest
 
 Json = dict[str, Any]
@@ -80,8 +80,9 @@ def is_incomplete(reason: FinishReason | None) -> bool:
 
 def _output(whole: Chunk, seals: bool) -> list[Json]:
     items = []
-    if whole.reasoning:
-        items.append(reasoning_item(new_id("rs"), whole.reasoning, seals=seals))
+    blocks = blocks_of(whole)
+    if whole.reasoning or blocks:
+        items.append(reasoning_item(new_id("rs"), whole.reasoning, blocks, seals=seals))
     calls = [call_item(new_id("fc"), call) for call in whole.tool_calls]
     if whole.text or not (calls or is_incomplete(whole.finish_reason)):
         items.append(message_item(new_id("msg"), whole.text, whole.logprobs))
@@ -99,13 +100,23 @@ def new_id(kind: str) -> str:
     return f"{kind}_{uuid4().hex}"
 
 
-def reasoning_item(id: str, text: str, *, seals: bool = False) -> Json:
+def reasoning_item(
+    id: str, text: str, blocks: Sequence[Mapping[str, Any]] = (), *, seals: bool = False
+) -> Json:
     """An item of reasoning. Its text is the summary: that is what clients show and send back; few
-    read `content`, where servers of open models put it."""
+    read `content`, where servers of open models put it.
+
+    Args:
+        id: the item's.
+        text: the reasoning.
+        blocks: thinking blocks; they are sealed whether or not the caller asks for it, since
+            nothing else brings them back.
+        seals: whether the caller asks for it.
+    """
     summary = [{"type": "summary_text", "text": text}] if text else []
     item: Json = {"id": id, "type": "reasoning", "summary": summary}
-    if seals and text:
-        item["encrypted_content"] = seal(text)
+    if blocks or (seals and text):
+        item["encrypted_content"] = seal(text, blocks)
     return item
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from deployments.contract import ChatRequest
 from deployments.errors import InvalidRequest, LLMError
+from deployments.extras import THINKING_BLOCKS
 from serve.http.bodies.fields import check_schemas, explain, fields_of
 from serve.http.responses.body import ResponsesBody, refuse_what_is_lacking
 from serve.http.responses.errors import in_our_words
@@ -53,11 +54,14 @@ def parse(body: bytes) -> ResponsesRequest:
     except ValidationError as error:
         raise explain(error, fields) from None
     include = asked.include or []
-    written = _chat(asked)
+    items: Any = asked.input
+    messages, thoughts = messages_of(asked.instructions, items)
     try:
-        chat = _checked(written)
+        chat = _checked(_chat(asked, messages))
     except LLMError as error:
         raise in_our_words(error) from None
+    if thoughts:
+        chat = chat.with_extra(**{THINKING_BLOCKS: thoughts})
     wishes = RoutingWishes(models=asked.models, router=asked.router or RouterOptions())
     id = f"resp_{secrets.token_hex(16)}"
     return ResponsesRequest(chat, wishes, id, _repeated(asked), _SEALED in include)
@@ -72,16 +76,15 @@ def _checked(written: Json) -> ChatRequest:
     return chat
 
 
-def _chat(asked: ResponsesBody) -> Json:
+def _chat(asked: ResponsesBody, messages: list[Json]) -> Json:
     """The fields of the chat request."""
     text, reasoning = asked.text or {}, asked.reasoning or {}
     tools, choice = _tools(asked)
-    items: Any = asked.input
     # Alternatives alone ask for logprobs; none of them, for nothing.
     logprobs = _LOGPROBS in (asked.include or []) or bool(asked.top_logprobs)
     fields = {
         **{name: getattr(asked, name) for name in _SAME},
-        "messages": messages_of(asked.instructions, items),
+        "messages": messages,
         "stream": bool(asked.stream),
         "max_completion_tokens": asked.max_output_tokens,
         "logprobs": logprobs or None,

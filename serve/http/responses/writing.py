@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from deployments.contract import Chunk, ToolCallDelta
+from serve.http.responses.reasoning import blocks_of
 from serve.http.responses.replies import (
     call_item,
     logprob,
@@ -60,6 +61,7 @@ class Thought(Writing):
         self.where["summary_index"] = 0
         self._seals = seals
         self._pieces: list[str] = []
+        self._blocks: list[Json] = []
 
     def begin(self) -> Iterator[Event]:
         """The item and its only part."""
@@ -70,7 +72,9 @@ class Thought(Writing):
     def add(self, chunk: Chunk) -> Iterator[Event]:
         """A chunk's reasoning."""
         self._pieces.append(chunk.reasoning)
-        yield "reasoning_summary_text.delta", {**self.where, "delta": chunk.reasoning}
+        self._blocks += blocks_of(chunk)
+        if chunk.reasoning:
+            yield "reasoning_summary_text.delta", {**self.where, "delta": chunk.reasoning}
 
     def end(self) -> Iterator[Event]:
         """The whole part."""
@@ -80,7 +84,7 @@ class Thought(Writing):
 
     def item(self) -> Json:
         """The item of reasoning."""
-        return reasoning_item(self.id, "".join(self._pieces), seals=self._seals)
+        return reasoning_item(self.id, "".join(self._pieces), self._blocks, seals=self._seals)
 
     @staticmethod
     def _part(text: str) -> Json:

@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
-from responses_api import PATH, checked, http_client, reply_of
+from responses_api import PATH, checked, events_of, http_client, reply_of
 from scripted_models import END, Models, says
 
 from deployments.contract import Chunk, ToolCallDelta, Usage
 from deployments.errors import RateLimited, UnsupportedParameter
+from deployments.extras import THINKING_BLOCKS
 
 STOP = Chunk(finish_reason="stop", usage=Usage(5, 3))
 TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
@@ -131,6 +132,30 @@ async def test_reasoning_can_be_sent_back_by_what_is_sealed_in_it() -> None:
         "content": "one",
         "reasoning_content": "Hm.",
     }
+
+
+SIGNED = {"type": "thinking", "thinking": "Hm.", "signature": "c2ln"}
+REDACTED = {"type": "redacted_thinking", "data": "ZGF0YQ=="}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_signed_thinking_comes_back_to_its_provider(streamed: bool) -> None:
+    """Whether or not the caller asks for sealed reasoning: without it, tool loops lose it."""
+    thought = Chunk(reasoning="Hm.")
+    signed, redacted = (Chunk(extra=((THINKING_BLOCKS, block),)) for block in (SIGNED, REDACTED))
+    calls = Chunk(tool_calls=(ToolCallDelta(0, "c1", "f", "{}"),))
+    models = Models(m=[says(thought, signed, redacted, calls, Chunk(finish_reason="tool_calls"))])
+    if streamed:
+        said = (await events_of(models, tools=[TOOL]))[-1]["response"]
+    else:
+        said = await reply_of(models, tools=[TOOL])
+    assert [item["type"] for item in said["output"]] == ["reasoning", "function_call"]
+    output = {"type": "function_call_output", "call_id": "c1", "output": "1"}
+    items = [{"role": "user", "content": "Hi"}, *said["output"], output]
+    await reply_of(models, input=items, tools=[TOOL], instructions="Be brief.")
+    request = models.asked[-1][1]
+    assert request.messages[2]["role"] == "assistant"
+    assert request.extra == {THINKING_BLOCKS: {2: [SIGNED, REDACTED]}}
 
 
 @pytest.mark.parametrize(
