@@ -158,8 +158,11 @@ def _form(asked: PromptBody) -> dict[str, Any]:
 
 def _effort_beyond(asked: PromptBody) -> str | None:
     """The effort that is asked for. "high", which Claude Code always sends, is what Anthropic's
-    models do without it, so it asks for nothing: https://platform.claude.com/docs/en/build-with-claude/effort"""
-    effort = asked.output_config and asked.output_config.effort
+    models do without it, so it asks for nothing.
+
+    Source: https://platform.claude.com/docs/en/build-with-claude/effort
+    """
+    effort = asked.output_config.effort if asked.output_config else None
     return None if effort == "high" else effort
 
 
