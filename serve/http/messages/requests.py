@@ -156,10 +156,20 @@ def _form(asked: PromptBody) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
+def _effort_beyond(asked: PromptBody) -> str | None:
+    """The effort that is asked for. "high", which Claude Code always sends, is what Anthropic's
+    models do without it, so it asks for nothing.
+
+    Source: https://platform.claude.com/docs/en/build-with-claude/effort
+    """
+    effort = asked.output_config.effort if asked.output_config else None
+    return None if effort == "high" else effort
+
+
 def _effort(asked: PromptBody) -> str | None:
     """The effort as models of all providers know it: what is asked for, or about what the budget
     buys."""
-    if asked.output_config and (effort := asked.output_config.effort):
+    if effort := _effort_beyond(asked):
         return "xhigh" if effort == "max" else effort
     if asked.thinking and asked.thinking.type == "enabled":
         budget = asked.thinking.budget_tokens
@@ -175,7 +185,7 @@ def _extra(asked: PromptBody, thoughts: dict[int, list[Thought]]) -> dict[str, A
     tools = enumerate(asked.tools or ())
     if cached := {at: tool.cache_control for at, tool in tools if tool.cache_control}:
         extra[CACHED_TOOLS] = cached
-    effort = asked.output_config and asked.output_config.effort
+    effort = _effort_beyond(asked)
     if asked.thinking or effort:
         extra[ANTHROPIC_PARAMETERS] = {
             "thinking": asked.thinking and asked.thinking.model_dump(exclude_none=True),

@@ -9,7 +9,7 @@ import pytest
 from anthropic.types import Message, RedactedThinkingBlock, TextBlock, ThinkingBlock, ToolUseBlock
 from anthropic_client import anthropic_client
 from pydantic import BaseModel
-from scripted_models import Models, Script, says
+from scripted_models import Models, Script, continues, says
 
 from deployments.contract import ChatRequest, Chunk, ToolCallDelta, Usage
 from deployments.errors import (
@@ -177,7 +177,8 @@ async def test_a_loop_of_two_turns_with_a_tool() -> None:
     assert isinstance(second.content[0], TextBlock)
     _, assistant, tool = asked(models).messages
     assert assistant["role"] == "assistant"
-    (call,) = assistant["tool_calls"] or ()
+    assert assistant["tool_calls"]
+    (call,) = assistant["tool_calls"]
     assert call["id"] == "toolu_1"
     assert json.loads(call["function"]["arguments"]) == {"city": "Rome"}
     assert tool == {"role": "tool", "tool_call_id": "toolu_1", "content": "22 °C"}
@@ -346,6 +347,24 @@ async def test_a_stream_that_breaks_off_raises_and_does_not_look_finished() -> N
     text = (await raw.http_response.aread()).decode()
     assert text.split("\n\n")[-2].startswith("event: error\n")
     assert "message_stop" not in text
+
+
+async def test_a_stream_that_another_model_continues_is_one_message() -> None:
+    """Which models wrote it is told beside Anthropic's own fields."""
+    broken = [says("one ", ProviderError("it broke"))]
+    models = Models({"retries": 0}, a=broken, b=[continues("one two")])
+    client = await anthropic_client(models)
+    async with client.messages.stream(
+        model="auto", max_tokens=9, messages=HELLO, extra_body={"models": ["a", "b"]}
+    ) as stream:
+        events = [event async for event in stream]
+        message = await stream.get_final_message()
+    assert [block.to_dict()["text"] for block in message.content] == ["one two"]
+    (end,) = [event for event in events if event.type == "message_delta"]
+    router = end.to_dict()["router"]
+    assert isinstance(router, dict)
+    assert router["model"] == "b"
+    assert [rescue["from"] for rescue in router["rescued"]] == ["a"]
 
 
 async def test_tokens_are_counted_by_estimate() -> None:

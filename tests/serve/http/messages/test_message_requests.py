@@ -106,6 +106,7 @@ def test_null_counts_as_left_out() -> None:
 def test_what_asks_for_nothing_is_accepted() -> None:
     keep = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
     tool = {**TOOL, "defer_loading": False, "allowed_callers": ["direct"]}
+    assert read(output_config={"effort": "high"}).chat.parameters() == {"max_tokens": 9}
     read(context_management=keep, mcp_servers=[], speed="standard", tools=[tool])
 
 
