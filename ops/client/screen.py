@@ -57,11 +57,12 @@ def _server(seen: Json) -> Text:
     models = seen.get("models") or []
     now = [model.get("now") or {} for model in models]
     spent = sum(each.get("usd_per_s") or 0 for each in now)
-    wanted = seen.get("performance_requirement")
+    wanted = seen.get("performance_requirement") if seen.get("smart") else None
     parts = [
         f"LLM Cores {_text(seen.get('version'))}",
         _text(seen.get("strategy")) + (f", quality wanted {wanted:g}" if wanted else ""),
-        f"routers: {_text(seen.get('routers'))}",
+        f"routers: {_text(seen.get('routers'))}"
+        + (" (only one is seen now)" if seen.get("all_routers") is False else ""),
         f"{sum(each.get('requests_per_s') or 0 for each in now):,.1f} requests/s",
         f"{sum(each.get('output_tokens_per_s') or 0 for each in now):,.0f} tokens/s",
         f"{usd(spent * 3600)}/h",

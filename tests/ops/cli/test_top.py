@@ -47,7 +47,11 @@ def request(id: str, **fields: Any) -> dict[str, Any]:
 def seen(*requests: dict[str, Any], **fields: Any) -> dict[str, Any]:
     head = {"at": 1795883958.2, "version": "0.1.0", "strategy": "smart", "routers": 2}
     models = [model("small"), model("large", available=False, circuit="open", now=None)]
-    known = {"performance_requirement": 0.96, "caller": {"name": None, "all_traffic": True}}
+    known = {
+        "smart": True,
+        "performance_requirement": 0.96,
+        "caller": {"name": None, "all_traffic": True},
+    }
     return {**head, **known, "models": models, "requests": requests, "cursor": "1", **fields}
 
 
