@@ -23,6 +23,7 @@ def available_cpus() -> float:
 def available_gpus() -> int:
     """The GPUs that a Ray started on this machine would have."""
     manager = get_accelerator_manager_for_resource("GPU")
+    assert manager is not None, "Ray knows GPUs"
     visible = manager.get_current_process_visible_accelerator_ids()
     count = int(manager.get_current_node_num_accelerators())
     return count if visible is None else min(count, len(visible))

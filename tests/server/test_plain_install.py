@@ -282,7 +282,7 @@ def test_a_model_is_chosen_by_predictions(server: Server) -> None:
     assert answered.headers["x-router-strategy"] == "smart"
     assert answered.headers["x-router-model"] in MODELS
     metrics = httpx.get(f"{server.url}/metrics").text
-    assert "router_" in metrics
+    assert "llm_choices" in metrics
 
 
 def test_a_batch_is_decided(server: Server) -> None:
