@@ -22,6 +22,7 @@ from serve.dispatch.dispatcher import Dispatch, Dispatcher
 from serve.dispatch.probes import Probes
 from serve.dispatch.rescue import Rescue, total_usage
 from serve.handles import Handle
+from serve.ranker import Ranker
 from serve.request import Request
 from serve.routing.prices import Price
 from serve.routing.strategy import Preview, PreviewStrategy, Question, Ranking, Strategy
@@ -187,7 +188,7 @@ class Core:
         self._availability = availability
         self._circuits = circuits
         self._dispatcher = Dispatcher(models, handles, availability, circuits, windows)
-        self._waker = Waker(handles)
+        self._ranker = Ranker(availability, Waker(handles))
         self._smart = smart
         context = Context(lambda: self.prices, self._dispatcher.in_flight, smart)
         self._strategies = Strategies(models, context, kinds)
@@ -268,7 +269,7 @@ class Core:
             probes = Probes(self._dispatcher, question.available, deadline)
             question = replace(question, probe=probes.ask)
             with DECISION_TIME.labels(name).time():
-                ranking, ranked = await self._rank(strategy, question, others)
+                ranking, ranked = await self._ranker.rank(strategy, question, others)
         if not ranked:
             raise _none_running(question.candidates)
         dispatch = self._dispatcher.dispatch(request.chat, ranked, deadline)
@@ -309,13 +310,7 @@ class Core:
                     param="router.strategy",
                 )
             question, others = await self._question(request, caller)
-            preview = Preview(Ranking([]))
-            if question.available:
-                asleep = self._asleep(question, others)
-                preview = await strategy.preview(replace(question, asleep=asleep))
-                if preview.ranking.models[0] in asleep and (awake := _without(question, asleep)):
-                    preview = await strategy.preview(awake)
-        ranked = self._in_order(preview.ranking, question, others)
+            preview, ranked = await self._ranker.preview(strategy, question, others)
         if not ranked:
             raise _none_running(question.candidates)
         return Previewed(name, question, preview, ranked)
@@ -376,37 +371,6 @@ class Core:
         )
         return question, others
 
-    async def _rank(
-        self, strategy: Strategy, question: Question, others: list[str]
-    ) -> tuple[Ranking, list[str]]:
-        """The strategy's ranking, and all models in the order in which to try them: the ranked
-        ones, then `others`, and last those that are scaled to zero.
-
-        If the strategy would choose a model that is scaled to zero, that one is woken for later
-        requests.
-        """
-        if not question.available:
-            return Ranking([]), others
-        asleep = self._asleep(question, others)
-        ranking = await strategy.rank(replace(question, asleep=asleep) if asleep else question)
-        first = ranking.models[0]
-        if first in asleep:
-            self._waker.wake(first)
-            if awake := _without(question, asleep):
-                ranking = await strategy.rank(awake)
-        return ranking, self._in_order(ranking, question, others)
-
-    def _asleep(self, question: Question, others: Sequence[str]) -> list[str]:
-        """The available models that are scaled to zero, while others can answer."""
-        sleeps = self._availability.sleeps
-        if all(map(sleeps, [*question.available, *others])):
-            return []  # no other model could answer in the meantime
-        return [name for name in question.available if sleeps(name)]
-
-    def _in_order(self, ranking: Ranking, question: Question, others: Sequence[str]) -> list[str]:
-        names = dict.fromkeys([*ranking.models, *others, *question.available])
-        return sorted(names, key=self._availability.sleeps)
-
     def _followed(
         self,
         id: str,
@@ -426,12 +390,6 @@ class Core:
             self.prices.get(dispatch.model),
         )
         return self._smart.learner.follow(dispatch, lesson)
-
-
-def _without(question: Question, asleep: Collection[str]) -> Question | None:
-    """The question about the models that are awake; None without any."""
-    awake = [name for name in question.available if name not in asleep]
-    return replace(question, available=awake) if awake else None
 
 
 def _none_running(names: Sequence[str]) -> ModelUnavailable:

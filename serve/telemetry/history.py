@@ -146,9 +146,11 @@ class Histories:
             del self._heard[next(iter(self._heard))]
         if before is not None:  # else nobody knows since when it has counted
             self._add(before, heard)
-        for name, count in self._in_flight(now).items():
-            if (model := self._model(name, create=count > 0)) is not None:
-                model.in_flight[self._tick % POINTS] = count
+        in_progress = self._in_flight(now)
+        for name in in_progress:
+            self._model(name)
+        for name, model in self._models.items():
+            model.in_flight[self._tick % POINTS] = in_progress.get(name, 0)
 
     def read(self) -> History:
         """What is known now. The newest point is one that all routers have reported on."""
@@ -199,7 +201,7 @@ class Histories:
         places, share = _spread(max(before.at, heard.at - _SILENT_S), heard.at)
         for name, counts in heard.counts.items():
             more = np.maximum(counts - before.counts.get(name, 0.0), 0.0)
-            if more.any() and (model := self._model(name, create=True)) is not None:
+            if more.any() and (model := self._model(name)) is not None:
                 model.counts[:, places] += more[:, None] * share
         for kind in ("first_token", "duration"):
             known: dict[str, Floats] = getattr(before, kind)
@@ -208,15 +210,16 @@ class Histories:
                 if more.any() and (ring := self._ring(name, kind)) is not None:
                     ring[places] += share[:, None] * more
 
-    def _model(self, name: str, *, create: bool) -> _Model | None:
+    def _model(self, name: str) -> _Model | None:
+        """A model's points; None if there are too many models already."""
         model = self._models.get(name)
-        if model is None and create and len(self._models) < _MOST_MODELS:
+        if model is None and len(self._models) < _MOST_MODELS:
             model = self._models[name] = _Model()
         return model
 
     def _ring(self, name: str, kind: str) -> Floats | None:
         """The histograms of a model; None if there are too many already."""
-        model = self._model(name, create=True)
+        model = self._model(name)
         if model is None:
             return None
         ring: Floats | None = getattr(model, kind)

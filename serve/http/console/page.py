@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -63,6 +64,8 @@ def add_page(api: FastAPI, folder: Path = FOLDER) -> None:
     files = files_in(folder)
 
     async def page(request: Request) -> Response:
+        if request.method != "GET":  # a client of the API whose base URL is wrong
+            raise HTTPException(404)
         check_on(request)
         return _response(request, files[_INDEX])
 
@@ -73,7 +76,7 @@ def add_page(api: FastAPI, folder: Path = FOLDER) -> None:
             raise from_status(404, "the console has no such file")
         return _response(request, files[name])
 
-    api.add_route(PAGE, page, include_in_schema=False)
+    api.add_route(PAGE, page, ["GET", "POST"], include_in_schema=False)
     api.add_route(STATIC + "{name:path}", static, include_in_schema=False)
 
 

@@ -85,7 +85,7 @@ def _of_answer(answer: Answer) -> dict[str, Any]:
     return {
         "model": model,
         "strategy": answer.strategy,
-        "reason": answer.reason or _WHY.get(answer.choice, answer.choice),
+        "reason": answer.reason or _WHY.get(answer.choice),
         "predicted": predicted,
         "prompt_tokens": usage and usage.prompt_tokens,
         "completion_tokens": usage and usage.completion_tokens,

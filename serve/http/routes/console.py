@@ -16,6 +16,7 @@ from serve.http.server import server_of
 router = APIRouter()
 
 _MOST_CURSOR = 64  # characters
+_FRESH = {"cache-control": "no-store"}
 
 
 @router.get(LIVE, **description.LIVE)
@@ -37,6 +38,3 @@ async def tradeoff(request: Request) -> Response:
     check_on(request)
     server, caller = server_of(request), authenticated(request)
     return json_response(await curve(server, caller), headers=_FRESH)
-
-
-_FRESH = {"cache-control": "no-store"}

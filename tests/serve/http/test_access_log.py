@@ -60,6 +60,7 @@ def client() -> httpx.AsyncClient:
             Route("/fail", fail),
             Route("/health/ready", answer),
             Route("/metrics", metrics),
+            Route("/console/live", metrics),
         ]
     )
     app.add_middleware(AccessLog)
@@ -114,13 +115,14 @@ async def test_an_error_is_logged_by_its_code_and_field(lines: Any) -> None:
     assert (unforeseen["status"], unforeseen["error"]) == (500, "internal_error")
 
 
-async def test_of_scrapes_only_those_that_are_refused_are_logged(lines: Any) -> None:
+@pytest.mark.parametrize("path", ["/metrics", "/console/live"])
+async def test_of_polls_only_those_that_are_refused_are_logged(path: str, lines: Any) -> None:
     recorded = Recorded()
     async with client() as http:
-        await http.get("/metrics", headers={"key": "right"})
-        await http.get("/metrics")
+        await http.get(path, headers={"key": "right"})
+        await http.get(path)
     (line,) = lines()
-    assert (line["path"], line["status"], line["error"]) == ("/metrics", 403, "not_permitted")
+    assert (line["path"], line["status"], line["error"]) == (path, 403, "not_permitted")
     assert recorded("llm_errors_total", code="not_permitted") == 1
 
 

@@ -38,6 +38,9 @@ def test_what_was_counted_between_two_reports_is_spread_over_the_time_between_th
     traffic = histories.read().models["m"]
     assert traffic.rates == pytest.approx((15 / 6, 0, 5 / 6, 0))
     assert traffic.in_flight == 3
+    histories.push(A, answered("m", 110, failed=5), {})
+    clock.now = START + 15
+    assert series(histories, "m", 5) == [0, 0, 3, 3, 0, 0]
 
 
 def test_what_a_router_counted_before_its_first_report_is_no_traffic() -> None:

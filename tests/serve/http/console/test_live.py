@@ -16,8 +16,8 @@ from ray import serve as rayserve
 from scripted_models import END, Models, api_client, says
 
 from deployments.errors import ProviderError, RateLimited
-from deployments.telemetry.instruments import REGISTRY
-from deployments.telemetry.samples import Series, samples_of
+from deployments.telemetry.instruments import OPEN_CIRCUITS, REGISTRY
+from deployments.telemetry.samples import Samples, Series, samples_of
 from serve.access.keys import hash_of, new_key
 from serve.actors import ActorClient, ActorUnavailable
 from serve.config import RouterConfig
@@ -62,8 +62,10 @@ class Cluster:
 
     def report(self, seconds: float = 0.0) -> None:
         """All routers report, and time passes."""
+        samples = samples_of(REGISTRY)
+        samples.pop(OPEN_CIRCUITS.name, None)  # of other tests' models
         for number, server in enumerate(self.servers):
-            self.actor.push(f"Router#{number}", samples_of(REGISTRY), server.view.report())
+            self.actor.push(f"Router#{number}", samples, server.view.report())
         self.clock.now += seconds
 
     def details(self, application: str) -> dict[str, Any]:
@@ -165,6 +167,19 @@ async def test_it_shows_each_models_traffic_and_state(parts: Cluster) -> None:
     assert len(past["times"]) == len(past["models"]["a"]["requests_per_s"]) == 5
     assert 2 * sum(past["models"]["a"]["requests_per_s"]) == pytest.approx(4)
     assert told["routers"] == 1
+
+
+async def test_a_circuit_is_open_if_it_is_in_any_router(parts: Cluster) -> None:
+    models = two_models()
+    async with await client(models) as http:
+        for _ in range(10):
+            models.circuits.failed("a", ProviderError("down"))
+        assert [each["circuit"] for each in (await live(http))["models"]] == ["open", "closed"]
+        elsewhere: Samples = {OPEN_CIRCUITS.name: {(OPEN_CIRCUITS.name, (("model", "b"),)): 1.0}}
+        parts.actor.push("Router#7", elsewhere, Report({}, []))
+        assert [each["circuit"] for each in (await live(http))["models"]] == ["open", "open"]
+        parts.clock.now += 60
+        assert [each["circuit"] for each in (await live(http))["models"]] == ["open", "closed"]
 
 
 async def test_a_key_sees_its_own_requests_and_models_and_an_operators_all(

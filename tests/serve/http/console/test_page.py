@@ -13,8 +13,8 @@ from serve.access.keys import hash_of, new_key
 from serve.http.console.page import FOLDER, add_page, files_in
 
 KEY = new_key()
-TEAM = {"keys": [{"name": "team", "sha256": hash_of(KEY).hex()}]}
-OWN = {"allow_anonymous": False}
+TEAM: dict[str, Any] = {"keys": [{"name": "team", "sha256": hash_of(KEY).hex()}]}
+OWN: dict[str, Any] = {"allow_anonymous": False}
 
 
 async def get(path: str, headers: dict[str, str] | None = None, **config: Any) -> httpx.Response:
