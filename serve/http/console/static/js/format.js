@@ -50,6 +50,11 @@ export function quality(value) {
   return isNumber(value) ? value.toFixed(2) : UNKNOWN;
 }
 
+// The router's reason, which is plain ASCII with exponents, as people write it.
+export function reason(text) {
+  return text.replaceAll("+-", " ± ").replace(/\$(\d[\d.]*(?:e-?\d+)?)/g, (_, dollars) => usd(Number(dollars)));
+}
+
 export function clock(unix) {
   return isNumber(unix) ? new Date(unix * 1000).toLocaleTimeString("en-GB") : UNKNOWN;
 }

@@ -31,7 +31,7 @@ export function usePolling(ask, seconds, active) {
           setError(failed);
           // Without a good key, the next try is when one is entered.
           if (failed.status === 401) return;
-          wait = Math.min(2 * wait, LONGEST_S);
+          wait = Math.max(seconds, Math.min(2 * wait, LONGEST_S));
         } finally {
           asking = false;
         }

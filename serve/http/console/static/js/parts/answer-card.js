@@ -2,7 +2,7 @@
 
 import { post } from "../api.js";
 import { isRunning, speed } from "../answers.js";
-import { count, duration, exactly, plural, usd } from "../format.js";
+import { count, duration, exactly, plural, reason, usd } from "../format.js";
 import { html, useEffect, useState } from "../html.js";
 import { Markdown } from "../markdown.js";
 import { ErrorNote, ModelName } from "./basics.js";
@@ -14,7 +14,7 @@ export function AnswerCard({ answer, title = null, again, children }) {
   return html`<article class="answer ${answer.state}" aria-busy=${String(isRunning(answer))} aria-label=${`Answer of ${name ?? "a model"}`}>
     <header>
       ${name ? html`<${ModelName} name=${name} />` : html`<span class="second">choosing a model …</span>`}
-      ${answer.reason && title === null && html`<span class="second reason">${answer.reason}</span>`}
+      ${answer.reason && title === null && html`<span class="second reason">${reason(answer.reason)}</span>`}
     </header>
     ${answer.reasoning && html`<details class="thought"><summary>Reasoning</summary><p>${answer.reasoning}</p></details>`}
     <div class="answer-text" aria-live="polite">

@@ -1,6 +1,6 @@
 // Requests as they were routed, newest first: which model, why, what it cost against the prediction.
 
-import { clock, count, duration, exactly, quality, usd } from "../format.js";
+import { clock, count, duration, exactly, quality, reason, usd } from "../format.js";
 import { html, useState } from "../html.js";
 import { Empty, ModelName, Segments } from "../parts/basics.js";
 import { Icon } from "../parts/icons.js";
@@ -57,7 +57,7 @@ function Row({ request }) {
 
 function why(request) {
   if (request.error) return request.error;
-  if (request.reason) return request.reason;
+  if (request.reason) return reason(request.reason);
   return request.asked && request.asked !== "auto" ? "asked for by name" : (request.strategy ?? "");
 }
 

@@ -1,6 +1,6 @@
 // The choice in words: who would answer, why, and what the multiplier means.
 
-import { quality, usd } from "../format.js";
+import { quality, reason, usd } from "../format.js";
 import { html } from "../html.js";
 import { ModelName } from "../parts/basics.js";
 
@@ -23,8 +23,9 @@ export function Verdict({ explained }) {
   </section>`;
 }
 
-function sentence(reason) {
-  return reason ? `${reason[0].toUpperCase()}${reason.slice(1)}.`.replace(/\.\.$/, ".") : "";
+function sentence(text) {
+  const said = reason(text);
+  return said && `${said[0].toUpperCase()}${said.slice(1)}.`;
 }
 
 // The multiplier in one sentence.
