@@ -46,7 +46,8 @@ def check(
         bool,
         typer.Option(
             "--ask",
-            help="also request one token or embedding of each hosted model, which the provider bills",
+            help="also request one token or embedding of each hosted model, which the provider "
+            "bills",
         ),
     ] = False,
     as_json: Json = False,

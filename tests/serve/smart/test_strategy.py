@@ -3,10 +3,10 @@
 from typing import Any, cast
 
 from serve.routing.decider import Routes
-from serve.routing.strategy import BatchQuestion, Question, Ranking
+from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
 from serve.smart.strategy import SmartStrategy
 
-ROUTES = cast("Routes", object())
+ROUTES, PREVIEW = cast("Routes", object()), cast("Preview", object())
 
 
 class Forecasts:
@@ -19,6 +19,10 @@ class Forecasts:
     async def decide(self, question: Question) -> Ranking:
         self.asked.append(question)
         return self.ranking
+
+    async def preview(self, question: Question) -> Preview:
+        self.asked.append(question)
+        return PREVIEW
 
     async def route(self, question: BatchQuestion) -> Routes:
         self.asked.append(question)
@@ -46,3 +50,9 @@ async def test_a_batch_is_decided_as_a_whole() -> None:
     batch = BatchQuestion(["Why?", "How?"], [["cheap"], ["cheap", "dear"]], 0.5)
     assert await SmartStrategy(forecasts).route(batch) is ROUTES
     assert forecasts.asked == [batch]
+
+
+async def test_a_preview_forecasts_as_a_choice_does() -> None:
+    forecasts, asked = Forecasts(), question("cheap", "dear")
+    assert await SmartStrategy(forecasts).preview(asked) is PREVIEW
+    assert forecasts.asked == [asked]

@@ -266,7 +266,7 @@ async def test_polls_take_nothing_from_a_keys_limit_but_what_a_limit_refuses_is_
         counted.append(caller.name)
         raise RateLimited("enough")
 
-    monkeypatch.setattr("scripted_models._unlimited", count)
+    monkeypatch.setattr("scripted_models.unlimited", count)
     async with await client(two_models(), **KEYS) as http:
         await live(http, TEAMS)
         assert counted == []
