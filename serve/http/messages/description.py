@@ -61,7 +61,7 @@ class MessageError(TypedDict):
 
     type: Literal["error"]
     error: MessageErrorDetail
-    request_id: None
+    request_id: str | None
 
 
 _RETRY_AFTER = {"retry-after": openapi.header("Seconds after which to retry", "integer")}
