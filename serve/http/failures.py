@@ -65,14 +65,14 @@ def error_response(
     state: MutableMapping[str, Any] = scope.get("state", {})
     if (access := state.get("access")) is not None:
         access.note(error)
-    form = _FORMS.get(path_of(scope), _openais)
+    form = _FORMS.get(path_of(scope), _openai_form)
     status, body, more = form(error, scope)
     return json_response(
         body, status=status, headers={**_headers(error), **more, **(headers or {})}
     )
 
 
-def _openais(error: LLMError, scope: Scope) -> tuple[int, dict[str, Any], dict[str, str]]:
+def _openai_form(error: LLMError, scope: Scope) -> tuple[int, dict[str, Any], dict[str, str]]:
     return error.status, error_json(error), {}
 
 
