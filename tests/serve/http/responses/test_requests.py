@@ -216,6 +216,7 @@ def test_what_this_server_lacks_is_refused_with_what_to_do(
             },
             "tool_choice.tools",
         ),
+        ({"input": [said(content="x"), {**OUTPUT, "call_id": ""}]}, "input.1.call_id"),
         ({"models": []}, "models"),
         ({"router": {"strategy": "magic"}}, "router.strategy"),
     ],
