@@ -407,3 +407,15 @@ async def test_tokens_are_counted_by_estimate() -> None:
     with pytest.raises(anthropic.NotFoundError):
         await client.messages.count_tokens(model="claude", messages=HELLO)
     assert models.asked == []
+
+
+async def test_a_streams_first_event_has_the_same_estimate_as_the_count() -> None:
+    models = Models({"capabilities": ["images"]}, m=[says("A dog.", END)])
+    client = await anthropic_client(models)
+    source = {"type": "base64", "media_type": "image/png", "data": "aW1n"}
+    content: Any = [{"type": "image", "source": source}, {"type": "text", "text": "x" * 400}]
+    asked: Any = {"model": "m", "messages": [{"role": "user", "content": content}]}
+    counted = await client.messages.count_tokens(**asked)
+    stream = await client.messages.create(**asked, max_tokens=9, stream=True)
+    (start,) = [event async for event in stream if event.type == "message_start"]
+    assert start.message.usage.input_tokens == counted.input_tokens == 1700
