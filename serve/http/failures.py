@@ -12,11 +12,11 @@ from starlette.types import Scope
 from deployments.errors import LLMError, Unauthenticated
 from serve.http.aios import errors as aios
 from serve.http.json_response import json_response
-from serve.http.messages.errors import error_form as anthropics_form
+from serve.http.messages import errors as messages
 from serve.http.scopes import path_of
 
-Form = Callable[[LLMError], tuple[int, dict[str, Any]]]
-"""From an error to an API's HTTP status and body."""
+Form = Callable[[LLMError, Scope], tuple[int, dict[str, Any], dict[str, str]]]
+"""From a request's error to an API's HTTP status, body and headers."""
 
 
 def error_json(error: LLMError) -> dict[str, Any]:
@@ -37,8 +37,7 @@ def error_json(error: LLMError) -> dict[str, Any]:
 # Paths whose clients read another form than OpenAI's.
 _FORMS: Mapping[str, Form] = MappingProxyType(
     {
-        "/v1/messages": anthropics_form,
-        "/v1/messages/count_tokens": anthropics_form,
+        **dict.fromkeys(messages.PATHS, messages.error_form),
         **dict.fromkeys(aios.PATHS, aios.detail),
     }
 )
@@ -66,9 +65,15 @@ def error_response(
     state: MutableMapping[str, Any] = scope.get("state", {})
     if (access := state.get("access")) is not None:
         access.note(error)
-    form = _FORMS.get(path_of(scope))
-    status, body = form(error) if form else (error.status, error_json(error))
-    return json_response(body, status=status, headers={**_headers(error), **(headers or {})})
+    form = _FORMS.get(path_of(scope), _openai_form)
+    status, body, more = form(error, scope)
+    return json_response(
+        body, status=status, headers={**_headers(error), **more, **(headers or {})}
+    )
+
+
+def _openai_form(error: LLMError, scope: Scope) -> tuple[int, dict[str, Any], dict[str, str]]:
+    return error.status, error_json(error), {}
 
 
 def _headers(error: LLMError) -> dict[str, str]:

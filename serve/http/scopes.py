@@ -16,3 +16,9 @@ def header_of(of: Scope | Message, name: bytes) -> str | None:
         if header == name:
             return str(value, "latin-1")
     return None
+
+
+def request_id_of(scope: Scope) -> str | None:
+    """A request's id. Ray's proxy gives one to each that has none, and repeats it in the response's
+    `x-request-id`; None without the proxy."""
+    return header_of(scope, b"x-request-id")

@@ -11,8 +11,8 @@ from deployments.config import THINKING_S, Capability, HostedConfig
 
 # LiteLLM's `ollama` writes tools and messages into one prompt; `ollama_chat` is Ollama's chat API.
 _CHAT_APIS = {"ollama": "ollama_chat"}
-# Providers that have Anthropic's models beside others.
-_ANTHROPICS = frozenset({"azure_ai", "bedrock", "vertex_ai"})
+# Providers that have Claude beside other models.
+_CLAUDE_TOO = frozenset({"azure_ai", "bedrock", "vertex_ai"})
 
 
 class LiteLLMConfig(HostedConfig):
@@ -51,9 +51,9 @@ class LiteLLMConfig(HostedConfig):
         return f"{self.provider}/{self.provider_model}"
 
     @property
-    def is_anthropics(self) -> bool:
+    def is_claude(self) -> bool:
         """Whether it takes what only Anthropic's models do, such as thinking with a signature."""
-        elsewhere = self.provider in _ANTHROPICS and "claude" in self.provider_model
+        elsewhere = self.provider in _CLAUDE_TOO and "claude" in self.provider_model
         return self.provider == "anthropic" or elsewhere
 
     @property

@@ -104,11 +104,11 @@ class Parameters:
             asked["tools"] = names.tools(request)
         if request.tool_choice is not None:
             asked["tool_choice"] = names.tool_choice(request)
-        if self._config.is_anthropics:
-            self._add_anthropics(request, messages, asked)
+        if self._config.is_claude:
+            self._add_for_claude(request, messages, asked)
         return {"messages": messages, **asked}
 
-    def _add_anthropics(
+    def _add_for_claude(
         self, request: ChatRequest, messages: list[dict[str, Any]], asked: dict[str, Any]
     ) -> None:
         """Adds what Anthropic's models understand beyond OpenAI's parameters."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from starlette.types import Scope
+
 from deployments.errors import LLMError
 
 _ONLY_LLMS = "this server has only LLMs; run an AIOS kernel for"
@@ -44,6 +46,6 @@ PATHS = (
 """Paths whose clients read this form."""
 
 
-def detail(error: LLMError) -> tuple[int, dict[str, Any]]:
-    """The HTTP status and the body for an error."""
-    return error.status, {"detail": error.message}
+def detail(error: LLMError, scope: Scope) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """The HTTP status, the body and the headers for an error."""
+    return error.status, {"detail": error.message}, {}

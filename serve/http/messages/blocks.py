@@ -26,7 +26,8 @@ class _Call:
     @property
     def is_complete(self) -> bool:
         """Whether its arguments are an object, which nothing can follow."""
-        return isinstance(_parsed(self.arguments), dict)
+        # Only what may be one is parsed, since this is asked again with each piece.
+        return self.arguments.rstrip().endswith("}") and isinstance(_parsed(self.arguments), dict)
 
 
 class Blocks:

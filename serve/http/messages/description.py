@@ -61,9 +61,10 @@ class MessageError(TypedDict):
 
     type: Literal["error"]
     error: MessageErrorDetail
-    request_id: None
+    request_id: str | None
 
 
+_REQUEST_ID = {"request-id": openapi.header("The request's id, as in the log", "string")}
 _RETRY_AFTER = {"retry-after": openapi.header("Seconds after which to retry", "integer")}
 
 
@@ -76,7 +77,7 @@ def _errors(*kinds: type[LLMError]) -> dict[int | str, dict[str, Any]]:
             "description": "\n".join(
                 f"- {type_of(kind)}: {(kind.__doc__ or '').splitlines()[0]}" for kind in of_status
             ),
-            **({"headers": _RETRY_AFTER} if status in (429, 503, 529) else {}),
+            "headers": {**_REQUEST_ID, **(_RETRY_AFTER if status in (429, 503, 529) else {})},
         }
         for status, of_status in groupby(ordered, key=status_of)
     }
@@ -102,7 +103,7 @@ MESSAGES: dict[str, Any] = {
                 "models wrote the answer. If the answer breaks off, the last event is an `error`."
             ),
             "content": {"text/event-stream": _EVENTS},
-            "headers": openapi.ANSWER_HEADERS,
+            "headers": {**openapi.ANSWER_HEADERS, **_REQUEST_ID},
         },
         **_errors(*openapi.ANSWER),
     },
@@ -125,6 +126,9 @@ MESSAGES: dict[str, Any] = {
 
 COUNT: dict[str, Any] = {
     "dependencies": openapi.KEY,
-    "responses": {200: {"model": CountReply}, **_errors(*openapi.BODY, ModelNotFound)},
+    "responses": {
+        200: {"model": CountReply, "headers": _REQUEST_ID},
+        **_errors(*openapi.BODY, ModelNotFound),
+    },
     "openapi_extra": openapi.takes(PromptBody, question={"model": "auto", "messages": _QUESTION}),
 }

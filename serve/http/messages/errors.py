@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from starlette.types import Scope
+
 from deployments.errors import (
     DeadlineExceeded,
     ForbiddenOrigin,
@@ -22,6 +24,10 @@ from deployments.errors import (
     Unauthenticated,
     UnknownAnswer,
 )
+from serve.http.scopes import request_id_of
+
+PATHS = ("/v1/messages", "/v1/messages/count_tokens")
+"""Paths whose clients read this form."""
 
 _TYPES: Mapping[type[LLMError], str] = MappingProxyType(
     {
@@ -67,7 +73,7 @@ def type_of(error: LLMError | type[LLMError]) -> str:
     return next(_TYPES[known] for known in kind.__mro__ if known in _TYPES)
 
 
-def error_json(error: LLMError) -> dict[str, Any]:
+def error_json(error: LLMError, request_id: str | None) -> dict[str, Any]:
     """Anthropic's error object. Its clients show the message alone, so that names the field."""
     message = error.message
     if name := _NAMES.get(error.param or ""):
@@ -75,10 +81,16 @@ def error_json(error: LLMError) -> dict[str, Any]:
     return {
         "type": "error",
         "error": {"type": type_of(error), "message": message},
-        "request_id": None,  # the header `x-request-id` has it
+        "request_id": request_id,
     }
 
 
-def error_form(error: LLMError) -> tuple[int, dict[str, Any]]:
-    """The HTTP status and body of an error."""
-    return status_of(error), error_json(error)
+def error_form(error: LLMError, scope: Scope) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """The HTTP status, the body and the headers of an error."""
+    return status_of(error), error_json(error, request_id_of(scope)), id_header(scope)
+
+
+def id_header(scope: Scope) -> dict[str, str]:
+    """The request's id under the name by which Anthropic's clients look for it in any response."""
+    id = request_id_of(scope)
+    return {} if id is None else {"request-id": id}

@@ -22,7 +22,7 @@ logger = logging.getLogger("ray.serve")
 
 
 async def events(
-    answer: Answer, *, input_tokens: int, access: Access
+    answer: Answer, *, input_tokens: int, request_id: str | None, access: Access
 ) -> AsyncGenerator[bytes, None]:
     """The server-sent events of a streamed message.
 
@@ -34,6 +34,7 @@ async def events(
         answer: the answer.
         input_tokens: of the prompt, estimated: `message_start` comes before a model counts them,
             `message_delta` has the count.
+        request_id: the request's.
         access: records how the stream ended.
     """
     blocks, last = Blocks(), [Chunk()]
@@ -55,11 +56,12 @@ async def events(
         yield _bytes([*blocks.end(), end, {"type": "message_stop"}])
     except LLMError as error:
         access.error = error.code
-        yield _bytes([error_json(error)])
+        yield _bytes([error_json(error, request_id)])
     except Exception:  # the status has been sent: only an event can still report it
         access.error = LLMError.code
         logger.exception("the stream of model '%s' failed", answer.model)
-        yield _bytes([error_json(LLMError("internal error; see the server's log"))])
+        unforeseen = LLMError("internal error; see the server's log")
+        yield _bytes([error_json(unforeseen, request_id)])
 
 
 def _start(answer: Answer, input_tokens: int) -> dict[str, Any]:

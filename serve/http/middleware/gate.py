@@ -47,8 +47,8 @@ _IGNORE_DISCONNECT = b"x-request-disconnect-disabled"
 _LOOPBACK = re.compile(r"(https?://)?(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 # The response headers that permitted web pages may read.
 _READABLE = (
-    *("x-request-id", "x-router-model", "x-router-strategy", "x-router-attempts"),
-    *("x-router-reason", "x-router-cost", "retry-after"),
+    *("x-request-id", "request-id", "x-router-id", "x-router-model", "x-router-strategy"),
+    *("x-router-attempts", "x-router-reason", "x-router-cost", "retry-after"),
 )
 
 

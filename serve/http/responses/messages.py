@@ -32,7 +32,8 @@ def messages_of(instructions: str | None, items: str | list[Json]) -> tuple[list
     for index, item in enumerate(items):
         if item.get("type") in ("function_call", "reasoning") or item.get("role") == "assistant":
             said.add(item)
-            calls.add(item.get("call_id", ""))
+            if item.get("type") == "function_call":
+                calls.add(item["call_id"])
             continue
         said.write(messages, thoughts)
         said = _Said()

@@ -16,9 +16,12 @@ from typing_extensions import TypedDict
 
 from deployments.contract import Chunk
 from deployments.extras import THINKING_BLOCKS
+from serve.http.bodies.json_values import holds_more_values
 
 # What another server has encrypted doesn't begin like this.
 _OURS = "llm-cores:"
+# Far more than a few blocks have. Those of the body don't count what is encoded in a string.
+_MOST_VALUES = 10_000
 
 
 class Thinking(TypedDict):
@@ -70,7 +73,8 @@ def _unsealed(content: str) -> Sealed:
     if content.startswith(_OURS):
         try:
             text = base64.urlsafe_b64decode(content.removeprefix(_OURS))
-            return _SEALED.validate_json(text, strict=True)
+            if not holds_more_values(text, _MOST_VALUES):
+                return _SEALED.validate_json(text, strict=True)
         except (binascii.Error, ValidationError, ValueError):
             pass  # cut off or made up
     return {"reasoning": "", "thinking_blocks": []}

@@ -349,6 +349,25 @@ async def test_a_stream_that_breaks_off_raises_and_does_not_look_finished() -> N
     assert "message_stop" not in text
 
 
+async def test_the_requests_id_is_where_the_client_looks_for_it() -> None:
+    """In a header of every reply, and in the body of an error."""
+    proxied = {"x-request-id": "r-1"}  # by Ray's proxy
+    ask: Any = {"model": "m", "max_tokens": 9, "messages": HELLO, "extra_headers": proxied}
+    broken = says("Hi ", ProviderError("it broke"))
+    client = await anthropic_client(Models({"retries": 0}, m=[says("Hi", END), broken]))
+    assert (await client.messages.create(**ask))._request_id == "r-1"
+    streaming = await client.messages.with_raw_response.create(**ask, stream=True)
+    assert streaming.headers["request-id"] == "r-1"
+    event = (await streaming.http_response.aread()).decode().split("\n\n")[-2]
+    assert json.loads(event.partition("data: ")[2])["request_id"] == "r-1"
+    with pytest.raises(anthropic.NotFoundError) as raised:
+        await client.messages.create(**{**ask, "model": "claude"})
+    assert raised.value.request_id == "r-1"
+    assert raised.value.body["request_id"] == "r-1"  # type: ignore[index]
+    counted = await client.messages.count_tokens(model="m", messages=HELLO, extra_headers=proxied)
+    assert counted._request_id == "r-1"
+
+
 async def test_a_stream_that_another_model_continues_is_one_message() -> None:
     """Which models wrote it is told beside Anthropic's own fields."""
     broken = [says("one ", ProviderError("it broke"))]
@@ -388,3 +407,15 @@ async def test_tokens_are_counted_by_estimate() -> None:
     with pytest.raises(anthropic.NotFoundError):
         await client.messages.count_tokens(model="claude", messages=HELLO)
     assert models.asked == []
+
+
+async def test_a_streams_first_event_has_the_same_estimate_as_the_count() -> None:
+    models = Models({"capabilities": ["images"]}, m=[says("A dog.", END)])
+    client = await anthropic_client(models)
+    source = {"type": "base64", "media_type": "image/png", "data": "aW1n"}
+    content: Any = [{"type": "image", "source": source}, {"type": "text", "text": "x" * 400}]
+    asked: Any = {"model": "m", "messages": [{"role": "user", "content": content}]}
+    counted = await client.messages.count_tokens(**asked)
+    stream = await client.messages.create(**asked, max_tokens=9, stream=True)
+    (start,) = [event async for event in stream if event.type == "message_start"]
+    assert start.message.usage.input_tokens == counted.input_tokens == 1700

@@ -216,6 +216,7 @@ def test_what_this_server_lacks_is_refused_with_what_to_do(
             },
             "tool_choice.tools",
         ),
+        ({"input": [said(content="x"), {**OUTPUT, "call_id": ""}]}, "input.1.call_id"),
         ({"models": []}, "models"),
         ({"router": {"strategy": "magic"}}, "router.strategy"),
     ],
@@ -333,7 +334,15 @@ def test_reasoning_comes_back_by_whatever_a_client_kept(
     assert messages(USER, item, said(content="x"))[1]["reasoning_content"] == expected
 
 
-@pytest.mark.parametrize("sealed", ["gAAAAABo", seal("x")[:-3], "llm-cores:W10=", "llm-cores:é"])
-def test_what_only_another_server_can_read_is_ignored(sealed: str) -> None:
+# Small as a body, but costly to read.
+CROWDED = seal("x", [{"type": "redacted_thinking", "data": ""}] * 5000)
+
+
+@pytest.mark.parametrize(
+    "sealed",
+    ["gAAAAABo", seal("x")[:-3], "llm-cores:W10=", "llm-cores:é", CROWDED],
+    ids=["another's", "cut off", "made up", "not base64", "crowded"],
+)
+def test_what_this_server_has_not_sealed_is_ignored(sealed: str) -> None:
     item = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": sealed}
     assert messages(USER, item, said(content="x"))[1:] == [{"role": "assistant", "content": "x"}]

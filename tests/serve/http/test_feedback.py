@@ -1,0 +1,63 @@
+"""Promise: the id in a reply of any API is what feedback takes."""
+
+import re
+from typing import Any
+
+import pytest
+from scripted_models import END, Models, api_client, says
+
+HELLO = [{"role": "user", "content": "Hello"}]
+CHATS = [
+    ("/v1/chat/completions", {"messages": HELLO}, "chatcmpl-"),
+    ("/v1/completions", {"prompt": "Hello"}, "cmpl-"),
+    ("/v1/responses", {"input": "Hello"}, "resp_"),
+    ("/v1/messages", {"messages": HELLO, "max_tokens": 9}, "msg_"),
+]
+
+
+class Learning:
+    """In place of smart routing: knows the answers that it was to learn from."""
+
+    def __init__(self) -> None:
+        self.learner = self
+        self.known: set[str] = set()
+
+    def follow(self, answer: Any, lesson: Any) -> Any:
+        self.known.add(lesson.id)
+        return answer
+
+    async def feedback(self, id: str, score: float) -> bool:
+        return id in self.known
+
+
+async def scored(path: str, body: dict[str, Any]) -> tuple[str, int, int]:
+    """The id that a reply has first; the statuses of feedback for it and for another."""
+    models = Models(a=[says("Hi", END)])
+    core = await models.core()
+    core._smart = Learning()  # type: ignore[assignment]
+    async with api_client(core, models) as http:
+        reply = await http.post(path, json=body)
+        assert reply.status_code == 200, reply.text
+        id = reply.headers.get("x-router-id") or re.findall(r'"id":"(.*?)"', reply.text)[0]
+        own, other = [
+            (await http.post("/v1/feedback", json={"id": each, "score": 1})).status_code
+            for each in (id, f"{id}0")
+        ]
+    return id, own, other
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("path", "body", "prefix"), CHATS, ids=[path for path, *_ in CHATS])
+async def test_the_id_of_an_answer(
+    path: str, body: dict[str, Any], prefix: str, stream: bool
+) -> None:
+    id, own, other = await scored(path, {"model": "auto", "stream": stream, **body})
+    assert id.startswith(prefix)
+    assert (own, other) == (200, 404)
+
+
+async def test_the_id_of_an_agents_query() -> None:
+    asked = {"messages": HELLO, "llms": [{"name": "a"}]}
+    query = {"query_type": "llm", "agent_name": "demo/agent", "query_data": asked}
+    _, own, other = await scored("/query", query)
+    assert (own, other) == (200, 404)
