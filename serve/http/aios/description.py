@@ -103,7 +103,7 @@ def _described(
 _SELECTION = (*BODY, DeadlineExceeded, ModelNotFound, ModelUnavailable)
 _MESSAGES = [{"role": "user", "content": "What is 7 plus 5?"}]
 _QUERY = {"query_type": "llm", "agent_name": "demo/agent"}
-_LLM = {"name": "demo-small", "backend": "huggingface"}
+_LLM = {"name": "gpt-4o-mini", "backend": "openai"}
 _TOOL = {
     "type": "function",
     "function": {
