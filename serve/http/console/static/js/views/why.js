@@ -75,10 +75,10 @@ export function Why({ active }) {
         placeholder="Type a query …"
         value=${query}
         onInput=${(event) => setQuery(event.target.value)}
-        onKeyDown=${(event) => event.key === "Enter" && !event.shiftKey && submit(event)}
+        onKeyDown=${(event) => event.key === "Enter" && !event.shiftKey && !event.isComposing && submit(event)}
       ></textarea>
       <div class="ask-foot">
-        <${Requirement} value=${requirement ?? explained?.performance_requirement ?? 0.9} own=${requirement !== null} change=${slide} />
+        <${Requirement} value=${requirement ?? explained?.performance_requirement} own=${requirement !== null} show=${setRequirement} change=${slide} />
         <button class="primary" disabled=${busy || !query.trim()}>${busy ? "Asking …" : "Explain"}</button>
       </div>
     </form>
@@ -93,16 +93,18 @@ export function Why({ active }) {
   `;
 }
 
-function Requirement({ value, own, change }) {
+// `value` is undefined until the router has told its own; `show` moves it, `change` asks with it.
+function Requirement({ value, own, show, change }) {
   return html`<div class="slider">
-    <label for="why-requirement">Quality wanted <b>${value.toFixed(2)}</b>${own ? "" : html` <span class="second">the router’s own</span>`}</label>
+    <label for="why-requirement">Quality wanted <b>${value?.toFixed(2)}</b>${own ? "" : html` <span class="second">the router’s own</span>`}</label>
     <input
       id="why-requirement"
       type="range"
       min="0"
       max="1"
       step="0.01"
-      value=${value}
+      value=${value ?? 0.9}
+      onInput=${(event) => show(Number(event.target.value))}
       onChange=${(event) => change(Number(event.target.value))}
     />
   </div>`;
