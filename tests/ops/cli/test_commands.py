@@ -116,7 +116,7 @@ CALLS: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
             "out": None,
             "remote": False,
             "growing_cluster": True,
-            "key_variable": "LLM_API_KEY",
+            "key_variable": "LLM_CORES_API_KEY",
             "web": 8089,
         },
     ),
