@@ -174,6 +174,7 @@ async def test_a_choice_without_predictions_is_an_order_and_runs_on_all(
     assert models.asked == []
     assert await page.locator(".candidates tbody tr").count() == 2
     assert await page.locator(".scatter").count() == 0
+    assert await page.locator("#why-requirement").count() == 0  # turns know no quality
     await page.get_by_role("button", name="Run on all").click()
     await page.locator(".answer.done >> nth=1").wait_for()
     assert sorted(await page.locator(".answer .prose").all_inner_texts()) == ["one", "two"]

@@ -60,6 +60,9 @@ export function Why({ active }) {
     if (explained) explain(explained.query, value);
   };
 
+  // Not every strategy knows one: it isn't asked for before the router has told its own.
+  const wanted = requirement ?? explained?.performance_requirement;
+
   return html`
     <div class="view-head">
       <div>
@@ -78,7 +81,7 @@ export function Why({ active }) {
         onKeyDown=${(event) => event.key === "Enter" && !event.shiftKey && !event.isComposing && submit(event)}
       ></textarea>
       <div class="ask-foot">
-        <${Requirement} value=${requirement ?? explained?.performance_requirement} own=${requirement !== null} show=${setRequirement} change=${slide} />
+        ${wanted !== undefined && html`<${Requirement} value=${wanted} own=${requirement !== null} show=${setRequirement} change=${slide} />`}
         <button class="primary" disabled=${busy || !query.trim()}>${busy ? "Asking …" : "Explain"}</button>
       </div>
     </form>
@@ -93,17 +96,18 @@ export function Why({ active }) {
   `;
 }
 
-// `value` is undefined until the router has told its own; `show` moves it, `change` asks with it.
+// `show` moves the slider, `change` asks with what it says, or with null for the router's own.
 function Requirement({ value, own, show, change }) {
   return html`<div class="slider">
-    <label for="why-requirement">Quality wanted <b>${value?.toFixed(2)}</b>${own ? "" : html` <span class="second">the router’s own</span>`}</label>
+    <label for="why-requirement">Quality wanted <b>${value.toFixed(2)}</b>${own ? "" : html` <span class="second">the router’s own</span>`}</label>
+    ${own && html`<button type="button" class="ghost small" onClick=${() => change(null)}>Back to the router’s own</button>`}
     <input
       id="why-requirement"
       type="range"
       min="0"
       max="1"
       step="0.01"
-      value=${value ?? 0.9}
+      value=${value}
       onInput=${(event) => show(Number(event.target.value))}
       onChange=${(event) => change(Number(event.target.value))}
     />
