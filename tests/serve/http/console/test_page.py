@@ -91,6 +91,12 @@ async def test_without_keys_other_hosts_web_pages_reach_neither_the_console_nor_
     assert models.asked == []
 
 
+async def test_without_smart_routing_the_curve_says_what_is_missing() -> None:
+    reply = await get("/console/tradeoff", **OWN)
+    assert reply.status_code == 404
+    assert "llms.router.strategy: smart" in reply.json()["error"]["message"]
+
+
 async def test_its_data_needs_a_key() -> None:
     for path in ("/console/live", "/console/tradeoff"):
         reply = await get(path, **OWN, **TEAM, console=True)
