@@ -185,8 +185,14 @@ async def test_a_choice_without_predictions_is_an_order_and_runs_on_all(
 async def test_an_answer_that_is_asked_for_anew_takes_the_place_of_the_first(
     console: Console, open_page: Open
 ) -> None:
-    late = says("one ", "late", pause=600)
-    models = Models(PATIENT, a=[late, says("two", pause=600), says("three", END)])
+    again = asyncio.Event()
+
+    async def second(request: ChatRequest) -> AsyncIterator[Chunk]:
+        again.set()
+        await asyncio.sleep(600)
+        yield END
+
+    models = Models(PATIENT, a=[says("one", pause=600), second, says("three", END)])
     page = await open_page(await console(models) + "#why")
     await page.fill("#why-query", "Count.")
     await page.press("#why-query", "Enter")
@@ -194,7 +200,7 @@ async def test_an_answer_that_is_asked_for_anew_takes_the_place_of_the_first(
     await run.click()
     await page.locator(".answer[aria-busy=true]").wait_for()
     await run.click()
-    await page.wait_for_timeout(100)
+    await asyncio.wait_for(again.wait(), 20)  # by then the first has told its end
     assert await page.locator(".answer[aria-busy=true]").count() == 1
     await page.fill("#why-query", "Count again.")
     await page.press("#why-query", "Enter")
