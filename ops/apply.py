@@ -4,7 +4,6 @@ Hosted models, routing settings and prices change in place, without a new proces
 request. Anything else needs new processes, and is only done with `--restart`.
 """
 
-import argparse
 import logging
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import ray
 
 from deployments.registry import SHARED
+from ops.cli.app import alone
 from ops.ray_internals import deploy_applications, serve_details
 from serve.app import live_settings
 from serve.config import AppConfig, ConfigError, load_config, read_config
@@ -24,22 +24,23 @@ from serve.preflight import checked
 _PERIOD_S, _PATIENCE_S = 0.2, 600.0
 
 
-def main() -> None:
-    """Prints what changes and how long it took; exits with 1 if it can't be applied."""
-    parser = argparse.ArgumentParser(prog="python -m ops.apply", description=__doc__)
-    parser.add_argument("config", help="a YAML file with `llms:`")
-    parser.add_argument("--name", help="the application's name, if several are running")
-    parser.add_argument("--address", default="auto", help="the Ray cluster's; default: this one's")
-    parser.add_argument("--restart", action="store_true", help="start new processes if needed")
-    args = parser.parse_args()
-    written = {"config": args.config}
+def apply(file: str, *, name: str | None, address: str, restart: bool) -> None:
+    """Prints what changes and how long it took; exits with 1 if it can't be applied.
+
+    Args:
+        file: a YAML file with `llms:`.
+        name: the application's; None if only one is running.
+        address: the Ray cluster's; "auto" for this machine's.
+        restart: start new processes if needed.
+    """
+    written = {"config": file}
     try:
         config, raw = checked(written), read_config(written)
     except ConfigError as error:
         sys.exit(str(error))
     try:
         ray.init(
-            address=args.address,
+            address=address,
             namespace="serve",
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -47,15 +48,15 @@ def main() -> None:
     except ConnectionError:
         sys.exit("no Ray cluster is running here; give its --address")
     details = serve_details()
-    name = _name(args.name, details.get("applications", {}))
+    name = _name(name, details.get("applications", {}))
     running = details["applications"][name]
     began = time.monotonic()
     change = Change.between(running, config)
     print(*change.lines(), sep="\n")
-    if change.needs_restart and not args.restart:
+    if change.needs_restart and not restart:
         sys.exit("nothing was changed; `--restart` applies it")
     # What failed to start is started anew, even if nothing else has changed since.
-    restart = change.needs_restart or (args.restart and running["status"] != "RUNNING")
+    restart = change.needs_restart or (restart and running["status"] != "RUNNING")
     deploy_applications(
         deployed(details["applications"], name, change.settings, raw if restart else None),
         details.get("target_capacity"),
@@ -209,4 +210,4 @@ def _wait(name: str, router: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    alone("apply", "ops.apply")

@@ -46,10 +46,11 @@ def run(file: str | None, host: str, port: int) -> None:
 def _ready(url: str, server: ServerConfig, loopback: bool) -> str:
     key = "An API key is required" if server.requires_keys else "No API key is required"
     reach = "only this machine can connect" if loopback else "other machines can connect"
+    console = f"\nIn a browser, {url} shows what it does." if server.has_console else ""
     header = " -H 'authorization: Bearer KEY'" if server.requires_keys else ""
     return f"""
 Ready: {url}
-{key}; {reach}. (See SECURITY.md.)
+{key}; {reach}. (See SECURITY.md.){console}
 
 curl {url}/v1/chat/completions{header} -H 'content-type: application/json' \\
   -d '{{"model": "auto", "messages": [{{"role": "user", "content": "What is 7 plus 5?"}}]}}'

@@ -55,7 +55,7 @@ def ask(
         raise typer.BadParameter("is for --model auto", param_hint="--models")
     from ops.client.asking import Question, ask
 
-    text = sys.stdin.read() if prompt in (None, "-") else prompt
+    text = _piped() if prompt in (None, "-") else prompt
     if not text or not text.strip():
         raise typer.BadParameter("the question is empty", param_hint="PROMPT")
     ask(url, Question(text, system, model, _split(models), requirement), why=why, as_json=as_json)
@@ -85,6 +85,13 @@ def route(
     from ops.client.routing import route
 
     route(url, queries, models=_split(models), requirement=requirement, as_json=as_json)
+
+
+def _piped() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError:
+        raise typer.BadParameter("what is piped in is no text", param_hint="PROMPT") from None
 
 
 def _split(names: list[str] | None) -> list[str] | None:

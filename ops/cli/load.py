@@ -7,6 +7,7 @@ import typer
 
 from ops.cli.asking import PANEL
 from ops.cli.options import examples
+from ops.client import KEY_VARIABLE
 
 commands = typer.Typer()
 
@@ -43,7 +44,7 @@ def load(
     ] = None,
     key_variable: Annotated[
         str, typer.Option(help="the environment variable that holds the service's key")
-    ] = "LLM_API_KEY",
+    ] = KEY_VARIABLE,
     remote: Annotated[
         bool,
         typer.Option("--remote", help="allow a URL or models of other machines, which pay for it"),

@@ -1,4 +1,4 @@
-"""The commands around a server of one's own: `serve`, `check`, `keys`."""
+"""The commands around a server of one's own: `serve`, `check`, `apply`, `keys`."""
 
 from typing import Annotated
 
@@ -60,6 +60,34 @@ def check(
     from ops.check import check
 
     check(config, ask=ask, as_json=as_json)
+
+
+@commands.command(
+    rich_help_panel=PANEL,
+    epilog=examples("llm-cores apply my.yaml", "llm-cores apply my.yaml --name llms --restart"),
+)
+def apply(
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="a YAML file with `llms:`", show_default=False)
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="the application's name, if several are running")
+    ] = None,
+    address: Annotated[
+        str, typer.Option(help="the Ray cluster's; `auto` finds this machine's")
+    ] = "auto",
+    restart: Annotated[
+        bool, typer.Option("--restart", help="start new processes if needed")
+    ] = False,
+) -> None:
+    """Apply a changed configuration to a running application.
+
+    Hosted models, routing settings and prices change in place, without a new process and without a
+    lost request. Anything else needs new processes, and is only done with `--restart`.
+    """
+    from ops.apply import apply
+
+    apply(config, name=name, address=address, restart=restart)
 
 
 @commands.command(

@@ -1,6 +1,5 @@
 """Asks a running server a question: `llm-cores ask`."""
 
-import json
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import httpx
 
 from ops.client.server import Json, connected, events_of, object_of
-from ops.client.text import one_line, printable, usd
+from ops.client.text import json_of, one_line, printable, usd
 
 _PATH = "/v1/chat/completions"
 
@@ -61,7 +60,7 @@ def ask(url: str, question: Question, *, why: bool, as_json: bool) -> None:
         if as_json:
             response = client.post(_PATH, json=question.body())
             reply = object_of(response)
-            print(json.dumps(reply, indent=2, ensure_ascii=False))
+            print(json_of(reply))
             said = {"cost": response.headers.get("x-router-cost"), **_part(reply, "usage")}
         else:
             body = {**question.body(), "stream": True, "stream_options": {"include_usage": True}}

@@ -1,6 +1,5 @@
 """Asks a running server how it would route: `llm-cores route`."""
 
-import json
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -8,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.client.server import Json, connected, object_of
-from ops.client.text import number, one_line, usd
+from ops.client.text import json_of, number, one_line, usd
 
 
 def route(
@@ -41,7 +40,7 @@ def route(
     with connected(url) as client:
         reply = object_of(client.post("/v1/route", json=body))
     if as_json:
-        print(json.dumps(reply, indent=2, ensure_ascii=False))
+        print(json_of(reply))
         return
     console = Console(highlight=False, markup=False, emoji=False)
     for query, found in zip(queries, reply["data"], strict=True):

@@ -108,7 +108,9 @@ def events_of(response: httpx.Response) -> Iterator[Json]:
         try:
             event = json.loads(data)
         except ValueError:
-            sys.exit("the server sent an event that is no JSON")
+            event = None
+        if not isinstance(event, dict):
+            sys.exit("the server sent an event that is no JSON object")
         if event.get("error"):
             sys.exit(message_of(event))
         yield event

@@ -1,6 +1,8 @@
-"""Text from a server as a terminal may show it, and numbers as people read them."""
+"""What a server says as a terminal may show it, and numbers as people read them."""
 
+import json
 import re
+from typing import Any
 
 # All but line feed and tab: a terminal would obey them, and a model could make it.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -14,6 +16,12 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The text, printable, in one line."""
     return printable(" ".join(text.split()))
+
+
+def json_of(value: Any) -> str:
+    """The value as JSON, with other letters than English ones as they are, printable."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def usd(cost: float | None) -> str:

@@ -42,12 +42,12 @@ def top(url: str, *, once: bool, seconds: float, as_json: bool) -> None:
                 print(json.dumps(seen, indent=2 if once else None), flush=True)
         elif once or not console.is_terminal:
             for seen in looks:
-                console.print(screen(seen, _latest(requests, seen), console.width))
+                console.print(screen(seen, latest(requests, seen), console.width))
         else:
             with Live(console=console, screen=True, auto_refresh=False) as live:
                 for seen in looks:
-                    latest, size = _latest(requests, seen), console.size
-                    live.update(screen(seen, latest, size.width, size.height), refresh=True)
+                    now, size = latest(requests, seen), console.size
+                    live.update(screen(seen, now, size.width, size.height), refresh=True)
 
 
 def _looks(client: httpx.Client, once: bool, seconds: float) -> Iterator[Json]:
@@ -68,7 +68,9 @@ def _looks(client: httpx.Client, once: bool, seconds: float) -> Iterator[Json]:
         time.sleep(seconds)
 
 
-def _latest(requests: "deque[Json]", seen: Json) -> "deque[Json]":
-    """The latest requests, newest first."""
-    requests.extendleft(reversed(seen.get("requests") or []))
+def latest(requests: "deque[Json]", seen: Json) -> "deque[Json]":
+    """Adds what a look shows to the latest requests, newest first."""
+    known = {each.get("id") for each in requests}  # after a failure, some come again
+    fresh = [each for each in seen.get("requests") or [] if each.get("id") not in known]
+    requests.extendleft(reversed(fresh))
     return requests

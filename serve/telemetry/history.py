@@ -198,7 +198,9 @@ class Histories:
             del self._heard[router]
 
     def _add(self, before: _Heard, heard: _Heard) -> None:
-        places, share = _spread(max(before.at, heard.at - _SILENT_S), heard.at)
+        # Of a clock that was set back, all happened now.
+        begin = min(max(before.at, heard.at - _SILENT_S), heard.at)
+        places, share = _spread(begin, heard.at)
         for name, counts in heard.counts.items():
             more = np.maximum(counts - before.counts.get(name, 0.0), 0.0)
             if more.any() and (model := self._model(name)) is not None:

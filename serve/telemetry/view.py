@@ -22,6 +22,8 @@ _TIMEOUT_S = 2.0
 _FRESH_S = 1.0
 _OWN = "own"
 
+Totals = dict[str, dict[Series, float]]
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -45,7 +47,7 @@ class Seen:
 
 class View:
     """Keeps the latest requests of all routers, so that each is fetched once. However many ask, the
-    actor is asked once a second at most.
+    actor is asked for each thing once a second at most.
 
     Args:
         in_flight: how many calls of each model this router has in progress.
@@ -58,6 +60,7 @@ class View:
         self._one_at_a_time = asyncio.Lock()
         self._alone = Live()
         self._life, self._requests = "", deque[tuple[int, Record]](maxlen=MOST)
+        self._totals: dict[tuple[str, ...], tuple[float, Totals]] = {}
         self._seen: Seen | None = None
         self._at = -inf
 
@@ -73,10 +76,19 @@ class View:
                 self._at = time.monotonic()
         return self._seen
 
-    async def totals(self, *names: str) -> dict[str, dict[Series, float]]:
-        """The samples of these metrics, summed over all replicas, or else those of this one."""
+    async def totals(self, *names: str) -> Totals:
+        """The samples of these metrics, summed over all replicas, or else those of this one; a
+        second old at most."""
+        async with self._one_at_a_time:
+            at, totals = self._totals.get(names, (-inf, {}))
+            if time.monotonic() - at > _FRESH_S:
+                totals = await self._read_totals(names)
+                self._totals[names] = time.monotonic(), totals
+        return totals
+
+    async def _read_totals(self, names: Sequence[str]) -> Totals:
         try:
-            totals: dict[str, dict[Series, float]] = await self._actor.call("totals", names)
+            totals: Totals = await self._actor.call("totals", names)
         except ActorUnavailable as error:
             logger.warning("only this router's totals are shown: %s", error)
             own = await asyncio.to_thread(samples_of, REGISTRY)

@@ -107,6 +107,20 @@ async def test_an_answer_can_be_stopped(console: Console, open_page: Open) -> No
     assert sent == ["First.", "one two", "Second.", "Third."]
 
 
+async def test_a_new_chat_leaves_nothing_of_one_that_still_streams(
+    console: Console, open_page: Open
+) -> None:
+    models = Models(PATIENT, a=[says("one ", "late", pause=600), says("two", END)])
+    page = await open_page(await console(models) + "#chat")
+    await page.fill("#chat-draft", "First.")
+    await page.press("#chat-draft", "Enter")
+    await page.get_by_role("button", name="Stop").wait_for()
+    await page.get_by_role("button", name="New chat").click()
+    await ask(page, "Second.")
+    assert await page.locator(".turns .said").all_inner_texts() == ["Second."]
+    assert [message["content"] for message in models.asked[-1][1].messages] == ["Second."]
+
+
 async def test_options_and_tools_are_sent_and_results_are_given_back(
     console: Console, open_page: Open
 ) -> None:
@@ -160,11 +174,40 @@ async def test_a_choice_without_predictions_is_an_order_and_runs_on_all(
     assert models.asked == []
     assert await page.locator(".candidates tbody tr").count() == 2
     assert await page.locator(".scatter").count() == 0
+    assert await page.locator("#why-requirement").count() == 0  # turns know no quality
     await page.get_by_role("button", name="Run on all").click()
     await page.locator(".answer.done >> nth=1").wait_for()
     assert sorted(await page.locator(".answer .prose").all_inner_texts()) == ["one", "two"]
     await page.get_by_role("button", name="Good answer").first.click()
     await page.locator(".thumbs-note.bad-text").first.wait_for()  # there is no store to teach
+
+
+async def test_an_answer_that_is_asked_for_anew_takes_the_place_of_the_first(
+    console: Console, open_page: Open
+) -> None:
+    again = asyncio.Event()
+
+    async def second(request: ChatRequest) -> AsyncIterator[Chunk]:
+        again.set()
+        await asyncio.sleep(600)
+        yield END
+
+    models = Models(PATIENT, a=[says("one", pause=600), second, says("three", END)])
+    page = await open_page(await console(models) + "#why")
+    await page.fill("#why-query", "Count.")
+    await page.press("#why-query", "Enter")
+    run = page.get_by_role("button", name="Run it")
+    await run.click()
+    await page.locator(".answer[aria-busy=true]").wait_for()
+    await run.click()
+    await asyncio.wait_for(again.wait(), 20)  # by then the first has told its end
+    assert await page.locator(".answer[aria-busy=true]").count() == 1
+    await page.fill("#why-query", "Count again.")
+    await page.press("#why-query", "Enter")
+    await page.locator(".answer").wait_for(state="detached")
+    await run.click()
+    await page.locator(".answer.done", has_text="three").wait_for()
+    assert await page.locator(".answer").count() == 1
 
 
 async def test_it_asks_for_a_key_and_keeps_it_in_the_tab_only(
@@ -181,6 +224,7 @@ async def test_it_asks_for_a_key_and_keeps_it_in_the_tab_only(
     await field.fill(key)
     await field.press("Enter")
     await page.get_by_text("traffic of the key “team” only").wait_for()
+    await page.get_by_text("No requests yet").wait_for()
     await page.click("nav a[href='#chat']")
     await ask(page, "Count.")
     assert key not in await page.locator(".code-card pre").inner_text()
@@ -189,6 +233,7 @@ async def test_it_asks_for_a_key_and_keeps_it_in_the_tab_only(
     await page.get_by_role("button", name="Forget").click()
     await field.wait_for()
     assert await page.evaluate("sessionStorage.length") == 0
+    assert await page.locator(".answer").count() == 0  # nor what was shown to it
 
 
 async def test_nothing_that_a_model_or_a_caller_writes_runs(
@@ -205,6 +250,25 @@ async def test_nothing_that_a_model_or_a_caller_writes_runs(
     assert await page.locator("[href^='javascript']").count() == 0
     shown = await page.locator(".prose").text_content() or ""
     assert "<script>window.ran" in shown  # as text
+
+
+async def test_lists_and_tables_of_an_answer_are_as_the_model_wrote_them(
+    console: Console, open_page: Open
+) -> None:
+    answer = "3. three\n4. four\n\n| a | b |\n|:-:|--:|\n| 1 | 2 |\n\n[home](https://example.com)\n"
+    page = await open_page(await console(Models(PATIENT, a=[says(answer, END)])) + "#chat")
+    await ask(page, "List.")
+    assert await page.locator(".prose ol").get_attribute("start") == "3"
+    aligned = [await cell.get_attribute("align") for cell in await page.locator(".prose td").all()]
+    assert aligned == ["center", "right"]
+    link = page.locator(".prose a")
+    assert await link.get_attribute("rel") == "noopener noreferrer nofollow"
+    assert await link.get_attribute("target") == "_blank"
+
+
+async def test_an_address_of_no_view_shows_live(console: Console, open_page: Open) -> None:
+    page = await open_page(await console(Models(PATIENT, a=[says("one", END)])) + "#toString")
+    await page.locator("#view-live h1").wait_for()
 
 
 async def test_it_fits_a_phone(console: Console, open_page: Open) -> None:

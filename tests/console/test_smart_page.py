@@ -44,6 +44,9 @@ async def test_a_higher_requirement_is_explained_at_once(smart: Server, open_pag
     sent = (await asked.value).post_data_json
     assert sent == {"queries": [QUERY], "as": "chat", "router": {"performance_requirement": 0}}
     await page.get_by_text("Quality wanted 0.00").wait_for()
+    async with page.expect_request("**/v1/route") as asked:
+        await page.get_by_role("button", name="Back to the router").click()
+    assert (await asked.value).post_data_json == {"queries": [QUERY], "as": "chat"}
 
 
 async def test_the_curve_shows_what_each_requirement_would_have_cost(

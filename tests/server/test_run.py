@@ -53,6 +53,7 @@ def wait_until_ready(program: subprocess.Popen[str]) -> str:
         if line.startswith("Ctrl-C"):
             break
     assert "Ready: http://localhost:" in output, output
+    assert "In a browser, http://localhost:" in output
     return output
 
 

@@ -132,8 +132,8 @@ class Here(TypedDict):
 
 
 class Saved(TypedDict):
-    """Against always asking the best model, as predicted: USD, their share, and of how many
-    answers; null where the caller sees only its own traffic, or there are none."""
+    """Against asking the best model for each query, as predicted: USD, their share, and of how
+    many answers; null where the caller sees only its own traffic, or there are none."""
 
     usd: float
     share: float | None

@@ -117,6 +117,19 @@ def test_a_terminal_without_a_question_is_not_waited_for(
     assert "give a question" in ended.err
     monkeypatch.setattr("sys.stdin", io.StringIO(" \n"))
     assert Ended(capsys, "ask").code == 2
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe"), "utf-8"))
+    assert Ended(capsys, "ask").code == 2
+
+
+def test_a_terminal_obeys_no_answer_that_is_printed_as_json(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = "né\x1b[2J\x9b2J\x7f\n"
+    with served(Models(small=[says(said, END)])) as url:
+        whole = Ended(capsys, "ask", "x", "--json", "--url", url)
+    assert json.loads(whole.out)["choices"][0]["message"]["content"] == said
+    assert "né" in whole.out
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", whole.out)
 
 
 def test_an_error_is_one_line_and_a_broken_answer_is_not_taken_for_a_whole_one(

@@ -96,6 +96,12 @@ CALLS: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
     ),
     ("check a.yaml", "ops.check.check", ("a.yaml",), {"ask": False, "as_json": False}),
     ("check a.yaml --ask --json", "ops.check.check", ("a.yaml",), {"ask": True, "as_json": True}),
+    (
+        "apply a.yaml --name llms --address h:1 --restart",
+        "ops.apply.apply",
+        ("a.yaml",),
+        {"name": "llms", "address": "h:1", "restart": True},
+    ),
     ("keys team --metrics", "ops.keys.create", ("team",), {"metrics": True, "as_json": False}),
     (
         "store forget --store sqlite:///a --model m --before 1970-01-02T00:00+00:00 --dry-run",
@@ -116,7 +122,7 @@ CALLS: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
             "out": None,
             "remote": False,
             "growing_cluster": True,
-            "key_variable": "LLM_API_KEY",
+            "key_variable": "LLM_CORES_API_KEY",
             "web": 8089,
         },
     ),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,7 @@ from starlette.routing import Route
 
 from ops.cli.app import main
 from ops.client.screen import screen
+from ops.client.top import latest
 
 
 def model(name: str, **fields: Any) -> dict[str, Any]:
@@ -158,6 +160,14 @@ def test_a_narrow_terminal_still_shows_names_and_main_figures() -> None:
     for part in ("small", "large", "open", "req/s", "in flight", "first p50", "cost", "why a"):
         assert part in text
     assert not any("…" in line for line in text.splitlines()[1:])  # but the line on the server
+
+
+def test_a_request_that_comes_again_after_a_failure_is_shown_once() -> None:
+    first, second = seen(request("a"), request("b")), seen(request("c"), request("a"))
+    requests: deque[dict[str, Any]] = deque(maxlen=3)
+    for look in (first, second):
+        latest(requests, look)
+    assert [each["id"] for each in requests] == ["c", "a", "b"]
 
 
 def test_a_server_without_a_console_is_told_from_one_that_is_not_there(

@@ -51,7 +51,7 @@ class LoadTest:
         given = ("--url", url, "--profile", str(file), "--out", str(self.folder), *options)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ops.load", *given],
-            env={**os.environ, "LLM_API_KEY": KEY},
+            env={**os.environ, "LLM_CORES_API_KEY": KEY},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

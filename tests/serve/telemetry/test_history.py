@@ -43,6 +43,17 @@ def test_what_was_counted_between_two_reports_is_spread_over_the_time_between_th
     assert series(histories, "m", 5) == [0, 0, 3, 3, 0, 0]
 
 
+def test_a_clock_that_is_set_back_loses_no_count() -> None:
+    clock = Clock(START)
+    histories = Histories(clock)
+    clock.now = START + 20
+    histories.push(A, answered("m", 100), {})
+    clock.now = START + 10
+    histories.push(A, answered("m", 110), {})
+    clock.now = START + 30
+    assert 2 * sum(series(histories, "m", 0)) == pytest.approx(10)
+
+
 def test_what_a_router_counted_before_its_first_report_is_no_traffic() -> None:
     clock = Clock(START)
     histories = Histories(clock)

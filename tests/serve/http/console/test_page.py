@@ -73,6 +73,30 @@ async def test_by_default_it_is_there_where_only_this_machine_may_call(
             assert reply.json()["error"] == error
 
 
+async def test_without_keys_other_hosts_web_pages_reach_neither_the_console_nor_a_model() -> None:
+    models = Models(a=[says("one", END)])
+    async with api_client(await models.core(), models, **OWN) as http:
+        for named in ({"origin": "https://evil.example"}, {"host": "evil.example"}):
+            for path in ("/", "/console/static/index.html", "/console/live", "/console/tradeoff"):
+                reply = await http.get(path, headers=named)
+                assert (reply.status_code, reply.json()["error"]["code"]) == (
+                    403,
+                    "forbidden_origin",
+                )
+            # What a form of another page can send without asking its browser first.
+            plain = {**named, "content-type": "text/plain"}
+            for path in ("/v1/chat/completions", "/v1/route", "/v1/feedback"):
+                body = b'{"model": "a", "messages": [{"role": "user", "content": "Hi"}]}'
+                assert (await http.post(path, content=body, headers=plain)).status_code == 403
+    assert models.asked == []
+
+
+async def test_without_smart_routing_the_curve_says_what_is_missing() -> None:
+    reply = await get("/console/tradeoff", **OWN)
+    assert reply.status_code == 404
+    assert "llms.router.strategy: smart" in reply.json()["error"]["message"]
+
+
 async def test_its_data_needs_a_key() -> None:
     for path in ("/console/live", "/console/tradeoff"):
         reply = await get(path, **OWN, **TEAM, console=True)

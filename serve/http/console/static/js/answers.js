@@ -103,20 +103,19 @@ export function useAnswers() {
   const controllers = useRef(new Map());
   const stop = useCallback(() => {
     for (const controller of controllers.current.values()) controller.abort();
-    controllers.current.clear();
   }, []);
   const ask = useCallback((name, body) => {
     controllers.current.get(name)?.abort();
     const controller = new AbortController();
     controllers.current.set(name, controller);
-    const isMine = () => controllers.current.get(name) === controller;
-    const tell = (answer) => {
-      if (isMine() || !isRunning(answer)) setAnswers((all) => ({ ...all, [name]: answer }));
-    };
-    return stream(body, controller.signal, tell);
+    return stream(body, controller.signal, (answer) => {
+      // One that was asked anew, or cleared, still has its end to tell.
+      if (controllers.current.get(name) === controller) setAnswers((all) => ({ ...all, [name]: answer }));
+    });
   }, []);
   const clear = useCallback(() => {
     stop();
+    controllers.current.clear();
     setAnswers({});
   }, []);
   useEffect(() => stop, []);

@@ -4,7 +4,6 @@ export {
   render,
   useCallback,
   useEffect,
-  useErrorBoundary,
   useLayoutEffect,
   useMemo,
   useRef,

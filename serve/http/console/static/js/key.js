@@ -1,16 +1,31 @@
-// The API key: in this tab's session storage only, and who wants to know that it has changed.
+// The API key: in this tab's session storage only, and who wants to know what becomes of it.
 
 const PLACE = "llm-cores-key";
 const listeners = new Set();
+let held = stored();
 
 export function key() {
-  return sessionStorage.getItem(PLACE);
+  return held;
 }
 
 export function setKey(value) {
-  if (value) sessionStorage.setItem(PLACE, value);
-  else sessionStorage.removeItem(PLACE);
-  tell(value ? "changed" : "forgotten");
+  held = value;
+  try {
+    sessionStorage.setItem(PLACE, value);
+  } catch {
+    // The browser keeps nothing for this page: the key holds until it is left.
+  }
+  tell("changed");
+}
+
+// Forgets the key, with all that was shown to it.
+export function forgetKey() {
+  try {
+    sessionStorage.removeItem(PLACE);
+  } catch {
+    // It was never kept.
+  }
+  location.reload();
 }
 
 // The server refused a request for its key.
@@ -18,10 +33,18 @@ export function refused(withKey) {
   tell(withKey ? "unknown" : "missing");
 }
 
-// Calls back with "changed", "forgotten", "missing" or "unknown"; returns what ends that.
+// Calls back with "changed", "missing" or "unknown"; returns what ends that.
 export function onKey(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
+}
+
+function stored() {
+  try {
+    return sessionStorage.getItem(PLACE);
+  } catch {
+    return null;
+  }
 }
 
 function tell(what) {

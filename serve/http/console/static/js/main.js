@@ -76,7 +76,7 @@ function App() {
 
 function named() {
   const name = location.hash.slice(1);
-  return name in VIEWS ? name : "live";
+  return Object.hasOwn(VIEWS, name) ? name : "live";
 }
 
 render(html`<${App} />`, document.getElementById("app"));

@@ -1,7 +1,7 @@
-// Asks for the API key where the server wants one, and forgets it when told to.
+// Asks for the API key where the server wants one; and the button that forgets it.
 
 import { html, useEffect, useRef, useState } from "../html.js";
-import { key, onKey, setKey } from "../key.js";
+import { forgetKey, key, onKey, setKey } from "../key.js";
 import { Icon } from "./icons.js";
 
 export function KeyDialog() {
@@ -46,7 +46,7 @@ export function KeyButton() {
   const [has, setHas] = useState(key() !== null);
   useEffect(() => onKey(() => setHas(key() !== null)), []);
   if (!has) return null;
-  return html`<button type="button" class="ghost" onClick=${() => setKey(null)}>
+  return html`<button type="button" class="ghost" onClick=${forgetKey}>
     <${Icon} name="key" /><span>Forget<span class="wide"> the key</span></span>
   </button>`;
 }

@@ -31,9 +31,13 @@ export function Chat({ active }) {
   }, [turns]);
 
   const converse = (history) => {
-    controller.current = new AbortController();
-    const body = requestBody(options, messagesOf(history));
-    stream(body, controller.current.signal, (answer) => setTurns([...history, { answer }]));
+    if (faults.length) return;
+    const mine = new AbortController();
+    controller.current = mine;
+    stream(requestBody(options, messagesOf(history)), mine.signal, (answer) => {
+      // A chat that was left for a new one still has its end to tell.
+      if (controller.current === mine) setTurns([...history, { answer }]);
+    });
   };
   const send = (event) => {
     event.preventDefault();
@@ -44,6 +48,7 @@ export function Chat({ active }) {
   const again = () => converse(turns.slice(0, -1));
   const clear = () => {
     controller.current?.abort();
+    controller.current = null;
     setTurns([]);
   };
 
@@ -98,16 +103,23 @@ function Turn({ turn, again, children }) {
   return html`<div class="said ${role}">${role === "tool" && html`<span class="kicker">Tool’s result</span>`}<p>${content}</p></div>`;
 }
 
-// What can be sent again: answers that failed before they said anything are left out.
+// What can be sent again: answers that ended before they said anything are left out.
 function isSound({ answer }) {
-  return !answer || answer.text !== "" || answer.calls.length > 0;
+  return !answer || answer.text !== "" || callsOf(answer).length > 0;
+}
+
+// The calls of an answer that broke off may be half written, and nobody gave their results.
+function callsOf({ state, calls }) {
+  return state === "done" ? calls : [];
 }
 
 function messagesOf(turns) {
   return turns.filter(isSound).map(({ message, answer }) => message ?? asMessage(answer));
 }
 
-function asMessage({ text, calls }) {
+function asMessage(answer) {
+  const { text } = answer;
+  const calls = callsOf(answer);
   if (calls.length === 0) return { role: "assistant", content: text };
   const tool_calls = calls.map((call) => ({
     id: call.id,

@@ -3,7 +3,8 @@
 import { get } from "../api.js";
 import { setNames } from "../colours.js";
 import { count, duration, exactly, plural, share, usd } from "../format.js";
-import { html, useCallback, useMemo, useRef, useState } from "../html.js";
+import { html, useCallback, useEffect, useMemo, useRef, useState } from "../html.js";
+import { onKey } from "../key.js";
 import { ErrorNote, Tile } from "../parts/basics.js";
 import { Icon } from "../parts/icons.js";
 import { TimePlot } from "../parts/plot.js";
@@ -31,6 +32,17 @@ export function Live({ active }) {
     setLive(reply);
     if (reply.requests.length) setRequests((before) => joined(reply.requests, before));
   }, []);
+  // What one key may see is not for the next.
+  useEffect(
+    () =>
+      onKey((what) => {
+        if (what !== "changed") return;
+        cursor.current = null;
+        setLive(null);
+        setRequests([]);
+      }),
+    [],
+  );
   const { error, retry } = usePolling(ask, EVERY_S, active && !paused);
   const saved = useSaved(active && live?.smart === true);
   const series = useMemo(() => live && plotted(live.history), [live]);
@@ -101,8 +113,8 @@ function Figures({ live, saved }) {
       name="Saved"
       value=${share(saved?.share)}
       title=${exactly(saved?.usd)}
-      more=${saved ? `${usd(saved.usd)} against the best model` : "known with smart routing"}
-      tone="good"
+      more=${saved ? `${usd(saved.usd)} against the best model` : live.smart ? "not known yet" : "known with smart routing"}
+      tone=${saved?.share > 0 ? "good" : ""}
     />
   </dl>`;
 }

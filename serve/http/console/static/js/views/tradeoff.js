@@ -38,7 +38,7 @@ function Curve({ data }) {
   const point = points[Math.min(at, points.length - 1)];
   return html`
     <dl class="tiles">
-      <${Tile} name="Saved" value=${share(saved?.share)} tone="good" title=${exactly(saved?.usd)} more=${saved ? `${usd(saved.usd)} over ${plural(saved.answers, "answer")}, against always asking ${best?.name ?? "the best model"}` : "not known yet"} />
+      <${Tile} name="Saved" value=${share(saved?.share)} tone=${saved?.share > 0 ? "good" : ""} title=${exactly(saved?.usd)} more=${saved ? `${usd(saved.usd)} over ${plural(saved.answers, "answer")}, against the best model for each` : "not known yet"} />
       <${Tile} name="Wanted now" value=${quality(now?.performance_requirement)} more="mean quality" />
       <${Tile} name="Costs" value=${usd(now?.usd_per_1000)} title=${exactly(now?.usd_per_1000)} more="per 1,000 queries, predicted" />
       <${Tile} name="Always the best" value=${usd(best?.usd_per_1000)} title=${exactly(best?.usd_per_1000)} more=${best ? `per 1,000 queries, by ${best.name}` : "no single best model"} />

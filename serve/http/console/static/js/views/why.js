@@ -60,6 +60,9 @@ export function Why({ active }) {
     if (explained) explain(explained.query, value);
   };
 
+  // Not every strategy knows one: it isn't asked for before the router has told its own.
+  const wanted = requirement ?? explained?.performance_requirement;
+
   return html`
     <div class="view-head">
       <div>
@@ -75,10 +78,10 @@ export function Why({ active }) {
         placeholder="Type a query …"
         value=${query}
         onInput=${(event) => setQuery(event.target.value)}
-        onKeyDown=${(event) => event.key === "Enter" && !event.shiftKey && submit(event)}
+        onKeyDown=${(event) => event.key === "Enter" && !event.shiftKey && !event.isComposing && submit(event)}
       ></textarea>
       <div class="ask-foot">
-        <${Requirement} value=${requirement ?? explained?.performance_requirement ?? 0.9} own=${requirement !== null} change=${slide} />
+        ${wanted !== undefined && html`<${Requirement} value=${wanted} own=${requirement !== null} show=${setRequirement} change=${slide} />`}
         <button class="primary" disabled=${busy || !query.trim()}>${busy ? "Asking …" : "Explain"}</button>
       </div>
     </form>
@@ -93,9 +96,11 @@ export function Why({ active }) {
   `;
 }
 
-function Requirement({ value, own, change }) {
+// `show` moves the slider, `change` asks with what it says, or with null for the router's own.
+function Requirement({ value, own, show, change }) {
   return html`<div class="slider">
     <label for="why-requirement">Quality wanted <b>${value.toFixed(2)}</b>${own ? "" : html` <span class="second">the router’s own</span>`}</label>
+    ${own && html`<button type="button" class="ghost small" onClick=${() => change(null)}>Back to the router’s own</button>`}
     <input
       id="why-requirement"
       type="range"
@@ -103,6 +108,7 @@ function Requirement({ value, own, change }) {
       max="1"
       step="0.01"
       value=${value}
+      onInput=${(event) => show(Number(event.target.value))}
       onChange=${(event) => change(Number(event.target.value))}
     />
   </div>`;
