@@ -282,9 +282,7 @@ class ModelConfig(BaseModel):
         return None
 
     def faults_here(self) -> Iterator[str]:
-        """Why it can't run on this machine, such as a folder that doesn't exist."""
-        if missing := self.missing_library:
-            yield f"backend: '{self.backend}' {missing}"
+        """Why else it can't run on this machine, such as a folder that doesn't exist."""
         folder = Path(self.provider_model)
         if folder.is_absolute() and not folder.is_dir():
             yield f"model: there is no folder {folder}"

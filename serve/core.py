@@ -376,11 +376,7 @@ class Core:
         return question, others
 
     def _followed(
-        self,
-        id: str,
-        question: Question,
-        ranking: Ranking,
-        dispatch: Dispatch,
+        self, id: str, question: Question, ranking: Ranking, dispatch: Dispatch
     ) -> Chunks:
         """The answer's chunks. Its length, cost and time go to the store, if there is one."""
         if self._smart is None or not question.query:

@@ -98,7 +98,7 @@ def inspect(args: dict[str, Any]) -> Inspection:
     for index, model in models.items():
         at = f"llms.models.{index}"
         faults += _faults_of_model(model, at, priced=priced)
-        here += (f"{at}.{fault}" for fault in model.faults_here())
+        here += _faults_of_model_here(model, at)
     if store:
         here += _faults_of_store_here(store)
     if server:
@@ -183,6 +183,12 @@ def _faults_of_model(model: ModelConfig, at: str, *, priced: bool) -> Iterator[s
         except ValueError as error:
             yield f"{at}: {error}"
     yield from (f"{at}.{fault}" for fault in model.faults())
+
+
+def _faults_of_model_here(model: ModelConfig, at: str) -> Iterator[str]:
+    if missing := model.missing_library:
+        yield f"{at}.backend: '{model.backend}' {missing}"
+    yield from (f"{at}.{fault}" for fault in model.faults_here())
 
 
 def _faults_of_store_here(store: StoreConfig) -> Iterator[str]:

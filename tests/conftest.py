@@ -29,6 +29,7 @@ SLOW = [
         "cluster",
         "fuzz",
         "ops/load/test_command.py",  # processes that drive and draw
+        "test_wheel.py",  # a build
         "deployments/backends/huggingface",  # the engine
         # imports of torch and vLLM
         "deployments/backends/vllm",

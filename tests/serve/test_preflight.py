@@ -144,11 +144,13 @@ def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"{module}.find_spec", lambda name: None)
     monkeypatch.setenv("SET", "postgresql://h/d")
     store = {"url": "${SET}", "embedding_model": "org/other"}
-    engine, local = ({"name": b, "backend": b, **priced()} for b in ("vllm", "huggingface"))
-    faults = all_faults(engine, local, store=store)
+    backends = ("vllm", "huggingface", "databricks")
+    models = [{"name": backend, "backend": backend, **priced()} for backend in backends]
+    faults = all_faults(*models, store=store)
     expected = (
         "llms.models.0.backend: a vllm model without `hostname`",
         "llms.models.1.backend: 'huggingface' needs torch, transformers, accelerate, llguidance",
+        "llms.models.2.backend: 'databricks' needs the Python module 'databricks.sdk'",
         "needs psycopg",
         "needs sentence-",
     )

@@ -146,16 +146,16 @@ load(parse({"name": "qwen", "backend": "huggingface"}))
 @pytest.mark.parametrize(
     "command",
     [
-        ("-m", "ops.run"),
-        ("-m", "ops.check", str(in_repository("ops/demo/llms.yaml"))),
-        ("-c", LOADING),
+        ("python", "-m", "ops.run"),
+        ("llm-cores", "check", str(in_repository("ops/demo/llms.yaml"))),
+        ("python", "-c", LOADING),
     ],
     ids=["the demo", "a check", "a replica"],
 )
 def test_a_local_model_names_the_extra_that_it_needs(
     plain: PlainInstall, command: tuple[str, ...]
 ) -> None:
-    said = plain.python(*command)
+    said = plain.run(*command)
     assert said.returncode == 1
     assert LOCAL in said.stdout + said.stderr
 

@@ -34,8 +34,12 @@ class PlainInstall:
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs its Python to completion."""
+        return self.run("python", *arguments)
+
+    def run(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command of the environment to completion."""
         return subprocess.run(
-            [FOLDER / "bin" / "python", *arguments],
+            [FOLDER / "bin" / command, *arguments],
             cwd=self.home,
             env=self.variables,
             capture_output=True,

@@ -1,6 +1,5 @@
 """The configuration of a model of any provider that LiteLLM knows."""
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import ValidationInfo, field_validator
@@ -68,8 +67,3 @@ class LiteLLMConfig(HostedConfig):
             hostname=self.hostname,
             has_key=self.api_key is not None,
         )
-
-    def faults_here(self) -> Iterator[str]:
-        yield from super().faults_here()
-        if missing := self.missing_library:
-            yield f"backend: '{self.backend}' {missing}"

@@ -10,16 +10,8 @@ from typing import Any
 import pytest
 from ray.serve.autoscaling_policy import replica_queue_length_autoscaling_policy
 from ray.serve.config import AutoscalingConfig
-from scaling_simulator import (
-    Model,
-    Outcome,
-    Request,
-    Simulation,
-    bursty,
-    clairvoyant,
-    foreseen,
-    poisson,
-)
+from scaling_arrivals import bursty, poisson
+from scaling_simulator import Model, Outcome, Request, Simulation, clairvoyant, foreseen
 
 from deployments.config import Autoscaling
 from deployments.scaling import slo
