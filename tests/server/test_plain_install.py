@@ -79,8 +79,8 @@ def server(plain: PlainInstall) -> Iterator[Server]:
         llms = {"models": models, "router": {"strategy": "smart"}, "store": {}}
         config.write_text(yaml.safe_dump({"llms": llms}))
         port = free_port()
-        command = ("-m", "ops.run", "--config", str(config), "--port", str(port))
-        with plain.serving("python", *command, port=port, TEST_KEY="sk-test") as server:
+        command = ("serve", "--config", str(config), "--port", str(port))
+        with plain.serving("llm-cores", *command, port=port, TEST_KEY="sk-test") as server:
             yield server
 
 
