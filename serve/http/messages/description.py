@@ -1,7 +1,7 @@
 """What /docs and /openapi.json say of Anthropic's Messages API."""
 
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -54,6 +54,7 @@ class CountReply(TypedDict):
 class MessageErrorDetail(TypedDict):
     type: str
     message: str
+    details: NotRequired[dict[str, Any]]
 
 
 class MessageError(TypedDict):

@@ -57,6 +57,9 @@ _NAMES = {
     "parallel_tool_calls": "`tool_choice.disable_parallel_tool_use`",
     "stop": "`stop_sequences`",
 }
+# What its clients' tool runners look for, to go on without a thread
+# (`anthropic.lib.threads._thread_state` of Anthropic's SDK for Python 2.14).
+_NO_THREADS = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
 
 
 def status_of(error: LLMError | type[LLMError]) -> int:
@@ -78,9 +81,10 @@ def error_json(error: LLMError, request_id: str | None) -> dict[str, Any]:
     message = error.message
     if name := _NAMES.get(error.param or ""):
         message = f"{message} (here, '{error.param}' is {name})"
+    details = {"details": _NO_THREADS} if error.param == "thread" else {}
     return {
         "type": "error",
-        "error": {"type": type_of(error), "message": message},
+        "error": {"type": type_of(error), "message": message, **details},
         "request_id": request_id,
     }
 

@@ -23,6 +23,7 @@ _THEIRS: Mapping[str, str] = {
     "mcp_servers": "this server calls no MCP servers; let your client call them",
     "diagnostics": "this server doesn't compare prompts",
     "inference_geo": "choose a model instead",
+    "thread": "this server keeps no conversations; send all messages each time",
     "fallbacks": "list the models that may answer in `models`, with `model: 'auto'`",
 }
 # Budgets of thinking from which the effort is more than low, and more than medium, in tokens.

@@ -287,6 +287,17 @@ async def test_the_beta_client_works_too() -> None:
     assert message.content[0].type == "text"
 
 
+async def test_a_thread_is_refused_so_that_the_client_goes_on_without_one() -> None:
+    """Its tool runner asks for one, and looks for these details."""
+    client = await anthropic_client(Models(m=[says("Hi", END)]))
+    with pytest.raises(anthropic.BadRequestError, match="send all messages each time") as raised:
+        await client.beta.messages.create(
+            model="m", max_tokens=9, messages=HELLO, extra_body={"thread": {"type": "create"}}
+        )
+    body: Any = raised.value.body
+    assert body["error"]["details"]["error_code"] == "thread_unsupported_request"
+
+
 async def test_routing_is_asked_for_in_the_extra_body() -> None:
     models = Models(a=[says("a", END)], b=[says("b", END)])
     client = await anthropic_client(models)
