@@ -29,6 +29,7 @@ from serve_fixtures import Server, in_repository
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from deployments.embedding.encoder import DEFAULT_MODEL
 from ops.ports import free_port
 
 PRICE = {"cost_per_input_token": 1e-7, "cost_per_output_token": 4e-7}
@@ -240,7 +241,7 @@ def test_a_request_that_is_refused_is_the_callers(client: openai.OpenAI, model: 
 def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError):
         ask(client, "none")
-    assert {model.id for model in client.models.list()} == {"auto", *MODELS}
+    assert {model.id for model in client.models.list()} == {"auto", *MODELS, DEFAULT_MODEL}
 
 
 # --- the store and its commands ---
@@ -319,7 +320,7 @@ def test_serve_run_serves_a_serve_config(plain: PlainInstall) -> None:
         # In a Ray of its own, not in the other tests'.
         with plain.serving("serve", "run", str(file), port=port, RAY_ADDRESS="local") as server:
             answer = ask(server.client(), "endpoint")
-            assert answer.choices[0].message.content == TEXT
+            assert answer.choices[0].message.content.strip() == TEXT
 
 
 def test_the_embedded_default_is_an_application_of_its_own(plain: PlainInstall) -> None:
