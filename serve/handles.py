@@ -75,7 +75,7 @@ class Deployed:
         response = self._embedding.remote(request)
         try:
             found: Embeddings = await response
-        except BaseException:
+        except BaseException:  # a cancellation, above all: the replica is to stop
             with suppress(Exception):  # it raises the call's own error again
                 response.cancel()  # type: ignore[no-untyped-call]
             raise

@@ -31,7 +31,7 @@ async def measured(
                     first = time.perf_counter()
                 usage = chunk.usage or usage
                 yield chunk
-    except BaseException as failure:
+    except BaseException as failure:  # a cancelled call is measured, too
         error = _code(failure)
         raise
     finally:
@@ -53,7 +53,7 @@ async def measured_embeddings(
     began, error = time.perf_counter(), ""
     try:
         return await embeddings
-    except BaseException as failure:
+    except BaseException as failure:  # a cancelled call is measured, too
         error = _code(failure)
         raise
     finally:

@@ -1,8 +1,9 @@
-"""Server-sent events: one event, and the response for a streamed answer.
+"""Server-sent events: one event, the response for a streamed answer, and how one breaks off.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
 
+import logging
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -10,7 +11,11 @@ from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from deployments.errors import LLMError
 from serve.core import Answer
+from serve.http.middleware.access_log import Access
+
+logger = logging.getLogger("ray.serve")
 
 
 def event(data: Mapping[str, Any], name: str | None = None) -> bytes:
@@ -42,3 +47,20 @@ class EventStream(StreamingResponse):
         finally:
             await self._events.aclose()
             await self._answer.aclose()
+
+
+def broken_off(failure: Exception, answer: Answer, access: Access) -> LLMError:
+    """What the caller is told of a failure in mid-stream. The status has been sent, so only an event
+    can still report it.
+
+    Args:
+        failure: what ended the stream; unless it is an LLMError, the log has it.
+        answer: the answer that was streamed.
+        access: records the error.
+    """
+    error = failure if isinstance(failure, LLMError) else None
+    if error is None:
+        logger.error("the stream of model '%s' failed", answer.model, exc_info=failure)
+        error = LLMError("internal error; see the server's log")
+    access.error = error.code
+    return error

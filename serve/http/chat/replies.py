@@ -3,7 +3,6 @@
 Source: https://platform.openai.com/docs/api-reference/chat/object and …/chat-streaming
 """
 
-import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -12,13 +11,10 @@ from typing import Any
 from pydantic_core import to_json
 
 from deployments.contract import Chunk, ToolCallDelta, Usage
-from deployments.errors import LLMError
 from serve.core import Answer
-from serve.http.event_stream import event
+from serve.http.event_stream import broken_off, event
 from serve.http.failures import error_json
 from serve.http.middleware.access_log import Access
-
-logger = logging.getLogger("ray.serve")
 
 DONE = b"data: [DONE]\n\n"
 
@@ -84,13 +80,8 @@ async def events(
         if include_usage:
             last.append(event({**head, "choices": [], "usage": usage_of(answer.total_usage)}))
         yield b"".join((*last, DONE))
-    except LLMError as error:
-        access.error = error.code
-        yield event(error_json(error))
-    except Exception:  # the status has been sent: only an event can still report it
-        access.error = LLMError.code
-        logger.exception("the stream of model '%s' failed", answer.model)
-        yield event(error_json(LLMError("internal error; see the server's log")))
+    except Exception as failure:  # noqa: BLE001 - whatever it is, the caller is told
+        yield event(error_json(broken_off(failure, answer, access)))
 
 
 # An event with a choice is the start that all events of a stream share, the choice, and this end.

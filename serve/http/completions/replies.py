@@ -3,7 +3,6 @@
 Source: https://platform.openai.com/docs/api-reference/completions/object
 """
 
-import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -11,14 +10,11 @@ from itertools import accumulate
 from typing import Any
 
 from deployments.contract import Chunk
-from deployments.errors import LLMError
 from serve.core import Answer
 from serve.http.chat.replies import DONE, router_of, usage_of
-from serve.http.event_stream import event
+from serve.http.event_stream import broken_off, event
 from serve.http.failures import error_json
 from serve.http.middleware.access_log import Access
-
-logger = logging.getLogger("ray.serve")
 
 
 def completion(answer: Chunk, *, id: str, model: str) -> dict[str, Any]:
@@ -59,13 +55,8 @@ async def events(
         if include_usage:
             last.append(event({**head, "choices": [], "usage": usage_of(answer.total_usage)}))
         yield b"".join((*last, DONE))
-    except LLMError as error:
-        access.error = error.code
-        yield event(error_json(error))
-    except Exception:  # the status has been sent: only an event can still report it
-        access.error = LLMError.code
-        logger.exception("the stream of model '%s' failed", answer.model)
-        yield event(error_json(LLMError("internal error; see the server's log")))
+    except Exception as failure:  # noqa: BLE001 - whatever it is, the caller is told
+        yield event(error_json(broken_off(failure, answer, access)))
 
 
 def _head(id: str, model: str) -> dict[str, Any]:

@@ -3,22 +3,18 @@
 Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming
 """
 
-import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
 
 from deployments.contract import Chunk
-from deployments.errors import LLMError
 from serve.core import Answer
 from serve.http.chat.replies import router_of
-from serve.http.event_stream import event
+from serve.http.event_stream import broken_off, event
 from serve.http.messages.blocks import Blocks
 from serve.http.messages.errors import error_json
 from serve.http.messages.replies import ending, head, usage
 from serve.http.middleware.access_log import Access
-
-logger = logging.getLogger("ray.serve")
 
 
 async def events(
@@ -54,14 +50,8 @@ async def events(
             "router": router_of(answer),
         }
         yield _bytes([*blocks.end(), end, {"type": "message_stop"}])
-    except LLMError as error:
-        access.error = error.code
-        yield _bytes([error_json(error, request_id)])
-    except Exception:  # the status has been sent: only an event can still report it
-        access.error = LLMError.code
-        logger.exception("the stream of model '%s' failed", answer.model)
-        unforeseen = LLMError("internal error; see the server's log")
-        yield _bytes([error_json(unforeseen, request_id)])
+    except Exception as failure:  # noqa: BLE001 - whatever it is, the caller is told
+        yield _bytes([error_json(broken_off(failure, answer, access), request_id)])
 
 
 def _start(answer: Answer, input_tokens: int) -> dict[str, Any]:

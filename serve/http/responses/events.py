@@ -3,7 +3,6 @@
 Source: https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
-import logging
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import TypeVar
@@ -13,7 +12,7 @@ from deployments.contract import Chunk, ToolCallDelta
 from deployments.errors import LLMError
 from serve.core import Answer
 from serve.http.chat.replies import router_of
-from serve.http.event_stream import event
+from serve.http.event_stream import broken_off, event
 from serve.http.middleware.access_log import Access
 from serve.http.responses.errors import in_our_words
 from serve.http.responses.reasoning import blocks_of
@@ -22,8 +21,6 @@ from serve.http.responses.requests import ResponsesRequest
 from serve.http.responses.writing import Calling, Event, Json, Speech, Thought, Writing
 
 Kind = TypeVar("Kind", bound=Writing)
-
-logger = logging.getLogger("ray.serve")
 
 # The codes that clients know for errors of a response; all others are this server's or a
 # provider's, and `router.error` says which.
@@ -53,13 +50,8 @@ async def events(
                     yield said
         access.model, access.attempts, access.cost = answer.model, answer.attempts, answer.cost
         yield stream.end()
-    except LLMError as error:
-        access.error = error.code
-        yield stream.fail(in_our_words(error))
-    except Exception:  # the status has been sent: only an event can still report it
-        access.error = LLMError.code
-        logger.exception("the stream of model '%s' failed", answer.model)
-        yield stream.fail(LLMError("internal error; see the server's log"))
+    except Exception as failure:  # noqa: BLE001 - whatever it is, the caller is told
+        yield stream.fail(in_our_words(broken_off(failure, answer, access)))
 
 
 class _Stream:
