@@ -50,8 +50,8 @@ class EventStream(StreamingResponse):
 
 
 def broken_off(failure: Exception, answer: Answer, access: Access) -> LLMError:
-    """What the caller is told of a failure in mid-stream. The status has been sent, so only an event
-    can still report it.
+    """What the caller is told of a failure in mid-stream. The status has been sent, so only an
+    event can still report it.
 
     Args:
         failure: what ended the stream; unless it is an LLMError, the log has it.
