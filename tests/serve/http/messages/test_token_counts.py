@@ -1,4 +1,4 @@
-"""Promise: Anthropic's client is told about how many tokens a request has, before it is answered."""
+"""Promise: Anthropic's client is told about how many tokens a request has, without an answer."""
 
 from typing import Any
 

@@ -26,7 +26,7 @@ from serve.http.aios.requests import parse, parse_selection
 from serve.http.aios.selections import Selections
 from serve.http.aios.storage import OPERATIONS
 
-TURNS = json.loads((Path(__file__).parents[2] / "support" / "aios_turns.json").read_text())
+TURNS = json.loads((Path(__file__).parents[3] / "support" / "aios_turns.json").read_text())
 TIMES: dict[str, list[float]] = {
     "start_times": [],
     "end_times": [],
