@@ -134,6 +134,7 @@ def test_the_examples_of_a_page_work(
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(in_repository(".")),
         "XDG_STATE_HOME": str(tmp_path),
+        "LLM_CORES_URL": smart.url,
         "CURL_HOME": str(tmp_path),
     }
     for example in examples.examples():
