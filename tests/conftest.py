@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
+from large_fixtures import latest_part, used_by
 
 # Small matrices are multiplied several times faster by one thread than by a few that contend for
 # the machine's cores. Set before numpy is imported; what the tests start inherits it.
@@ -14,11 +15,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = [
     *("vllm_fixtures", "serve_fixtures", "engine_fixtures", "postgres_fixtures", "plain_fixtures"),
-    "browser_fixtures",
+    *("browser_fixtures", "large_fixtures"),
 ]
 
 TESTS = Path(__file__).parent
-# Fixtures that start something real. Those that depend on them (`server`, `engines`, …) need no
+# Fixtures that start something real. Those that depend on them (`smart`, `engines`, …) need no
 # entry. A test or parameter that starts one in another way says so by the marker `uses`.
 REAL_PARTS = {"ray_cluster", "vllm_server", "postgresql", "plain", "engine", "browser"}
 # Rooms and files that take long without such a fixture.
@@ -57,14 +58,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if parts or any(path in SLOW for path in (item.path, *item.path.parents)):
             item.add_marker("slow")
         item.add_marker(pytest.mark.xdist_group(_group(item)))
-    # Tests with clusters of their own, some of them with deadlines, come before the engines that
-    # stay until the end.
-    items.sort(key=lambda item: (not _slow(item), _group(item) == "cluster"))
+    # Tests with clusters of their own come before those that share one; among these, what a test
+    # shares with many others is not yet running while tests with deadlines do without it.
+    items.sort(key=lambda item: (not _slow(item), _group(item) == "cluster", latest_part(item)))
 
 
 def _parts(item: pytest.Item) -> set[str]:
-    declared = {part for mark in item.iter_markers("uses") for part in mark.args}
-    return REAL_PARTS & {*declared, *getattr(item, "fixturenames", ())}
+    return REAL_PARTS & used_by(item)
 
 
 def _group(item: pytest.Item) -> str:

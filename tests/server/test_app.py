@@ -32,8 +32,8 @@ WEATHER: Any = {
 
 
 @pytest.fixture
-def client(server: Server) -> openai.OpenAI:
-    return server.client()
+def client(every_kind: Server) -> openai.OpenAI:
+    return every_kind.client()
 
 
 @pytest.mark.parametrize("model", ["demo-large", "engine", "hosted", "auto"])
@@ -123,11 +123,11 @@ def test_json_conforms_to_its_schema(client: openai.OpenAI, model: str) -> None:
     jsonschema.validate(json.loads(answer.message.content or ""), schema)
 
 
-async def test_all_router_replicas_share_one_order_of_turns(server: Server) -> None:
+async def test_all_router_replicas_share_one_order_of_turns(every_kind: Server) -> None:
     """300 concurrent requests, 3 models, 2 router replicas: each model gets 100 ± 1."""
     body = {"model": "auto", "models": SEVERAL, "messages": QUESTION, "max_tokens": 2}
     other = {**body, "models": SEVERAL[:2]}
-    async with httpx.AsyncClient(base_url=server.url, timeout=120) as client:
+    async with httpx.AsyncClient(base_url=every_kind.url, timeout=120) as client:
         replies = await asyncio.gather(
             *(client.post("/v1/chat/completions", json=body) for _ in range(300)),
             *(client.post("/v1/chat/completions", json=other) for _ in range(30)),
@@ -172,7 +172,7 @@ def test_a_tool_call_streams(client: openai.OpenAI, model: str) -> None:
     assert choices[-1].finish_reason == "tool_calls"
 
 
-def test_the_models_are_listed(server: Server, client: openai.OpenAI) -> None:
+def test_the_models_are_listed(every_kind: Server, client: openai.OpenAI) -> None:
     listed = {model.id: model for model in client.models.list()}
     assert {"auto", *SEVERAL} <= listed.keys()
     created = {model.created for _ in range(5) for model in client.models.list()}
@@ -182,11 +182,11 @@ def test_the_models_are_listed(server: Server, client: openai.OpenAI) -> None:
     assert third.owned_by == "huggingface"
     with pytest.raises(openai.NotFoundError, match="demo-small"):
         client.models.retrieve("none")
-    assert httpx.get(f"{server.url}/health/live").status_code == 200
-    assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
-    head = httpx.head(f"{server.url}/health")
+    assert httpx.get(f"{every_kind.url}/health/live").status_code == 200
+    assert httpx.get(f"{every_kind.url}/health").json() == {"status": "ok"}
+    head = httpx.head(f"{every_kind.url}/health")
     assert (head.status_code, head.content) == (200, b"")
-    ready = httpx.get(f"{server.url}/health/ready").json()
+    ready = httpx.get(f"{every_kind.url}/health/ready").json()
     assert ready["models"]["demo-large"]["replicas"] == 1
 
 
@@ -255,33 +255,33 @@ def test_a_context_window_is_listed_as_soon_as_it_is_known(client: openai.OpenAI
     ],
 )
 def test_bad_input_is_refused_and_the_next_request_answered(
-    server: Server, fields: dict[str, Any], status: int, code: str, says: str
+    every_kind: Server, fields: dict[str, Any], status: int, code: str, says: str
 ) -> None:
     body = {"model": "auto", "models": SEVERAL, "messages": QUESTION, **fields}
     if fields.get("model") and "models" not in fields:
         del body["models"]
-    reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+    reply = httpx.post(f"{every_kind.url}/v1/chat/completions", json=body, timeout=60)
     assert reply.status_code == status, reply.text
     error = reply.json()["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     assert error["code"] == code
     assert says in error["message"]
     well = {"model": "demo-small", "messages": QUESTION, "max_tokens": 1}
-    assert httpx.post(f"{server.url}/v1/chat/completions", json=well).status_code == 200
+    assert httpx.post(f"{every_kind.url}/v1/chat/completions", json=well).status_code == 200
 
 
-def test_invalid_json_and_large_bodies_are_refused(server: Server) -> None:
-    url = f"{server.url}/v1/chat/completions"
+def test_invalid_json_and_large_bodies_are_refused(every_kind: Server) -> None:
+    url = f"{every_kind.url}/v1/chat/completions"
     assert httpx.post(url, content=b"{").json()["error"]["type"] == "invalid_request_error"
     large = httpx.post(url, content=b" " * (17 * 2**20), timeout=60)
     assert large.status_code == 413
     assert large.json()["error"]["code"] == "request_too_large"
-    assert httpx.get(f"{server.url}/none").json()["error"]["code"] == "not_found"
+    assert httpx.get(f"{every_kind.url}/none").json()["error"]["code"] == "not_found"
     assert httpx.get(url).json()["error"]["code"] == "method_not_allowed"
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-def test_a_client_that_disconnects_frees_its_slot(server: Server, stream: bool) -> None:
+def test_a_client_that_disconnects_frees_its_slot(every_kind: Server, stream: bool) -> None:
     """The model takes one request at a time, and each abandoned one would occupy it for long."""
     endless = {
         "model": "single",
@@ -292,7 +292,7 @@ def test_a_client_that_disconnects_frees_its_slot(server: Server, stream: bool) 
             "json_schema": {"name": "s", "schema": {"type": "string", "minLength": 1800}},
         },
     }
-    url = f"{server.url}/v1/chat/completions"
+    url = f"{every_kind.url}/v1/chat/completions"
     for _ in range(8):
         if stream:
             with httpx.stream("POST", url, json=endless, timeout=60) as reply:
@@ -304,8 +304,8 @@ def test_a_client_that_disconnects_frees_its_slot(server: Server, stream: bool) 
     assert httpx.post(url, json=well, timeout=60).status_code == 200
 
 
-def test_the_fallback_answers_for_a_model_that_fails(server: Server) -> None:
-    url = f"{server.url}/v1/chat/completions"
+def test_the_fallback_answers_for_a_model_that_fails(every_kind: Server) -> None:
+    url = f"{every_kind.url}/v1/chat/completions"
     reply = httpx.post(url, json={"model": "down", "messages": QUESTION}, timeout=60)
     assert reply.status_code == 200, reply.text
     assert reply.json()["model"] == reply.headers["x-router-model"] == "demo-small"
@@ -318,58 +318,60 @@ def test_the_fallback_answers_for_a_model_that_fails(server: Server) -> None:
     assert "down" in reply.json()["error"]["message"]
 
 
-def test_a_model_without_the_capability_is_skipped_even_when_it_is_its_turn(server: Server) -> None:
+def test_a_model_without_the_capability_is_skipped_even_when_it_is_its_turn(
+    every_kind: Server,
+) -> None:
     """Only the engine supports logprobs."""
     models = [*SEVERAL, "single", "engine"]
     body = {"model": "auto", "models": models, "messages": QUESTION, "logprobs": True}
     for _ in models:
-        reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+        reply = httpx.post(f"{every_kind.url}/v1/chat/completions", json=body, timeout=60)
         assert reply.status_code == 200, reply.text
         assert reply.json()["model"] == "engine"
         assert reply.json()["choices"][0]["logprobs"]["content"]
 
 
-def test_a_model_that_is_not_running_is_skipped(server: Server) -> None:
+def test_a_model_that_is_not_running_is_skipped(every_kind: Server) -> None:
     """Without a failed attempt, which would show in x-router-attempts."""
     kill_actor("llms#demo_third")
-    server.wait_for(lambda health: "demo/third" in unavailable(health))
+    every_kind.wait_for(lambda health: "demo/third" in unavailable(health))
     time.sleep(1.5)  # the other router replica also refreshes once a second
     body = {"model": "auto", "models": ["demo/third", "demo-small"], "messages": QUESTION}
-    reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+    reply = httpx.post(f"{every_kind.url}/v1/chat/completions", json=body, timeout=60)
     assert reply.headers["x-router-model"] == "demo-small"
     assert reply.headers["x-router-attempts"] == "1"
-    server.wait_for(lambda health: unavailable(health) == {"down"})
+    every_kind.wait_for(lambda health: unavailable(health) == {"down"})
 
 
 def test_readiness_says_where_a_provider_is_unreachable_and_why(
-    server: Server,
+    every_kind: Server,
 ) -> None:
-    server.wait_for(lambda health: "since" in health["models"]["down"]["message"])
-    ready = httpx.get(f"{server.url}/health/ready")
+    every_kind.wait_for(lambda health: "since" in health["models"]["down"]["message"])
+    ready = httpx.get(f"{every_kind.url}/health/ready")
     assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
     down = ready.json()["models"]["down"]
     assert (down["available"], down["replicas"]) == (False, 1)
     where = re.search(r"http://127\.0\.0\.1:\d+: Connection refused$", down["message"])
     assert where, down
-    assert not httpx.get(f"{server.url}/v1/models/down").json()["available"]
+    assert not httpx.get(f"{every_kind.url}/v1/models/down").json()["available"]
     alone = {"model": "auto", "models": ["down"], "messages": QUESTION}
-    reply = httpx.post(f"{server.url}/v1/chat/completions", json=alone, timeout=60)
+    reply = httpx.post(f"{every_kind.url}/v1/chat/completions", json=alone, timeout=60)
     assert reply.json()["error"]["code"] == "provider_unreachable"
     assert "127.0.0.1" not in reply.text
 
 
-def test_a_model_scaled_to_zero_delays_nobody_and_is_started(server: Server) -> None:
+def test_a_model_scaled_to_zero_delays_nobody_and_is_started(every_kind: Server) -> None:
     body = {"model": "auto", "models": ["sleeper", "demo-small"], "messages": QUESTION}
 
     def ask() -> httpx.Response:
-        reply = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60)
+        reply = httpx.post(f"{every_kind.url}/v1/chat/completions", json=body, timeout=60)
         assert reply.status_code == 200, reply.text
         assert reply.headers["x-router-attempts"] == "1"
         return reply
 
-    assert server.health()["models"]["sleeper"]["replicas"] == 0
+    assert every_kind.health()["models"]["sleeper"]["replicas"] == 0
     # Every second request is its turn.
     assert {ask().headers["x-router-model"] for _ in range(2)} == {"demo-small"}
-    server.wait_for(lambda health: health["models"]["sleeper"]["replicas"] == 1)
+    every_kind.wait_for(lambda health: health["models"]["sleeper"]["replicas"] == 1)
     time.sleep(1.5)  # the other router replica also refreshes once a second
     assert {ask().headers["x-router-model"] for _ in range(2)} == {"sleeper", "demo-small"}

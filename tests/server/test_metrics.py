@@ -64,14 +64,16 @@ def wait_until(server: Server, holds: Callable[[Scrape], bool]) -> Scrape:
     return scrape
 
 
-def test_questions_show_in_a_scrape_whichever_router_answered_them(server: Server) -> None:
+def test_questions_show_in_a_scrape_whichever_router_answered_them(every_kind: Server) -> None:
     calls = "gen_ai_client_operation_duration_seconds_count"
     large = {"gen_ai_request_model": "demo-large", "error_type": ""}
-    before = Scrape(server).sum(calls, **large)
+    before = Scrape(every_kind).sum(calls, **large)
     with ThreadPoolExecutor(8) as pool:
-        for reply in [pool.submit(ask, server, model="demo-large", stream=True) for _ in range(32)]:
+        for reply in [
+            pool.submit(ask, every_kind, model="demo-large", stream=True) for _ in range(32)
+        ]:
             reply.result()
-    scrape = wait_until(server, lambda now: now.sum(calls, **large) >= before + 32)
+    scrape = wait_until(every_kind, lambda now: now.sum(calls, **large) >= before + 32)
     routers = scrape.replicas(calls, **large)
     assert len(routers) == 2
     assert all(router.startswith("Router#") for router in routers)
@@ -82,21 +84,23 @@ def test_questions_show_in_a_scrape_whichever_router_answered_them(server: Serve
     assert scrape.sum("llm_choices_total", **named) >= 32
     served = "gen_ai_server_time_to_first_token_seconds_count"
     (replica,) = wait_until(
-        server, lambda now: now.sum(served, gen_ai_request_model="demo-large") >= 32
+        every_kind, lambda now: now.sum(served, gen_ai_request_model="demo-large") >= 32
     ).replicas(served, gen_ai_request_model="demo-large")
     assert replica.startswith("demo-large#")
 
 
-def test_models_that_share_a_replica_show_there(server: Server) -> None:
-    ask(server, model="hosted")
+def test_models_that_share_a_replica_show_there(every_kind: Server) -> None:
+    ask(every_kind, model="hosted")
     name = "gen_ai_server_request_duration_seconds_count"
-    scrape = wait_until(server, lambda now: now.sum(name, gen_ai_request_model="hosted") >= 1)
+    scrape = wait_until(every_kind, lambda now: now.sum(name, gen_ai_request_model="hosted") >= 1)
     (replica,) = scrape.replicas(name, gen_ai_request_model="hosted")
     assert replica.startswith("LiteLLM#")
 
 
-def test_a_scrape_shows_replicas_and_nodes_and_that_nothing_is_in_progress(server: Server) -> None:
-    scrape = Scrape(server)
+def test_a_scrape_shows_replicas_and_nodes_and_that_nothing_is_in_progress(
+    every_kind: Server,
+) -> None:
+    scrape = Scrape(every_kind)
     counts = {
         sample.labels["state"]: sample.value
         for sample in scrape.named("llm_replicas", deployment="Router")
@@ -105,20 +109,20 @@ def test_a_scrape_shows_replicas_and_nodes_and_that_nothing_is_in_progress(serve
     assert scrape.sum("llm_replicas", deployment="sleeper", state="wanted") in (0, 1)
     assert scrape.sum("llm_nodes", state="alive") == 1
     for deployment in ("Router", "demo-large"):
-        wait_until(server, partial(is_idle, deployment))
+        wait_until(every_kind, partial(is_idle, deployment))
 
 
-def test_what_was_counted_outlives_the_actor(server: Server) -> None:
-    ask(server, model="demo-small")
+def test_what_was_counted_outlives_the_actor(every_kind: Server) -> None:
+    ask(every_kind, model="demo-small")
     answered = {"model": "demo-small", "outcome": "answered"}
-    before = wait_until(server, lambda now: now.sum("llm_attempts_total", **answered) >= 1)
+    before = wait_until(every_kind, lambda now: now.sum("llm_attempts_total", **answered) >= 1)
     count = before.sum("llm_attempts_total", **answered)
-    wait_until(server, is_complete)
+    wait_until(every_kind, is_complete)
     kill_actor("llms", "telemetry")
     # Scrapes are answered all the same.
-    wait_until(server, lambda now: not is_complete(now))
+    wait_until(every_kind, lambda now: not is_complete(now))
     wait_until(
-        server,
+        every_kind,
         lambda now: (
             is_complete(now)
             and len(now.replicas("llm_attempts_total")) == 2

@@ -91,7 +91,7 @@ _REAL_PARTS = {
     "endpoint": ["vllm_server"],
     "huggingface": ["engine"],
     "simulated": [],
-    "engine": ["ray_cluster"],
+    "engine": ["ray_cluster", "engines"],
 }
 
 

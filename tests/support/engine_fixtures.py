@@ -4,11 +4,13 @@ import json
 import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from large_fixtures import LargeParts
 from ray import serve as rayserve
 from serve_fixtures import METRICS_PORT, Server
 from vllm_fixtures import CONTEXT, MODEL
@@ -91,7 +93,9 @@ class HandleBackend:
 
 
 @pytest.fixture(scope="session")
-def engines(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Engines:
+def engines(
+    ray_cluster: str, tmp_path_factory: pytest.TempPathFactory, large_parts: LargeParts
+) -> Engines:
     """The engines behind one router."""
     from tiny_models import random_adapter, reciting_model  # imports torch
 
@@ -108,6 +112,7 @@ def engines(ray_cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Engin
     ]
     app = build({"llms": {"models": models}})
     rayserve.run(app, name=APP, route_prefix="/engines")
+    large_parts.started("engines", partial(rayserve.delete, APP))
     running = Engines(f"{ray_cluster}/engines")
     running.wait_until("ready", 240)
     return running

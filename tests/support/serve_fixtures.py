@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx
 import openai
 import pytest
 import ray
+from large_fixtures import LargeParts
 from ray import serve as rayserve
 from vllm_fixtures import KEY, VLLMServer, environment
 
@@ -93,7 +95,7 @@ def ray_cluster() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def server(ray_cluster: str, vllm_server: VLLMServer) -> Server:
+def every_kind(ray_cluster: str, vllm_server: VLLMServer, large_parts: LargeParts) -> Server:
     """Models of every kind behind two router replicas."""
     engine = {"model": vllm_server.model, "hostname": vllm_server.url, "api_key": "${ENGINE_KEY}"}
     models = [
@@ -115,6 +117,7 @@ def server(ray_cluster: str, vllm_server: VLLMServer) -> Server:
     two = {"min_replicas": 2, "max_replicas": 2}
     app = build({"llms": {"models": models}, "server": {"autoscaling": two}})
     rayserve.run(app, name="llms", route_prefix="/")
+    large_parts.started("every_kind", partial(rayserve.delete, "llms"))
     running = Server(ray_cluster)
     running.wait_for(lambda health: unavailable(health) == {"down"})
     return running
@@ -127,7 +130,7 @@ def smart_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def smart(ray_cluster: str, smart_folder: Path) -> Server:
+def smart(ray_cluster: str, smart_folder: Path, large_parts: LargeParts) -> Server:
     """The two demo models, with a part of their history, behind two router replicas."""
     history = smart_folder / "history.jsonl"
     history.write_text("\n".join(HISTORY_FILE.read_text().splitlines()[::4]))
@@ -151,6 +154,7 @@ def smart(ray_cluster: str, smart_folder: Path) -> Server:
         }
     )
     rayserve.run(app, name="smart", route_prefix="/smart")
+    large_parts.started("smart", partial(rayserve.delete, "smart"))
     running = Server(f"{ray_cluster}/smart")
     running.wait_until("ready", patience_s=120)
     return running

@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+from large_fixtures import LargeParts
 
 from deployments.contract import Chunk
 from ops.ports import free_port
@@ -74,7 +76,7 @@ class VLLMServer:
 
 
 @pytest.fixture(scope="session")
-def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServer]:
+def vllm_server(tmp_path_factory: pytest.TempPathFactory, large_parts: LargeParts) -> VLLMServer:
     """The server, started by the first test that uses it."""
     folder = tmp_path_factory.mktemp("vllm")
     port = free_port()
@@ -90,11 +92,9 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServer
             start_new_session=True,
             preexec_fn=_die_with_the_tests,
         )
-    try:
-        _wait_until_ready(server, process)
-        yield server
-    finally:
-        _end(process)
+    large_parts.started("vllm_server", partial(_end, process))
+    _wait_until_ready(server, process)
+    return server
 
 
 def _command(server: VLLMServer, port: int) -> list[str]:
