@@ -71,9 +71,12 @@ class Neighbours:
 class Means:
     """What is known of each model overall, each (m,); NaN where nothing is known.
 
+    Each query counts once, however often it was answered: one text that is asked and scored again
+    and again says no more of other queries.
+
     Attributes:
-        quality: mean quality of all its scored answers.
-        output_tokens: their mean length.
+        quality: mean quality over the queries with a score.
+        output_tokens: mean length over the queries whose length is known.
         count: number of queries with a score.
     """
 
@@ -124,8 +127,8 @@ class Snapshot:
     def means(self) -> Means:
         """What the rows say about each model overall."""
         return Means(
-            _mean(self.quality, self.weight),
-            _mean(self.output_tokens, self.weight),
+            _mean(self.quality),
+            _mean(self.output_tokens),
             (~np.isnan(self.quality)).sum(axis=0),
         )
 
@@ -147,11 +150,10 @@ class Evidence(Protocol):
         ...
 
 
-def _mean(values: Floats32, weight: Floats32) -> Floats32:
-    """(m,), the weighted means of the columns' known values; NaN where none is known."""
+def _mean(values: Floats32) -> Floats32:
+    """(m,), the means of the columns' known values; NaN where none is known."""
     known = ~np.isnan(values)
-    total = np.where(known, weight, 0).sum(axis=0, dtype=np.float64)
-    sums = np.where(known, values * weight, 0).sum(axis=0, dtype=np.float64)
+    sums = np.where(known, values, 0).sum(axis=0, dtype=np.float64)
     with np.errstate(invalid="ignore"):
-        mean: Floats32 = (sums / total).astype(np.float32)
+        mean: Floats32 = (sums / known.sum(axis=0)).astype(np.float32)
     return mean

@@ -151,7 +151,7 @@ class Copy:
 
     def _summed(self, models: int) -> Sums:
         nothing = np.zeros(models)
-        total = Sums(nothing, nothing, nothing, nothing, nothing)
+        total = Sums(nothing, nothing, nothing, nothing)
         for layer in self._layers:
             table = layer.segment.table
             hidden = table.take(table.places(layer.hidden))

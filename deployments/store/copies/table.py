@@ -3,7 +3,7 @@ unknown ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -149,39 +149,30 @@ class Sums:
     """Totals of a table for each of m models, from which means follow; all (m,).
 
     Attributes:
-        quality, scores: sum of the qualities, and the answers that have one.
-        tokens, lengths: sum of the lengths, and the answers whose length is known.
-        queries: past queries with a score.
+        quality, queries: sum of the qualities on each past query, and the queries with a score.
+        tokens, lengths: sum of the lengths on each, and the queries whose length is known.
     """
 
     quality: npt.NDArray[np.float64]
-    scores: npt.NDArray[np.float64]
+    queries: npt.NDArray[np.float64]
     tokens: npt.NDArray[np.float64]
     lengths: npt.NDArray[np.float64]
-    queries: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, table: Table, models: int) -> "Sums":
         """The totals of a table for this number of models."""
 
-        def total(values: npt.NDArray[np.floating[Any]], of: Halves) -> npt.NDArray[np.float64]:
-            known = ~np.isnan(of)
-            summed = np.bincount(table.column[known], values[known].astype(np.float64), models)
-            return summed.astype(np.float64)
+        def totals(values: Halves) -> list[npt.NDArray[np.float64]]:
+            known = ~np.isnan(values)
+            column = table.column[known]
+            summed = np.bincount(column, values[known].astype(np.float64), models)
+            return [part.astype(np.float64) for part in (summed, np.bincount(column, None, models))]
 
-        weight = table.weight.astype(np.float32)
-        quality, tokens = table.quality, table.output_tokens
-        return cls(
-            total(quality * weight, quality),
-            total(weight, quality),
-            total(tokens * weight, tokens),
-            total(weight, tokens),
-            total(np.ones_like(weight), quality),
-        )
+        return cls(*totals(table.quality), *totals(table.output_tokens))
 
     @property
     def array(self) -> npt.NDArray[np.float64]:
-        """(5, m) all of them."""
+        """(4, m) all of them."""
         return np.array([getattr(self, field.name) for field in fields(self)])
 
     def __add__(self, other: "Sums") -> "Sums":
@@ -202,7 +193,7 @@ class Sums:
             return np.where(known, total / np.where(known, count, 1), np.nan).astype(np.float32)
 
         return Means(
-            mean(self.quality, self.scores),
+            mean(self.quality, self.queries),
             mean(self.tokens, self.lengths),
             np.rint(self.queries).astype(np.int64),
         )

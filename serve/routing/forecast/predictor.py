@@ -124,12 +124,23 @@ def believed(means: Means, prior: Floats) -> tuple[Floats, Floats]:
 
 
 def _weighted(neighbours: Neighbours, models: int) -> tuple[Integers, Floats]:
-    """For each known outcome (e,): which of the b * m predictions it counts for, and its weight."""
+    """For each known outcome (e,): which of the b * m predictions it counts for, and its weight.
+
+    n answers to one query count as n / (1 + (1 - kernel) (n - 1)): each by itself for the query
+    itself, but all as one for a query that is far from it, since more of them say more of that
+    query, not of others. It is the precision of a mean of n in a random-effects model, whose
+    variance between queries grows with their distance and is that of an answer where they have
+    nothing in common. Source: DerSimonian and Laird, "Meta-analysis in clinical trials",
+    Controlled Clinical Trials 7 (1986).
+    """
     b, k = neighbours.similarity.shape
     kernel = np.exp((neighbours.similarity.ravel().astype(np.float64) - 1) / TEMPERATURE)
     first = np.repeat(np.arange(b) * models, k)
     known = neighbours.outcomes
-    return first[known.row] + known.column, kernel[known.row] * known.weight
+    near = kernel[known.row]
+    apart = np.clip(1 - near, 0.0, 1.0)  # a cosine of equal vectors may exceed 1 a little
+    counted = known.weight / (1 + apart * (known.weight - 1))
+    return first[known.row] + known.column, near * counted
 
 
 class _Averages:

@@ -89,7 +89,7 @@ def test_numbers_too_large_for_16_bits_stay_finite() -> None:
     assert made.outcomes(np.array([0])).weight[0] == pytest.approx(65_000, rel=0.001)
 
 
-def test_means_weigh_answers_and_know_nothing_of_what_is_gone() -> None:
+def test_means_count_each_query_once_and_know_nothing_of_what_is_gone() -> None:
     known: list[Known] = [
         (1, "small", 1.0, 10, 3),
         (2, "small", 0.0, 20, 1),
@@ -98,14 +98,14 @@ def test_means_weigh_answers_and_know_nothing_of_what_is_gone() -> None:
     ]
     all_of_them = Sums.of(table([1, 2, 3], known), 2)
     means = all_of_them.means()
-    np.testing.assert_allclose(means.quality, [0.75, np.nan])
-    np.testing.assert_allclose(means.output_tokens, [170 / 6, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(means.quality, [0.5, np.nan])
+    np.testing.assert_allclose(means.output_tokens, [30, np.nan], rtol=1e-6)
     assert means.count.tolist() == [2, 0]
     left = (all_of_them - Sums.of(table([1, 2], known[:2]), 2)).means()
     np.testing.assert_allclose(left.quality, [np.nan, np.nan])
     assert left.output_tokens[0] == 60
     other_way_round = all_of_them.of_columns(np.array([-1, 1, 0])).means()
-    np.testing.assert_allclose(other_way_round.quality, [np.nan, np.nan, 0.75])
+    np.testing.assert_allclose(other_way_round.quality, [np.nan, np.nan, 0.5])
 
 
 def test_a_sum_taken_apart_again_is_nothing() -> None:

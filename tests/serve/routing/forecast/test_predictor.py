@@ -80,6 +80,21 @@ def test_more_answers_to_a_query_weigh_more() -> None:
     assert guess.quality[0, 0] > 0.75
 
 
+def test_one_text_scored_again_and_again_moves_no_unrelated_prediction() -> None:
+    snapshot, _ = world(200, models=2)
+    new = world(40, seed=1, models=2)[0].embeddings
+    before = predict(NeighbourPredictor(np.full(2, 0.5)), snapshot, new, 200).quality
+    snapshot.quality[0], snapshot.weight[0] = [1, 0], 300
+    after = predict(NeighbourPredictor(np.full(2, 0.5)), snapshot, new, 200).quality
+    unrelated = new @ snapshot.embeddings[0] < 0.5
+    assert unrelated.sum() > 20
+    assert np.abs(after - before)[unrelated].max() < 0.02
+    itself = predict(
+        NeighbourPredictor(np.full(2, 0.5)), snapshot, snapshot.embeddings[:1], 200
+    ).quality
+    np.testing.assert_allclose(itself[0], [1, 0], atol=0.05)
+
+
 def test_sparse_outcomes_predict_as_dense_arrays_do() -> None:
     snapshot, _ = world(400, models=7, known=0.3)
     random = np.random.default_rng(3)
@@ -93,7 +108,9 @@ def test_sparse_outcomes_predict_as_dense_arrays_do() -> None:
     guess = predict(NeighbourPredictor(prior), snapshot, new, 60)
 
     ids, similarity = nearest(new, snapshot.embeddings, 60)
-    weight = np.exp((similarity - 1) / TEMPERATURE)[..., None] * snapshot.weight[ids]
+    kernel = np.exp((similarity - 1) / TEMPERATURE)[..., None]
+    answers = snapshot.weight[ids]
+    weight = kernel * answers / (1 + (1 - kernel) * np.maximum(answers - 1, 0))
     for values, mean, predicted in zip(
         (snapshot.quality[ids], snapshot.output_tokens[ids]),
         believed(snapshot.means(), prior),
