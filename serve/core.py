@@ -385,9 +385,11 @@ class Core:
             id,
             question.query,
             None if question.has_images else question.characters,
-            ranking.quality.get(dispatch.model),
+            # What was guessed must not correct what is learned.
+            None if dispatch.model in ranking.guessed else ranking.quality.get(dispatch.model),
             ranking.policy,
             self.prices.get(dispatch.model),
+            None if question.chat is None else question.chat.output_limit,
         )
         return self._smart.learner.follow(dispatch, lesson)
 

@@ -5,7 +5,7 @@ Without Ray, SQL or HTTP; not thread-safe, except where a method says so.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -302,6 +302,9 @@ class Decider:
         """Which models may answer (m,), and what is predicted of them (1, m), with costs (m,)."""
         allowed = self._allowed([question.available])[0]
         prediction = self._predict_one(question.query, embedding)
+        if question.chat is not None and (limit := question.chat.output_limit) is not None:
+            lengths = np.minimum(prediction.output_tokens, limit)
+            prediction = replace(prediction, output_tokens=lengths)
         tokens = question.characters / self._forecaster.characters_per_token
         return allowed, prediction, self._forecaster.costs([tokens], prediction)[0]
 
@@ -325,6 +328,7 @@ class Decider:
             dict(zip(ranked, cost[order].tolist(), strict=True)),
             policy,
             dict(zip(ranked, prediction.output_tokens[0, order].tolist(), strict=True)),
+            [self.models[column] for column in order[self.evidence.means().count[order] == 0]],
         )
 
     def _predict_one(self, query: str, embedding: Floats32 | None) -> Prediction:

@@ -1,6 +1,6 @@
 """The interface of every routing strategy: it ranks the candidates for a request."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -79,6 +79,8 @@ class Ranking:
         quality, cost: what was predicted of each, 0 to 1 and USD; empty without predictions.
         policy: the name of the policy that decided; None if none did.
         output_tokens: what length was predicted of each answer, likewise.
+        guessed: those of the models whose quality is a guess, since no answer of theirs has been
+            scored yet.
     """
 
     models: list[str]
@@ -87,6 +89,7 @@ class Ranking:
     cost: Mapping[str, float] = field(default_factory=dict)
     policy: str | None = None
     output_tokens: Mapping[str, float] = field(default_factory=dict)
+    guessed: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,10 @@ class Lesson:
         id: of the completion.
         query: the text that stands for its conversation.
         characters: of the whole prompt; None if they don't determine its length.
-        predicted: the quality predicted when the model was chosen.
+        predicted: the quality predicted when the model was chosen; None if it was guessed.
         policy: the name of the policy that chose it.
         price: of the model; None if unknown.
+        limit: the most tokens that the caller allows; None if it sets no limit.
     """
 
     id: str
@@ -51,16 +52,21 @@ class Lesson:
     predicted: float | None
     policy: str | None
     price: Price | None
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """A lesson, what its answer was like, and whether it is learned with its query."""
+    """A lesson, what its answer was like, and whether it is learned with its query.
+
+    An answer that the caller's limit cut says nothing of how long or how slow others are.
+    """
 
     lesson: Lesson
     model: str
     usage: Usage | None
     seconds: float
+    is_cut: bool
     is_sampled: bool
 
 
@@ -85,20 +91,21 @@ class Learner:
     async def follow(self, dispatch: Dispatch, lesson: Lesson) -> AsyncGenerator[Chunk, None]:
         """The answer's chunks, unchanged. Nothing is learned from an answer that two models
         wrote."""
-        usage, ended, read_s, arrived = None, False, 0.0, dispatch.started
+        usage, finish, read_s, arrived = None, None, 0.0, dispatch.started
         try:
             async with aclosing(dispatch):
                 async for chunk in dispatch:
                     arrived = time.monotonic()
                     usage = chunk.usage or usage
-                    ended = ended or chunk.finish_reason is not None
+                    finish = finish or chunk.finish_reason
                     yield chunk
                     read_s += time.monotonic() - arrived
         finally:
             # Also if the client had the whole answer and left without reading to the end.
-            if ended and not dispatch.rescues:
+            if finish is not None and not dispatch.rescues:
                 seconds = max(arrived - dispatch.started - read_s, 0.0)
-                self._teach(_Ended(lesson, dispatch.model, usage, seconds, self._samples()))
+                is_cut = finish == "length" and lesson.limit is not None
+                self._teach(_Ended(lesson, dispatch.model, usage, seconds, is_cut, self._samples()))
 
     async def flush(self) -> None:
         """Sends what is waiting now, so that feedback finds it.
@@ -206,8 +213,8 @@ class Learner:
             vector,
             learned.model,
             _SOURCE,
-            output_tokens=usage.completion_tokens if usage else None,
-            seconds=learned.seconds,
+            output_tokens=usage.completion_tokens if usage and not learned.is_cut else None,
+            seconds=None if learned.is_cut else learned.seconds,
             input_tokens=usage.prompt_tokens if usage else None,
             characters=lesson.characters,
             identity=self._identities[learned.model],

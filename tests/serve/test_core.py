@@ -12,10 +12,12 @@ from deployments.messages import UserMessage
 from serve.access.keys import ANYONE, Caller
 from serve.config import RouterConfig
 from serve.core import Core
+from serve.dispatch.dispatcher import Dispatch
 from serve.http.chat.replies import completion
 from serve.request import Request, RouterOptions, RoutingWishes
 from serve.routing.prices import Price
 from serve.routing.strategy import Question, Ranking
+from serve.smart.learning import Lesson
 from serve.strategies import Kind
 
 
@@ -113,6 +115,35 @@ async def test_a_strategy_may_ask_models_before_it_ranks_them() -> None:
     assert await said(core, "auto! Count.") == ["one two", "", ". b 3 105"]
     assert models.order == "abb"
     assert [request.stream for _, request in models.asked] == [False, False, True]
+
+
+class Predicts:
+    """A strategy that predicts the quality of a model, and guesses that of another."""
+
+    async def rank(self, question: Question) -> Ranking:
+        quality = {"known": 0.9, "new": 0.6}
+        return Ranking(list(question.available), "", quality, policy="policy", guessed=["new"])
+
+
+class Learning:
+    """In place of smart routing: takes the lessons."""
+
+    def __init__(self) -> None:
+        self.learner = self
+        self.lessons: list[Lesson] = []
+
+    def follow(self, answer: Dispatch, lesson: Lesson) -> Dispatch:
+        self.lessons.append(lesson)
+        return answer
+
+
+async def test_a_guess_is_not_learned_from_as_a_prediction() -> None:
+    models = Models(known=[says("one", END)], new=[says("two", END)])
+    core = await models.core(Predicts())
+    core._smart = smart = Learning()  # type: ignore[assignment]
+    await said(core, "known Count.")
+    await said(core, "new Count.")
+    assert [lesson.predicted for lesson in smart.lessons] == [0.9, None]
 
 
 async def test_a_probe_has_the_requests_deadline_and_opens_circuits() -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from deployments.contract import ChatRequest
 from deployments.store.evidence import Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
 from serve.routing.decider import Decider
@@ -169,6 +170,27 @@ def test_after_a_cold_start_the_requirement_still_holds() -> None:
     assert choices(0.96) == ["dear"] * 40  # more than there is: always the best
     assert choices(0.5) == ["cheap"] * 40
     assert 15 <= choices(0.65).count("dear") <= 25  # half way between the two
+
+
+def test_what_a_caller_allows_bounds_the_predicted_length() -> None:
+    decider = warm()
+    asked = {"model": "auto", "messages": [{"role": "user", "content": "easy"}]}
+    free, short = (
+        decide(decider, question(chat=ChatRequest.model_validate({**asked, **limit})))
+        for limit in ({}, {"max_tokens": 5})
+    )
+    assert set(short.output_tokens.values()) == {5}
+    assert all(length == pytest.approx(100, rel=0.1) for length in free.output_tokens.values())
+    assert short.cost["large"] == pytest.approx(free.cost["large"] - 95 * 1.2e-5, rel=0.1)
+
+
+def test_the_quality_of_a_model_without_a_score_is_said_to_be_guessed() -> None:
+    assert set(decide(Decider(nothing(), PRICES), question()).guessed) == set(MODELS)
+    snapshot = known()
+    snapshot.quality[:, 1] = np.nan
+    decider = Decider(SnapshotEvidence(snapshot), PRICES)
+    assert decide(decider, question()).guessed == ["middle"]
+    assert not decide(warm(), question()).guessed
 
 
 def test_a_configured_prior_counts_more_than_the_price() -> None:

@@ -60,8 +60,8 @@ def learner(store: Store, embedder: Embedder | None = None) -> Learner:
     return Learner(cast("SharedStore", store), embed, {"small": "openai/gpt-small"})
 
 
-def lesson(id: str = "id", query: str = QUERY) -> Lesson:
-    return Lesson(id, query, 17, 0.9, "policy", PRICE)
+def lesson(id: str = "id", query: str = QUERY, limit: int | None = None) -> Lesson:
+    return Lesson(id, query, 17, 0.9, "policy", PRICE, limit)
 
 
 class Written:
@@ -121,6 +121,25 @@ async def test_an_answer_is_unchanged_and_learned_from_after_it_has_ended() -> N
     assert (answer.id, answer.predicted, answer.policy) == ("id", 0.9, "policy")
     assert answer.cost == pytest.approx(2.6e-5)
     assert observation.identity == answer.identity == "openai/gpt-small"
+
+
+@pytest.mark.parametrize(
+    ("limit", "finish", "learned"),
+    [(3, "length", None), (5, "stop", 3), (None, "length", 3)],
+    ids=["cut by the caller", "whole below the limit", "cut by the model"],
+)
+async def test_an_answer_that_its_callers_limit_cut_teaches_no_length(
+    limit: int | None, finish: str, learned: float | None
+) -> None:
+    store = Store()
+    chunks = [Chunk(text="twel", finish_reason=finish), Chunk(usage=Usage(20, 3))]
+    async for _ in learner(store).follow(written(chunks), lesson(limit=limit)):
+        pass
+    await until(lambda: store.items)
+    ((observation, answer),) = whole(store.items)
+    assert observation.output_tokens == learned
+    assert (observation.seconds is None) == (learned is None)
+    assert answer.cost == pytest.approx(20 * 1e-6 + 3 * 2e-6)
 
 
 async def test_answers_go_to_the_store_in_batches() -> None:
