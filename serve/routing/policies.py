@@ -199,7 +199,7 @@ def _caught_up(held: _Held, shared: Policy, counts: Counts) -> Policy:
     multiplier = own.multiplier
     if shared.multiplier is not None:
         moved = shared.multiplier * exp(held.counts.moved - counts.moved)
-        multiplier = bounded(moved, shared.scale)
+        multiplier = bounded(moved, shared.reach)
     return replace(
         shared,
         optimism=own.optimism,

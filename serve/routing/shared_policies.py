@@ -159,7 +159,7 @@ class SharedPolicies:
             joint.policy = replace(
                 joint.policy,
                 multiplier=policy.multiplier,
-                scale=policy.scale,
+                reach=policy.reach,
                 decisions=policy.decisions,
             )
 
@@ -177,10 +177,12 @@ class SharedPolicies:
         stepped, moved = after.stepped - before.stepped, after.moved - before.moved
         weight = self._weight(stepped, recent)
         shared, share = joint.policy, stepped / recent
-        scale = shared.scale + share * (policy.scale - shared.scale)
+        reach = policy.reach
+        if shared.reach is not None and policy.reach is not None:
+            reach = shared.reach.towards(policy.reach, share)
         multiplier = policy.multiplier
         if shared.multiplier is not None:
-            multiplier = bounded(shared.multiplier * exp(weight * moved), scale)
+            multiplier = bounded(shared.multiplier * exp(weight * moved), reach)
         term = max(_SHORTEST_TERM, _TERM * recent / LAST_STEP)
         most = _MOST_OWED * term * LAST_STEP
         owed = joint.owed + (1 - weight) * moved - (after.offset - before.offset)
@@ -189,7 +191,7 @@ class SharedPolicies:
             shared,
             optimism=policy.optimism,
             multiplier=multiplier,
-            scale=scale,
+            reach=reach,
             decisions=shared.decisions + after.decisions - before.decisions,
             offset=self._offset(joint.owed / LAST_STEP / term),
         )

@@ -6,10 +6,14 @@ The steps add up, so the mean can fall short of the requirement by at most the d
 multiplier travels, divided by the number of requests. Stepping in log λ makes this independent of
 the scale of costs. Source: Balseiro, Lu and Mirrokni, "The best of many worlds: dual mirror descent
 for online allocation problems", Operations Research 71 (2023).
+
+What is held is the mean over the last thousand requests or so: the multiplier stays within reach of
+those that made a difference to them (`optimise.reach`), so a surplus or a shortfall that no choice
+could avoid is forgotten.
 """
 
-from dataclasses import asdict, dataclass, replace
-from math import exp, sqrt
+from dataclasses import asdict, dataclass, fields, replace
+from math import exp, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -18,15 +22,15 @@ import numpy.typing as npt
 from serve.routing.arrays import Booleans, Floats
 from serve.routing.optimise.batch import assign
 from serve.routing.optimise.problem import check_requirement
+from serve.routing.optimise.reach import Reach, turns_of
 
 Ranked = npt.NDArray[np.intp]
 
 _FIRST_STEP, LAST_STEP = 4.0, 0.05  # of log λ, for one unit of quality
 _TRUST = 1000  # decisions; a multiplier that comes from a batch counts as much as one after these
-_MEMORY = 1000.0  # decisions or scores; the window of the running averages
+_MEMORY = 1000.0  # scores; the window of the running average
 _CAUTION = 20.0  # scores; the weight of the prior belief that predictions are unbiased
 _LARGEST_BIAS = 0.2
-_LOWEST, _HIGHEST = -12.0, 4.0  # bounds of log λ relative to the scale of costs
 _NUDGE = 1 + 1e-9  # just above the λ at which two models tie, so that the better one is chosen
 
 
@@ -39,7 +43,7 @@ class Policy:
         optimism: by how much predictions exceeded the real quality of their choices on past
             queries.
         multiplier: USD that one unit of quality is worth; None before the first choice.
-        scale: running mean of the cost range among a request's candidates, in USD.
+        reach: which multipliers made a difference to recent requests; None while none did.
         decisions: how many choices have moved the multiplier.
         error: weighted sum of (predicted − optimism − real quality) over scored answers.
         scores: total weight of those scores.
@@ -50,7 +54,7 @@ class Policy:
     requirement: float
     optimism: float = 0.0
     multiplier: float | None = None
-    scale: float = 0.0
+    reach: Reach | None = None
     decisions: int = 0
     error: float = 0.0
     scores: float = 0.0
@@ -74,14 +78,16 @@ class Policy:
         policy = cls(requirement, optimism)
         if not len(quality):
             return policy
-        scale = float(np.ptp(cost, axis=1).mean())
-        multiplier = bounded(assign(quality, cost, policy.aim).multiplier, scale)
-        return replace(policy, multiplier=multiplier, scale=scale, decisions=_TRUST)
+        reach = Reach.of(quality, cost)
+        multiplier = bounded(assign(quality, cost, policy.aim).multiplier, reach)
+        return replace(policy, multiplier=multiplier, reach=reach, decisions=_TRUST)
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> "Policy":
-        """The policy described by `to_dict`."""
-        return cls(**state)
+        """The policy described by `to_dict`, also by that of an earlier version."""
+        known = {field.name: state[field.name] for field in fields(cls) if field.name in state}
+        reach = known.pop("reach", None)
+        return cls(**known, reach=None if reach is None else Reach(**reach))
 
     def to_dict(self) -> dict[str, Any]:
         """The state as plain numbers, for a database or a message."""
@@ -125,15 +131,15 @@ class Policy:
             # This wasn't a choice, so it must not move the price for those that are.
             return candidates, self
         q, c = quality[candidates], cost[candidates]
-        scale = self._scale(c)
-        multiplier = self._multiplier(q, c, scale)
+        reach = self._reach(q, c)
+        multiplier = self._multiplier(q, c, reach)
         # Ties go to the better model: if all are free, quality alone decides.
         order = np.lexsort((-q, c - multiplier * q))
         moved = multiplier * exp(self.step * (self.aim - float(q[order[0]])))
         return candidates[order], replace(
             self,
-            multiplier=bounded(moved, scale),
-            scale=scale,
+            multiplier=bounded(moved, reach),
+            reach=reach,
             decisions=self.decisions + 1,
         )
 
@@ -143,7 +149,7 @@ class Policy:
         if candidates.size < 2:
             return self.multiplier
         q, c = quality[candidates], cost[candidates]
-        return self._multiplier(q, c, self._scale(c))
+        return self._multiplier(q, c, self._reach(q, c))
 
     def correct(self, predicted: float, score: float, replaced: float | None = None) -> "Policy":
         """Learns from the score of an answer.
@@ -168,20 +174,23 @@ class Policy:
             scores=self.scores * keep + 1,
         )
 
-    def _scale(self, cost: Floats) -> float:
-        """The running mean of the cost range, with that of one more request."""
-        spread = float(cost.max() - cost.min())
-        age = min(self.decisions, _MEMORY)
-        return (self.scale * age + spread) / (age + 1)
+    def _reach(self, quality: Floats, cost: Floats) -> Reach | None:
+        """Which multipliers make a difference, with those of one more request."""
+        turns = turns_of(quality, cost)
+        if turns is None:
+            return self.reach
+        if self.reach is None:
+            return Reach(log(turns.low), 0.0, log(turns.high), 0.0)
+        return self.reach.with_one_more(turns, self.decisions)
 
-    def _multiplier(self, quality: Floats, cost: Floats, scale: float) -> float:
+    def _multiplier(self, quality: Floats, cost: Floats, reach: Reach | None) -> float:
         if self.multiplier is not None:
             return self.multiplier
         # Nothing is known of other requests: this one has to hold the requirement by itself.
         alone = assign(quality[None], cost[None], self.aim).multiplier
-        return bounded(alone * _NUDGE, scale)
+        return bounded(alone * _NUDGE, reach)
 
 
-def bounded(multiplier: float, scale: float) -> float:
-    """The multiplier within its bounds, which depend on the scale of costs (all in USD)."""
-    return min(max(multiplier, scale * exp(_LOWEST)), scale * exp(_HIGHEST))
+def bounded(multiplier: float, reach: Reach | None) -> float:
+    """The multiplier, in USD, within reach; unbounded where none has made a difference."""
+    return multiplier if reach is None else reach.bounded(multiplier)

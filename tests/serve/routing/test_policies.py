@@ -16,7 +16,7 @@ from serve.routing.policies import (
     policy_name,
 )
 
-STARTED = Policy(0.5, multiplier=0.01, scale=0.1, decisions=1000)
+STARTED = Policy(0.5, multiplier=0.01, decisions=1000)
 EVERYONE = np.ones(2, np.bool_)
 
 
@@ -139,7 +139,7 @@ def test_merging_keeps_what_was_decided_after_the_report() -> None:
     decide(policies, "name", 0.9)
     late = policies.report()["name"].counts.moved - counts.moved
     assert late < 0
-    theirs = Policy(0.5, 0.07, 0.5, 0.3, 5000, error=1.0, scores=9.0, offset=0.01)
+    theirs = Policy(0.5, 0.07, 0.5, None, 5000, error=1.0, scores=9.0, offset=0.01)
     for _ in range(2):  # an answer that arrives twice changes nothing more
         policies.merge({"name": Shared(theirs, counts)})
         merged = policies["name"]

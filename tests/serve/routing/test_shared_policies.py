@@ -14,7 +14,7 @@ from serve.routing.policies import Policies, policy_name
 from serve.routing.shared_policies import SharedPolicies
 
 NAME = policy_name(0.5, ["a", "b"])
-STARTED = Policy(0.5, multiplier=0.01, scale=0.1, decisions=1000)
+STARTED = Policy(0.5, multiplier=0.01, decisions=1000)
 EVERYONE = np.ones(5, np.bool_)
 
 
@@ -297,7 +297,7 @@ def test_states_from_before_routers_had_policies_can_be_read() -> None:
         "requirement": 0.804,
         "optimism": 0.01,
         "multiplier": 0.02,
-        "scale": 0.1,
+        "scale": 0.1,  # of an earlier version
         "decisions": 1500,
         "error": 1.0,
         "scores": 8.0,

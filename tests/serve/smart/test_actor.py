@@ -64,7 +64,7 @@ def learned(id: str, model: str = "small", *, dimensions: int = 384) -> Learned:
 def reported() -> Policies:
     """A router's policies: one, which has decided nothing yet."""
     policies = Policies()
-    policies.begin(NAME, None, Policy(0.7, multiplier=0.01, scale=0.1, decisions=1000))
+    policies.begin(NAME, None, Policy(0.7, multiplier=0.01, decisions=1000))
     return policies
 
 

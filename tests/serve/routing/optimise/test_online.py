@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from serve.routing.arrays import Floats
+from serve.routing.arrays import Booleans, Floats
 from serve.routing.optimise.batch import assign
 from serve.routing.optimise.online import Policy
 
@@ -74,6 +74,38 @@ def test_the_multiplier_comes_down_again_after_an_unreachable_requirement() -> N
     _, _, policy = run(policy, quality[:2500], cost[:2500])
     _, mean, _ = run(policy, quality[2500:], cost[2500:])
     assert mean == pytest.approx(0.7, abs=0.03)
+
+
+KINDS = {"trivial": [0.97, 0.97, 0.97], "easy": [0.93, 0.95, 0.97], "hard": [0.05, 0.3, 0.95]}
+ALL, WITHOUT_THE_BEST = (np.array(of, np.bool_) for of in ([1, 1, 1], [1, 1, 0]))
+
+
+def of_kind(kind: str, n: int, random: np.random.Generator) -> tuple[Floats, Floats]:
+    quality = KINDS[kind] + random.normal(0, 0.04, (n, 1)) + random.normal(0, 0.02, (n, 3))
+    cost = np.array([1e-4, 5e-4, 3e-3]) * np.exp(random.normal(0, 0.4, (n, 1)))
+    return np.clip(quality, 0, 1), cost
+
+
+@pytest.mark.parametrize("started", [False, True], ids=["from nothing", "from past queries"])
+@pytest.mark.parametrize(
+    ("kind", "allowed"),
+    [("easy", ALL), ("trivial", ALL), ("hard", WITHOUT_THE_BEST)],
+    ids=["easy queries", "queries that any model answers", "an outage of the best model"],
+)
+def test_what_no_choice_could_change_is_soon_forgotten(
+    kind: str, allowed: Booleans, started: bool
+) -> None:
+    """After 5,000 such requests, hard ones hold the requirement after 200 of them."""
+    random, requirement = np.random.default_rng(0), 0.75
+    past = of_kind("hard", 1000, random)
+    policy = Policy.started(requirement, *past) if started else Policy(requirement)
+    for q, c in zip(*of_kind(kind, 5000, random), strict=True):
+        _, policy = policy.decide(q, c, allowed)
+    chosen = []
+    for q, c in zip(*of_kind("hard", 500, random), strict=True):
+        (choice, *_), policy = policy.decide(q, c, ALL)
+        chosen.append(q[choice])
+    assert np.mean(chosen[200:]) == pytest.approx(requirement, abs=0.03)
 
 
 def test_only_allowed_models_are_ranked_and_a_single_one_moves_nothing() -> None:
