@@ -159,7 +159,7 @@ def test_an_answer_for_an_earlier_life_is_ignored() -> None:
 
 def test_a_router_that_joins_starts_with_the_multiplier_of_the_others() -> None:
     policies = Policies()
-    theirs = Policy(0.5, 0.07, 0.5, 0.3, 5000)
+    theirs = Policy(0.5, 0.07, 0.5, None, 5000)
     policies.merge({"name": Shared(theirs, None)})
     assert "name" not in policies
     policies.begin("name", None, replace(STARTED, optimism=0.02))
@@ -168,7 +168,7 @@ def test_a_router_that_joins_starts_with_the_multiplier_of_the_others() -> None:
 
 def test_policies_heard_of_are_bounded() -> None:
     policies = Policies()
-    theirs = Policy(0.5, 0.0, 0.5, 0.3, 5000)
+    theirs = Policy(0.5, 0.0, 0.5, None, 5000)
     policies.merge({name: Shared(theirs, None) for name in names(1000)})
     for name in names(1000):
         policies.begin(name, "caller", STARTED)

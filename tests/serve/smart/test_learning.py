@@ -11,6 +11,7 @@ import pytest
 from keepers import D, Embedder, until
 from recorded import Recorded
 
+from deployments.answer import FinishReason
 from deployments.contract import Chunk, Usage
 from deployments.embedding.cache import CachedEmbedder
 from deployments.errors import ProviderError
@@ -129,7 +130,7 @@ async def test_an_answer_is_unchanged_and_learned_from_after_it_has_ended() -> N
     ids=["cut by the caller", "whole below the limit", "cut by the model"],
 )
 async def test_an_answer_that_its_callers_limit_cut_teaches_no_length(
-    limit: int | None, finish: str, learned: float | None
+    limit: int | None, finish: FinishReason, learned: float | None
 ) -> None:
     store = Store()
     chunks = [Chunk(text="twel", finish_reason=finish), Chunk(usage=Usage(20, 3))]
