@@ -54,7 +54,9 @@ class Reach:
 
     def bounded(self, multiplier: float) -> float:
         """The multiplier within reach, in USD."""
-        return min(max(multiplier, exp(self.low - _far(self.low_variance))), exp(self._highest))
+        lowest = exp(self.low - _far(self.low_variance))
+        highest = exp(self.high + _far(self.high_variance))
+        return min(max(multiplier, lowest), highest)
 
     def with_one_more(self, turns: Turns, age: float) -> "Reach":
         """Moved by one request; `age` is the number of requests before it."""
@@ -72,23 +74,18 @@ class Reach:
             self.high_variance + share * (other.high_variance - self.high_variance),
         )
 
-    @property
-    def _highest(self) -> float:
-        return self.high + _far(self.high_variance)
-
 
 def turns_of(quality: Floats, cost: Floats) -> Turns | None:
     """Of one request, (m,) each; None if its cheapest model is its best, too."""
-    cheapest = np.lexsort((-quality, cost))[0]
-    best = np.lexsort((cost, -quality))[0]
-    better, cheaper = quality > quality[cheapest], cost < cost[best]
-    if not better.any() or not cheaper.any():
+    cheapest, best = cost.argmin(), quality.argmax()
+    gain, loss = quality - quality[cheapest], quality[best] - quality
+    if gain[best] <= 0 or cost[best] <= cost[cheapest]:
         return None
-    gains = (cost[better] - cost[cheapest]) / (quality[better] - quality[cheapest])
-    worse = cheaper & (quality < quality[best])
-    losses = (cost[best] - cost[worse]) / (quality[best] - quality[worse])
-    high = float(losses.max())
-    return Turns(max(float(gains.min()), high * exp(-_WIDEST)), high)
+    better, worse = gain > 0, loss > 0
+    low = float(((cost - cost[cheapest])[better] / gain[better]).min())
+    high = float(((cost[best] - cost)[worse] / loss[worse]).max())
+    # A better model that costs the same, or nearly so, would make it 0.
+    return Turns(max(low, high * exp(-_WIDEST)), high)
 
 
 def _far(variance: float) -> float:
