@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
-from large_fixtures import latest_part, used_by
+from large_parts import latest_part, used_by
 
 # Small matrices are multiplied several times faster by one thread than by a few that contend for
 # the machine's cores. Set before numpy is imported; what the tests start inherits it.

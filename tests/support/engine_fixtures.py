@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from large_fixtures import LargeParts
+from large_parts import LargeParts
 from ray import serve as rayserve
-from serve_fixtures import METRICS_PORT, Server
+from serve_fixtures import METRICS_PORT, Server, delete
 from vllm_fixtures import CONTEXT, MODEL
 
 from deployments.contract import ChatRequest, Chunk
@@ -112,7 +112,7 @@ def engines(
     ]
     app = build({"llms": {"models": models}})
     rayserve.run(app, name=APP, route_prefix="/engines")
-    large_parts.started("engines", partial(rayserve.delete, APP))
+    large_parts.started("engines", partial(delete, APP))
     running = Engines(f"{ray_cluster}/engines")
     running.wait_until("ready", 240)
     return running

@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 import ray
-from large_fixtures import LargeParts
+from large_parts import LargeParts
 from ray import serve as rayserve
 from vllm_fixtures import KEY, VLLMServer, environment
 
@@ -117,7 +117,7 @@ def every_kind(ray_cluster: str, vllm_server: VLLMServer, large_parts: LargePart
     two = {"min_replicas": 2, "max_replicas": 2}
     app = build({"llms": {"models": models}, "server": {"autoscaling": two}})
     rayserve.run(app, name="llms", route_prefix="/")
-    large_parts.started("every_kind", partial(rayserve.delete, "llms"))
+    large_parts.started("every_kind", partial(delete, "llms"))
     running = Server(ray_cluster)
     running.wait_for(lambda health: unavailable(health) == {"down"})
     return running
@@ -154,10 +154,16 @@ def smart(ray_cluster: str, smart_folder: Path, large_parts: LargeParts) -> Serv
         }
     )
     rayserve.run(app, name="smart", route_prefix="/smart")
-    large_parts.started("smart", partial(rayserve.delete, "smart"))
+    large_parts.started("smart", partial(delete, "smart"))
     running = Server(f"{ray_cluster}/smart")
     running.wait_until("ready", patience_s=120)
     return running
+
+
+def delete(app: str) -> None:
+    """Deletes an application, unless Ray has ended before it: a call would start another Ray."""
+    if ray.is_initialized():
+        rayserve.delete(app)
 
 
 def unavailable(health: dict[str, Any]) -> set[str]:

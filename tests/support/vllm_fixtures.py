@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from large_fixtures import LargeParts
+from large_parts import LargeParts
 
 from deployments.contract import Chunk
 from ops.ports import free_port

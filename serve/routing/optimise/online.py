@@ -135,10 +135,11 @@ class Policy:
         multiplier = self._multiplier(q, c, reach)
         # Ties go to the better model: if all are free, quality alone decides.
         order = np.lexsort((-q, c - multiplier * q))
-        moved = multiplier * exp(self.step * (self.aim - float(q[order[0]])))
+        # Where none has made a difference, there is nothing to move towards.
+        by = self.step * (self.aim - float(q[order[0]])) if reach else 0.0
         return candidates[order], replace(
             self,
-            multiplier=bounded(moved, reach),
+            multiplier=bounded(multiplier * exp(by), reach),
             reach=reach,
             decisions=self.decisions + 1,
         )

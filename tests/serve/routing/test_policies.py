@@ -1,11 +1,13 @@
 """Promise: nobody's wishes push out another's policies, and an exchange loses no decision."""
 
 from dataclasses import replace
+from math import log
 
 import numpy as np
 import pytest
 
 from serve.routing.optimise.online import Policy
+from serve.routing.optimise.reach import Reach
 from serve.routing.policies import (
     MOST_CALLERS,
     MOST_CONFIGURED,
@@ -16,7 +18,9 @@ from serve.routing.policies import (
     policy_name,
 )
 
-STARTED = Policy(0.5, multiplier=0.01, decisions=1000)
+# Too wide to bound anything here.
+REACH = Reach(log(0.01), 16.0, log(0.01), 16.0)
+STARTED = Policy(0.5, multiplier=0.01, reach=REACH, decisions=1000)
 EVERYONE = np.ones(2, np.bool_)
 
 
@@ -139,7 +143,7 @@ def test_merging_keeps_what_was_decided_after_the_report() -> None:
     decide(policies, "name", 0.9)
     late = policies.report()["name"].counts.moved - counts.moved
     assert late < 0
-    theirs = Policy(0.5, 0.07, 0.5, None, 5000, error=1.0, scores=9.0, offset=0.01)
+    theirs = Policy(0.5, 0.07, 0.5, REACH, 5000, error=1.0, scores=9.0, offset=0.01)
     for _ in range(2):  # an answer that arrives twice changes nothing more
         policies.merge({"name": Shared(theirs, counts)})
         merged = policies["name"]
@@ -159,7 +163,7 @@ def test_an_answer_for_an_earlier_life_is_ignored() -> None:
 
 def test_a_router_that_joins_starts_with_the_multiplier_of_the_others() -> None:
     policies = Policies()
-    theirs = Policy(0.5, 0.07, 0.5, None, 5000)
+    theirs = Policy(0.5, 0.07, 0.5, REACH, 5000)
     policies.merge({"name": Shared(theirs, None)})
     assert "name" not in policies
     policies.begin("name", None, replace(STARTED, optimism=0.02))
@@ -168,7 +172,7 @@ def test_a_router_that_joins_starts_with_the_multiplier_of_the_others() -> None:
 
 def test_policies_heard_of_are_bounded() -> None:
     policies = Policies()
-    theirs = Policy(0.5, 0.0, 0.5, None, 5000)
+    theirs = Policy(0.5, 0.0, 0.5, REACH, 5000)
     policies.merge({name: Shared(theirs, None) for name in names(1000)})
     for name in names(1000):
         policies.begin(name, "caller", STARTED)

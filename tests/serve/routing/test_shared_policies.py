@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import log
 
 import numpy as np
 import pytest
@@ -10,11 +11,14 @@ from clocks import Clock
 from deployments.store.observations import Scored
 from serve.routing.arrays import Floats
 from serve.routing.optimise.online import Policy
+from serve.routing.optimise.reach import Reach
 from serve.routing.policies import Policies, policy_name
 from serve.routing.shared_policies import SharedPolicies
 
 NAME = policy_name(0.5, ["a", "b"])
-STARTED = Policy(0.5, multiplier=0.01, decisions=1000)
+# Too wide to bound anything here.
+REACH = Reach(log(0.01), 16.0, log(0.01), 16.0)
+STARTED = Policy(0.5, multiplier=0.01, reach=REACH, decisions=1000)
 EVERYONE = np.ones(5, np.bool_)
 
 

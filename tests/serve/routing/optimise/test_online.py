@@ -86,6 +86,15 @@ def of_kind(kind: str, n: int, random: np.random.Generator) -> tuple[Floats, Flo
     return np.clip(quality, 0, 1), cost
 
 
+def test_a_multiplier_that_never_makes_a_difference_does_not_move() -> None:
+    quality, cost = np.array([0.5, 0.5, 0.4]), np.array([1e-4, 1e-3, 1e-2])
+    _, policy = Policy(0.9).decide(quality, cost, ALL)
+    for _ in range(100):
+        (choice, *_), policy = policy.decide(quality, cost, ALL)
+        assert choice == 0
+    assert policy.multiplier == Policy(0.9).decide(quality, cost, ALL)[1].multiplier
+
+
 @pytest.mark.parametrize("started", [False, True], ids=["from nothing", "from past queries"])
 @pytest.mark.parametrize(
     ("kind", "allowed"),
