@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import exp, log
 from random import randrange
 
-from serve.routing.optimise.online import Policy, bounded
+from serve.routing.optimise.online import Policy, raised
 
 # Of each pool of policies the least recently used one goes first, and of the callers likewise.
 MOST_CONFIGURED = 64
@@ -199,10 +199,11 @@ def _caught_up(held: _Held, shared: Policy, counts: Counts) -> Policy:
     multiplier = own.multiplier
     if shared.multiplier is not None:
         moved = shared.multiplier * exp(held.counts.moved - counts.moved)
-        multiplier = bounded(moved, shared.reach)
+        multiplier = raised(moved, shared.reach)
     return replace(
         shared,
         optimism=own.optimism,
+        missed=own.missed,
         multiplier=multiplier,
         decisions=shared.decisions + held.counts.decisions - counts.decisions,
     )

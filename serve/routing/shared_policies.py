@@ -21,12 +21,13 @@ to log λ and the rest to what is owed, so with N routers
 where the step is .05, |owed| / step is kept below .1 H, and what is not yet reported is at most D
 times the largest |aim − predicted|. Until it is paid, a distance of log λ costs 1 / (w · step) of
 quality, so up to min(N, D / 100) times as much as with one router. Nothing grows with the number of
-requests. Forgiven is only what exceeds the bound of what is owed, what a bound of λ or a lost store
-takes away, and what a router decided by a policy before its first report of it; with one router
-nothing is ever owed. Source: online dual descent as in
-`optimise.online`, with the delays of Zinkevich, Langford and Smola, "Slow learners are fast"
-(NeurIPS 2009), and the averages of Stich, "Local SGD converges fast and communicates little" (ICLR
-2019). The weight and the offset are our own; `ops.bench.drift` compares them with others.
+requests. Forgiven is only what is missed while steps are longer than that, since the traffic has
+changed, what exceeds the bound of what is owed, what a bound of λ or a lost store takes away, and
+what a router decided by a policy before its first report of it; with one router nothing is ever
+owed. Source: online dual descent as in `optimise.online`, with the delays of Zinkevich, Langford
+and Smola, "Slow learners are fast" (NeurIPS 2009), and the averages of Stich, "Local SGD converges
+fast and communicates little" (ICLR 2019). The weight and the offset are our own; `ops.bench.drift`
+compares them with others.
 """
 
 import json
@@ -38,7 +39,7 @@ from math import exp
 from typing import Any
 
 from deployments.store.observations import Scored
-from serve.routing.optimise.online import LAST_STEP, Policy, bounded
+from serve.routing.optimise.online import LAST_STEP, Policy, raised
 from serve.routing.policies import Counts, Report, Shared, policy_name
 
 _STEADY = 5.0  # of log λ for one unit of quality; the sum of steps to which a shared λ may answer
@@ -182,7 +183,7 @@ class SharedPolicies:
             reach = shared.reach.towards(policy.reach, share)
         multiplier = policy.multiplier
         if shared.multiplier is not None:
-            multiplier = bounded(shared.multiplier * exp(weight * moved), reach)
+            multiplier = raised(shared.multiplier * exp(weight * moved), reach)
         term = max(_SHORTEST_TERM, _TERM * recent / LAST_STEP)
         most = _MOST_OWED * term * LAST_STEP
         owed = joint.owed + (1 - weight) * moved - (after.offset - before.offset)

@@ -3,7 +3,8 @@
     python -m ops.bench.drift [--data FOLDER] [--out FOLDER]
 
 Routers with real policies, without Ray: requests are dealt to them at random, and each exchanges
-once a second with the store's policies. Half way the queries become harder. With recorded outcomes
+once a second with the store's policies. Half way the queries become harder. Then one router, after
+a time in which no choice could change whether the requirement held. With recorded outcomes
 (`--data`, or the environment variable ROUTING_DATA) qualities and costs are the predictions for
 those; without, they are synthetic. Writes a table and a plot; the last line is JSON.
 """

@@ -10,6 +10,8 @@ from ops.bench import drift
 from ops.bench.drift.measuring import OTHERS, RATES, figures, measure
 from ops.bench.drift.report import plot, table
 from ops.bench.drift.traffic import traffic
+from ops.bench.drift.windup import recoveries
+from ops.bench.drift.windup import table as recovery_table
 
 _ROUTERS = 16  # under other conditions
 
@@ -28,7 +30,9 @@ def main() -> None:
         for name, fleet in OTHERS.items()
     }
     plot(requests, found, args.out / "drift.svg")
-    (args.out / "table.md").write_text(text := table(found, others, _ROUTERS))
+    recovered = recoveries(requests)
+    text = f"{table(found, others, _ROUTERS)}\n\n{recovery_table(recovered)}\n"
+    (args.out / "table.md").write_text(text)
     print(text)
     results = {
         way: {
@@ -46,6 +50,7 @@ def main() -> None:
                 "decision_us": round(decision_us, 1),
                 "results": results,
                 "others": more,
+                "recoveries": {name: asdict(of) for name, of in recovered.items()},
             }
         )
     )

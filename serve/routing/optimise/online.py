@@ -7,9 +7,10 @@ multiplier travels, divided by the number of requests. Stepping in log λ makes 
 the scale of costs. Source: Balseiro, Lu and Mirrokni, "The best of many worlds: dual mirror descent
 for online allocation problems", Operations Research 71 (2023).
 
-What is held is the mean over the last thousand requests or so: the multiplier stays within reach of
-those that made a difference to them (`optimise.reach`), so a surplus or a shortfall that no choice
-could avoid is forgotten.
+What is held is the mean over the last few hundred requests. The multiplier stays within reach of
+those that made a difference (`optimise.reach`), so a surplus or a shortfall that no choice could
+avoid is forgotten. And where the last fifty choices miss the aim on average, the traffic has
+changed: steps are then up to five times as long, until they don't.
 """
 
 from dataclasses import asdict, dataclass, fields, replace
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from serve.routing.arrays import Booleans, Floats
 from serve.routing.optimise.batch import assign
 from serve.routing.optimise.problem import check_requirement
-from serve.routing.optimise.reach import Reach, turns_of
+from serve.routing.optimise.reach import Reach, Turns, turns_of
 
 Ranked = npt.NDArray[np.intp]
 
@@ -31,6 +32,8 @@ _TRUST = 1000  # decisions; a multiplier that comes from a batch counts as much 
 _MEMORY = 1000.0  # scores; the window of the running average
 _CAUTION = 20.0  # scores; the weight of the prior belief that predictions are unbiased
 _LARGEST_BIAS = 0.2
+_LATELY = 50.0  # decisions; the window in which a change of the traffic shows
+_FAR_OFF, _HURRY = 0.05, 4.0  # of quality, from where steps grow; by how much at twice of that
 _NUDGE = 1 + 1e-9  # just above the λ at which two models tie, so that the better one is chosen
 
 
@@ -47,6 +50,7 @@ class Policy:
         decisions: how many choices have moved the multiplier.
         error: weighted sum of (predicted − optimism − real quality) over scored answers.
         scores: total weight of those scores.
+        missed: running mean of (aim − predicted quality) over the last choices of this router.
         offset: of the aim, to make up for what several routers fell short together; see
             `serve.routing.shared_policies`.
     """
@@ -59,6 +63,7 @@ class Policy:
     error: float = 0.0
     scores: float = 0.0
     offset: float = 0.0
+    missed: float = 0.0
 
     def __post_init__(self) -> None:
         check_requirement(self.requirement)
@@ -79,7 +84,7 @@ class Policy:
         if not len(quality):
             return policy
         reach = Reach.of(quality, cost)
-        multiplier = bounded(assign(quality, cost, policy.aim).multiplier, reach)
+        multiplier = _bounded(assign(quality, cost, policy.aim).multiplier, reach)
         return replace(policy, multiplier=multiplier, reach=reach, decisions=_TRUST)
 
     @classmethod
@@ -107,7 +112,9 @@ class Policy:
     @property
     def step(self) -> float:
         """How far the next decision moves log λ for one unit of quality that it falls short."""
-        return max(LAST_STEP, _FIRST_STEP / sqrt(self.decisions + 1))
+        excess = abs(self.missed) / _FAR_OFF - 1
+        hurry = 1 + _HURRY * min(max(excess, 0.0), 1.0)
+        return max(LAST_STEP * hurry, _FIRST_STEP / sqrt(self.decisions + 1))
 
     def decide(self, quality: Floats, cost: Floats, allowed: Booleans) -> tuple[Ranked, "Policy"]:
         """Ranks the models for one request and returns the policy for the next one.
@@ -131,17 +138,18 @@ class Policy:
             # This wasn't a choice, so it must not move the price for those that are.
             return candidates, self
         q, c = quality[candidates], cost[candidates]
-        reach = self._reach(q, c)
+        turns = turns_of(q, c)
+        reach = self._reach(turns)
         multiplier = self._multiplier(q, c, reach)
         # Ties go to the better model: if all are free, quality alone decides.
         order = np.lexsort((-q, c - multiplier * q))
-        # Where none has made a difference, there is nothing to move towards.
-        by = self.step * (self.aim - float(q[order[0]])) if reach else 0.0
+        missed = self.aim - float(q[order[0]])
         return candidates[order], replace(
             self,
-            multiplier=bounded(multiplier * exp(by), reach),
+            multiplier=self._moved(multiplier, missed, reach, turns),
             reach=reach,
             decisions=self.decisions + 1,
+            missed=self.missed + (missed - self.missed) / _LATELY,
         )
 
     def weighs(self, quality: Floats, cost: Floats, allowed: Booleans) -> float | None:
@@ -150,7 +158,7 @@ class Policy:
         if candidates.size < 2:
             return self.multiplier
         q, c = quality[candidates], cost[candidates]
-        return self._multiplier(q, c, self._reach(q, c))
+        return self._multiplier(q, c, self._reach(turns_of(q, c)))
 
     def correct(self, predicted: float, score: float, replaced: float | None = None) -> "Policy":
         """Learns from the score of an answer.
@@ -175,23 +183,38 @@ class Policy:
             scores=self.scores * keep + 1,
         )
 
-    def _reach(self, quality: Floats, cost: Floats) -> Reach | None:
+    def _reach(self, turns: Turns | None) -> Reach | None:
         """Which multipliers make a difference, with those of one more request."""
-        turns = turns_of(quality, cost)
         if turns is None:
             return self.reach
         if self.reach is None:
             return Reach(log(turns.low), 0.0, log(turns.high), 0.0)
         return self.reach.with_one_more(turns, self.decisions)
 
+    def _moved(
+        self, multiplier: float, missed: float, reach: Reach | None, turns: Turns | None
+    ) -> float:
+        """The multiplier after a choice that missed the aim by so much."""
+        if reach is None:  # none has made a difference, so there is nothing to move towards
+            return multiplier
+        moved = multiplier * exp(self.step * missed)
+        if missed > 0:
+            highest = reach.highest if turns is None else max(reach.highest, turns.high)
+            moved = min(moved, max(multiplier, highest))
+        return raised(moved, reach)
+
     def _multiplier(self, quality: Floats, cost: Floats, reach: Reach | None) -> float:
         if self.multiplier is not None:
             return self.multiplier
         # Nothing is known of other requests: this one has to hold the requirement by itself.
         alone = assign(quality[None], cost[None], self.aim).multiplier
-        return bounded(alone * _NUDGE, reach)
+        return _bounded(alone * _NUDGE, reach)
 
 
-def bounded(multiplier: float, reach: Reach | None) -> float:
-    """The multiplier, in USD, within reach; unbounded where none has made a difference."""
-    return multiplier if reach is None else reach.bounded(multiplier)
+def raised(multiplier: float, reach: Reach | None) -> float:
+    """The multiplier, or the least one within reach: below it, choices are the same."""
+    return multiplier if reach is None else max(multiplier, reach.lowest)
+
+
+def _bounded(multiplier: float, reach: Reach | None) -> float:
+    return multiplier if reach is None else min(raised(multiplier, reach), reach.highest)

@@ -16,7 +16,7 @@ import numpy as np
 from serve.routing.arrays import Floats
 
 WINDOW = 1000.0  # requests; what came before them is forgotten
-_MARGIN = 1.5  # standard deviations
+_MARGIN = 3.0  # standard deviations
 _WIDEST = 12.0  # of log λ, between the two multipliers of one request
 _NARROWEST = 0.5  # of log λ, on each side
 
@@ -52,11 +52,15 @@ class Reach:
         (low, high), (low_variance, high_variance) = logs.mean(axis=0), logs.var(axis=0)
         return cls(float(low), float(low_variance), float(high), float(high_variance))
 
-    def bounded(self, multiplier: float) -> float:
-        """The multiplier within reach, in USD."""
-        lowest = exp(self.low - _far(self.low_variance))
-        highest = exp(self.high + _far(self.high_variance))
-        return min(max(multiplier, lowest), highest)
+    @property
+    def lowest(self) -> float:
+        """The least multiplier within reach, in USD."""
+        return exp(self.low - _far(self.low_variance))
+
+    @property
+    def highest(self) -> float:
+        """The largest one."""
+        return exp(self.high + _far(self.high_variance))
 
     def with_one_more(self, turns: Turns, age: float) -> "Reach":
         """Moved by one request; `age` is the number of requests before it."""

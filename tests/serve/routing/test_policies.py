@@ -149,7 +149,11 @@ def test_merging_keeps_what_was_decided_after_the_report() -> None:
         merged = policies["name"]
         assert merged.multiplier == pytest.approx(0.5 * np.exp(late))
         assert merged == replace(
-            theirs, optimism=0.02, multiplier=merged.multiplier, decisions=5001
+            theirs,
+            optimism=0.02,
+            missed=merged.missed,
+            multiplier=merged.multiplier,
+            decisions=5001,
         )
 
 
