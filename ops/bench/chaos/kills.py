@@ -29,7 +29,7 @@ from ops.bench.chaos.cluster import (
 
 # On two busy cores it takes a minute until all that a lost node ran has started elsewhere.
 _START_S, _RECOVERY_S = 180.0, 120.0
-_COPIED_S = 60.0  # until what was learned last has reached all nodes; a second or two on an idle machine
+_COPIED_S = 60.0  # until what was learned last has reached all nodes: seconds on an idle machine
 _STEADY_S = 2.0  # of load before a kill; longer than an answer takes
 _MOVES = 10  # of a router, until there is one on each worker
 
