@@ -89,11 +89,11 @@ def plot(traffic: Traffic, found: Found, file: Path) -> None:
             }
             drift.plot(ROUTERS, [mine[n].last_10000 for n in ROUTERS], **style)
             cost.plot(ROUTERS, [mine[n].over_optimum for n in ROUTERS], **style)
-        drift.set(title=f"{rate:,} requests/s", yscale="log", ylim=(0.002, 0.2))
-        cost.set(xlabel="routers", xscale="log", yscale="log", ylim=(1, 20))
+        drift.set(title=f"{rate:,} requests/s", yscale="log", ylim=(0.001, 0.2))
+        cost.set(xlabel="routers", xscale="log", yscale="log", ylim=(1, 40))
         for axes, ticks in (
-            (drift, (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)),
-            (cost, (1, 2, 5, 10, 20)),
+            (drift, (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)),
+            (cost, (1, 2, 5, 10, 20, 40)),
         ):
             axes.grid()
             axes.yaxis.set_major_locator(FixedLocator(ticks))
