@@ -295,11 +295,11 @@ def test_what_a_server_learned_is_stored_under_its_name_and_its_models_identitie
     assert models["demo-small"]["identities"].keys() == {"huggingface/models/demo-small"}
 
 
-def test_a_server_without_smart_routing_says_how_to_enable_it(server: Server) -> None:
+def test_a_server_without_smart_routing_says_how_to_enable_it(every_kind: Server) -> None:
     for refused in (
-        post(server, "/v1/route", {"queries": ["Well?"]}),
-        post(server, "/v1/feedback", {"id": "x", "score": 1}),
-        ask(server, EASY, router={"strategy": "smart"}),
+        post(every_kind, "/v1/route", {"queries": ["Well?"]}),
+        post(every_kind, "/v1/feedback", {"id": "x", "score": 1}),
+        ask(every_kind, EASY, router={"strategy": "smart"}),
     ):
         assert refused.status_code == 400
         assert "llms.router.strategy" in refused.json()["error"]["message"]
