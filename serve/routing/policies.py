@@ -125,7 +125,10 @@ class Policies:
             held.policy = replace(held.policy, optimism=policy.optimism)
         else:
             heard = self._heard.pop(name, None)
-            start = policy if heard is None else replace(heard, optimism=policy.optimism)
+            start = policy
+            if heard is not None:  # an earlier version kept no reach
+                reach = heard.reach or policy.reach
+                start = replace(heard, optimism=policy.optimism, reach=reach)
             self._next_life += 1
             self._held[name] = _Held(start, Counts(self._next_life))
         self._hold(name, owner)

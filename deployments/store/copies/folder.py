@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-_FORMAT = 1  # of the files; others are not read
+_FORMAT = 2  # of the files; others are not read
 _MANIFEST = "manifest.json"
 # How long files that no longer count are kept, for those who are about to open or fetch them; and
 # what is being written, in hidden folders.

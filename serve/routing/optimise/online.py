@@ -23,7 +23,7 @@ import numpy.typing as npt
 from serve.routing.arrays import Booleans, Floats
 from serve.routing.optimise.batch import assign
 from serve.routing.optimise.problem import check_requirement
-from serve.routing.optimise.reach import Reach, Turns, turns_of
+from serve.routing.optimise.reach import SAME_QUALITY, Reach, Turns, turns_of
 
 Ranked = npt.NDArray[np.intp]
 
@@ -45,7 +45,7 @@ class Policy:
         requirement: mean quality to hold, 0 to 1.
         optimism: by how much predictions exceeded the real quality of their choices on past
             queries.
-        multiplier: USD that one unit of quality is worth; None before the first choice.
+        multiplier: USD that one unit of quality is worth; None while none has made a difference.
         reach: which multipliers made a difference to recent requests; None while none did.
         decisions: how many choices have moved the multiplier.
         error: weighted sum of (predicted − optimism − real quality) over scored answers.
@@ -84,7 +84,9 @@ class Policy:
         if not len(quality):
             return policy
         reach = Reach.of(quality, cost)
-        multiplier = _bounded(assign(quality, cost, policy.aim).multiplier, reach)
+        if reach is None:
+            return policy
+        multiplier = reach.bounded(assign(quality, cost, policy.aim).multiplier)
         return replace(policy, multiplier=multiplier, reach=reach, decisions=_TRUST)
 
     @classmethod
@@ -193,10 +195,10 @@ class Policy:
 
     def _moved(
         self, multiplier: float, missed: float, reach: Reach | None, turns: Turns | None
-    ) -> float:
+    ) -> float | None:
         """The multiplier after a choice that missed the aim by so much."""
-        if reach is None:  # none has made a difference, so there is nothing to move towards
-            return multiplier
+        if reach is None:
+            return self.multiplier
         moved = multiplier * exp(self.step * missed)
         if missed > 0:
             highest = reach.highest if turns is None else max(reach.highest, turns.high)
@@ -207,14 +209,12 @@ class Policy:
         if self.multiplier is not None:
             return self.multiplier
         # Nothing is known of other requests: this one has to hold the requirement by itself.
-        alone = assign(quality[None], cost[None], self.aim).multiplier
-        return _bounded(alone * _NUDGE, reach)
+        alone = assign(quality[None], cost[None], self.aim).multiplier * _NUDGE
+        if reach is None:  # it may be infinite, and only orders the fallbacks
+            return min(alone, float(np.ptp(cost)) / SAME_QUALITY)
+        return reach.bounded(alone)
 
 
 def raised(multiplier: float, reach: Reach | None) -> float:
     """The multiplier, or the least one within reach: below it, choices are the same."""
     return multiplier if reach is None else max(multiplier, reach.lowest)
-
-
-def _bounded(multiplier: float, reach: Reach | None) -> float:
-    return multiplier if reach is None else min(raised(multiplier, reach), reach.highest)

@@ -15,10 +15,14 @@ import numpy as np
 
 from serve.routing.arrays import Floats
 
-WINDOW = 1000.0  # requests; what came before them is forgotten
+_WINDOW = 1000.0  # requests; what came before them is forgotten
 _MARGIN = 3.0  # standard deviations
 _WIDEST = 12.0  # of log λ, between the two multipliers of one request
 _NARROWEST = 0.5  # of log λ, on each side
+SAME_QUALITY, _SAME_COST = (
+    1e-9,
+    1e-30,
+)  # USD; smaller differences are none, so that logs are finite
 
 
 class Turns(NamedTuple):
@@ -62,9 +66,13 @@ class Reach:
         """The largest one."""
         return exp(self.high + _far(self.high_variance))
 
+    def bounded(self, multiplier: float) -> float:
+        """The multiplier within reach, in USD."""
+        return min(max(multiplier, self.lowest), self.highest)
+
     def with_one_more(self, turns: Turns, age: float) -> "Reach":
         """Moved by one request; `age` is the number of requests before it."""
-        share = 1 / (min(age, WINDOW) + 1)
+        share = 1 / (min(age, _WINDOW) + 1)
         low, low_variance = _moved(self.low, self.low_variance, log(turns.low), share)
         high, high_variance = _moved(self.high, self.high_variance, log(turns.high), share)
         return Reach(low, low_variance, high, high_variance)
@@ -83,9 +91,9 @@ def turns_of(quality: Floats, cost: Floats) -> Turns | None:
     """Of one request, (m,) each; None if its cheapest model is its best, too."""
     cheapest, best = cost.argmin(), quality.argmax()
     gain, loss = quality - quality[cheapest], quality[best] - quality
-    if gain[best] <= 0 or cost[best] <= cost[cheapest]:
+    if gain[best] <= SAME_QUALITY or cost[best] - cost[cheapest] <= _SAME_COST:
         return None
-    better, worse = gain > 0, loss > 0
+    better, worse = gain > SAME_QUALITY, loss > SAME_QUALITY
     low = float(((cost - cost[cheapest])[better] / gain[better]).min())
     high = float(((cost[best] - cost)[worse] / loss[worse]).max())
     # A better model that costs the same, or nearly so, would make it 0.

@@ -174,6 +174,14 @@ def test_a_router_that_joins_starts_with_the_multiplier_of_the_others() -> None:
     assert policies["name"] == replace(theirs, optimism=0.02)
 
 
+def test_a_multiplier_of_an_earlier_version_gets_the_reach_of_past_queries() -> None:
+    policies = Policies()
+    theirs = Policy(0.5, 0.07, 0.5, None, 5000)
+    policies.merge({"name": Shared(theirs, None)})
+    policies.begin("name", None, STARTED)
+    assert policies["name"] == replace(theirs, optimism=STARTED.optimism, reach=REACH)
+
+
 def test_policies_heard_of_are_bounded() -> None:
     policies = Policies()
     theirs = Policy(0.5, 0.0, 0.5, REACH, 5000)

@@ -86,13 +86,26 @@ def of_kind(kind: str, n: int, random: np.random.Generator) -> tuple[Floats, Flo
     return np.clip(quality, 0, 1), cost
 
 
-def test_a_multiplier_that_never_makes_a_difference_does_not_move() -> None:
+def test_there_is_no_multiplier_while_none_makes_a_difference() -> None:
     quality, cost = np.array([0.5, 0.5, 0.4]), np.array([1e-4, 1e-3, 1e-2])
     _, policy = Policy(0.9).decide(quality, cost, ALL)
     for _ in range(100):
         (choice, *_), policy = policy.decide(quality, cost, ALL)
         assert choice == 0
-    assert policy.multiplier == Policy(0.9).decide(quality, cost, ALL)[1].multiplier
+    assert policy.multiplier is None
+
+
+@pytest.mark.parametrize("quality", [[0, 5e-324], [0, 1e-12], [0.5, 0.5], [0, 1]])
+@pytest.mark.parametrize("cost", [[0, 5e-324], [1e-300, 1e-299], [0, 0], [1e-9, 1e9]])
+def test_the_multiplier_is_finite_whatever_the_differences(
+    quality: list[float], cost: list[float]
+) -> None:
+    policy, both = Policy(0.9), np.ones(2, np.bool_)
+    for _ in range(20):
+        _, policy = policy.decide(np.array(quality, float), np.array(cost, float), both)
+        assert policy.multiplier is None or np.isfinite(policy.multiplier)
+    (choice, *_), policy = policy.decide(np.array([0.5, 0.95]), np.array([1e-4, 1e-3]), both)
+    assert (choice, policy.multiplier is None) == (1, False)
 
 
 @pytest.mark.parametrize("started", [False, True], ids=["from nothing", "from past queries"])
