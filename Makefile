@@ -3,11 +3,12 @@
 
 PORT ?= 8000
 BIN := .venv/bin
-INSTALL := pip install --quiet --disable-pip-version-check
+# Python compiles what is imported; compiling all that is installed takes minutes.
+INSTALL := pip install --quiet --no-compile --disable-pip-version-check
 PIP := $(BIN)/$(INSTALL) --constraint ops/constraints.txt
-# Processes that share all tests; those that use the same cluster or server stay in one of them. 0 is one after the
-# other: on two cores, a second process beside a cluster and engines makes everything wait too long.
-WORKERS ?= 0
+# Processes that share the quick tests; one of them runs the slow ones after that, since on two cores a second one beside
+# a cluster and engines makes everything wait too long.
+WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run load test-quick test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
@@ -25,7 +26,7 @@ load: .venv/.tested
 
 # The tests that start no Ray, engine, database or server: two minutes on two cores
 test-quick: .venv/.tested
-	$(PYTEST) -n 2 -q -m "not slow" $(ARGS)
+	$(PYTEST) -q -m "not slow" $(ARGS)
 
 test: .venv/.tested .venv-plain/.installed
 	$(PYTEST) $(ARGS)

@@ -52,15 +52,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the slow tests, so that `-m "not slow"` is right by construction, and groups the tests
-    for `pytest -n`, so that each real part is started once."""
+    for `pytest -n`: the quick ones share all its processes, then one of them runs the slow ones,
+    so that each real part is started once and has the machine to itself."""
     for item in items:
         parts = _parts(item)
         if parts or any(path in SLOW for path in (item.path, *item.path.parents)):
             item.add_marker("slow")
         item.add_marker(pytest.mark.xdist_group(_group(item)))
-    # Tests with clusters of their own come before those that share one; among these, what a test
-    # shares with many others is not yet running while tests with deadlines do without it.
-    items.sort(key=lambda item: (not _slow(item), _group(item) == "cluster", latest_part(item)))
+    # Among slow tests, those with clusters of their own come before those that share one; among
+    # these, what a test shares with many others is not yet running while tests with deadlines do
+    # without it.
+    items.sort(key=lambda item: (_slow(item), _shares_the_cluster(item), latest_part(item)))
 
 
 def _parts(item: pytest.Item) -> set[str]:
@@ -68,12 +70,12 @@ def _parts(item: pytest.Item) -> set[str]:
 
 
 def _group(item: pytest.Item) -> str:
-    """The cluster's tests and those of vLLM's server use one another's parts; of the others, each
-    file is a group."""
-    parts = _parts(item)
-    if parts & {"ray_cluster", "vllm_server"}:
-        return "cluster"
-    return "-".join(sorted(parts)) or str(item.path.relative_to(TESTS))
+    return "slow" if _slow(item) else str(item.path.relative_to(TESTS))
+
+
+def _shares_the_cluster(item: pytest.Item) -> bool:
+    """Whether it uses the tests' cluster, or vLLM's server, which the cluster's models use too."""
+    return bool(_parts(item) & {"ray_cluster", "vllm_server"})
 
 
 def _slow(item: pytest.Item) -> bool:

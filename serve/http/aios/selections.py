@@ -19,9 +19,13 @@ class Selections:
     """Names of models by the caller's name; all callers without a key share one selection.
 
     They are lost when the application is deployed again.
+
+    Args:
+        most_callers: above that, the selection that was made longest ago is forgotten.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_callers: int = _MOST_CALLERS) -> None:
+        self._most_callers = most_callers
         self._names: OrderedDict[str | None, tuple[str, ...]] = OrderedDict()
 
     def select(self, caller: str | None, names: tuple[str, ...]) -> None:
@@ -29,7 +33,7 @@ class Selections:
         self._names.pop(caller, None)
         if names:
             self._names[caller] = names
-        if len(self._names) > _MOST_CALLERS:
+        if len(self._names) > self._most_callers:
             self._names.popitem(last=False)
 
     def selected(self, caller: str | None) -> tuple[str, ...]:

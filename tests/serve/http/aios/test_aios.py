@@ -301,9 +301,8 @@ def test_a_selection_that_is_no_list_of_models_is_refused(body: bytes) -> None:
         parse_selection(body)
 
 
-def test_selections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serve.http.aios.selections._MOST_CALLERS", 2)
-    selections = Selections()
+def test_selections_are_bounded() -> None:
+    selections = Selections(most_callers=2)
     for caller in ("one", "two", "one", "three"):
         selections.select(caller, ("a",))
     assert [selections.selected(name) for name in ("one", "two", "three")] == [("a",), (), ("a",)]
