@@ -216,6 +216,14 @@ FORECAST_QUALITY = _summary(
     *("model", "source"),
     most=2 * _SOME,
 )
+WORSE, BETTER = "worse", "better"
+QUALITY_CHANGES = _counter(
+    "llm_quality_changes",
+    "How often a model began to answer `worse` or `better` than it did, by the scores of its "
+    "answers.",
+    *("model", "direction"),
+    most=2 * _SOME,
+)
 FORECAST_TOKENS = _summary(
     "llm_forecast_output_tokens",
     "Length of answers that were chosen by prediction: predicted and actual.",

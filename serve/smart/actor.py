@@ -5,7 +5,7 @@ It decides nothing: each router does that by its copy. So while it is away, deci
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.embedding.cache import CachedEmbedder
 from deployments.store.observations import Learned, Scored
 from serve.config import StoreConfig
+from serve.routing.forecast.changes import Change
 from serve.routing.policies import Report, Shared
 from serve.routing.prices import Price
 
@@ -41,6 +42,19 @@ class News:
 
     manifest: dict[str, Any] | None
     policies: dict[str, Shared]
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What became of an answer's score.
+
+    Attributes:
+        scored: the answer.
+        change: of its model's quality, if this score made that certain.
+    """
+
+    scored: Scored
+    change: Change | None
 
 
 # Ray Serve starts no router before this actor, so it must never wait for room.
@@ -144,7 +158,7 @@ class StoreActor:
                 raise fault
         return len(faults)
 
-    async def feedback(self, id: str, score: float) -> Scored | None:
+    async def feedback(self, id: str, score: float) -> Feedback | None:
         """Stores an answer's score; durable when this returns. None if the id is unknown.
 
         Raises:
@@ -157,11 +171,7 @@ class StoreActor:
             scored = await self._scored(id, score)
         if scored is None:
             return None
-        keeper = self._opened()
-        keeper.policies.correct(scored, score)
-        if scored.replaced is None:
-            keeper.scored()
-        return scored
+        return Feedback(scored, self._opened().score(scored, score))
 
     async def texts(self, ids: Sequence[int]) -> dict[int, str]:
         """The beginnings of past queries, by their numbers."""
@@ -174,8 +184,13 @@ class StoreActor:
         """The state of the store, for /health/ready."""
         keeper = self._keeper
         if keeper is None:
-            return {"status": "waiting", "message": "", "rows": ()}
-        status = {"status": keeper.status, "message": keeper.message, "rows": keeper.rows}
+            return {"status": "waiting", "message": "", "rows": (), "changes": {}}
+        status = {
+            "status": keeper.status,
+            "message": keeper.message,
+            "rows": keeper.rows,
+            "changes": {name: asdict(change) for name, change in keeper.changes.latest.items()},
+        }
         if keeper.store is None:
             return status
         copy = keeper.store.publisher.copy

@@ -6,11 +6,11 @@ from typing import Any
 from ray.actor import ActorHandle
 from ray.serve.handle import DeploymentHandle
 
-from deployments.store.observations import Learned, Scored
+from deployments.store.observations import Learned
 from serve.actors import ActorClient
 from serve.routing.policies import Report
 from serve.routing.prices import Price
-from serve.smart.actor import News
+from serve.smart.actor import Feedback, News
 
 ACTOR_NAME = "store"
 # For a durable write while the database is busy; most calls take a millisecond.
@@ -63,10 +63,10 @@ class SharedStore:
         refused: int = await self._actor.call("learn", items)
         return refused
 
-    async def feedback(self, id: str, score: float) -> Scored | None:
+    async def feedback(self, id: str, score: float) -> Feedback | None:
         """Stores an answer's score; None if its id is unknown."""
-        scored: Scored | None = await self._actor.call("feedback", id, score)
-        return scored
+        feedback: Feedback | None = await self._actor.call("feedback", id, score)
+        return feedback
 
     async def texts(self, ids: Sequence[int]) -> dict[int, str]:
         """The beginnings of past queries, by their numbers."""

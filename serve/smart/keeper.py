@@ -18,7 +18,9 @@ import numpy as np
 from deployments.store.copies.folder import Folder, Manifest
 from deployments.store.evidence import Floats32, Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
+from deployments.store.observations import Scored
 from deployments.store.store import EmbeddingStore
+from serve.routing.forecast.changes import Change, Changes
 from serve.routing.forecast.fits import write_fit
 from serve.routing.forecast.forecaster import Forecaster
 from serve.routing.prices import Price, fingerprint
@@ -56,6 +58,7 @@ class Keeper:
         store: None until it could be opened.
         policies: of all routers together, for the present prices.
         priced: identifies these prices.
+        changes: of the models' quality, since this was made.
         status, message: the state of the store: "waiting", "loading", "ready" or "failed", and
             details for people.
         rows: how many rows of what `message` describes are done, and of how many; empty if unknown.
@@ -75,6 +78,7 @@ class Keeper:
         self._imported_versions: dict[Path, tuple[int, int]] = {}
         self.store: EmbeddingStore | None = None
         self.policies, self.priced = SharedPolicies(), ""
+        self.changes = Changes()
         self.status, self.message = "waiting", ""
         self.rows: tuple[int, ...] = ()
         self._published = False
@@ -128,9 +132,20 @@ class Keeper:
                 await self._try(self._save_policies)
             await asyncio.to_thread(self.store.close)
 
-    def scored(self) -> None:
-        """Counts the first score of an answer; enough of them make a refit due."""
-        self._new_scores += 1
+    def score(self, scored: Scored, score: float) -> Change | None:
+        """Learns from the score of an answer, which the store has; enough first scores make a refit
+        due.
+
+        Returns:
+            The change of the model's quality that it makes certain.
+        """
+        self.policies.correct(scored, score)
+        if scored.replaced is None:
+            self._new_scores += 1
+        change = self.changes.score(scored, score)
+        if change is not None:
+            logger.warning("%s", change)
+        return change
 
     async def _live(self) -> None:
         pause = _RETRY_S

@@ -29,7 +29,7 @@ from serve.smart.decisions import Busy, Decisions
 from serve.smart.learning import Learner
 from serve.smart.server_name import server_name
 from serve.smart.tradeoffs import Tradeoffs
-from serve.telemetry.answers import record_score
+from serve.telemetry.answers import record_change, record_score
 from serve.telemetry.calls import counted
 
 logger = logging.getLogger("ray.serve")
@@ -109,12 +109,15 @@ class Smart:
         """
         try:
             await self.learner.flush()
-            scored = await self._store.feedback(id, score)
+            feedback = await self._store.feedback(id, score)
         except ActorUnavailable as error:
             raise _unavailable(error) from error
-        if scored is not None:
-            record_score(scored, score)
-        return scored is not None
+        if feedback is None:
+            return False
+        record_score(feedback.scored, score)
+        if feedback.change is not None:
+            record_change(feedback.change)
+        return True
 
     async def route(self, question: BatchQuestion) -> Routes:
         """Decides a batch, each query among its candidates.

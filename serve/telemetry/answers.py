@@ -6,6 +6,7 @@ from deployments.telemetry.conventions import INPUT, OUTPUT
 from deployments.telemetry.instruments import (
     ACTUAL,
     ALWAYS_BEST,
+    BETTER,
     CHOICES,
     CHOSEN,
     COMPARED_COST,
@@ -17,10 +18,13 @@ from deployments.telemetry.instruments import (
     KEY_COST,
     KEY_TOKENS,
     PREDICTED,
+    QUALITY_CHANGES,
     REQUIRED,
     REQUIREMENT,
+    WORSE,
 )
 from serve.dispatch.candidates import AUTO
+from serve.routing.forecast.changes import Change
 from serve.routing.strategy import Question, Ranking
 
 
@@ -103,6 +107,11 @@ def record_use(model: str, key: str | None, usage: Usage | None, cost: float | N
     if key is not None and usage is not None:
         KEY_TOKENS.labels(key, INPUT).inc(usage.prompt_tokens)
         KEY_TOKENS.labels(key, OUTPUT).inc(usage.completion_tokens)
+
+
+def record_change(change: Change) -> None:
+    """Records that a model's quality has changed."""
+    QUALITY_CHANGES.labels(change.model, WORSE if change.difference < 0 else BETTER).inc()
 
 
 def record_score(scored: Scored, score: float) -> None:

@@ -51,5 +51,10 @@ async def ready(request: Request) -> Response:
     if store is not None:
         if store["status"] != "ready" and status == "ready":
             health["status"] = "degraded"
-        health["store"] = {"status": store["status"]} if caller is None else store
+        if caller is None:
+            store = {"status": store["status"]}
+        elif "changes" in store:  # not while the store's actor is away
+            changes = {name: store["changes"][name] for name in models if name in store["changes"]}
+            store = {**store, "changes": changes}
+        health["store"] = store
     return json_response(health, status=503 if status == "unavailable" else 200)

@@ -10,6 +10,8 @@ import pytest
 from scripted_models import END, Models, api_client, continues, says
 
 from deployments.errors import ProviderError, RateLimited
+from serve.access.keys import hash_of, new_key
+from serve.core import Core
 from serve.routing.prices import Price
 
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "Count."}]}
@@ -109,6 +111,28 @@ async def test_models_and_health_are_reported() -> None:
         assert (await http.get("/health/live")).json() == {"status": "live"}
         ready = (await http.get("/health/ready")).json()
         assert ready["models"]["a"]["status"] == "HEALTHY"
+
+
+async def test_a_change_of_quality_is_told_to_those_who_may_use_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = new_key()
+    keys = [{"name": "ann", "sha256": hash_of(key).hex(), "models": ["a"]}]
+    models = Models(a=[says("one", END)], b=[says("two", END)])
+    http = await client(models, keys=keys, allow_anonymous=False)
+    changes = {name: {"model": name, "difference": -0.1} for name in "ab"}
+    store = {"status": "ready", "message": "", "changes": changes}
+
+    async def status(core: Core, timeout_s: float) -> dict[str, Any]:
+        return store
+
+    monkeypatch.setattr(Core, "store_status", status)
+    async with http:
+        as_ann = {"authorization": f"Bearer {key}"}
+        told = (await http.get("/health/ready", headers=as_ann)).json()["store"]
+        anyone = (await http.get("/health/ready")).json()["store"]
+    assert told == {**store, "changes": {"a": changes["a"]}}
+    assert anyone == {"status": "ready"}
 
 
 @pytest.mark.parametrize("path", ["/v1/route", "/v1/feedback"])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from keepers import DEAR, IDENTITIES, PRICES, history, until
 
 from deployments.store.observations import AnswerRecord, Learned, Observation
 from serve.config import StoreConfig
+from serve.routing.forecast import changes
 from serve.routing.optimise.online import Policy
 from serve.routing.policies import Policies, policy_name
 from serve.routing.prices import fingerprint
@@ -109,6 +111,22 @@ async def test_what_is_learned_is_in_the_next_copy_and_known_to_feedback(started
     await until(lambda: len(actor._keeper.store.publisher.copy) == 1)
     assert (await actor.texts([1])) == {1: "question whole"}
     assert (await actor.status())["scored"] == 1
+
+
+async def test_a_model_whose_answers_become_worse_is_told_of(
+    started: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(changes, "_FIRST", 2)
+    monkeypatch.setattr(changes, "_ALARM", 1.0)
+    actor = await started()
+    assert (await actor.status())["changes"] == {}
+    told = []
+    for number, score in enumerate((1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)):
+        await actor.learn([learned(str(number))])
+        told.append((await actor.feedback(str(number), score)).change)
+    [change] = [change for change in told if change is not None]
+    assert (await actor.status())["changes"] == {"small": asdict(change)}
+    assert "model 'small' answers worse than it did" in caplog.text
 
 
 async def test_feedback_waits_for_an_answer_that_is_still_on_its_way(

@@ -26,7 +26,7 @@ from keepers import (
 from deployments.store.copies import publisher
 from deployments.store.copies.folder import Folder, Manifest
 from deployments.store.evidence import Floats32
-from deployments.store.observations import AnswerRecord, Observation
+from deployments.store.observations import AnswerRecord, Observation, Scored
 from deployments.store.store import EmbeddingStore
 from serve.routing.forecast.fits import read_fit
 from serve.routing.prices import Price
@@ -249,7 +249,7 @@ async def test_enough_scores_cause_a_refit(tmp_path: Path, monkeypatch: pytest.M
         await asyncio.wrap_future(keeper.store.score(str(number), 1.0))
     await until(lambda: len(published(keeper)) == 25)
     for _ in range(5):
-        keeper.scored()
+        keeper.score(Scored("small", None, None, None), 1.0)
     await until(lambda: keeper.manifest and keeper.manifest.fit != before.fit)
     assert keeper.manifest is not None
     assert [fitted_on(keeper, manifest) for manifest in (before, keeper.manifest)] == [20, 25]

@@ -20,9 +20,11 @@ from deployments.store.observations import AnswerRecord, Learned, Scored
 from serve.actors import ActorUnavailable
 from serve.config import RouterConfig, StoreConfig
 from serve.dispatch.dispatcher import Dispatch
+from serve.routing.forecast.changes import Change
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Question
 from serve.smart import service as module
+from serve.smart.actor import Feedback
 from serve.smart.learning import Lesson
 from serve.smart.service import Smart
 
@@ -54,9 +56,11 @@ class Store:
         self.answers |= {answer.id for _, answer in pairs if isinstance(answer, AnswerRecord)}
         return 0
 
-    async def feedback(self, id: str, score: float) -> Scored | None:
+    async def feedback(self, id: str, score: float) -> Feedback | None:
         self._ask("feedback")
-        return Scored("small", 0.5, None, None) if id in self.answers else None
+        if id not in self.answers:
+            return None
+        return Feedback(Scored("small", 0.5, None, None), Change("small", -0.1, 300, 0.0))
 
     async def status(self, timeout_s: float) -> dict[str, Any]:
         self._ask("status")
@@ -133,6 +137,7 @@ async def test_feedback_finds_an_answer_that_has_just_ended(store: Store) -> Non
     assert await smart.feedback("just now", 1.0)
     assert recorded("llm_forecast_quality_sum", model="small", source="actual") == 1.0
     assert recorded("llm_forecast_quality_sum", model="small", source="predicted") == 0.5
+    assert recorded("llm_quality_changes_total", model="small", direction="worse") == 1.0
     assert store.asked == ["configure", "learn", "feedback"]
     assert not await smart.feedback("another", 1.0)
     smart.retire()
