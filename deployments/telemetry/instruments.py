@@ -185,8 +185,8 @@ OPEN_CIRCUITS = _gauge(
 CHOICES = _counter(
     "llm_choices",
     "Answers that began, by the model and why it was chosen: `named` by the request, the `only` "
-    "one that could answer, by the strategy's `turn`, the predicted `mean` or `floor` of quality; "
-    "or as a `failover`, since the first choice couldn't answer.",
+    "one that could answer, by the strategy's `turn`, the predicted `mean` or `floor` of quality, "
+    "for `exploration`; or as a `failover`, since the first choice couldn't answer.",
     *("model", "strategy", "reason"),
     most=1500,
 )

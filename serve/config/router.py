@@ -23,6 +23,9 @@ class RouterConfig(Section):
     """The mean quality that smart routing holds."""
     n_similar: Annotated[int, Field(ge=1, le=10_000)] = 16
     """The fewest past queries to predict from. As the store grows, up to 256 are used."""
+    exploration: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The share of the spend for answers of models that may be better than is known. Only where
+    answers are scored; 0 turns it off."""
     query: QueryChoice = "last_user_message"
     """The text of a conversation that is compared with past queries: the last message of the user
     (as in AIOS), all of the user's messages, or everything. Of the last two, the end is used."""

@@ -21,6 +21,7 @@ from serve.routing.arrays import Booleans, Floats
 from serve.routing.forecast.fitting import Refit
 from serve.routing.forecast.forecaster import Forecaster
 from serve.routing.forecast.predictor import Prediction
+from serve.routing.optimise.exploring import Explorer, Pick
 from serve.routing.optimise.floor import above_floor
 from serve.routing.optimise.online import Policy
 from serve.routing.optimise.problem import Assignment
@@ -76,6 +77,7 @@ class Decider:
     Attributes:
         models: names, in the order of every array's columns.
         policies: of single requests, to be exchanged with those of other routers.
+        explorer: picks models of which too little is known; none until it has a share.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Decider:
         own = [(priors or {}).get(model, np.nan) for model in self.models]
         self._forecaster = Forecaster(evidence, list(prices.values()), own, n_similar)
         self.policies = Policies()
+        self.explorer = Explorer(0.0)
         self._outdated: set[str] = set()
         self._claimed: dict[str, str | None] = {}  # to their owners
 
@@ -168,14 +171,17 @@ class Decider:
         allowed, prediction, cost = self._weighed(question, embedding)
         quality = prediction.quality[0]
         if question.floor:
-            name = None
             order = above_floor(quality, cost, question.requirement, allowed)
-        else:
-            name = _policy_name(question)
-            order, policy = self._policy(name).decide(quality, cost, allowed)
-            if name in self.policies and self.models[order[0]] not in question.asleep:
-                self.policies.move(name, question.owner, policy)
-        return self._ranking(question, order, prediction, cost, name)
+            return self._ranking(question, order, prediction, cost)
+        name = _policy_name(question)
+        policy = self._policy(name)
+        order, moved = policy.decide(quality, cost, allowed)
+        pick = self._pick(question, policy, order, quality, cost)
+        if pick.column != order[0]:
+            order, moved = policy.decide(quality, cost, allowed, first=pick.column)
+        if name in self.policies and self.models[order[0]] not in question.asleep:
+            self.policies.move(name, question.owner, moved)
+        return self._ranking(question, order, prediction, cost, name, pick)
 
     def preview(
         self, question: Question, embedding: Floats32 | None, *, neighbours: int = 0
@@ -308,6 +314,24 @@ class Decider:
         tokens = question.characters / self._forecaster.characters_per_token
         return allowed, prediction, self._forecaster.costs([tokens], prediction)[0]
 
+    def _pick(
+        self,
+        question: Question,
+        policy: Policy,
+        order: Integers,
+        quality: Floats,
+        cost: Floats,
+    ) -> Pick:
+        """The model to ask first: the best one, or one to be explored. None is while nobody tells
+        how good answers are."""
+        columns = [column for column in order if self.models[column] not in question.asleep]
+        if not policy.scores or len(columns) < 2 or columns[0] != order[0]:
+            return Pick(int(order[0]))
+        awake = np.zeros(len(self.models), np.bool_)
+        awake[columns] = True
+        multiplier = policy.weighs(quality, cost, awake) or 0.0
+        return self.explorer.pick(columns, quality, cost, multiplier, self.evidence.means().count)
+
     def _policy(self, name: str) -> Policy:
         """The policy of this name, or one that knows of no other request."""
         return self.policies[name] if name in self.policies else Policy(json.loads(name)[0])
@@ -318,17 +342,22 @@ class Decider:
         order: Integers,
         prediction: Prediction,
         cost: Floats,
-        policy: str | None,
+        policy: str | None = None,
+        pick: Pick | None = None,
     ) -> Ranking:
         ranked = [self.models[column] for column in order.tolist()]
+        reason = self._reason(question, order, prediction, cost)
+        explores = pick is not None and pick.explores
         return Ranking(
             ranked,
-            self._reason(question, order, prediction, cost),
+            f"asked to learn how good it is; {reason}" if explores else reason,
             dict(zip(ranked, prediction.quality[0, order].tolist(), strict=True)),
             dict(zip(ranked, cost[order].tolist(), strict=True)),
             policy,
             dict(zip(ranked, prediction.output_tokens[0, order].tolist(), strict=True)),
             [self.models[column] for column in order[self.evidence.means().count[order] == 0]],
+            1.0 if pick is None else pick.propensity,
+            explores,
         )
 
     def _predict_one(self, query: str, embedding: Floats32 | None) -> Prediction:

@@ -81,6 +81,8 @@ class Ranking:
         output_tokens: what length was predicted of each answer, likewise.
         guessed: those of the models whose quality is a guess, since no answer of theirs has been
             scored yet.
+        propensity: the probability with which the first model was chosen, 0 to 1.
+        explores: whether the first model was chosen because too little is known of it.
     """
 
     models: list[str]
@@ -90,6 +92,8 @@ class Ranking:
     policy: str | None = None
     output_tokens: Mapping[str, float] = field(default_factory=dict)
     guessed: Collection[str] = ()
+    propensity: float = 1.0
+    explores: bool = False
 
 
 @dataclass(frozen=True, slots=True)

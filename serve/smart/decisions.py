@@ -73,7 +73,9 @@ class Decisions:
         self._batches, self._waiting = ThreadPoolExecutor(1, "batches"), 0
         self._current_at = 0.0  # when the copy was last known to be the latest
 
-    async def configure(self, prices: Mapping[str, Price], n_similar: int, server: str) -> None:
+    async def configure(
+        self, prices: Mapping[str, Price], n_similar: int, server: str, exploration: float
+    ) -> None:
         """Applies settings, by the copy that is on this node, and begins to follow the store."""
         prices = {name: prices[name] for name, _ in self._models}
         if self._refreshing is None:
@@ -86,6 +88,7 @@ class Decisions:
             self._manifest = await self._opened_local(decider)
             self._decider, self._priced = decider, fingerprint(prices)
             self._settings = prices, n_similar
+        self._decider.explorer.share = exploration
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._refresh())
 

@@ -79,7 +79,7 @@ class Smart:
         self._router = router
         server = await asyncio.to_thread(server_name)
         self._store.configure(prices, router.n_similar, server)
-        await self._decisions.configure(prices, router.n_similar, server)
+        await self._decisions.configure(prices, router.n_similar, server, router.exploration)
 
     async def close(self) -> None:
         """Sends what is to be learned, if the store can be reached at once."""

@@ -67,6 +67,8 @@ class MeasuredAnswer:
         question, ranking = self._question, self._ranking
         if model not in ranking.models[:1]:
             return "failover"
+        if ranking.explores:
+            return "exploration"
         if question.chat is not None and question.chat.model != AUTO:
             return "named"
         if len(question.available) == 1:

@@ -118,13 +118,17 @@ class Policy:
         hurry = 1 + _HURRY * min(max(excess, 0.0), 1.0)
         return max(LAST_STEP * hurry, _FIRST_STEP / sqrt(self.decisions + 1))
 
-    def decide(self, quality: Floats, cost: Floats, allowed: Booleans) -> tuple[Ranked, "Policy"]:
+    def decide(
+        self, quality: Floats, cost: Floats, allowed: Booleans, first: int | None = None
+    ) -> tuple[Ranked, "Policy"]:
         """Ranks the models for one request and returns the policy for the next one.
 
         Args:
             quality: (m,) predicted qualities, 0 to 1.
             cost: (m,) predicted costs in USD.
             allowed: (m,) which models may answer; not those that are down or full.
+            first: the column of a model that is asked although it may not be the best; what it is
+                predicted to fall short is made up for like any other shortfall.
 
         Returns:
             The columns of the allowed models, best first: the first is the choice, the others are
@@ -144,7 +148,7 @@ class Policy:
         reach = self._reach(turns)
         multiplier = self._multiplier(q, c, reach)
         # Ties go to the better model: if all are free, quality alone decides.
-        order = np.lexsort((-q, c - multiplier * q))
+        order = np.lexsort((-q, c - multiplier * q, candidates != first))
         missed = self.aim - float(q[order[0]])
         return candidates[order], replace(
             self,

@@ -65,7 +65,7 @@ async def router() -> AsyncIterator[Router]:
         shared = cast("SharedStore", store)
         decisions = Decisions(shared, encoder, COPIES, identities, priors or {})
         made.append(decisions)
-        await decisions.configure(prices, 16, "here")
+        await decisions.configure(prices, 16, "here", 0.0)
         return decisions
 
     yield make
@@ -228,7 +228,7 @@ async def test_new_prices_decide_at_once_and_by_the_same_copy(
     await (await filled(tmp_path)).close()
     decisions = await router(Store())
     assert chosen(decisions, "easy one") == "small"
-    await decisions.configure(DEAR, 16, "here")
+    await decisions.configure(DEAR, 16, "here", 0.0)
     assert decisions.has_copy
     assert chosen(decisions, "easy one") == "large"
 
@@ -238,7 +238,7 @@ async def test_while_new_prices_are_applied_decisions_go_on_by_the_copy(
 ) -> None:
     await (await filled(tmp_path)).close()
     decisions = await router(Store())
-    applying = asyncio.create_task(decisions.configure(DEAR, 16, "here"))
+    applying = asyncio.create_task(decisions.configure(DEAR, 16, "here", 0.0))
     while not applying.done():
         assert decisions.has_copy
         assert not decisions.decide(question("easy one"), vector("easy one")).reason.startswith(
