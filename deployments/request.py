@@ -34,6 +34,7 @@ from deployments.messages import (
     StreamOptions,
     Tool,
 )
+from deployments.shapes import Shape
 
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 # OpenAI's own limits.
@@ -245,6 +246,14 @@ class ChatRequest(BaseModel):
     def wants_json(self) -> bool:
         """Whether the answer's text is to be JSON."""
         return self.response_format is not None and self.response_format["type"] != "text"
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of the answer. One that may call tools is of their shape, also if its text is
+        to be JSON."""
+        if self.tools and self.tool_choice != "none":
+            return "tools"
+        return "json" if self.wants_json else "text"
 
     def parameters(self) -> dict[str, Any]:
         """The model's parameters: every field that is set, except `STRUCTURE`."""

@@ -156,6 +156,10 @@ def _table(stats: dict[str, Any]) -> str:
         cells += [_mean(known["quality"], 3), _mean(known["output_tokens"], 0)]
         cells += [_mean(known["seconds"], 2)]
         lines.append(f"{model:{width}}" + "".join(f"{cell:>10}" for cell in cells))
+        lines += [
+            f"  {shape}: {_mean(means['output_tokens'], 0)} tokens, {_mean(means['seconds'], 2)} s"
+            for shape, means in known["shapes"].items()
+        ]
         if len(known["identities"]) > 1:
             lines += [
                 f"  {answers:,} answers of {identity or 'an unknown model'}"
@@ -204,7 +208,7 @@ def forget(
             f"{found['emptied']:,} of which are then deleted too, and {found['answers']:,} answers "
             "awaiting feedback"
         )
-        if dry_run or not (found["outcomes"] or found["answers"]):
+        if dry_run or not any(found.values()):
             return
         if not yes:
             _confirm()

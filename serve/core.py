@@ -381,16 +381,8 @@ class Core:
         """The answer's chunks. Its length, cost and time go to the store, if there is one."""
         if self._smart is None or not question.query:
             return dispatch
-        lesson = Lesson(
-            id,
-            question.query,
-            None if question.has_images else question.characters,
-            # What was guessed must not correct what is learned.
-            None if dispatch.model in ranking.guessed else ranking.quality.get(dispatch.model),
-            ranking.policy,
-            self.prices.get(dispatch.model),
-            None if question.chat is None else question.chat.output_limit,
-        )
+        price = self.prices.get(dispatch.model)
+        lesson = Lesson.of(id, question, ranking, dispatch.model, price)
         return self._smart.learner.follow(dispatch, lesson)
 
 

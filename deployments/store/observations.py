@@ -4,6 +4,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 
+from deployments.shapes import Shape
 from deployments.store.evidence import Floats32
 
 MAX_QUERY_CHARACTERS = 20_000  # longer queries are cut before they are keyed and stored
@@ -36,6 +37,8 @@ class Observation:
         replace: replace what this source said before about this model on this query, instead of
             adding to it.
         identity: the model that the name stood for (see `ModelConfig.identity`); "" if unknown.
+        shape: of the answers. Lengths and times of other shapes than text say nothing of this
+            query: they count for the model's mean of that shape.
     """
 
     query: str
@@ -50,6 +53,7 @@ class Observation:
     characters: int | None = None
     replace: bool = False
     identity: str = ""
+    shape: Shape = "text"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "query", stored_text(self.query))
@@ -71,9 +75,11 @@ class AnswerRecord:
         id: of the completion.
         model: the one that wrote it.
         predicted: the quality predicted when the model was chosen.
-        policy: name of the policy that chose it.
+        policy: name of the policy that ranked the models.
         cost: in USD.
         identity: the model that the name stood for (see `ModelConfig.identity`); "" if unknown.
+        chosen: whether the model was the strategy's first choice; False if it took over from one
+            that failed. None if unknown.
     """
 
     id: str
@@ -82,6 +88,7 @@ class AnswerRecord:
     policy: str | None = None
     cost: float | None = None
     identity: str = ""
+    chosen: bool | None = None
 
 
 Learned = Observation | tuple[Observation, AnswerRecord] | AnswerRecord
@@ -90,12 +97,36 @@ Learned = Observation | tuple[Observation, AnswerRecord] | AnswerRecord
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """An answer that was scored; `replaced` is its score before, None if it had none."""
+    """An answer that was scored.
+
+    Attributes:
+        model: the one that wrote it.
+        predicted: the quality predicted when the models were ranked.
+        policy: name of the policy that chose the model; None if none did.
+        replaced: its score before; None if it had none.
+    """
 
     model: str
     predicted: float | None
     policy: str | None
     replaced: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MeanLength:
+    """How long a model's answers of one shape are, over all queries.
+
+    Attributes:
+        model: its name.
+        shape: not text, whose lengths are known query by query.
+        output_tokens: mean.
+        count: number of answers.
+    """
+
+    model: str
+    shape: Shape
+    output_tokens: float
+    count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from deployments.store.errors import (
 )
 from deployments.store.evidence import Snapshot
 from deployments.store.memory.snapshots import snapshot_of_rows
-from deployments.store.observations import Learned, Scored
+from deployments.store.observations import Learned, MeanLength, Scored
 from deployments.store.sql.chunks import chunks
 from deployments.store.sql.database import Database
 from deployments.store.sql.reading import Batch
@@ -84,6 +84,7 @@ class EmbeddingStore:
         self._synced = self._deletions = 0
         self._unread: set[int] = set()
         self._unadopted: set[int] = set()
+        self._lengths: tuple[MeanLength, ...] = ()
         # Without it, a row read before its deletion could be put back after it.
         self._refreshing = threading.Lock()
         # From before a transaction until its rows wait to be published.
@@ -101,6 +102,7 @@ class EmbeddingStore:
         if manifest.revision > self.database.revision():  # a backup took the database's place
             return False
         self._synced, self._deletions = manifest.revision, manifest.deletions
+        self._lengths = manifest.lengths
         return True
 
     def load(self, progress: Callable[[int], None] = lambda loaded: None) -> None:
@@ -118,6 +120,7 @@ class EmbeddingStore:
         self.publisher.rebuild(read(), revision=revision, deletions=deletions)
         self._synced, self._deletions = revision, deletions
         self._forget_deleted()
+        self.refresh()
         self.publish()
 
     def publish(self, **about: Any) -> bool:
@@ -126,7 +129,9 @@ class EmbeddingStore:
         try:
             if self.publisher.must_rebuild:
                 self.load()
-            return self.publisher.publish(revision=self._synced, deletions=self._deletions, **about)
+            return self.publisher.publish(
+                revision=self._synced, deletions=self._deletions, lengths=self._lengths, **about
+            )
         except FileNotFoundError as error:
             logger.warning("the store's copy is damaged, and made anew: %s", error)
             self.load()
@@ -193,7 +198,8 @@ class EmbeddingStore:
         self.refresh()
 
     def refresh(self, ids: Iterable[int] = ()) -> None:
-        """Reads rows for the next copy, in bounded parts, with those that could not be read before.
+        """Reads rows for the next copy, in bounded parts, with those that could not be read before,
+        and mean lengths.
 
         Raises:
             DatabaseUnavailable: the database can't be reached; the next call reads them.
@@ -205,6 +211,8 @@ class EmbeddingStore:
             for part in chunks(due, _BATCH):
                 with self._refreshing:
                     self.publisher.put(self.database.batch(part))
+            with self._refreshing:
+                self._lengths = tuple(self.database.lengths())
         except Exception:  # whatever it is, the rows are still due
             self._unread.update(due)
             raise

@@ -17,9 +17,11 @@ from deployments.store.evidence import (
     Outcomes,
     Snapshot,
 )
+from deployments.store.observations import MeanLength
 from serve.routing.arrays import Booleans, Floats
 from serve.routing.forecast.fitting import Refit
 from serve.routing.forecast.forecaster import Forecaster
+from serve.routing.forecast.lengths import ShapeLengths
 from serve.routing.forecast.predictor import Prediction
 from serve.routing.optimise.exploring import Explorer, Pick
 from serve.routing.optimise.floor import above_floor
@@ -283,6 +285,7 @@ class Decider:
         evidence: Evidence | None = None,
         fitted: Refit | None = None,
         tokens_per_character: float | None = None,
+        lengths: Sequence[MeanLength] | None = None,
     ) -> Forecaster:
         """What `use` takes. With many models it takes a while and changes nothing, so it may run in
         another thread.
@@ -291,9 +294,14 @@ class Decider:
             evidence: other past queries of the same models.
             fitted: what `refit` gave, of this decider or of one with other prices.
             tokens_per_character: of past prompts, above 0.
+            lengths: of answers of other shapes than text.
         """
-        rate = 1 / tokens_per_character if tokens_per_character else None
-        return self._forecaster.updated(evidence=evidence, fitted=fitted, characters_per_token=rate)
+        return self._forecaster.updated(
+            evidence=evidence,
+            fitted=fitted,
+            characters_per_token=1 / tokens_per_character if tokens_per_character else None,
+            lengths=None if lengths is None else ShapeLengths.of(lengths, self.models),
+        )
 
     def use(self, forecaster: Forecaster) -> None:
         """Decides by it from now on. If it has another predictor, each policy moves to that as soon
@@ -308,9 +316,10 @@ class Decider:
         """Which models may answer (m,), and what is predicted of them (1, m), with costs (m,)."""
         allowed = self._allowed([question.available])[0]
         prediction = self._predict_one(question.query, embedding)
-        if question.chat is not None and (limit := question.chat.output_limit) is not None:
-            lengths = np.minimum(prediction.output_tokens, limit)
-            prediction = replace(prediction, output_tokens=lengths)
+        if (chat := question.chat) is not None:
+            lengths = self._forecaster.lengths.predict(chat.shape, prediction.output_tokens)
+            most = np.inf if chat.output_limit is None else chat.output_limit
+            prediction = replace(prediction, output_tokens=np.minimum(lengths, most))
         tokens = question.characters / self._forecaster.characters_per_token
         return allowed, prediction, self._forecaster.costs([tokens], prediction)[0]
 

@@ -255,6 +255,7 @@ class Decisions:
                 evidence=copy,
                 fitted=self._fitted(manifest, decider) if new_fit else None,
                 tokens_per_character=manifest.tokens_per_character,
+                lengths=manifest.lengths_of(self._models),
             )
 
         decider.use(await asyncio.to_thread(read))

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 from deployments.contract import Chunk, Usage
 from deployments.embedding.cache import CachedEmbedder
+from deployments.shapes import Shape
 from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Learned, Observation
 from deployments.telemetry.instruments import LESSONS_LOST, LESSONS_SAMPLED_OUT
 from serve.actors import ActorUnavailable
 from serve.dispatch.dispatcher import Dispatch
 from serve.routing.prices import Price
+from serve.routing.strategy import Question, Ranking
 from serve.smart.client import SharedStore
 
 logger = logging.getLogger("ray.serve")
@@ -41,9 +43,11 @@ class Lesson:
         query: the text that stands for its conversation.
         characters: of the whole prompt; None if they don't determine its length.
         predicted: the quality predicted when the model was chosen; None if it was guessed.
-        policy: the name of the policy that chose it.
+        policy: the name of the policy that ranked the models.
         price: of the model; None if unknown.
         limit: the most tokens that the caller allows; None if it sets no limit.
+        shape: of the answer.
+        chosen: whether the model was the strategy's first choice.
     """
 
     id: str
@@ -53,6 +57,28 @@ class Lesson:
     policy: str | None
     price: Price | None
     limit: int | None = None
+    shape: Shape = "text"
+    chosen: bool = True
+
+    @classmethod
+    def of(
+        cls, id: str, question: Question, ranking: Ranking, model: str, price: Price | None
+    ) -> "Lesson":
+        """What a strategy was asked and said, of an answer that this model begins to write."""
+        # What was guessed must not correct what is learned.
+        predicted = None if model in ranking.guessed else ranking.quality.get(model)
+        chat = question.chat
+        return cls(
+            id,
+            question.query,
+            None if question.has_images else question.characters,
+            predicted,
+            ranking.policy,
+            price,
+            None if chat is None else chat.output_limit,
+            "text" if chat is None else chat.shape,
+            model in ranking.models[:1],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +244,7 @@ class Learner:
             input_tokens=usage.prompt_tokens if usage else None,
             characters=lesson.characters,
             identity=self._identities[learned.model],
+            shape=lesson.shape,
         )
 
     def _record(self, learned: _Ended) -> AnswerRecord:
@@ -229,6 +256,7 @@ class Learner:
             lesson.policy,
             cost(lesson.price, learned.usage),
             self._identities[learned.model],
+            lesson.chosen,
         )
 
 

@@ -55,6 +55,34 @@ def test_the_selection_is_deleted_and_nothing_else(
     assert stats(filled, capsys)["queries"] == len(left)
 
 
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        (["--model", "small"], {"large": ["json"]}),
+        (["--source", "past"], {"small": ["json"], "large": ["json"]}),
+        (["--source", "answers"], {"small": []}),
+        (["--before", "2020-01-01"], {"small": ["json"], "large": ["json"]}),
+    ],
+)
+def test_lengths_by_shape_are_deleted_with_the_answers_that_taught_them(
+    filled: str,
+    options: list[str],
+    left: dict[str, list[str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    database = Database(filled)
+    vector = embeddings(filled, ["both"])[0]
+    for model in ("small", "large"):
+        json = Observation("both", vector, model, "answers", output_tokens=70, shape="json")
+        database.write([json])
+    database.close()
+    run("forget", *options, "--store", filled, "--yes")
+    shapes = {
+        model: list(known["shapes"]) for model, known in stats(filled, capsys)["models"].items()
+    }
+    assert {model: shapes[model] for model in left} == left
+
+
 def test_feedback_for_deleted_answers_does_not_bring_them_back(filled: str) -> None:
     run("forget", "--model", "small", "--store", filled, "--yes")
     database = Database(filled)

@@ -146,6 +146,25 @@ async def test_a_guess_is_not_learned_from_as_a_prediction() -> None:
     assert [lesson.predicted for lesson in smart.lessons] == [0.9, None]
 
 
+async def test_an_answer_by_failover_is_learned_from_as_no_choice() -> None:
+    models = Models({"retries": 0}, known=[says(ProviderError("down"))], new=[says("two", END)])
+    core = await models.core(Predicts())
+    core._smart = smart = Learning()  # type: ignore[assignment]
+    await said(core, "auto Count.")
+    await said(core, "new Count.")
+    assert [lesson.chosen for lesson in smart.lessons] == [False, True]
+
+
+async def test_an_answer_is_learned_from_with_its_shape() -> None:
+    models = Models(known=[says("{}", END)])
+    core = await models.core(Predicts())
+    core._smart = smart = Learning()  # type: ignore[assignment]
+    for more in ({}, {"response_format": {"type": "json_object"}}):
+        chat = REQUEST.model_copy(update=more)
+        await core.answer(Request(chat), ANYONE, time.monotonic() + 10)
+    assert [lesson.shape for lesson in smart.lessons] == ["text", "json"]
+
+
 async def test_a_probe_has_the_requests_deadline_and_opens_circuits() -> None:
     models = Models({"retries": 0, "circuit": {"failures": 1}}, a=[says(ProviderError("down"))])
     core = await models.core(AsksBoth())

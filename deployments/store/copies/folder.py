@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from deployments.store.observations import MeanLength
+
 _FORMAT = 2  # of the files; others are not read
 _MANIFEST = "manifest.json"
 # How long files that no longer count are kept, for those who are about to open or fetch them; and
@@ -39,6 +41,7 @@ class Manifest:
         segments: names of folders, oldest first.
         fit: name of a file with the fitted predictor; None before the first.
         tokens_per_character: of prompts; None if unknown.
+        lengths: of answers of other shapes than text.
         files: all files with their sizes in bytes, to notice one that is cut.
         version: differs for each manifest that was published.
         format: of the files.
@@ -53,6 +56,7 @@ class Manifest:
     segments: tuple[str, ...] = ()
     fit: str | None = None
     tokens_per_character: float | None = None
+    lengths: tuple[MeanLength, ...] = ()
     files: Mapping[str, int] = field(default_factory=dict)
     version: str = ""
     format: int = _FORMAT
@@ -62,11 +66,19 @@ class Manifest:
         """Of everything in the folder that it consists of."""
         return (*self.segments, self.fit) if self.fit else self.segments
 
+    def lengths_of(self, models: Sequence[tuple[str, str]]) -> list[MeanLength]:
+        """The lengths of those of these models, by name and identity, that the copy is of."""
+        names = {name for name, _ in set(models) & set(self.models)}
+        return [length for length in self.lengths if length.model in names]
+
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Manifest":
         """What `to_dict` gave."""
         models = tuple((name, identity) for name, identity in plain["models"])
-        return cls(**{**plain, "models": models, "segments": tuple(plain["segments"])})
+        segments = tuple(plain["segments"])
+        # Earlier versions of this program published none.
+        lengths = tuple(MeanLength(**length) for length in plain.get("lengths", ()))
+        return cls(**{**plain, "models": models, "segments": segments, "lengths": lengths})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

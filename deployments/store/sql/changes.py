@@ -22,8 +22,8 @@ from deployments.store.retention import Retention, excess
 from deployments.store.sql import statements
 from deployments.store.sql.chunks import chunks
 from deployments.store.sql.dialects.dialect import Dialect
-from deployments.store.sql.schema import answers, outcomes, queries
-from deployments.store.sql.sums import KEY, SUMS, Place, Sums
+from deployments.store.sql.schema import answers, lengths, outcomes, queries
+from deployments.store.sql.sums import KEY, LENGTH_KEY, LENGTH_SUMS, SUMS, LengthPlace, Place, Sums
 
 _AHEAD = 1000  # rows that one write may delete beyond the number that it adds
 
@@ -94,6 +94,20 @@ class Change:
         if rows:
             self._connection.execute(statements.add_outcomes(self._dialect), rows)
 
+    def put_lengths(self, sums: Mapping[LengthPlace, Sums]) -> None:
+        """Adds sums to lengths."""
+        rows = [
+            dict(zip(LENGTH_KEY, place, strict=True), updated_at=self._now)
+            | {name: getattr(total, name) for name in LENGTH_SUMS}
+            for place, total in sums.items()
+        ]
+        if rows:
+            self._connection.execute(statements.add_lengths(self._dialect), rows)
+
+    def delete_lengths(self, which: ColumnElement[bool]) -> None:
+        """Deletes lengths. There are few: some for each model."""
+        self._connection.execute(delete(lengths).where(which))
+
     def adopt(self, identities: Mapping[str, str], which: ColumnElement[bool]) -> None:
         """Attributes outcomes without an identity to the models that have their names now."""
         unsaid = (outcomes.c.identity == "") & which
@@ -126,6 +140,7 @@ class Change:
                 "identity": answer.identity,
                 "predicted": plain(answer.predicted),
                 "policy": answer.policy,
+                "chosen": answer.chosen,
                 "cost": plain(answer.cost),
                 "score": plain(score),
                 "at": self._now,
@@ -192,6 +207,12 @@ class Change:
         self._header["queries"] -= len(ids)
         self.deleted += ids
         return len(ids)
+
+    def delete_untouched(self, since: float, most: int) -> int:
+        """Deletes lengths, and at most `most` of the queries, that have not been touched since a
+        time in Unix seconds; returns how many queries."""
+        self.delete_lengths(lengths.c.updated_at < since)
+        return self.delete_queries(queries.c.updated_at < since, most)
 
     def delete_answers(self, which: ColumnElement[bool], most: int) -> int:
         """Deletes at most `most` of the answers, oldest first; returns how many."""

@@ -12,7 +12,14 @@ from sqlalchemy.exc import DBAPIError
 
 from deployments.store.errors import NoStore
 from deployments.store.evidence import Floats32
-from deployments.store.observations import AnswerRecord, Learned, Scored, StoredRow, key_of
+from deployments.store.observations import (
+    AnswerRecord,
+    Learned,
+    MeanLength,
+    Scored,
+    StoredRow,
+    key_of,
+)
 from deployments.store.retention import Retention, excess
 from deployments.store.sql.changes import Change
 from deployments.store.sql.chunks import CHUNK, chunks
@@ -24,6 +31,7 @@ from deployments.store.sql.reading import (
     Batch,
     Stored,
     batch_of,
+    lengths_of,
     rows_of,
     stats_of,
     stored_of,
@@ -283,8 +291,7 @@ class Database:
             with self._changing() as change:
                 gone = change.delete_answers(late, CHUNK) + change.enforce(self.retention)
                 if days is not None:
-                    old = queries.c.updated_at < now - days * 86400
-                    gone += change.delete_queries(old, CHUNK)
+                    gone += change.delete_untouched(now - days * 86400, CHUNK)
             deleted += change.deleted
         return deleted
 
@@ -307,6 +314,7 @@ class Database:
         while gone:
             with self._changing() as change:
                 gone = change.delete_answers(answered, CHUNK)
+                change.delete_lengths(selection.lengths())
         while True:
             with self._changing() as change:
                 ids = change.forget(selection.outcomes(), last, CHUNK)
@@ -327,6 +335,11 @@ class Database:
         with self._reading() as connection:
             tokens, characters = connection.execute(sums).one()
         return float(tokens) / float(characters) if tokens and characters else None
+
+    def lengths(self) -> list[MeanLength]:
+        """Mean lengths of answers of other shapes than text, of the models in `identities`."""
+        with self._reading() as connection:
+            return lengths_of(connection, self.identities)
 
     def stats(self) -> dict[str, Any]:
         """Statistics for people to read; see `stats_of`."""

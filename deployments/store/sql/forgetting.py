@@ -15,12 +15,12 @@ from sqlalchemy import (
     true,
 )
 
-from deployments.store.sql.schema import answers, outcomes
+from deployments.store.sql.schema import answers, lengths, outcomes
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Outcomes and answers that meet all of these conditions.
+    """Outcomes, answers and lengths that meet all of these conditions.
 
     Attributes:
         model: of the model with this name.
@@ -50,11 +50,22 @@ class Selection:
         wanted = answers.c.at < (until if self.before is None else min(until, self.before))
         return wanted if self.model is None else wanted & (answers.c.model == self.model)
 
+    def lengths(self) -> ColumnElement[bool]:
+        """The condition on `lengths`, which come from answers alone."""
+        if self.source not in (None, "answers"):
+            return false()
+        wanted: list[ColumnElement[bool]] = [true()]
+        if self.model is not None:
+            wanted.append(lengths.c.model == self.model)
+        if self.before is not None:
+            wanted.append(lengths.c.updated_at < self.before)
+        return and_(*wanted)
+
 
 def counted(connection: Connection, selection: Selection, until: float) -> dict[str, int]:
     """How much a selection holds: `outcomes` (of one model on one query from one source), the
-    `queries` they belong to, how many of these would be `emptied`, and `answers` awaiting
-    feedback."""
+    `queries` they belong to, how many of these would be `emptied`, `answers` awaiting feedback, and
+    mean `lengths` (of one model's answers of one shape)."""
 
     def number(query: Any) -> int:
         return int(connection.scalar(query) or 0)
@@ -70,4 +81,5 @@ def counted(connection: Connection, selection: Selection, until: float) -> dict[
         "answers": number(
             select(func.count()).select_from(answers).where(selection.answers(until))
         ),
+        "lengths": number(select(func.count()).select_from(lengths).where(selection.lengths())),
     }

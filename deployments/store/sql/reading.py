@@ -11,9 +11,10 @@ import numpy.typing as npt
 from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select, tuple_
 
 from deployments.store.evidence import Floats32, Integers
-from deployments.store.observations import Outcome, StoredRow
+from deployments.store.observations import MeanLength, Outcome, StoredRow
 from deployments.store.sql.dialects.dialect import Dialect
-from deployments.store.sql.schema import answers, metadata, outcomes, queries
+from deployments.store.sql.schema import answers, lengths, metadata, outcomes, queries
+from deployments.store.sql.sums import LENGTH_SUMS
 from deployments.store.sql.vectors import decoded
 
 _SUMS = ("quality_sum", "scored", "tokens_sum", "counted", "answers")
@@ -181,14 +182,29 @@ def _outcome(quality: float, scored: Any, tokens: float, counted: Any, given: An
     )
 
 
+def lengths_of(connection: Connection, identities: Mapping[str, str]) -> list[MeanLength]:
+    """Mean lengths of the answers of the models that these names stand for now, by model and
+    shape."""
+    columns = (lengths.c[name] for name in ("model", "identity", "shape", "tokens_sum", "counted"))
+    wanted = select(*columns).where(lengths.c.counted > 0)
+    return [
+        MeanLength(model, shape, tokens / counted, counted)
+        for model, identity, shape, tokens, counted in connection.execute(
+            wanted.order_by(lengths.c.model, lengths.c.shape)
+        )
+        if identities.get(model) == identity
+    ]
+
+
 def stats_of(connection: Connection, dialect: Dialect) -> dict[str, Any]:
     """What the tables hold.
 
     Returns:
         `queries`, `outcomes` (of one model on one query from one source), `answers` awaiting
         feedback, `bytes` on the disk, `models` (for each its `queries`, `answers`, `scored`
-        answers, the means `quality`, `output_tokens` and `seconds`, None where unknown, and the
-        answers of each of its `identities`) and `sources` (the answers from each).
+        answers, the means `quality`, `output_tokens` and `seconds`, None where unknown, those of
+        other `shapes` than text, and the answers of each of its `identities`) and `sources` (the
+        answers from each).
     """
     counts = {
         table.name: connection.scalar(select(func.count()).select_from(table)) or 0
@@ -213,6 +229,7 @@ def _models(connection: Connection) -> dict[str, dict[str, Any]]:
     given_by = select(*place, func.sum(outcomes.c.answers)).group_by(*place).order_by(*place)
     for model, identity, given in connection.execute(given_by):
         identities.setdefault(model, {})[identity] = int(given)
+    shapes = _shapes(connection)
     names = ("answers", "scored", "quality_sum", "counted", "tokens_sum", "timed", "seconds_sum")
     rows = connection.execute(
         select(
@@ -231,7 +248,22 @@ def _models(connection: Connection) -> dict[str, dict[str, Any]]:
             "quality": quality / int(scored) if scored else None,
             "output_tokens": tokens / int(counted) if counted else None,
             "seconds": seconds / int(timed) if timed else None,
+            "shapes": shapes.get(model, {}),
             "identities": identities[model],
         }
         for model, seen, given, scored, quality, counted, tokens, timed, seconds in rows
     }
+
+
+def _shapes(connection: Connection) -> dict[str, dict[str, dict[str, float | None]]]:
+    """The means of each model's answers of each shape but text, whatever its name stood for."""
+    place = (lengths.c.model, lengths.c.shape)
+    sums = [func.sum(lengths.c[name]) for name in LENGTH_SUMS]
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    totals = select(*place, *sums).group_by(*place).order_by(*place)
+    for model, shape, tokens, counted, seconds, timed in connection.execute(totals):
+        found.setdefault(model, {})[shape] = {
+            "output_tokens": tokens / int(counted) if counted else None,
+            "seconds": seconds / int(timed) if timed else None,
+        }
+    return found

@@ -6,7 +6,7 @@ from typing import Any
 from deployments.store.observations import AnswerRecord, Observation, Scored
 from deployments.store.sql.changes import Change, plain
 from deployments.store.sql.schema import NO_QUERY
-from deployments.store.sql.sums import Place, Sums
+from deployments.store.sql.sums import LengthPlace, Place, Sums
 from deployments.store.sql.vectors import encoded
 
 Item = tuple[Observation, AnswerRecord | None]
@@ -44,13 +44,14 @@ def record(
     items: Sequence[Item],
     alone: Sequence[AnswerRecord],
 ) -> None:
-    """Adds observations to the outcomes of their queries, whose numbers are given for each, and
-    answers: those of the observations, and those that come alone."""
+    """Adds observations to the outcomes of their queries, whose numbers are given for each, to the
+    lengths of their shapes, and answers: those of the observations, and those that come alone."""
     known = change.answers(
         {answer.id for _, answer in items if answer} | {answer.id for answer in alone}
     )
     new: dict[str, tuple[int, AnswerRecord, float | None]] = {}
     sums: dict[Place, Sums] = {}
+    lengths: dict[LengthPlace, Sums] = {}
     for query_id, (seen, answer) in zip(query_ids, items, strict=True):
         if answer is not None:
             if answer.id in known or answer.id in new:
@@ -60,10 +61,14 @@ def record(
         if seen.replace or place not in sums:
             sums[place] = Sums(seen.replace)
         sums[place].add(seen)
+        if seen.shape != "text":
+            of_shape = (seen.model, seen.identity, seen.shape)
+            lengths.setdefault(of_shape, Sums()).add_length(seen)
     for answer in alone:
         if answer.id not in known:
             new.setdefault(answer.id, (NO_QUERY, answer, None))
     change.put_outcomes(sums)
+    change.put_lengths(lengths)
     change.put_answers(new.values())
     change.mark_scored({at[0] for at, total in sums.items() if total.scored or total.replace})
 
@@ -85,7 +90,8 @@ def rescore(
             continue
         query_id, answer, replaced = known[id]
         before = None if again and replaced == score else replaced
-        scored = Scored(answer.model, answer.predicted, answer.policy, before)
+        policy = None if answer.chosen is False else answer.policy
+        scored = Scored(answer.model, answer.predicted, policy, before)
         results.append((query_id if query_id in existing else None, scored))
         if query_id in existing:
             place = (query_id, answer.model, "answers", answer.identity)

@@ -65,6 +65,21 @@ outcomes = Table(
     sqlite_with_rowid=False,
 )
 
+# Of answers of other shapes than text, whose lengths `outcomes` leaves out.
+lengths = Table(
+    "lengths",
+    metadata,
+    Column("model", String, primary_key=True),
+    Column("identity", String, primary_key=True),
+    Column("shape", String, primary_key=True),
+    Column("tokens_sum", Float, nullable=False),
+    Column("counted", BigInteger, nullable=False),
+    Column("seconds_sum", Float, nullable=False),
+    Column("timed", BigInteger, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # No reference to the query: feedback still counts for the policy when the query has been deleted,
 # or was not kept (NO_QUERY).
 answers = Table(
@@ -76,6 +91,7 @@ answers = Table(
     Column("identity", String, nullable=False, server_default=""),
     Column("predicted", Float),
     Column("policy", String),
+    Column("chosen", Boolean),  # false where the model took over from one that failed
     Column("score", Float),
     Column("cost", Float),
     Column("at", Float, nullable=False, index=True),  # unix seconds

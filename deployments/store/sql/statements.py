@@ -1,14 +1,15 @@
 """The statements that most transactions run, made once: making one takes longer than running it."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, case, exists, select, update
+from sqlalchemy import BindParameter, Table, bindparam, case, exists, select, update
 from sqlalchemy.sql.dml import ReturningInsert
 
 from deployments.store.sql.dialects.dialect import Dialect, Insert
-from deployments.store.sql.schema import answers, outcomes, queries, state
-from deployments.store.sql.sums import KEY, SUMS
+from deployments.store.sql.schema import answers, lengths, outcomes, queries, state
+from deployments.store.sql.sums import KEY, LENGTH_KEY, LENGTH_SUMS, SUMS
 
 _ids: BindParameter[Any] = bindparam("ids", expanding=True)
 _is_scored = exists().where(outcomes.c.query_id == queries.c.id, outcomes.c.scored > 0)
@@ -25,7 +26,8 @@ mark_scored = (
     .values(scored=_is_scored)
 )
 
-_answer = ("query_id", "score", "id", "model", "predicted", "policy", "cost", "identity")
+_record = ("id", "model", "predicted", "policy", "cost", "identity", "chosen")
+_answer = ("query_id", "score", *_record)
 known_answers = select(*(answers.c[name] for name in _answer)).where(answers.c.id.in_(_ids))
 insert_answers = answers.insert()
 rescore_answers = update(answers).where(answers.c.id == bindparam("answer"))
@@ -55,10 +57,20 @@ def add_outcomes(dialect: Dialect) -> Insert:
     return adding(dialect.insert(outcomes))
 
 
+@cache
+def add_lengths(dialect: Dialect) -> Insert:
+    """The same of lengths."""
+    return _adding(dialect.insert(lengths), lengths, LENGTH_KEY, LENGTH_SUMS)
+
+
 def adding(insert: Insert) -> Insert:
     """An insert of outcomes that adds its sums to those of existing rows."""
-    after = {name: outcomes.c[name] + insert.excluded[name] for name in SUMS}
+    return _adding(insert, outcomes, KEY, SUMS)
+
+
+def _adding(insert: Insert, table: Table, key: Sequence[str], sums: Sequence[str]) -> Insert:
+    after = {name: table.c[name] + insert.excluded[name] for name in sums}
     # An adopted outcome may be older than the row that it joins.
-    old, new = outcomes.c.updated_at, insert.excluded.updated_at
+    old, new = table.c.updated_at, insert.excluded.updated_at
     after["updated_at"] = case((new > old, new), else_=old)
-    return insert.on_conflict_do_update(index_elements=list(KEY), set_=after)
+    return insert.on_conflict_do_update(index_elements=list(key), set_=after)

@@ -1,4 +1,4 @@
-"""Totals of what was observed, as the table `outcomes` keeps them."""
+"""Totals of what was observed, as the tables `outcomes` and `lengths` keep them."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,15 @@ KEY = ("query_id", "model", "source", "identity")
 # The columns of `outcomes` that are added up, and the fields of `Sums`.
 SUMS = ("quality_sum", "scored", "tokens_sum", "counted", "seconds_sum", "timed", "answers")
 
+# The same of `lengths`: model, the model's identity and shape.
+LengthPlace = tuple[str, str, str]
+LENGTH_KEY = ("model", "identity", "shape")
+LENGTH_SUMS = ("tokens_sum", "counted", "seconds_sum", "timed")
+
 
 @dataclass(slots=True)
 class Sums:
-    """What to add to one row of `outcomes`; `replace` drops what the row held before."""
+    """What to add to one row; `replace` drops what a row of `outcomes` held before."""
 
     replace: bool = False
     quality_sum: float = 0.0
@@ -26,12 +31,18 @@ class Sums:
     answers: int = 0
 
     def add(self, seen: Observation) -> None:
-        """Adds an observation."""
+        """Adds what an observation says of its query."""
         count = int(seen.count)
         self.answers += count
         if seen.quality is not None:
             self.quality_sum += float(seen.quality) * count
             self.scored += count
+        if seen.shape == "text":
+            self.add_length(seen)
+
+    def add_length(self, seen: Observation) -> None:
+        """Adds the length and the time of an observation."""
+        count = int(seen.count)
         if seen.output_tokens is not None:
             self.tokens_sum += float(seen.output_tokens) * count
             self.counted += count

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from deployments.store.evidence import Evidence, Floats32, Neighbours, Outcomes, Snapshot
 from serve.routing.arrays import Booleans, Floats
 from serve.routing.forecast.fitting import Backtest, Refit, refit
+from serve.routing.forecast.lengths import ShapeLengths
 from serve.routing.forecast.predictor import (
     NeighbourPredictor,
     Prediction,
@@ -44,6 +45,7 @@ class Forecaster:
         evidence: the past queries.
         prior: (m,) prior qualities, where nothing is known.
         characters_per_token: of prompts, as far as known.
+        lengths: of answers of other shapes than text, which is what `predict` takes for granted.
 
     Raises:
         ValueError: `n_similar` is less than 1, or a prior is not between 0 and 1.
@@ -65,6 +67,7 @@ class Forecaster:
         self.prices = list(prices)
         self._rates = rates(self.prices)
         self.characters_per_token = CHARACTERS_PER_TOKEN
+        self.lengths = ShapeLengths({})
         self._n_similar = n_similar
         self.prior = np.where(np.isnan(own), price_prior(self.prices), own)
         self._past = self._backtested(self.refit(Snapshot.nothing(len(self.prices))))
@@ -79,14 +82,17 @@ class Forecaster:
         evidence: Evidence | None = None,
         fitted: Refit | None = None,
         characters_per_token: float | None = None,
+        lengths: ShapeLengths | None = None,
     ) -> "Forecaster":
         """A forecaster that differs in what is given: other past queries of the same models, the
-        result of `refit`, the length of tokens in prompts."""
+        result of `refit`, the length of tokens in prompts, the lengths of answers by shape."""
         other = copy(self)
         if evidence is not None:
             other.evidence = evidence
         if characters_per_token is not None:
             other.characters_per_token = characters_per_token
+        if lengths is not None:
+            other.lengths = lengths
         if fitted is not None:
             other._past = other._backtested(fitted)
         return other

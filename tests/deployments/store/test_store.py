@@ -25,7 +25,7 @@ from stores import (
 
 from deployments.store import store as module
 from deployments.store.errors import DatabaseUnavailable, StoreOverloaded
-from deployments.store.observations import AnswerRecord, Observation, Scored
+from deployments.store.observations import AnswerRecord, MeanLength, Observation, Scored
 from deployments.store.retention import Retention
 from deployments.store.sql.database import Database
 from deployments.store.sql.forgetting import Selection
@@ -111,6 +111,29 @@ def test_what_others_write_is_read_by_the_next_sync(
     assert store.sync() == 1
     assert len(published(store)) == 2
     assert store.sync() == 0
+
+
+def test_lengths_are_in_the_next_copy_after_a_restart_and_at_others_after_a_sync(
+    store: EmbeddingStore, other: EmbeddingStore, store_url: str, tmp_path: Path
+) -> None:
+    json = seen(1, output_tokens=70, shape="json")
+    store.observe(json).result(PATIENCE_S)
+    store.publish()
+    known = (MeanLength("small", "json", 70, 1),)
+    assert store.publisher.manifest.lengths == known
+    again = opened(store_url, tmp_path / "copies")
+    assert again.resume()
+    again.publish()
+    assert again.publisher.manifest.lengths == known
+    again.close()
+    for read in (other.sync, other.load):
+        read()
+        other.publish()
+        assert other.publisher.manifest.lengths == known
+    store.database.forget(Selection(model="small"))
+    other.sync()
+    other.publish()
+    assert other.publisher.manifest.lengths == ()
 
 
 def test_what_others_delete_is_dropped_by_the_next_sync(

@@ -23,6 +23,8 @@ from keepers import (
     vector,
 )
 
+from deployments.contract import ChatRequest
+from deployments.messages import UserMessage
 from deployments.store.copies.folder import Folder
 from deployments.store.observations import Observation
 from serve.routing.forecast import fits
@@ -157,6 +159,38 @@ async def test_a_new_copy_is_taken(tmp_path: Path, router: Router) -> None:
             await asyncio.wrap_future(keeper.store.observe(seen))
             keeper.store.database.adopt()
     await until(lambda: chosen(decisions, "hard one", requirement=0.5) == "large")
+
+
+async def test_lengths_by_shape_are_taken_with_the_copy_unless_they_are_of_another_model(
+    tmp_path: Path, router: Router
+) -> None:
+    keeper = await filled(tmp_path)
+    assert keeper.store is not None
+    for number in range(100):
+        known: dict[str, Any] = {"output_tokens": 90, "shape": "json"}
+        seen = Observation(
+            f"json {number}", vector("json"), "small", "answers", identity="openai/small", **known
+        )
+        await asyncio.wrap_future(keeper.store.observe(seen))
+    asked = question(
+        "easy one",
+        floor=True,
+        chat=ChatRequest(
+            model="auto",
+            messages=[UserMessage(role="user", content="easy one")],
+            response_format={"type": "json_object"},
+        ),
+    )
+
+    def tokens(decisions: Decisions) -> float:
+        return decisions.decide(asked, vector("easy one")).output_tokens["small"]
+
+    decisions = await router(Store(keeper))
+    await until(lambda: tokens(decisions) == pytest.approx(90, rel=0.1))
+    renamed = {**IDENTITIES, "small": "openai/another"}
+    other = await router(Store(keeper), identities=renamed)
+    await until(lambda: other.has_copy)
+    assert tokens(other) == pytest.approx(9, rel=0.1)
 
 
 async def test_while_the_store_is_away_decisions_go_on(tmp_path: Path, router: Router) -> None:

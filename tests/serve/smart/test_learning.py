@@ -1,15 +1,15 @@
 """Promise: every answer that ends reaches the store once, and no answer is disturbed by that."""
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from keepers import D, Embedder, until
 from recorded import Recorded
+from written_answers import written
 
 from deployments.answer import FinishReason
 from deployments.contract import Chunk, Usage
@@ -18,7 +18,6 @@ from deployments.errors import ProviderError
 from deployments.store.observations import AnswerRecord, Learned, Observation
 from deployments.store.sql.database import Database
 from serve.actors import ActorUnavailable
-from serve.dispatch.dispatcher import Dispatch
 from serve.dispatch.rescue import Rescue
 from serve.routing.prices import Price
 from serve.smart import learning as module
@@ -61,42 +60,14 @@ def learner(store: Store, embedder: Embedder | None = None) -> Learner:
     return Learner(cast("SharedStore", store), embed, {"small": "openai/gpt-small"})
 
 
-def lesson(id: str = "id", query: str = QUERY, limit: int | None = None) -> Lesson:
-    return Lesson(id, query, 17, 0.9, "policy", PRICE, limit)
-
-
-class Written:
-    """An answer on its way, as `Dispatch` gives it."""
-
-    def __init__(self, chunks: Sequence[Chunk], fails: bool = False) -> None:
-        self.model = "small"
-        self.started = time.monotonic()
-        self.rescues: list[Rescue] = []
-        self._chunks = self._written(chunks, fails)
-        self.aclose = self._chunks.aclose
-
-    def __aiter__(self) -> AsyncGenerator[Chunk, None]:
-        return self._chunks
-
-    async def _written(self, chunks: Sequence[Chunk], fails: bool) -> AsyncGenerator[Chunk, None]:
-        for chunk in chunks:
-            yield chunk
-        if fails:
-            raise ProviderError("cut")
-
-
-def written(
-    chunks: Sequence[Chunk] = CHUNKS, fails: bool = False, rescues: Sequence[Rescue] = ()
-) -> Dispatch:
-    answer = Written(chunks, fails)
-    answer.rescues.extend(rescues)
-    return cast("Dispatch", answer)
+def lesson(id: str = "id", query: str = QUERY, **known: Any) -> Lesson:
+    return Lesson(id, query, 17, 0.9, "policy", PRICE, **known)
 
 
 async def answered(learner: Learner, number: int, first: int = 0) -> None:
     """So many answers end, to queries of their own."""
     for n in range(first, first + number):
-        async for _ in learner.follow(written(), lesson(f"id {n}", f"question {n}")):
+        async for _ in learner.follow(written(CHUNKS), lesson(f"id {n}", f"question {n}")):
             pass
 
 
@@ -112,7 +83,7 @@ def whole(items: Sequence[Learned]) -> list[tuple[Observation, AnswerRecord]]:
 
 async def test_an_answer_is_unchanged_and_learned_from_after_it_has_ended() -> None:
     store = Store()
-    chunks = learner(store).follow(written(), lesson())
+    chunks = learner(store).follow(written(CHUNKS), lesson())
     assert [chunk async for chunk in chunks] == CHUNKS
     await until(lambda: store.items)
     ((observation, answer),) = whole(store.items)
@@ -143,6 +114,18 @@ async def test_an_answer_that_its_callers_limit_cut_teaches_no_length(
     assert answer.cost == pytest.approx(20 * 1e-6 + 3 * 2e-6)
 
 
+async def test_an_answer_is_learned_with_its_shape_and_how_its_model_came_to_write_it() -> None:
+    store = Store()
+    learns = learner(store)
+    for known in ({}, {"shape": "json", "chosen": False}):
+        async for _ in learns.follow(written(CHUNKS), lesson(**known)):
+            pass
+    await learns.flush()
+    (plain, first), (json, other) = whole(store.items)
+    assert (plain.shape, first.chosen) == ("text", True)
+    assert (json.shape, other.chosen) == ("json", False)
+
+
 async def test_answers_go_to_the_store_in_batches() -> None:
     store = Store()
     learns = learner(store)
@@ -166,7 +149,7 @@ async def test_nothing_is_learned_from_an_answer_by_two_models() -> None:
     store = Store()
     learns = learner(store)
     rescue = Rescue("large", "provider_error", 4, 0, "continued", 1, 0)
-    chunks = learns.follow(written(rescues=[rescue]), lesson())
+    chunks = learns.follow(written(CHUNKS, rescues=[rescue]), lesson())
     assert [chunk async for chunk in chunks] == CHUNKS
     await learns.flush()
     assert store.items == []
@@ -178,7 +161,7 @@ async def test_a_client_that_leaves_after_the_finish_reason_does_not_prevent_lea
 ) -> None:
     store = Store()
     learns = learner(store)
-    chunks = learns.follow(written(), lesson())
+    chunks = learns.follow(written(CHUNKS), lesson())
     for _ in range(read):
         await anext(chunks)
     await chunks.aclose()
@@ -189,7 +172,7 @@ async def test_a_client_that_leaves_after_the_finish_reason_does_not_prevent_lea
 async def test_the_time_of_a_slow_reader_does_not_count() -> None:
     store = Store()
     learns = learner(store)
-    async for _ in learns.follow(written(), lesson()):
+    async for _ in learns.follow(written(CHUNKS), lesson()):
         await asyncio.sleep(0.2)
     await learns.flush()
     ((observation, _),) = whole(store.items)

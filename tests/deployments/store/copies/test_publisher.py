@@ -1,5 +1,6 @@
 """Promise: a copy says what the store was last told, however it came to its segments."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from deployments.store.copies.publisher import Publisher
 from deployments.store.copies.reader import Reader
 from deployments.store.copies.segment import Segment
 from deployments.store.memory.nearest import nearest
+from deployments.store.observations import MeanLength
 from deployments.store.sql.reading import Batch
 
 
@@ -98,6 +100,31 @@ def test_a_publisher_goes_on_where_the_last_one_stopped(folder: Folder) -> None:
     after.put(batch([5002], 1.0))
     after.publish()
     assert len(read(folder)) == 5002
+
+
+def test_a_copy_says_how_long_answers_of_each_shape_are(folder: Folder) -> None:
+    lengths = (MeanLength("small", "json", 30.5, 2), MeanLength("large", "tools", 7.0, 1))
+    assert opened(folder).publish(lengths=lengths)
+    manifest = folder.manifest()
+    assert manifest is not None
+    assert manifest.lengths == lengths
+    assert manifest.lengths_of(MODELS) == list(lengths)
+    # Another model of the same name inherits nothing.
+    assert manifest.lengths_of([("small", "another"), MODELS[1]]) == [lengths[1]]
+    again = opened(folder)
+    assert again.resume()
+    assert not again.publish(lengths=lengths)
+
+
+def test_a_copy_of_an_earlier_version_says_nothing_of_lengths(folder: Folder) -> None:
+    opened(folder).publish(revision=1)
+    file = folder.path / "manifest.json"
+    plain = json.loads(file.read_text())
+    del plain["lengths"]
+    file.write_text(json.dumps(plain))
+    manifest = folder.manifest()
+    assert manifest is not None
+    assert manifest.lengths == ()
 
 
 @pytest.mark.parametrize(

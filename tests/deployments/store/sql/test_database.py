@@ -12,6 +12,7 @@ from deployments.store.evidence import Floats32
 from deployments.store.observations import (
     MAX_QUERY_CHARACTERS,
     AnswerRecord,
+    MeanLength,
     Observation,
     Outcome,
     Scored,
@@ -104,6 +105,53 @@ def test_feedback_for_an_answer_whose_query_is_not_kept_counts_for_its_policy(
     ]
     assert outcomes(database) == {"Why?": {"small": Outcome(1.0, 10, 1)}}
     assert database.stats()["answers"] == 4
+
+
+def test_feedback_for_an_answer_by_fallback_counts_for_its_model_but_for_no_policy(
+    database: Database,
+) -> None:
+    _, id = database.write(
+        [
+            answered("first", predicted=0.7, policy="p", chosen=True),
+            answered("other", "How?", predicted=0.7, policy="p", chosen=False),
+        ]
+    )
+    assert scored(database, "first", 1.0)[1] == Scored("small", 0.7, "p", None)
+    assert scored(database, "other", 0.5) == (id, Scored("small", 0.7, None, None))
+    assert outcomes(database)["How?"] == {"small": Outcome(0.5, 10, 1)}
+
+
+def test_answers_of_other_shapes_teach_quality_but_no_length_of_their_query(
+    database: Database,
+) -> None:
+    json = seen(quality=1, output_tokens=2000, seconds=60, shape="json")
+    database.write([answered("x"), (json, AnswerRecord("y", "small"))])
+    assert outcomes(database)["Why?"]["small"] == Outcome(1, 10, 1)
+    stats = database.stats()["models"]["small"]
+    assert (stats["answers"], stats["output_tokens"], stats["seconds"]) == (2, 10, None)
+
+
+def test_lengths_of_other_shapes_are_averaged_over_all_queries_of_a_model(store_url: str) -> None:
+    names = {"small": "openai/small", "large": "openai/large"}
+    database = Database(store_url, "encoder", D, identities=names)
+
+    def told(id: str, model: str, shape: str, tokens: float | None) -> None:
+        about = {"identity": names[model], "shape": shape, "output_tokens": tokens}
+        database.write([(seen(id, model, **about), AnswerRecord(id, model))])
+
+    told("a", "small", "json", 20)
+    told("a", "small", "json", 20)  # written again: counts once
+    told("b", "small", "json", 40)
+    told("c", "small", "json", None)
+    told("d", "small", "tools", 7)
+    told("e", "small", "text", 500)
+    told("f", "large", "json", 90)
+    assert database.lengths() == [
+        MeanLength("large", "json", 90, 1),
+        MeanLength("small", "json", 30, 2),
+        MeanLength("small", "tools", 7, 1),
+    ]
+    database.close()
 
 
 def test_feedback_replaces_the_quality_that_came_with_the_answer(database: Database) -> None:
@@ -217,6 +265,7 @@ def test_statistics(database: Database) -> None:
             seen("a", "small", quality=1, output_tokens=10, seconds=2),
             seen("b", "small", "import:x", output_tokens=30, count=3),
             seen("a", "large", "import:x", quality=0.5),
+            seen("a", "small", output_tokens=40, shape="json"),
         ]
     )
     database.write([answered("x", "a", "large")])
@@ -224,14 +273,15 @@ def test_statistics(database: Database) -> None:
     assert (stats["queries"], stats["outcomes"], stats["answers"]) == (2, 4, 1)
     assert stats["models"]["small"] == {
         "queries": 2,
-        "answers": 4,
+        "answers": 5,
         "scored": 1,
         "quality": 1,
         "output_tokens": 25,
         "seconds": 2,
-        "identities": {"": 4},
+        "shapes": {"json": {"output_tokens": 40, "seconds": None}},
+        "identities": {"": 5},
     }
-    assert stats["sources"] == {"answers": 2, "import:x": 4}
+    assert stats["sources"] == {"answers": 3, "import:x": 4}
     assert stats["embedding_model"] == "encoder"
     assert stats["bytes"] > 0
 

@@ -2,7 +2,7 @@
 
 from observed import D, answered, outcomes, seen
 
-from deployments.store.observations import AnswerRecord, Outcome
+from deployments.store.observations import AnswerRecord, MeanLength, Outcome
 from deployments.store.sql.database import Database
 
 
@@ -30,6 +30,21 @@ def test_a_model_does_not_inherit_the_scores_of_its_predecessor_in_name(store_ur
     database.close()
     assert known_of(store_url, small="openai/old") == {"Why?": {"small": Outcome(0.5, 10, 1)}}
     assert known_of(store_url, small="openai/new") == {"Why?": {"small": Outcome(0, 30, 1)}}
+
+
+def test_a_model_does_not_inherit_the_lengths_of_its_predecessor_in_name(store_url: str) -> None:
+    def lengths(identity: str) -> list[MeanLength]:
+        database = Database(store_url, "encoder", D, identities={"small": identity})
+        database.adopt()
+        found = database.lengths()
+        database.close()
+        return found
+
+    database = Database(store_url, "encoder", D)
+    database.write([seen(output_tokens=70, identity="openai/old", shape="json")])
+    database.close()
+    assert lengths("openai/new") == []
+    assert lengths("openai/old") == [MeanLength("small", "json", 70, 1)]
 
 
 def test_outcomes_without_an_identity_go_to_the_first_model_served(store_url: str) -> None:

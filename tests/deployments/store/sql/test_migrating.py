@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, text
 
 from deployments.store.copies.folder import Folder
 from deployments.store.observations import AnswerRecord, Observation, Outcome, Scored
+from deployments.store.sql import migrating
 from deployments.store.sql.database import Database
 from deployments.store.sql.migrating import VERSION_TABLE
 from deployments.store.sql.schema import metadata
@@ -102,16 +104,21 @@ def make_old(connection: Connection) -> None:
     insert("answers", id="waiting", query_id=2, score=None, **more)
 
 
-@pytest.fixture
-def old_url(store_url: str) -> str:
+@pytest.fixture(params=["1", "2"])
+def old_url(request: pytest.FixtureRequest, store_url: str) -> str:
+    """A store of each earlier version."""
     engine = engine_of(store_url)
     with engine.begin() as connection:
         make_old(connection)
+        migrating._context(connection).stamp(migrating._scripts(), "1")
+        config = migrating._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, request.param)
     engine.dispose()
     return store_url
 
 
-def test_a_store_of_the_first_version_opens_with_all_that_it_holds(old_url: str) -> None:
+def test_a_store_of_an_earlier_version_opens_with_all_that_it_holds(old_url: str) -> None:
     database = Database(old_url, "encoder", D)
     rows = {row.query: row.outcomes["small"] for batch in database.rows() for row in batch}
     assert rows == {"scored": Outcome(0.75, 10, 2), "unscored": Outcome(None, 7, 1)}
@@ -121,8 +128,10 @@ def test_a_store_of_the_first_version_opens_with_all_that_it_holds(old_url: str)
         (2, Scored("small", 0.7, "p", None)),
         (1, Scored("small", 0.7, "p", 0.5)),
     ]
-    database.write([(Observation("new", VECTOR, "small", "answers"), AnswerRecord("x", "small"))])
+    json = Observation("new", VECTOR, "small", "answers", output_tokens=40, shape="json")
+    database.write([(json, AnswerRecord("x", "small", chosen=False))])
     assert database.stats()["answers"] == 3
+    assert database.stats()["models"]["small"]["shapes"]["json"]["output_tokens"] == 40
     database.close()
     again = Database(old_url)  # up to date now: nothing to do
     assert again.count() == 3
@@ -156,7 +165,7 @@ def test_its_tables_are_then_the_same_as_those_of_a_new_one(old_url: str) -> Non
             made = connection.execute(
                 text("SELECT name FROM sqlite_master WHERE sql LIKE '%WITHOUT ROWID%'")
             )
-            assert set(made.scalars()) == {"answers", "outcomes"}
+            assert set(made.scalars()) == {"answers", "lengths", "outcomes"}
             assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
     engine.dispose()
 
@@ -169,6 +178,13 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(
     def fail(self: MigrationContext) -> None:
         raise RuntimeError("the disk is full")
 
+    def header() -> Any:
+        with engine.connect() as connection:
+            wanted = text("SELECT value FROM state WHERE name = 'store'")
+            return json.loads(str(connection.execute(wanted).scalar()))
+
+    engine = engine_of(old_url)
+    before = header()
     run = MigrationContext.run_migrations
 
     def run_and_fail(self: MigrationContext, **more: Any) -> None:
@@ -179,11 +195,10 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(
         patch.setattr(MigrationContext, "run_migrations", run_and_fail)
         with pytest.raises(RuntimeError, match="disk"):
             Database(old_url)
-    engine = engine_of(old_url)
+    assert header() == before
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM outcomes")).scalar() == 2
-        header = connection.execute(text("SELECT value FROM state WHERE name = 'store'")).scalar()
-        assert json.loads(str(header))["schema"] == 1
+        assert not inspect(connection).has_table("lengths")
     engine.dispose()
     database = Database(old_url)
     assert database.count() == 2

@@ -1,10 +1,10 @@
 """Promise: the store keeps within its bounds, and deletes what is worth least first."""
 
 import pytest
-from observed import answered, outcomes, retained, scored, seen
+from observed import D, answered, outcomes, retained, scored, seen
 
 from deployments.store import retention
-from deployments.store.observations import AnswerRecord, Outcome, Scored
+from deployments.store.observations import AnswerRecord, MeanLength, Outcome, Scored
 from deployments.store.retention import Retention
 from deployments.store.sql import changes
 from deployments.store.sql.database import Database
@@ -120,3 +120,13 @@ def test_answers_await_feedback_for_a_limited_time(database: Database) -> None:
     retained(database, answer_hours=0)
     assert database.score([("x", 1.0)]) == [None]
     assert outcomes(database)["Why?"]["small"] == Outcome(1.0, 10, 1)
+
+
+def test_lengths_go_with_the_queries_that_have_not_been_touched_for_long(store_url: str) -> None:
+    database = Database(store_url, "encoder", D, identities={"small": "openai/small"})
+    database.write([seen(output_tokens=70, identity="openai/small", shape="json")])
+    retained(database, days=1)
+    assert database.lengths() == [MeanLength("small", "json", 70, 1)]
+    retained(database, days=0)
+    assert database.lengths() == []
+    database.close()
