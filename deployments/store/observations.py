@@ -80,6 +80,8 @@ class AnswerRecord:
         identity: the model that the name stood for (see `ModelConfig.identity`); "" if unknown.
         chosen: whether the model was the strategy's first choice; False if it took over from one
             that failed. None if unknown.
+        propensity: the probability with which the strategy chose the model, 0 to 1; None if it was
+            no choice.
     """
 
     id: str
@@ -89,6 +91,7 @@ class AnswerRecord:
     cost: float | None = None
     identity: str = ""
     chosen: bool | None = None
+    propensity: float | None = None
 
 
 Learned = Observation | tuple[Observation, AnswerRecord] | AnswerRecord

@@ -48,6 +48,7 @@ class Lesson:
         limit: the most tokens that the caller allows; None if it sets no limit.
         shape: of the answer.
         chosen: whether the model was the strategy's first choice.
+        propensity: the probability of that choice, 0 to 1; None if it was none by prediction.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Lesson:
     limit: int | None = None
     shape: Shape = "text"
     chosen: bool = True
+    propensity: float | None = None
 
     @classmethod
     def of(
@@ -67,7 +69,7 @@ class Lesson:
         """What a strategy was asked and said, of an answer that this model begins to write."""
         # What was guessed must not correct what is learned.
         predicted = None if model in ranking.guessed else ranking.quality.get(model)
-        chat = question.chat
+        chat, chosen = question.chat, model in ranking.models[:1]
         return cls(
             id,
             question.query,
@@ -77,7 +79,8 @@ class Lesson:
             price,
             None if chat is None else chat.output_limit,
             "text" if chat is None else chat.shape,
-            model in ranking.models[:1],
+            chosen,
+            ranking.propensity if chosen and ranking.quality else None,
         )
 
 
@@ -257,6 +260,7 @@ class Learner:
             cost(lesson.price, learned.usage),
             self._identities[learned.model],
             lesson.chosen,
+            lesson.propensity,
         )
 
 

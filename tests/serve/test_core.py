@@ -153,6 +153,7 @@ async def test_an_answer_by_failover_is_learned_from_as_no_choice() -> None:
     await said(core, "auto Count.")
     await said(core, "new Count.")
     assert [lesson.chosen for lesson in smart.lessons] == [False, True]
+    assert [lesson.propensity for lesson in smart.lessons] == [None, 1.0]
 
 
 async def test_an_answer_is_learned_from_with_its_shape() -> None:

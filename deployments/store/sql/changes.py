@@ -141,6 +141,7 @@ class Change:
                 "predicted": plain(answer.predicted),
                 "policy": answer.policy,
                 "chosen": answer.chosen,
+                "propensity": answer.propensity,
                 "cost": plain(answer.cost),
                 "score": plain(score),
                 "at": self._now,

@@ -92,6 +92,7 @@ answers = Table(
     Column("predicted", Float),
     Column("policy", String),
     Column("chosen", Boolean),  # false where the model took over from one that failed
+    Column("propensity", Float),  # of the choice
     Column("score", Float),
     Column("cost", Float),
     Column("at", Float, nullable=False, index=True),  # unix seconds

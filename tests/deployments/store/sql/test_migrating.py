@@ -129,7 +129,7 @@ def test_a_store_of_an_earlier_version_opens_with_all_that_it_holds(old_url: str
         (1, Scored("small", 0.7, "p", 0.5)),
     ]
     json = Observation("new", VECTOR, "small", "answers", output_tokens=40, shape="json")
-    database.write([(json, AnswerRecord("x", "small", chosen=False))])
+    database.write([(json, AnswerRecord("x", "small", chosen=True, propensity=0.1))])
     assert database.stats()["answers"] == 3
     assert database.stats()["models"]["small"]["shapes"]["json"]["output_tokens"] == 40
     database.close()

@@ -1,5 +1,5 @@
 """Lengths of other answers than plain text are kept by shape; an answer knows whether its model was
-chosen."""
+chosen, and how probable that was."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -23,3 +23,4 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.add_column("answers", sa.Column("chosen", sa.Boolean))
+    op.add_column("answers", sa.Column("propensity", sa.Float))
