@@ -12,7 +12,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run load test-quick test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
-	bench-overload bench-overhead bench-chaos bench-drift load-compare fuzz format clean
+	bench-overload bench-overhead bench-chaos bench-drift bench-fitting load-compare fuzz format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
@@ -88,6 +88,10 @@ bench-chaos: .venv/.tested
 # How far many routers drift from a requirement together. With recorded outcomes: ROUTING_DATA=folder
 bench-drift: .venv/.tested
 	$(BIN)/python -m ops.bench.drift --out build/bench-drift
+
+# How well fitted predictions route in synthetic stores of many kinds
+bench-fitting: .venv/.tested
+	$(BIN)/python -m ops.bench.fitting $(ARGS)
 
 # Two run folders of load tests, side by side, in B/compare.html: make load-compare A=folder B=folder
 load-compare: .venv/.tested

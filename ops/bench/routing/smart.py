@@ -10,7 +10,7 @@ from deployments.store.memory.snapshots import SnapshotEvidence
 from ops.bench.routing.data import Data, Split
 from serve.routing.arrays import Floats
 from serve.routing.forecast.fitting import refit
-from serve.routing.forecast.predictor import NeighbourPredictor, default_n_similar, price_prior
+from serve.routing.forecast.predictor import NeighbourPredictor, price_prior
 from serve.routing.optimise.batch import assign
 from serve.routing.optimise.online import Policy
 from serve.routing.prices import costs, rates
@@ -53,12 +53,13 @@ def smart(data: Data, splits: list[Split], requirements: Floats) -> Smart:
         fitted = refit(snapshot, prior)
         seconds += time.process_time() - began
         accepted &= fitted.accepted
-        evidence, k = SnapshotEvidence(snapshot), default_n_similar(len(snapshot))
+        evidence, smoothing = SnapshotEvidence(snapshot), fitted.predictor.smoothing
+        alone, k = NeighbourPredictor(prior, smoothing), smoothing.n_similar(len(snapshot), 1)
         for rows in np.array_split(test, len(test) // 256 + 1):
             found = evidence.neighbours(data.embeddings[rows], k)
             texts, embeddings = [data.queries[row] for row in rows], data.embeddings[rows]
             guess = fitted.predictor.predict(texts, embeddings, found, evidence.means())
-            plain = NeighbourPredictor(prior).predict(texts, embeddings, found, evidence.means())
+            plain = alone.predict(texts, embeddings, found, evidence.means())
             quality[rows], near[rows] = guess.quality, plain.quality
             cost[rows] = data.predicted_cost(rows, guess.output_tokens)
         past_tokens = fitted.characters / 4

@@ -1,6 +1,6 @@
 """A fitted predictor in a file: the store's actor writes it, routers read it."""
 
-from dataclasses import fields
+from dataclasses import astuple, fields
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from serve.routing.arrays import Floats
 from serve.routing.forecast.fitting import Backtest, BlendPredictor, Refit, Shares
 from serve.routing.forecast.mlp import MLP
-from serve.routing.forecast.predictor import NeighbourPredictor, Predictor
+from serve.routing.forecast.predictor import NeighbourPredictor, Predictor, Smoothing
 
 _WEIGHTS = "hidden", "hidden_bias", "output", "output_bias"
 
@@ -19,6 +19,7 @@ def write_fit(file: Path, fitted: Refit) -> None:
     arrays = {
         "characters": fitted.characters,
         "losses": np.array([fitted.loss, fitted.neighbours_loss]),
+        "smoothing": np.array(astuple(fitted.predictor.smoothing)),
         **{name: getattr(fitted.backtest, name) for name in _names(Backtest)},
     }
     if isinstance(fitted.predictor, BlendPredictor):
@@ -44,7 +45,8 @@ def read_fit(file: Path, prior: Floats) -> Refit:
     """
     with np.load(file) as found:
         arrays = dict(found)
-    near = NeighbourPredictor(prior)
+    # Fits of earlier versions say nothing of it, and are by the defaults.
+    near = NeighbourPredictor(prior, Smoothing(*map(float, arrays.get("smoothing", ()))))
     predictor: Predictor = near
     if accepted := "shift" in arrays:
         hidden, hidden_bias, output, output_bias = (arrays[name] for name in _WEIGHTS)

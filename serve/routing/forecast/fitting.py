@@ -12,13 +12,15 @@ import numpy.typing as npt
 
 from deployments.store.evidence import Floats32, Integers, Means, Neighbours, Snapshot
 from deployments.store.memory.nearest import nearest
-from serve.routing.arrays import Floats
+from serve.routing.arrays import Booleans, Floats
+from serve.routing.forecast.choosing import BREADTHS, GRID, choose, losses
 from serve.routing.forecast.mlp import MLP, fit_mlp
 from serve.routing.forecast.predictor import (
     NeighbourPredictor,
     Prediction,
     Predictor,
-    default_n_similar,
+    Smoothing,
+    believed,
 )
 from serve.routing.optimise.batch import assign
 
@@ -26,6 +28,8 @@ _CAUTION = 200.0  # known outcomes of a model at which the networks get half the
 _FEWEST_ROWS = 200
 _MOST_ROWS = 20_000
 _CHECKED_ROWS = 4_000
+_COMPARED_ROWS = 2_000  # for the choice of how neighbours are averaged
+_FOLDS = 5
 _BLOCK = 256  # queries at a time; bounds the memory for neighbours' outcomes
 _BELIEF = 50.0  # outcomes; the weight of the prior belief that predictions are unbiased
 
@@ -61,6 +65,7 @@ class BlendPredictor:
 
     def __init__(self, neighbours: NeighbourPredictor, mlp: MLP, shares: Shares) -> None:
         self.neighbours, self.mlp, self.shares = neighbours, mlp, shares
+        self.smoothing = neighbours.smoothing
 
     def predict(
         self,
@@ -88,6 +93,10 @@ class Backtest:
     quality: Floats
     output_tokens: Floats
     truth: Floats
+
+    def part(self, rows: Booleans) -> "Backtest":
+        """A backtest of these rows only."""
+        return Backtest(self.quality[rows], self.output_tokens[rows], self.truth[rows])
 
     def loss(self) -> float:
         """Mean squared error of quality over the known outcomes; infinite without any."""
@@ -146,8 +155,11 @@ class Refit:
     neighbours_loss: float
 
 
-def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int | None = None) -> Refit:
+def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int = 1) -> Refit:
     """Fits on a snapshot; if the networks don't improve predictions, uses neighbours alone.
+
+    How neighbours are averaged and the networks' shares are chosen on the snapshot too. What the
+    backtest predicts for a query was chosen without that query, on other folds of the rows.
 
     Takes about ten seconds for 10,000 rows, so run it in another thread and swap in the result. Of
     more than 20,000 rows, fits on a uniform sample that prefers rows with a score.
@@ -155,23 +167,21 @@ def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int | None = None
     Args:
         snapshot: past queries with their embeddings.
         prior: (m,) prior qualities, 0 to 1.
-        n_similar: neighbours to look at; if None, their number grows with the snapshot.
+        n_similar: the fewest neighbours to look at.
     """
     random = np.random.default_rng(0)
     snapshot = _sample(snapshot, random)
-    near = NeighbourPredictor(prior)
     scored = np.flatnonzero(~np.isnan(snapshot.quality).all(axis=1))
     enough = len(scored) >= _FEWEST_ROWS
     candidates = scored if enough else np.arange(len(snapshot))
     rows = np.sort(random.permutation(candidates)[:_CHECKED_ROWS])
-    alone = _held_out(snapshot, rows, near, n_similar or default_n_similar(len(snapshot)))
+    near, alone = fit_neighbours(snapshot, rows, prior, n_similar)
     checked = np.array([len(snapshot.queries[row]) for row in rows], np.float64)
     if not enough:
         return Refit(near, checked, alone, False, alone.loss(), alone.loss())
     mlp, learned = fit_mlp(snapshot.part(scored))
     learned = learned[np.searchsorted(scored, rows)]
-    shares = _shares(alone, learned, snapshot.means().count)
-    both = Backtest(shares.blend(alone.quality, learned), alone.output_tokens, alone.truth)
+    shares, both = _blended(alone, learned, snapshot.means().count)
     if both.loss() >= alone.loss():
         return Refit(near, checked, alone, False, both.loss(), alone.loss())
     predictor = BlendPredictor(near, mlp, shares)
@@ -209,21 +219,86 @@ def _apart(near: Floats, learned: Floats, trust: Floats) -> tuple[Floats, Floats
     return trust * level, trust * (apart - level)
 
 
-def _held_out(
-    snapshot: Snapshot, rows: npt.NDArray[np.intp], predictor: NeighbourPredictor, k: int
-) -> Backtest:
-    """Predicts each of `rows` from all rows except itself."""
-    means = snapshot.means()
-    shape = (len(rows), snapshot.quality.shape[1])
-    quality, tokens = np.zeros(shape), np.zeros(shape)
-    for start in range(0, len(rows), _BLOCK):
-        part = rows[start : start + _BLOCK]
-        embeddings = snapshot.embeddings[part]
-        ids, similarity = nearest(embeddings, snapshot.embeddings, k + 1)
+def _blended(alone: Backtest, learned: Floats, count: Integers) -> tuple[Shares, Backtest]:
+    """The networks' shares, and a backtest of the blend, each fold by the shares of the others."""
+    quality = np.zeros_like(alone.quality)
+    fold = _folds(len(quality))
+    for number in range(_FOLDS):
+        held = fold == number
+        shares = _shares(alone.part(~held), learned[~held], count)
+        quality[held] = shares.blend(alone.quality[held], learned[held])
+    blended = Backtest(quality, alone.output_tokens, alone.truth)
+    return _shares(alone, learned, count), blended
+
+
+def _folds(rows: int) -> Integers:
+    """(rows,) the fold of each row."""
+    return np.arange(rows) % _FOLDS
+
+
+def fit_neighbours(
+    snapshot: Snapshot, rows: Integers, prior: npt.ArrayLike, n_similar: int
+) -> tuple[NeighbourPredictor, Backtest]:
+    """Chooses how neighbours are averaged.
+
+    Args:
+        snapshot: past queries with their embeddings.
+        rows: the past queries to predict from all others, in any order but by quality.
+        prior: (m,) prior qualities, 0 to 1.
+        n_similar: the fewest neighbours to look at.
+
+    Returns:
+        The predictor, and its backtest on `rows`: each fold by the choice of the other folds.
+    """
+    means, fold = snapshot.means(), _folds(len(rows))
+    others = _Others(snapshot, rows, n_similar)
+    compared = np.arange(0, len(rows), 1 + (len(rows) > _COMPARED_ROWS))
+    loss = others.losses(compared, believed(means, np.asarray(prior, np.float64))[0])
+    truth = snapshot.quality[rows].astype(np.float64)
+    quality, tokens = np.zeros_like(truth), np.zeros_like(truth)
+    for number in range(_FOLDS):
+        near = NeighbourPredictor(prior, choose(loss[:, fold[compared] != number]))
+        for part in _blocks(np.flatnonzero(fold == number)):
+            found, embeddings = others.neighbours(part, near.smoothing), others.embeddings[part]
+            guess = near.predict([], embeddings, found, means)
+            quality[part], tokens[part] = guess.quality, guess.output_tokens
+    return NeighbourPredictor(prior, choose(loss)), Backtest(quality, tokens, truth)
+
+
+class _Others:
+    """The neighbours of some rows among all except each itself.
+
+    They are searched once, since each way of averaging weighs the same ones.
+    """
+
+    def __init__(self, snapshot: Snapshot, rows: Integers, n_similar: int) -> None:
+        self._snapshot, self._rows, self._fewest = snapshot, rows, n_similar
+        self.embeddings = snapshot.embeddings[rows]
+        most = max(map(self._found, GRID))
+        self._ids, self._similarity = nearest(self.embeddings, snapshot.embeddings, most)
         # Infinitely far from itself, a row weighs nothing.
-        similarity[ids == part[:, None]] = -np.inf
-        found = Neighbours(ids, similarity, snapshot.outcomes(ids.ravel()))
-        guess = predictor.predict([], embeddings, found, means)
-        at = slice(start, start + len(part))
-        quality[at], tokens[at] = guess.quality, guess.output_tokens
-    return Backtest(quality, tokens, snapshot.quality[rows].astype(np.float64))
+        self._similarity[self._ids == rows[:, None]] = -np.inf
+
+    def neighbours(self, part: Integers, smoothing: Smoothing) -> Neighbours:
+        """Those of a part of the rows that one way of averaging looks at."""
+        k = self._found(smoothing)
+        ids, similarity = self._ids[part, :k], self._similarity[part, :k]
+        return Neighbours(ids, similarity, self._snapshot.outcomes(ids.ravel()))
+
+    def losses(self, part: Integers, mean: Floats) -> Floats:
+        """(g, b) of each way of averaging in `GRID`, for a part of the rows."""
+        ranks = [self._found(Smoothing(breadth=breadth)) for breadth in BREADTHS]
+        found = [np.zeros((len(GRID), 0))]
+        for block in _blocks(part):
+            near = self.neighbours(block, Smoothing(breadth=max(BREADTHS)))
+            truth = self._snapshot.quality[self._rows[block]]
+            found.append(losses(near, mean, truth, ranks))
+        return np.hstack(found)
+
+    def _found(self, smoothing: Smoothing) -> int:
+        """How many are looked at, with the row itself."""
+        return smoothing.n_similar(len(self._snapshot), self._fewest) + 1
+
+
+def _blocks(rows: Integers) -> list[Integers]:
+    return [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]

@@ -17,7 +17,6 @@ from serve.routing.forecast.lengths import ShapeLengths
 from serve.routing.forecast.predictor import (
     NeighbourPredictor,
     Prediction,
-    default_n_similar,
     price_prior,
 )
 from serve.routing.optimise.batch import assign
@@ -74,7 +73,7 @@ class Forecaster:
 
     def refit(self, snapshot: Snapshot) -> Refit:
         """Fits a predictor on past queries, for `updated`. Takes seconds to a minute."""
-        return refit(snapshot, self.prior, max(self._n_similar, default_n_similar(len(snapshot))))
+        return refit(snapshot, self.prior, self._n_similar)
 
     def updated(
         self,
@@ -104,8 +103,8 @@ class Forecaster:
 
     def predict(self, queries: Sequence[str], embeddings: Floats32) -> Prediction:
         """Predictions for b queries, given their embeddings (b, d)."""
-        k = max(self._n_similar, default_n_similar(len(self.evidence)))
         predictor, means = self.fitted.predictor, self.evidence.means()
+        k = predictor.smoothing.n_similar(len(self.evidence), self._n_similar)
         parts = []
         for start in range(0, len(queries), _BLOCK):
             near = self.evidence.neighbours(embeddings[start : start + _BLOCK], k)

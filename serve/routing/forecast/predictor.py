@@ -15,8 +15,6 @@ from deployments.store.evidence import Floats32, Means, Neighbours
 from serve.routing.arrays import Floats, Integers
 from serve.routing.prices import Price
 
-TEMPERATURE = 0.12  # of the kernel exp(−(1 − cosine) / temperature)
-_PRIOR_WEIGHT = 1.0  # of the model's mean, in answers to an identical query
 _MEAN_WEIGHT = 4.0  # of the prior within the model's mean, in answers
 _TYPICAL_TOKENS = 256.0  # an answer's length before any has been seen
 _NEIGHBOURS = 16, 256
@@ -38,7 +36,13 @@ class Prediction:
 
 
 class Predictor(Protocol):
-    """Predicts quality and length from an embedding, neighbours and means."""
+    """Predicts quality and length from an embedding, neighbours and means.
+
+    Attributes:
+        smoothing: how the outcomes of neighbours are averaged, and so how many are needed.
+    """
+
+    smoothing: "Smoothing"
 
     def predict(
         self,
@@ -61,6 +65,25 @@ def default_n_similar(n: int) -> int:
     return int(min(max(6 * n**0.5, _NEIGHBOURS[0]), _NEIGHBOURS[1]))
 
 
+@dataclass(frozen=True, slots=True)
+class Smoothing:
+    """How the outcomes of neighbours are averaged.
+
+    Attributes:
+        temperature: of the kernel exp(−(1 − cosine) / temperature).
+        shrinkage: the weight of the model's mean, in answers to an identical query.
+        breadth: the number of neighbours, as a share of `default_n_similar`.
+    """
+
+    temperature: float = 0.12
+    shrinkage: float = 1.0
+    breadth: float = 1.0
+
+    def n_similar(self, n: int, fewest: int) -> int:
+        """The number of neighbours to look at among n past queries, and at least `fewest`."""
+        return max(fewest, round(self.breadth * default_n_similar(n)))
+
+
 def price_prior(prices: Sequence[Price]) -> Floats:
     """(m,) prior qualities: more expensive models are assumed to be better.
 
@@ -77,9 +100,11 @@ class NeighbourPredictor:
 
     Args:
         prior: (m,) prior qualities, 0 to 1.
+        smoothing: how their outcomes are averaged.
     """
 
-    def __init__(self, prior: npt.ArrayLike) -> None:
+    def __init__(self, prior: npt.ArrayLike, smoothing: Smoothing = Smoothing()) -> None:
+        self.smoothing = smoothing
         self._prior = np.asarray(prior, np.float64)
         self._last: tuple[Means, tuple[Floats, Floats]] | None = None
 
@@ -91,13 +116,14 @@ class NeighbourPredictor:
         means: Means,
     ) -> Prediction:
         mean, tokens = self._believed(means)
-        place, weight = _weighted(neighbours, len(mean))
+        place, weight = weighted(neighbours, len(mean), self.smoothing.temperature)
+        shrinkage = self.smoothing.shrinkage
         shape = len(neighbours.ids), len(mean)
         scores = _Averages(neighbours.outcomes.quality, place, weight, shape)
         lengths = _Averages(neighbours.outcomes.output_tokens, place, weight, shape)
-        quality = scores.shrunk(mean)
+        quality = scores.shrunk(mean, shrinkage)
         uncertainty = np.sqrt(quality * (1 - quality) / (scores.sample_size() + 1))
-        return Prediction(quality, lengths.shrunk(tokens), uncertainty)
+        return Prediction(quality, lengths.shrunk(tokens, shrinkage), uncertainty)
 
     def _believed(self, means: Means) -> tuple[Floats, Floats]:
         """`believed`, which is the same for every request until the means change."""
@@ -123,7 +149,7 @@ def believed(means: Means, prior: Floats) -> tuple[Floats, Floats]:
     return quality, np.where(unknown, typical, means.output_tokens).astype(np.float64)
 
 
-def _weighted(neighbours: Neighbours, models: int) -> tuple[Integers, Floats]:
+def weighted(neighbours: Neighbours, models: int, temperature: float) -> tuple[Integers, Floats]:
     """For each known outcome (e,): which of the b * m predictions it counts for, and its weight.
 
     n answers to one query count as n / (1 + (1 - kernel) (n - 1)): each by itself for the query
@@ -134,7 +160,7 @@ def _weighted(neighbours: Neighbours, models: int) -> tuple[Integers, Floats]:
     Controlled Clinical Trials 7 (1986).
     """
     b, k = neighbours.similarity.shape
-    kernel = np.exp((neighbours.similarity.ravel().astype(np.float64) - 1) / TEMPERATURE)
+    kernel = np.exp((neighbours.similarity.ravel().astype(np.float64) - 1) / temperature)
     first = np.repeat(np.arange(b) * models, k)
     known = neighbours.outcomes
     near = kernel[known.row]
@@ -162,10 +188,10 @@ class _Averages:
         self._values, self._place, self._weight, self._shape = values, place, weight, shape
         self._total = self._summed(weight)
 
-    def shrunk(self, mean: Floats) -> Floats:
-        """(b, m) averages of the values and of `mean` (m,), which has the prior's weight."""
+    def shrunk(self, mean: Floats, shrinkage: float) -> Floats:
+        """(b, m) averages of the values and of `mean` (m,), which has the weight `shrinkage`."""
         sums = self._summed(self._weight * self._values)
-        return (sums + _PRIOR_WEIGHT * mean) / (self._total + _PRIOR_WEIGHT)
+        return (sums + shrinkage * mean) / (self._total + shrinkage)
 
     def sample_size(self) -> Floats:
         """(b, m) the number of equally weighted values whose average has the same variance."""

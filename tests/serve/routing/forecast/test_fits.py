@@ -1,6 +1,6 @@
 """Promise: a predictor that was read from a file predicts as the one that was written."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ from past_queries import predict, world
 
 from serve.routing.forecast.fits import read_fit, write_fit
 from serve.routing.forecast.fitting import Backtest, Refit, refit
+from serve.routing.forecast.predictor import NeighbourPredictor, Smoothing
 
 PRIOR = np.array([0.3, 0.5, 0.6, 0.9])
 
@@ -37,6 +38,21 @@ def test_a_predictor_takes_the_priors_of_those_who_read_it(tmp_path: Path) -> No
     found = read_fit(tmp_path / "fit.npz", PRIOR[::-1])
     guess = predict(found.predictor, snapshot, np.zeros((1, 16), np.float32))
     assert guess.quality[0] == pytest.approx(PRIOR[::-1])
+
+
+def test_a_fit_keeps_how_neighbours_are_averaged(tmp_path: Path) -> None:
+    fitted = refit(world(30)[0], PRIOR)
+    chosen = NeighbourPredictor(PRIOR, Smoothing(0.06, 3.0, 0.5))
+    write_fit(tmp_path / "fit.npz", replace(fitted, predictor=chosen))
+    assert read_fit(tmp_path / "fit.npz", PRIOR).predictor.smoothing == chosen.smoothing
+
+
+def test_a_fit_of_an_earlier_version_averages_by_default(tmp_path: Path) -> None:
+    write_fit(tmp_path / "fit.npz", refit(world(30)[0], PRIOR))
+    with np.load(tmp_path / "fit.npz") as found:
+        arrays = {name: found[name] for name in found if name != "smoothing"}
+    np.savez(tmp_path / "fit.npz", **arrays)
+    assert read_fit(tmp_path / "fit.npz", PRIOR).predictor.smoothing == Smoothing()
 
 
 def test_there_is_no_predictor_where_none_was_written(tmp_path: Path) -> None:

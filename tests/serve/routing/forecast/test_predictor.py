@@ -10,8 +10,8 @@ from deployments.store.evidence import Snapshot
 from deployments.store.memory.nearest import nearest
 from serve.routing.forecast.fitting import BlendPredictor, refit
 from serve.routing.forecast.predictor import (
-    TEMPERATURE,
     NeighbourPredictor,
+    Smoothing,
     believed,
     default_n_similar,
     price_prior,
@@ -108,7 +108,7 @@ def test_sparse_outcomes_predict_as_dense_arrays_do() -> None:
     guess = predict(NeighbourPredictor(prior), snapshot, new, 60)
 
     ids, similarity = nearest(new, snapshot.embeddings, 60)
-    kernel = np.exp((similarity - 1) / TEMPERATURE)[..., None]
+    kernel = np.exp((similarity - 1) / Smoothing().temperature)[..., None]
     answers = snapshot.weight[ids]
     weight = kernel * answers / (1 + (1 - kernel) * np.maximum(answers - 1, 0))
     for values, mean, predicted in zip(
@@ -146,6 +146,8 @@ def test_neighbours_grow_with_the_store() -> None:
     assert default_n_similar(0) == 16
     assert 16 < default_n_similar(1000) < default_n_similar(5000)
     assert default_n_similar(10**6) == 256
+    assert Smoothing(breadth=0.5).n_similar(10**6, 16) == 128
+    assert Smoothing(breadth=0.5).n_similar(10**6, 200) == 200
 
 
 def test_networks_that_improve_predictions_are_accepted() -> None:
