@@ -48,8 +48,16 @@ def test_stats_are_a_table(file: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert table.splitlines()[-1].split() == ["small", "600", "600", "600", "0.500", "10", "-"]
     database = Database(url)
     vector = embeddings(url, ["query 0"])[0]
-    answer = {"output_tokens": 70, "shape": "json", "identity": "openai/gpt"}
-    database.write([Observation("query 0", vector, "small", "answers", **answer)])
+    answer = Observation(
+        "query 0",
+        vector,
+        "small",
+        "answers",
+        output_tokens=70,
+        shape="json",
+        identity="openai/gpt",
+    )
+    database.write([answer])
     database.close()
     run("stats", "--store", url)
     assert capsys.readouterr().out.splitlines()[-3:] == [

@@ -44,7 +44,7 @@ class Forecaster:
         evidence: the past queries.
         prior: (m,) prior qualities, where nothing is known.
         characters_per_token: of prompts, as far as known.
-        lengths: of answers of other shapes than text, which is what `predict` takes for granted.
+        lengths: of answers of other shapes than text; `predict` predicts text.
 
     Raises:
         ValueError: `n_similar` is less than 1, or a prior is not between 0 and 1.

@@ -117,8 +117,8 @@ async def test_an_answer_that_its_callers_limit_cut_teaches_no_length(
 async def test_an_answer_is_learned_with_its_shape_and_how_its_model_came_to_write_it() -> None:
     store = Store()
     learns = learner(store)
-    for known in ({}, {"shape": "json", "chosen": False}):
-        async for _ in learns.follow(written(CHUNKS), lesson(**known)):
+    for taught in (lesson("a"), lesson("b", shape="json", chosen=False)):
+        async for _ in learns.follow(written(CHUNKS), taught):
             pass
     await learns.flush()
     (plain, first), (json, other) = whole(store.items)

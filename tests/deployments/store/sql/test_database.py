@@ -136,8 +136,8 @@ def test_lengths_of_other_shapes_are_averaged_over_all_queries_of_a_model(store_
     database = Database(store_url, "encoder", D, identities=names)
 
     def told(id: str, model: str, shape: str, tokens: float | None) -> None:
-        about = {"identity": names[model], "shape": shape, "output_tokens": tokens}
-        database.write([(seen(id, model, **about), AnswerRecord(id, model))])
+        answer = seen(id, model, identity=names[model], shape=shape, output_tokens=tokens)
+        database.write([(answer, AnswerRecord(id, model))])
 
     told("a", "small", "json", 20)
     told("a", "small", "json", 20)  # written again: counts once
