@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from deployments.store.evidence import Floats32, Integers, Means, Neighbours, Snapshot
 from deployments.store.memory.nearest import nearest
-from serve.routing.arrays import Booleans, Floats
+from serve.routing.arrays import Floats
 from serve.routing.forecast.mlp import MLP, fit_mlp
 from serve.routing.forecast.predictor import (
     NeighbourPredictor,
@@ -187,7 +187,7 @@ def _chosen_rows(snapshot: Snapshot) -> tuple[npt.NDArray[np.intp], npt.NDArray[
     """The rows to fit on: all, or as many as can be fitted in reasonable time. And which of those
     to backtest."""
     random = np.random.default_rng(0)
-    unscored: Booleans = np.isnan(snapshot.quality).all(axis=1)
+    unscored = np.asarray(np.isnan(snapshot.quality).all(axis=1), np.bool_)
     kept = np.arange(len(snapshot))
     if len(snapshot) > _MOST_ROWS:
         order = random.permutation(len(snapshot))
