@@ -87,7 +87,7 @@ def candidate_pairs(cost: Floats, truth: Floats) -> list[Pair]:
         truth: (n, m) real quality; NaN where unknown.
     """
     quality, price = _means(truth), cost.mean(axis=0)
-    cheap = np.flatnonzero(price <= _CHEAP * price[quality.argmax()])
+    cheap = np.flatnonzero(price < _CHEAP * price[quality.argmax()])
     best = cheap[np.argsort(-quality[cheap], kind="stable")][:_CANDIDATES]
     return list(combinations(sorted(best.tolist()), 2))
 
@@ -131,6 +131,8 @@ def _paying(
         pairs: to choose from.
         multipliers: (l,) at which to judge, in USD.
     """
+    if not pairs:
+        return []
     tried = {pair: _Trial.of(splits, [pair], multipliers) for pair in pairs}
     current, chosen = _Trial.of(splits, [], multipliers), list[Pair]()
     while tried and len(chosen) < _MOST_PROBES:

@@ -100,6 +100,14 @@ def test_probes_are_cheap_models() -> None:
     assert candidate_pairs(cost, truth) == [(1, 2)]
 
 
+def test_where_all_models_are_free_there_is_nothing_to_save() -> None:
+    known = past(200, telling=True)
+    free = np.zeros_like(known.cost)
+    assert candidate_pairs(free, known.truth) == []
+    fitted = fit_cascade(Past(known.quality, free, known.truth, {}))
+    assert fitted.multiplier(0.9) == 0.0
+
+
 def test_without_outcomes_predictions_stay_as_they_are() -> None:
     quality = np.array([[0.2, 0.9]])
     calibration = Calibration.fit(quality, np.full((1, 2), np.nan))
