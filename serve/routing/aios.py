@@ -40,6 +40,10 @@ class SmartRouting:
         history: what models did on past queries: a .json, .jsonl or .parquet file, or rows.
         embed: texts to embeddings (n, d) of length 1; all-MiniLM-L6-v2 where None.
 
+    Attributes:
+        history: the past queries, those of the same text as one.
+        forecaster: predicts from them.
+
     Raises:
         ValueError: no models, a name missing or doubled, a model without a price, a requirement
             outside 0 to 1, a row of history that can't be used, or no known model in all of it.
@@ -58,12 +62,12 @@ class SmartRouting:
         self.performance_requirement = performance_requirement
         prices = [price_of(config) for config in llm_configs]
         self._embed = embed or Encoder()
-        snapshot = self._read(history)
+        self.history = self._read(history)
         priors = [_prior(config) for config in llm_configs]
-        self._forecaster = Forecaster(SnapshotEvidence(snapshot), prices, priors, n_similar)
-        if len(snapshot):
-            fitted = self._forecaster.refit(snapshot)
-            self._forecaster = self._forecaster.updated(fitted=fitted)
+        self.forecaster = Forecaster(SnapshotEvidence(self.history), prices, priors, n_similar)
+        if len(self.history):
+            fitted = self.forecaster.refit(self.history)
+            self.forecaster = self.forecaster.updated(fitted=fitted)
 
     @property
     def performance_requirement(self) -> float:
@@ -106,6 +110,22 @@ class SmartRouting:
             ValueError: lists of different lengths, an empty query, no or unknown candidates, a
                 price other than the config's, or an impossible length.
         """
+        allowed = self._allowed(selected_llms, len(queries))
+        prediction, cost = self.forecast(queries, input_token_lengths)
+        return self.forecaster.assign(prediction, cost, self._requirement, allowed)
+
+    def forecast(
+        self, queries: Sequence[str], input_token_lengths: Sequence[float]
+    ) -> tuple[Prediction, Floats]:
+        """Predictions for all models, and their costs in USD (n, m).
+
+        Args:
+            queries: texts.
+            input_token_lengths: tokens of each query's prompt.
+
+        Raises:
+            ValueError: lists of different lengths, an empty query, or an impossible length.
+        """
         if len(queries) != len(input_token_lengths):
             raise ValueError(
                 f"{len(queries)} queries, but {len(input_token_lengths)} input_token_lengths"
@@ -113,10 +133,8 @@ class SmartRouting:
         tokens = np.array(input_token_lengths, dtype=np.float64)
         if not ((tokens >= 0) & np.isfinite(tokens)).all():
             raise ValueError("every input token length must be a number, 0 or more")
-        allowed = self._allowed(selected_llms, len(queries))
         prediction = self._predict(queries)
-        cost = self._forecaster.costs(tokens, prediction)
-        return self._forecaster.assign(prediction, cost, self._requirement, allowed)
+        return prediction, self.forecaster.costs(tokens, prediction)
 
     def predict(
         self, queries: Sequence[str], models: Sequence[LLM] | None = None
@@ -140,11 +158,11 @@ class SmartRouting:
         for number, query in enumerate(queries):
             if not isinstance(query, str) or not query.strip():
                 raise ValueError(f"query {number} is empty")
-        return self._forecaster.predict(queries, self._embeddings(queries))
+        return self.forecaster.predict(queries, self._embeddings(queries))
 
     def _embeddings(self, queries: Sequence[str]) -> Floats32:
         """Of the queries; empty while there are no past queries to compare them with."""
-        if not len(self._forecaster.evidence):
+        if not len(self.forecaster.evidence):
             return np.zeros((len(queries), 0), np.float32)
         return self._embed(queries)
 
@@ -188,7 +206,7 @@ class SmartRouting:
             raise ValueError(f"no model is called '{name}'; there are: {known}")
         column = self._index[name]
         if not isinstance(llm, str):
-            price = self._forecaster.prices[column]
+            price = self.forecaster.prices[column]
             for key, ours in (
                 ("cost_per_input_token", price.input),
                 ("cost_per_output_token", price.output),

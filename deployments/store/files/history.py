@@ -3,7 +3,8 @@
 JSON is an array of `{"query", "input_token_length", "outputs": [{"model_name", "correctness",
 "output_token_length"}]}`; JSONL has one such object per line. Parquet has one row per query with
 `query`, `input_tokens` and, for each model m, `score__m` and `out__m`; null means unknown. Beyond
-AIOS's format, an output may have the `count` of answers that it averages (`count__m` in Parquet).
+AIOS's format, an output may have the `count` of answers that it averages (`count__m` in Parquet),
+and the `answer` itself (`answer__m`).
 Source: https://docs.aios.foundation/aios-docs/aios-kernel/llm-cores/llm-routing
 """
 
@@ -21,17 +22,19 @@ FORMATS = (".json", ".jsonl", ".parquet")
 WRONG_FORMAT = "a history must be a .json, .jsonl or .parquet file"
 
 _BATCH = 1024
+_KINDS = "score", "out", "count", "answer"  # of columns in Parquet
 _TOO_LARGE = 1e15  # for any number here; also refuses infinity and integers that no float holds
 _MOST_ANSWERS = 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A past query and the outcomes of the models that answered it."""
+    """A past query, the outcomes of the models that answered it, and their answers where known."""
 
     query: str
     input_tokens: int | None
     outcomes: Mapping[str, Outcome]
+    answers: Mapping[str, str]
 
 
 class BadRow(ValueError):
@@ -159,7 +162,7 @@ def _columns(path: Path, names: list[str]) -> tuple[list[str], list[str]]:
     if "query" not in names or not models:
         raise ValueError(f"{path}: needs a column 'query' and columns 'score__<model>'")
     wanted = {"query", "input_tokens"}
-    wanted |= {f"{kind}__{model}" for kind in ("score", "out", "count") for model in models}
+    wanted |= {f"{kind}__{model}" for kind in _KINDS for model in models}
     return models, [name for name in names if name in wanted]
 
 
@@ -182,6 +185,7 @@ def _from_object(item: Any) -> Row:
     if not isinstance(outputs, list | tuple):
         raise BadRow("'outputs' must be a list")
     outcomes: dict[str, Outcome] = {}
+    answers: dict[str, Any] = {}
     for output in outputs:
         name = output.get("model_name") if isinstance(output, Mapping) else None
         if not isinstance(name, str) or not name or not name.isprintable():
@@ -194,7 +198,8 @@ def _from_object(item: Any) -> Row:
             output.get("output_token_length"),
             output.get("count"),
         )
-    return _row(item.get("query"), item.get("input_token_length"), outcomes)
+        answers[name] = output.get("answer")
+    return _row(item.get("query"), item.get("input_token_length"), outcomes, answers)
 
 
 def _from_columns(item: Mapping[str, Any], models: list[str]) -> Row:
@@ -205,14 +210,21 @@ def _from_columns(item: Mapping[str, Any], models: list[str]) -> Row:
         for model in models
         if item[f"score__{model}"] is not None or item.get(f"out__{model}") is not None
     }
-    return _row(item["query"], item.get("input_tokens"), outcomes)
+    answers = {model: item.get(f"answer__{model}") for model in models}
+    return _row(item["query"], item.get("input_tokens"), outcomes, answers)
 
 
-def _row(query: Any, input_tokens: Any, outcomes: Mapping[str, Outcome]) -> Row:
+def _row(
+    query: Any, input_tokens: Any, outcomes: Mapping[str, Outcome], answers: Mapping[str, Any]
+) -> Row:
     if not isinstance(query, str) or not query.strip():
         raise BadRow("'query' must be non-empty text")
     tokens = _number("the input length", input_tokens)
-    return Row(query, None if tokens is None else int(tokens), outcomes)
+    known = {model: answer for model, answer in answers.items() if answer is not None}
+    for model, answer in known.items():
+        if not isinstance(answer, str):
+            raise BadRow(f"the answer of '{model}' must be text, not {answer!r}")
+    return Row(query, None if tokens is None else int(tokens), outcomes, known)
 
 
 def _outcome(model: str, quality: Any, tokens: Any, count: Any) -> Outcome:

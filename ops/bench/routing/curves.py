@@ -49,12 +49,14 @@ def singles(data: Data, rows: Integers) -> Floats:
 
 def summary(points: Floats, alone: Floats) -> dict[str, float]:
     """AIQ: the hull's mean quality between the costs of the cheapest and the best single model.
-    CR: the cost of the best one's quality less two points, relative to the best one's cost."""
+    CR: the cost of the best one's quality less two points, relative to the best one's cost.
+    Parity: that of its quality itself, likewise."""
     best = alone[alone[:, 1].argmax()]
     span = np.linspace(alone[:, 0].min(), best[0], 20_001)
     return {
         "aiq": float(quality_at(points, span).mean()),
         "cr": cost_at(points, best[1] - CLOSE) / float(best[0]),
+        "parity": cost_at(points, best[1]) / float(best[0]),
     }
 
 
@@ -63,23 +65,31 @@ def realised(data: Data, rows: Integers, choice: Integers) -> tuple[float, float
     return float(data.cost[rows, choice].mean()), float(data.score[rows, choice].mean())
 
 
+def outcomes(data: Data, rows: Integers, quality: Floats, cost: Floats) -> tuple[Floats, Floats]:
+    """The costs and scores (rows, multipliers) that each multiplier really gives."""
+    choices = np.array([(cost - price * quality).argmin(axis=1) for price in MULTIPLIERS]).T
+    paid, score = (np.take_along_axis(truth[rows], choices, 1) for truth in (data.cost, data.score))
+    return paid, score
+
+
 def curve(data: Data, rows: Integers, quality: Floats, cost: Floats) -> Floats:
     """The (cost, quality) that each multiplier really gives."""
-    choices = [(cost - price * quality).argmin(axis=1) for price in MULTIPLIERS]
-    return np.array([realised(data, rows, choice) for choice in choices])
+    return mean_curve(*outcomes(data, rows, quality, cost))
 
 
-def standard_errors(data: Data, rows: Integers, quality: Floats, cost: Floats) -> dict[str, float]:
-    """Bootstrap standard errors of the summary of `curve`."""
-    choices = np.array([(cost - price * quality).argmin(axis=1) for price in MULTIPLIERS]).T
-    real = [np.take_along_axis(truth[rows], choices, 1) for truth in (data.cost, data.score)]
+def mean_curve(cost: Floats, score: Floats) -> Floats:
+    """The mean (cost, quality) of each multiplier, of `outcomes`."""
+    return np.column_stack([cost.mean(axis=0), score.mean(axis=0)])
+
+
+def standard_errors(data: Data, rows: Integers, cost: Floats, score: Floats) -> dict[str, float]:
+    """Bootstrap standard errors of the summary of these `outcomes`."""
     uniform = np.full(len(rows), 1 / len(rows))
     found = []
     for share in np.random.default_rng(0).multinomial(len(rows), uniform, RESAMPLES) / len(rows):
-        points = np.column_stack([share @ part for part in real])
+        points = np.column_stack([share @ cost, share @ score])
         alone = np.column_stack([share @ data.cost[rows], share @ data.score[rows]])
         found.append(summary(points, alone))
     return {
-        key: float(np.std([one[key] for one in found if np.isfinite(one[key])]))
-        for key in ("aiq", "cr")
+        key: float(np.std([one[key] for one in found if np.isfinite(one[key])])) for key in found[0]
     }

@@ -21,7 +21,11 @@ Split = tuple[Integers, Integers]
 
 @dataclass(frozen=True)
 class Data:
-    """Recorded outcomes of m models on n queries; arrays are (n, m), but `input_tokens` is (n,)."""
+    """Recorded outcomes of m models on n queries; arrays are (n, m), but `input_tokens` is (n,).
+
+    `answers` are codes of final answers, equal where these are the same, -1 where none is given.
+    Of data without recorded answers they are (n, 0).
+    """
 
     name: str
     ids: list[str]
@@ -33,6 +37,7 @@ class Data:
     output_tokens: Floats
     cost: Floats
     prices: list[Price]
+    answers: Integers
 
     def snapshot(self, rows: Integers) -> Snapshot:
         """These rows as the history of past queries."""
@@ -71,7 +76,19 @@ def load(name: str, folder: Path, cache: Path) -> Data:
         column("out"),
         column("cost"),
         [Price(*(np.array(meta["prices_usd_per_mtok"][model]) / 1e6)) for model in models],
+        _answers(folder / f"{name}.answers.parquet", table["id"], models),
     )
+
+
+def _answers(file: Path, ids: list[str], models: list[str]) -> Integers:
+    from pyarrow.parquet import read_table
+
+    if not file.exists():
+        return np.zeros((len(ids), 0), np.int64)
+    table = read_table(file).to_pydict()
+    place = {name: row for row, name in enumerate(table["id"])}
+    rows = [place[name] for name in ids]
+    return np.array([table[f"ans__{model}"] for model in models], np.int64).T[rows]
 
 
 def embedded(queries: list[str], cache: Path) -> Floats32:

@@ -9,6 +9,8 @@ from deployments.store.evidence import Integers
 from ops.bench.routing.curves import (
     cost_at,
     curve,
+    mean_curve,
+    outcomes,
     quality_at,
     realised,
     singles,
@@ -16,6 +18,7 @@ from ops.bench.routing.curves import (
     summary,
 )
 from ops.bench.routing.data import Data, Split
+from ops.bench.routing.probing import probing
 from ops.bench.routing.rules import few_neighbours, oracle, pooled, threshold_choice
 from ops.bench.routing.smart import smart
 from serve.routing.arrays import Floats
@@ -41,7 +44,15 @@ def measure(data: Data, splits: list[Split]) -> tuple[dict[str, Any], dict[str, 
         curves[name] = curve(data, rows, quality[rows], cost[rows])
     ours = smart(data, splits, requirements)
     curves["smart's neighbours alone"] = curve(data, rows, ours.neighbours[rows], ours.cost[rows])
-    curves["smart"] = curve(data, rows, ours.quality[rows], ours.cost[rows])
+    plain = outcomes(data, rows, ours.quality[rows], ours.cost[rows])
+    curves["smart"] = mean_curve(*plain)
+    errors, probes = {"smart": standard_errors(data, rows, *plain)}, dict[str, Any]()
+    if data.answers.size:
+        probed = probing(data, splits, ours)
+        real = probed.cost[rows], probed.score[rows]
+        curves["cascade"] = mean_curve(*real)
+        errors["cascade"] = standard_errors(data, rows, *real)
+        probes = {"probed_at_cr": probed.share(rows, high), "probes": probed.pairs}
 
     batch = np.array([realised(data, rows, choice[rows]) for choice in ours.batch])
     online = np.array([realised(data, rows, choice[rows]) for choice in ours.online])
@@ -56,7 +67,8 @@ def measure(data: Data, splits: list[Split]) -> tuple[dict[str, Any], dict[str, 
     figures: dict[str, Any] = {
         "rows": len(rows),
         "curves": {name: summary(points, alone) for name, points in curves.items()},
-        "standard_errors": standard_errors(data, rows, ours.quality[rows], ours.cost[rows]),
+        "standard_errors": errors,
+        **probes,
         "squared_error": float(((ours.quality - data.score)[rows] ** 2).mean()),
         "squared_error_neighbours": float(((ours.neighbours - data.score)[rows] ** 2).mean()),
         "cost_at_aios": cost_at(curves["smart"], aios[1]) / aios[0],

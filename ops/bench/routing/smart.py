@@ -9,7 +9,7 @@ from deployments.store.evidence import Integers
 from deployments.store.memory.snapshots import SnapshotEvidence
 from ops.bench.routing.data import Data, Split
 from serve.routing.arrays import Floats
-from serve.routing.forecast.fitting import refit
+from serve.routing.forecast.fitting import backtest_rows, refit
 from serve.routing.forecast.predictor import NeighbourPredictor, price_prior
 from serve.routing.optimise.batch import assign
 from serve.routing.optimise.online import Policy
@@ -28,6 +28,8 @@ class Smart:
         online: the model chosen for each row as the rows come, likewise.
         accepted: whether every fit accepted the networks.
         seconds: the CPU time of all fits.
+        past: of each split, train rows (n,), and their quality and cost in USD (n, m), predicted
+            without knowledge of them.
     """
 
     quality: Floats
@@ -37,6 +39,7 @@ class Smart:
     online: Integers
     accepted: bool
     seconds: float
+    past: list[tuple[Integers, Floats, Floats]]
 
 
 def smart(data: Data, splits: list[Split], requirements: Floats) -> Smart:
@@ -47,6 +50,7 @@ def smart(data: Data, splits: list[Split], requirements: Floats) -> Smart:
     online = np.zeros_like(batch)
     all_models = np.ones(shape[1], np.bool_)
     seconds, accepted = 0.0, True
+    past = []
     for train, test in splits:
         began = time.process_time()
         snapshot, prior = data.snapshot(train), price_prior(data.prices)
@@ -64,6 +68,7 @@ def smart(data: Data, splits: list[Split], requirements: Floats) -> Smart:
             cost[rows] = data.predicted_cost(rows, guess.output_tokens)
         past_tokens = fitted.characters / 4
         past_cost = costs(rates(data.prices), past_tokens, fitted.backtest.output_tokens)
+        past.append((train[backtest_rows(snapshot)], fitted.backtest.quality, past_cost))
         order = np.random.default_rng(0).permutation(test)
         for number, requirement in enumerate(requirements):
             optimism = fitted.backtest.optimism(past_cost, requirement, np.arange(shape[1]))
@@ -73,4 +78,4 @@ def smart(data: Data, splits: list[Split], requirements: Floats) -> Smart:
             for row in order:
                 ranked, policy = policy.decide(quality[row], cost[row], all_models)
                 online[number, row] = ranked[0]
-    return Smart(quality, near, cost, batch, online, accepted, seconds)
+    return Smart(quality, near, cost, batch, online, accepted, seconds, past)

@@ -169,12 +169,11 @@ def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int = 1) -> Refit
         prior: (m,) prior qualities, 0 to 1.
         n_similar: the fewest neighbours to look at.
     """
-    random = np.random.default_rng(0)
-    snapshot = _sample(snapshot, random)
+    kept, rows = _chosen_rows(snapshot)
+    if len(kept) < len(snapshot):
+        snapshot = snapshot.part(kept)
     scored = np.flatnonzero(~np.isnan(snapshot.quality).all(axis=1))
     enough = len(scored) >= _FEWEST_ROWS
-    candidates = scored if enough else np.arange(len(snapshot))
-    rows = np.sort(random.permutation(candidates)[:_CHECKED_ROWS])
     near, alone = fit_neighbours(snapshot, rows, prior, n_similar)
     checked = np.array([len(snapshot.queries[row]) for row in rows], np.float64)
     if not enough:
@@ -188,13 +187,24 @@ def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int = 1) -> Refit
     return Refit(predictor, checked, both, True, both.loss(), alone.loss())
 
 
-def _sample(snapshot: Snapshot, random: np.random.Generator) -> Snapshot:
-    """All rows, or as many as can be fitted in reasonable time."""
-    if len(snapshot) <= _MOST_ROWS:
-        return snapshot
-    order = random.permutation(len(snapshot))
-    unscored = np.isnan(snapshot.quality[order]).all(axis=1)
-    return snapshot.part(np.sort(order[np.argsort(unscored, kind="stable")[:_MOST_ROWS]]))
+def backtest_rows(snapshot: Snapshot) -> npt.NDArray[np.intp]:
+    """(n,) the rows of a snapshot that the backtest of its fit predicts, in that order."""
+    kept, rows = _chosen_rows(snapshot)
+    return kept[rows]
+
+
+def _chosen_rows(snapshot: Snapshot) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The rows to fit on: all, or as many as can be fitted in reasonable time. And which of those
+    to backtest."""
+    random = np.random.default_rng(0)
+    unscored = np.asarray(np.isnan(snapshot.quality).all(axis=1), np.bool_)
+    kept = np.arange(len(snapshot))
+    if len(snapshot) > _MOST_ROWS:
+        order = random.permutation(len(snapshot))
+        kept = np.sort(order[np.argsort(unscored[order], kind="stable")[:_MOST_ROWS]])
+    scored = np.flatnonzero(~unscored[kept])
+    candidates = scored if len(scored) >= _FEWEST_ROWS else np.arange(len(kept))
+    return kept, np.sort(random.permutation(candidates)[:_CHECKED_ROWS])
 
 
 def _shares(alone: Backtest, learned: Floats, count: Integers) -> Shares:

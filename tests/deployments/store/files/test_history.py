@@ -91,6 +91,7 @@ def test_objects() -> None:
         (output(model_name="a\0b"), "model_name"),
         (output(count=0), "count of 'small'"),
         (output(count=1.5), "count of 'small'"),
+        (output(answer=4), "answer of 'small' must be text"),
         (GOOD | {"input_token_length": "8"}, "input length"),
         (GOOD | {"query": ""}, "non-empty"),
         (GOOD | {"outputs": GOOD["outputs"][:1] * 2}, "model 'small' has two outputs"),
@@ -156,6 +157,14 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
 def test_a_count_of_averaged_answers_is_read() -> None:
     (row,) = read_history([output(count=5)])
     assert row.outcomes["small"].count == 5
+
+
+def test_answers_are_read_where_there_are_any(tmp_path: Path) -> None:
+    (row,) = read_history([output(answer="4")])
+    assert row.answers == {"small": "4"}
+    columns = {"query": ["Why?"] * 2, "score__small": [1.0, 1.0], "answer__small": ["so", None]}
+    first, second = read_history(parquet(tmp_path / "answers.parquet", **columns))
+    assert (first.answers, second.answers) == ({"small": "so"}, {})
 
 
 def parquet(path: Path, **columns: Any) -> Path:

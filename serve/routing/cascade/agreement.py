@@ -1,0 +1,37 @@
+"""Whether two answers say the same: compared exactly, after their form has been taken off."""
+
+import re
+from decimal import Decimal, InvalidOperation
+
+_FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
+_NUMBER = re.compile(r"[+-]?[$€£]?((\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?%?")
+_AROUND_NUMBERS = str.maketrans("", "", ",$€£")
+
+
+def same_answer(one: str, other: str) -> bool:
+    """Whether both answers are the same but for their form.
+
+    The form is white space, case, a full stop at the end, how a number is written (1,000.0 is 1e3),
+    and what surrounds a single block of code. An empty answer agrees with none.
+    """
+    first = _normalised(one)
+    return bool(first) and first == _normalised(other)
+
+
+def _normalised(answer: str) -> str:
+    blocks = _FENCE.findall(answer)
+    if len(blocks) == 1:
+        # In code, case and the white space that indents matter.
+        return "\n".join(line.rstrip() for line in blocks[0].strip("\n").splitlines())
+    text = " ".join(answer.split()).casefold().removesuffix(".")
+    return _number(text) if _NUMBER.fullmatch(text) else text
+
+
+def _number(text: str) -> str:
+    """A number in one form; what is no number after all stays as it is."""
+    unit = "%" if text.endswith("%") else ""
+    try:
+        value = Decimal(text.translate(_AROUND_NUMBERS).removesuffix("%"))
+    except InvalidOperation:
+        return text
+    return f"{value.normalize() + 0}{unit}"
