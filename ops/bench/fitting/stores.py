@@ -85,6 +85,7 @@ def make(kind: Kind, seed: int) -> tuple[Snapshot, Data]:
         tokens[new],
         cost,
         prices,
+        np.zeros((_NEW, 0), np.int64),
     )
     return _recorded(
         random, kind, queries[past], embeddings[past], chance[past], tokens[past]

@@ -80,7 +80,7 @@ class Router:
     async def open(self) -> Figures:
         """Opens the copy that is on this node; returns the time of the first decision."""
         began = time.perf_counter()
-        await self._decisions.configure(self._prices, AIOS_SIMILAR, SERVER)
+        await self._decisions.configure(self._prices, AIOS_SIMILAR, SERVER, exploration=0.0)
         if not self._decisions.has_copy:
             raise RuntimeError("the router has no copy of the store")
         self._decide(0)
