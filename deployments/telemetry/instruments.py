@@ -222,7 +222,7 @@ QUALITY_CHANGES = _counter(
     "How often a model began to answer `worse` or `better` than it did, by the scores of its "
     "answers.",
     *("model", "direction"),
-    most=2 * _SOME,
+    most=_SOME,
 )
 FORECAST_TOKENS = _summary(
     "llm_forecast_output_tokens",

@@ -331,14 +331,16 @@ class Decider:
         quality: Floats,
         cost: Floats,
     ) -> Pick:
-        """The model to ask first: the best one, or one to be explored. None is while nobody tells
-        how good answers are."""
-        columns = [column for column in order if self.models[column] not in question.asleep]
-        if not policy.scores or len(columns) < 2 or columns[0] != order[0]:
-            return Pick(int(order[0]))
-        awake = np.zeros(len(self.models), np.bool_)
-        awake[columns] = True
-        multiplier = policy.weighs(quality, cost, awake) or 0.0
+        """The model to ask first: the best one, or one to be explored. None is explored while
+        nobody tells how good answers are."""
+        columns = order.tolist()
+        best, multiplier = columns[0], policy.multiplier
+        if not self.explorer.share or not policy.scores or multiplier is None:
+            return Pick(best)
+        if question.asleep:
+            columns = [column for column in columns if self.models[column] not in question.asleep]
+        if columns[:1] != [best] or len(columns) < 2:
+            return Pick(best)
         return self.explorer.pick(columns, quality, cost, multiplier, self.evidence.means().count)
 
     def _policy(self, name: str) -> Policy:

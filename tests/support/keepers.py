@@ -4,6 +4,7 @@ import asyncio
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,10 @@ def published(keeper: Keeper) -> Copy:
     """The latest copy, as a router opens it."""
     manifest = keeper.manifest
     assert manifest is not None
+    # CPython 3.11 may fail where two threads parse at once (gh-106905), as numpy does with the head
+    # of each file. A router tries again in a second.
+    with suppress(SystemError):
+        return Reader(keeper.folder).copy(manifest, manifest.models)
     return Reader(keeper.folder).copy(manifest, manifest.models)
 
 

@@ -71,6 +71,11 @@ class Cascade:
         alone = Calibration.fit(past.quality, past.truth)
         return cls(alone, [Probes.fit(past, pair) for pair in pairs])
 
+    @classmethod
+    def plain(cls, models: int) -> "Cascade":
+        """Asks one of so many models, by the predictions as they are."""
+        return cls(Calibration.none(models), [])
+
     def plan(self, quality: Floats, cost: Floats, multiplier: float) -> Plan:
         """The plan of the highest value.
 

@@ -7,6 +7,7 @@ there, none are used, and the cascade chooses as it would without.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import NormalDist
 
 import numpy as np
 
@@ -19,6 +20,7 @@ _CANDIDATES = 10  # models; bounds the time
 _CHEAP = 0.25  # of the best model's cost: two that cost half of it leave little to save
 _MOST_PROBES = 3  # pairs; more gain little, and choosing among many favours those judged too well
 _MULTIPLIERS = np.geomspace(0.3, 30.0, 8)  # in units of the best model's cost
+_MISTAKE = 0.05  # the probability of probes where none pay
 _FOLDS = 2
 _BELIEF = 50.0  # past queries; the weight of the belief that predictions are unbiased
 _REACH = 1e6  # beyond this many times the largest cost, or its inverse, no choice changes
@@ -75,6 +77,9 @@ def fit_cascade(past: Past) -> FittedCascade:
     fold = np.random.default_rng(0).permutation(len(past)) % _FOLDS
     splits = [(past.part(fold == number), past.part(fold != number)) for number in range(_FOLDS)]
     pairs = _paying(splits, list(past.agreement), _multipliers(past))
+    if not pairs:
+        plain = Cascade.plain(past.cost.shape[1])
+        return FittedCascade(plain, [(past, plain)])
     held_out = [(test, Cascade.fit(train, pairs)) for test, train in splits]
     return FittedCascade(Cascade.fit(past, pairs), held_out)
 
@@ -124,7 +129,9 @@ def _means(truth: Floats) -> Floats:
 def _paying(
     splits: Sequence[tuple[Past, Past]], pairs: Sequence[Pair], multipliers: Floats
 ) -> list[Pair]:
-    """The pairs that gain most beside those before them, each by more than a standard error.
+    """The pairs that gain most beside those before them, each by more than a standard error; the
+    first by more than the best of as many worthless ones would with a probability of 5 %
+    (Bonferroni's bound), so that nobody is probed by mistake.
 
     Args:
         splits: past queries to judge on, with others to fit on.
@@ -139,7 +146,8 @@ def _paying(
         beside = {pair: current.beside(trial) for pair, trial in tried.items()}
         best = max(beside, key=lambda pair: float(beside[pair].worth.mean()))
         gain = (beside[best].worth - current.worth).mean(axis=1)
-        if gain.mean() <= gain.std() / len(gain) ** 0.5:
+        least = 1.0 if chosen else NormalDist().inv_cdf(1 - _MISTAKE / len(tried))
+        if gain.mean() <= least * gain.std() / len(gain) ** 0.5:
             break
         current = beside[best]
         chosen.append(best)

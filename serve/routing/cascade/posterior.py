@@ -76,6 +76,11 @@ class Calibration:
             slope = slope - (bend * across - mixed * down) / scale
         return cls(shift, slope)
 
+    @classmethod
+    def none(cls, models: int) -> "Calibration":
+        """Corrects nothing."""
+        return cls(np.zeros(models), np.ones(models))
+
     def corrected(self, quality: Floats) -> Floats:
         """(n, m) corrected qualities for predicted ones."""
         return _sigmoid(self.shift + self.slope * _logit(quality))

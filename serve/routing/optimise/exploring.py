@@ -81,7 +81,7 @@ class Explorer:
         hoped = price - multiplier * _HOPE * deviation
         eligible = (deviation > _KNOWN) & (hoped < price[best]) & (fee <= self._saved)
         promising = others[eligible[others]]
-        if not self.share or not promising.size:
+        if not promising.size:
             return Pick(best)
         if self._draw() >= _SHARE:
             return Pick(best, 1 - _SHARE)

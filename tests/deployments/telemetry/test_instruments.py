@@ -53,7 +53,7 @@ def test_buckets_are_those_that_the_conventions_advise() -> None:
 def test_no_label_holds_a_prompt_a_key_or_a_user_and_none_pairs_keys_with_models() -> None:
     known = {
         *("model", "key", "deployment", "state", "outcome", "code", "strategy", "reason"),
-        *("mode", "source", "choice", "actor"),
+        *("mode", "source", "choice", "actor", "direction"),
         *(*conventions.CALL, conventions.ERROR, conventions.TOKEN_TYPE),
     }
     for name, instrument in INSTRUMENTS.items():
