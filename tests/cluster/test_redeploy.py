@@ -85,7 +85,7 @@ def deploy(provider: str, context_window: int) -> None:
     rayserve.run(app, name=APP, route_prefix=f"/{APP}")
 
 
-def wait_for_replicas(*numbers: int, patience_s: float = 60) -> None:
+def wait_for_replicas(*numbers: int, patience_s: float = 120) -> None:
     """Waits until each deployment has one of these numbers of replicas, all running."""
     deadline = time.monotonic() + patience_s
     while any(states not in [{"RUNNING": n} for n in numbers] for states in replicas()):
