@@ -8,7 +8,7 @@ biased predictor looks like a change.
 
 Source: Page, "Continuous inspection schemes", Biometrika 41 (1954). Simulated with scores of 0 and
 1, there is less than one false alarm in 100,000 scores, and half of all drops by .1 are noticed
-within 200 (of a quality of .9) to 330 scores (of .5). No test does much better: at one false alarm
+within 200 (of a quality of .9) to 350 scores (of .5). No test does much better: at one false alarm
 in n scores, the mean delay is at least about log(n) / KL, where KL is the divergence of the two
 distributions of a score (Lorden, Annals of Mathematical Statistics 42, 1971).
 """
