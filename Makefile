@@ -3,8 +3,7 @@
 
 PORT ?= 8000
 BIN := .venv/bin
-# Python compiles what is imported; compiling all that is installed takes minutes.
-INSTALL := pip install --quiet --no-compile --disable-pip-version-check
+INSTALL := pip install --quiet --disable-pip-version-check
 PIP := $(BIN)/$(INSTALL) --constraint ops/constraints.txt
 # Processes that share the quick tests; one of them runs the slow ones after that, since on two cores a second one beside
 # a cluster and engines makes everything wait too long.
