@@ -1,5 +1,5 @@
-# make run | load | test-quick | test | lint | docs | format | test-latest | fuzz | audit | demo-eval | bench-…: CONTRIBUTING.md says
-# what each does. Each makes what it needs; a second run starts at once.
+# make run | load | test-quick | test | test-long | lint | docs | format | test-latest | fuzz | audit | demo-eval |
+# bench-…: CONTRIBUTING.md says what each does. Each makes what it needs; a second run starts at once.
 
 PORT ?= 8000
 BIN := .venv/bin
@@ -10,7 +10,7 @@ PIP := $(BIN)/$(INSTALL) --constraint ops/constraints.txt
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: run load test-quick test test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
+.PHONY: run load test-quick test test-long test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
 	bench-overload bench-overhead bench-chaos bench-drift bench-fitting load-compare fuzz format clean
 
 run: .venv/.served
@@ -23,12 +23,16 @@ load: .venv/.tested
 		$(if $(PROFILE),--profile $(PROFILE)) $(if $(OUT),--out $(OUT)) $(if $(REMOTE),--remote) \
 		$(if $(NODES),--growing-cluster) $(ARGS)
 
-# The tests that start no Ray, engine, database or server: two minutes on two cores
+# The tests that start no Ray, engine, database or server: six minutes on two cores
 test-quick: .venv/.tested
 	$(PYTEST) -q -m "not slow" $(ARGS)
 
 test: .venv/.tested .venv-plain/.installed
-	$(PYTEST) $(ARGS)
+	$(PYTEST) -m "not long" $(ARGS)
+
+# The others: several nodes, processes killed, load that grows
+test-long: .venv/.tested
+	$(PYTEST) -m long $(ARGS)
 
 # The tests of the core alone, with the newest versions that pyproject.toml allows today
 test-latest: .venv/.tested

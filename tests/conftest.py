@@ -1,4 +1,4 @@
-"""Shared fixtures, and which tests are slow: those that start something real."""
+"""Shared fixtures, and which tests are slow, since they start something real, or take long."""
 
 import os
 from collections.abc import Iterator
@@ -38,26 +38,47 @@ SLOW = [
         "deployments/test_internals.py",
     )
 ]
-QUICK = "not slow"  # as `make test-quick` says it
+# Those of them that take minutes each: several nodes, processes killed, load that grows. A function
+# says so by the marker `long`.
+LONG = [
+    TESTS / name
+    for name in (
+        "cluster/test_chaos.py",
+        "cluster/test_growth.py",
+        "cluster/test_placement.py",
+        "cluster/test_redeploy.py",
+        "cluster/test_scaling.py",
+        "fuzz/test_application.py",
+        "ops/load/test_command.py",
+        "server/test_load.py",
+    )
+]
+# As `make test-quick` and `make test` say it.
+QUICK, NOT_LONG = "not slow", "not long"
 
 # `make fuzz`
 settings.register_profile("fuzz", max_examples=5000, deadline=None)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Spares `make test-quick` the imports of the rooms that it leaves out."""
-    return (config.option.markexpr == QUICK and collection_path in SLOW) or None
+    """Spares a run the imports of the rooms that it leaves out."""
+    left_out = {QUICK: [*SLOW, *LONG], NOT_LONG: LONG}.get(config.option.markexpr, ())
+    return collection_path in left_out or None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the slow tests, so that `-m "not slow"` is right by construction, and groups the tests
-    for `pytest -n`: the quick ones share all its processes, then one of them runs the slow ones,
-    so that each real part is started once and has the machine to itself."""
+    """Marks the slow tests and the long ones, so that `-m "not slow"` is right by construction, and
+    groups the tests for `pytest -n`: the quick ones share all its processes, then one of them runs
+    the slow ones, so that each real part is started once and has the machine to itself."""
     for item in items:
         parts = _parts(item)
         if parts or any(path in SLOW for path in (item.path, *item.path.parents)):
             item.add_marker("slow")
+            # What is real may be late on a busy machine. The summary names what was tried again.
+            item.add_marker(pytest.mark.flaky(reruns=1))
+        if item.path in LONG:
+            item.add_marker("long")
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     # Among slow tests, those with clusters of their own come before those that share one; among
     # these, what a test shares with many others is not yet running while tests with deadlines do

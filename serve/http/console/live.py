@@ -73,8 +73,9 @@ def _requests(
     known, _, number = after.partition(".")
     if known == life and number.isdecimal():
         numbered = [each for each in numbered if each[0] > int(number[:18])]
-    newest = sorted((record for _, record in numbered), key=lambda record: -record["at"])
-    shown = newest[:MOST_REQUESTS]
+    # Those of one millisecond by their numbers.
+    newest = sorted(numbered, key=lambda each: (each[1]["at"], each[0]), reverse=True)
+    shown = [record for _, record in newest[:MOST_REQUESTS]]
     # It may have been switched off meanwhile.
     return shown if show_queries else [{**record, "query": None} for record in shown]
 

@@ -213,6 +213,7 @@ async def test_generation_stops_when_the_client_disconnects(engines: Engines, st
     assert engines.written_tokens(NAME) - before < LONG_TOKENS
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_a_killed_process_is_replaced_and_no_request_hangs(engines: Engines) -> None:
     """A replica of one model and the engine of the other at once, since a restart takes long."""
