@@ -19,7 +19,7 @@ from serve.config import RouterConfig
 from serve.dispatch.candidates import AUTO, able, candidates, fallbacks, needs
 from serve.dispatch.deadlines import within
 from serve.dispatch.dispatcher import Dispatch, Dispatcher
-from serve.dispatch.probes import Probes
+from serve.dispatch.probes import Given, Probes
 from serve.dispatch.rescue import Rescue, total_usage
 from serve.handles import Handle
 from serve.ranker import Ranker
@@ -34,7 +34,7 @@ from serve.telemetry.answers import MeasuredAnswer
 if TYPE_CHECKING:
     from serve.smart.service import Smart
 
-Chunks = AsyncGenerator[Chunk, None] | Dispatch
+Chunks = AsyncGenerator[Chunk, None] | Dispatch | Given
 
 
 class Answer:
@@ -61,7 +61,7 @@ class Answer:
         ranking: Ranking,
         wanted: float,
         prices: Mapping[str, Price],
-        dispatch: Dispatch,
+        dispatch: Dispatch | Given,
         probes: Probes,
         chunks: Chunks,
         measured: MeasuredAnswer,
@@ -275,7 +275,11 @@ class Core:
                 ranking, ranked = await self._ranker.rank(strategy, question, others)
         if not ranked:
             raise _none_running(question.candidates)
-        dispatch = self._dispatcher.dispatch(request.chat, ranked, deadline)
+        dispatch: Dispatch | Given
+        if ranking.answered:
+            dispatch = probes.given(ranked[0])
+        else:
+            dispatch = self._dispatcher.dispatch(request.chat, ranked, deadline)
         await dispatch.begin()
         measured = MeasuredAnswer(caller.name, question, ranking, name)
         measured.begun(dispatch.model)
@@ -376,7 +380,7 @@ class Core:
         return question, others
 
     def _followed(
-        self, id: str, question: Question, ranking: Ranking, dispatch: Dispatch
+        self, id: str, question: Question, ranking: Ranking, dispatch: Dispatch | Given
     ) -> Chunks:
         """The answer's chunks. Its length, cost and time go to the store, if there is one."""
         if self._smart is None or not question.query:

@@ -70,6 +70,13 @@ def _smart(context: Context) -> Strategy:
     return SmartStrategy(context.smart)
 
 
+def _cascade(context: Context) -> Strategy:
+    from serve.smart.cascade import CascadeStrategy
+
+    assert context.smart is not None, "it needs a store"
+    return CascadeStrategy(context.smart)
+
+
 STRATEGIES: dict[str, Kind] = {
     # A batch would use up turns, and no request would follow.
     "sequential": Kind(_sequential, batches=False),
@@ -78,6 +85,14 @@ STRATEGIES: dict[str, Kind] = {
         needs_store=True,
         needs_prices=True,
         options=frozenset({"performance_requirement", "mode", "capacities"}),
+    ),
+    # What probes answer, a batch can't know before it is decided.
+    "cascade": Kind(
+        _cascade,
+        needs_store=True,
+        needs_prices=True,
+        options=frozenset({"performance_requirement", "mode"}),
+        batches=False,
     ),
 }
 

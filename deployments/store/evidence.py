@@ -93,6 +93,8 @@ class Snapshot:
         queries: n texts.
         embeddings: (n, d), each of length 1.
         quality, output_tokens, weight: (n, m), as in Outcomes; weight 0 where nothing is known.
+        said: (n, m), digests of what the models answered; 0 where that isn't known. None if it is
+            known nowhere.
     """
 
     queries: Sequence[str]
@@ -100,6 +102,7 @@ class Snapshot:
     quality: Floats32
     output_tokens: Floats32
     weight: Floats32
+    said: Integers | None = None
 
     @classmethod
     def nothing(cls, models: int) -> "Snapshot":
@@ -118,6 +121,7 @@ class Snapshot:
             self.quality[rows],
             self.output_tokens[rows],
             self.weight[rows],
+            None if self.said is None else self.said[rows],
         )
 
     def outcomes(self, rows: Integers) -> Outcomes:

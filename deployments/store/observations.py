@@ -12,11 +12,13 @@ MAX_QUERY_CHARACTERS = 20_000  # longer queries are cut before they are keyed an
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one model did on one query, averaged over `count` answers; None is unknown."""
+    """What one model did on one query, averaged over `count` answers; None is unknown. `said` is
+    the digest of one of the answers, by which it is known whether two models agree."""
 
     quality: float | None
     output_tokens: float | None
     count: int = 1
+    said: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Observation:
         identity: the model that the name stood for (see `ModelConfig.identity`); "" if unknown.
         shape: of the answers. Lengths and times of other shapes than text say nothing of this
             query: they count for the model's mean of that shape.
+        said: the digest of the latest answer (`agreement.digest_of`).
     """
 
     query: str
@@ -54,6 +57,7 @@ class Observation:
     replace: bool = False
     identity: str = ""
     shape: Shape = "text"
+    said: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "query", stored_text(self.query))

@@ -1,9 +1,11 @@
 """A strategy's calls to models before it ranks them: whole answers, a few for each request."""
 
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Sequence
 
 from deployments.contract import ChatRequest, Chunk, Usage, merge
 from serve.dispatch.dispatcher import Dispatcher
+from serve.dispatch.rescue import Rescue
 
 MOST_PROBES = 8
 
@@ -29,6 +31,7 @@ class Probes:
         self._models = models
         self._deadline = deadline
         self._left = MOST_PROBES
+        self._answers: dict[str, tuple[Chunk, float]] = {}  # each model's latest, and its seconds
         self.attempts = 0
         self.usages: list[tuple[str, Usage | None]] = []
 
@@ -52,4 +55,49 @@ class Probes:
         finally:
             self.attempts += dispatch.attempts
         self.usages.append((model, answer.usage))
+        self._answers[model] = answer, time.monotonic() - dispatch.started
         return answer
+
+    def given(self, model: str) -> "Given":
+        """A probe's answer as the request's; its usage is that answer's then."""
+        answer, seconds = self._answers[model]
+        self.usages.remove((model, answer.usage))
+        return Given(model, answer, seconds)
+
+
+class Given:
+    """An answer that is there already, to be read like a `Dispatch`.
+
+    Args:
+        model: that gave it.
+        answer: the whole of it.
+        seconds: that it took.
+
+    Attributes:
+        model, started, attempts, rescues: see `Dispatch`; no model is called any more.
+    """
+
+    def __init__(self, model: str, answer: Chunk, seconds: float) -> None:
+        self.model = model
+        self.started = time.monotonic() - seconds
+        self.attempts = 0
+        self.rescues: Sequence[Rescue] = ()
+        self._left: Chunk | None = answer
+
+    async def begin(self) -> None:
+        """Has begun."""
+
+    def __aiter__(self) -> "Given":
+        """The answer, as one chunk."""
+        return self
+
+    async def __anext__(self) -> Chunk:
+        """The next chunk."""
+        if self._left is None:
+            raise StopAsyncIteration
+        chunk, self._left = self._left, None
+        return chunk
+
+    async def aclose(self) -> None:
+        """Reads no more."""
+        self._left = None

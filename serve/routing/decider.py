@@ -170,20 +170,7 @@ class Decider:
         Raises:
             ValueError: a name is unknown, or no model is available.
         """
-        allowed, prediction, cost = self._weighed(question, embedding)
-        quality = prediction.quality[0]
-        if question.floor:
-            order = above_floor(quality, cost, question.requirement, allowed)
-            return self._ranking(question, order, prediction, cost)
-        name = _policy_name(question)
-        policy = self._policy(name)
-        order, moved = policy.decide(quality, cost, allowed)
-        pick = self._pick(question, policy, order, quality, cost)
-        if pick.column != order[0]:
-            order, moved = policy.decide(quality, cost, allowed, first=pick.column)
-        if name in self.policies and self.models[order[0]] not in question.asleep:
-            self.policies.move(name, question.owner, moved)
-        return self._ranking(question, order, prediction, cost, name, pick)
+        return self._decided(question, *self._weighed(question, embedding))
 
     def preview(
         self, question: Question, embedding: Floats32 | None, *, neighbours: int = 0
@@ -322,6 +309,38 @@ class Decider:
             prediction = replace(prediction, output_tokens=np.minimum(lengths, most))
         tokens = question.characters / self._forecaster.characters_per_token
         return allowed, prediction, self._forecaster.costs([tokens], prediction)[0]
+
+    def _decided(
+        self, question: Question, allowed: Booleans, prediction: Prediction, cost: Floats
+    ) -> Ranking:
+        """The ranking by what is predicted."""
+        quality = prediction.quality[0]
+        if question.floor:
+            order = above_floor(quality, cost, question.requirement, allowed)
+            return self._ranking(question, order, prediction, cost)
+        order, pick = self._chosen(question, quality, cost, allowed)
+        return self._ranking(question, order, prediction, cost, _policy_name(question), pick)
+
+    def _chosen(
+        self, question: Question, quality: Floats, cost: Floats, allowed: Booleans
+    ) -> tuple[Integers, Pick]:
+        """The order of what may be asked, and the pick that is its first; the policy moves by it.
+
+        Columns beyond those of the models are no single models, and are not explored.
+        """
+        name, models = _policy_name(question), len(self.models)
+        policy = self._policy(name)
+        order, moved = policy.decide(quality, cost, allowed)
+        pick = Pick(int(order[0]))
+        if pick.column < models:
+            single = order[order < models]
+            pick = self._pick(question, policy, single, quality[:models], cost[:models])
+        if pick.column != order[0]:
+            order, moved = policy.decide(quality, cost, allowed, first=pick.column)
+        asleep = pick.column < models and self.models[pick.column] in question.asleep
+        if name in self.policies and not asleep:
+            self.policies.move(name, question.owner, moved)
+        return order, pick
 
     def _pick(
         self,

@@ -83,6 +83,9 @@ class Ranking:
             scored yet.
         propensity: the probability with which the first model was chosen, 0 to 1.
         explores: whether the first model was chosen because too little is known of it.
+        answered: whether the first model has answered already, as a probe.
+        said: the digest of that answer; None if it has none.
+        spent: what probes were predicted to cost, in USD, but for an answer that counts.
     """
 
     models: list[str]
@@ -94,6 +97,9 @@ class Ranking:
     guessed: Collection[str] = ()
     propensity: float = 1.0
     explores: bool = False
+    answered: bool = False
+    said: int | None = None
+    spent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from deployments.store.evidence import Floats32, Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
 from deployments.telemetry.instruments import SMART_FALLBACKS, STORE_COPY_AGE
 from serve.actors import ActorUnavailable
+from serve.routing.cascade.deciding import CascadeDecider, Probing
 from serve.routing.decider import Decider, Routes
 from serve.routing.forecast.fits import read_fit
 from serve.routing.forecast.fitting import Refit
@@ -62,7 +63,7 @@ class Decisions:
         self._store, self._embedding_model, self._copies = store, embedding_model, copies
         self._models, self._priors = tuple(identities.items()), priors
         self._router = secrets.token_hex(8)
-        self._decider: Decider
+        self._decider: CascadeDecider
         self._settings: tuple[Mapping[str, Price], int] | None = None
         self._manifest: Manifest | None = None
         self._refreshing: asyncio.Task[None] | None = None
@@ -83,7 +84,7 @@ class Decisions:
             self._folder, self._reader = folder, Reader(folder)
         if self._settings != (prices, n_similar):
             nothing = SnapshotEvidence(Snapshot.nothing(len(prices)))
-            decider = Decider(nothing, prices, self._priors, n_similar)
+            decider = CascadeDecider(nothing, prices, self._priors, n_similar)
             # Before this there is no decider, or the one before goes on.
             self._manifest = await self._opened_local(decider)
             self._decider, self._priced = decider, fingerprint(prices)
@@ -104,6 +105,17 @@ class Decisions:
 
     def decide(self, question: Question, embedding: Floats32 | None) -> Ranking:
         """Ranks the available models for one request; see `Decider.decide`."""
+        self._asked(question)
+        return self._decider.decide(question, embedding)
+
+    def plan(self, question: Question, embedding: Floats32 | None) -> Ranking | Probing:
+        """What to do first for one request; see `CascadeDecider.plan`."""
+        question = self._decider.with_probes(question)
+        self._asked(question)
+        return self._decider.plan(question, embedding)
+
+    def _asked(self, question: Question) -> None:
+        """Counts a request, and prepares its policy if there is none."""
         if self._manifest is None:
             SMART_FALLBACKS.labels().inc()
         self._decided += 1
@@ -112,7 +124,6 @@ class Decisions:
             task = asyncio.create_task(self._prepare(decider, name, question))
             self._preparing.add(task)
             task.add_done_callback(self._preparing.discard)
-        return decider.decide(question, embedding)
 
     async def preview(
         self, question: Question, embedding: Floats32 | None, *, show_queries: bool

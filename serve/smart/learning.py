@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deployments.contract import Chunk, Usage
 from deployments.embedding.cache import CachedEmbedder
@@ -20,6 +20,7 @@ from deployments.store.observations import AnswerRecord, Learned, Observation
 from deployments.telemetry.instruments import LESSONS_LOST, LESSONS_SAMPLED_OUT
 from serve.actors import ActorUnavailable
 from serve.dispatch.dispatcher import Dispatch
+from serve.dispatch.probes import Given
 from serve.routing.prices import Price
 from serve.routing.strategy import Question, Ranking
 from serve.smart.client import SharedStore
@@ -39,7 +40,7 @@ class Lesson:
     """What is known of an answer before it begins.
 
     Attributes:
-        id: of the completion.
+        id: of the completion; "" for a probe.
         query: the text that stands for its conversation.
         characters: of the whole prompt; None if they don't determine its length.
         predicted: the quality predicted when the model was chosen; None if it was guessed.
@@ -49,6 +50,7 @@ class Lesson:
         shape: of the answer.
         chosen: whether the model was the strategy's first choice.
         propensity: the probability of that choice, 0 to 1; None if it was none by prediction.
+        said: the digest of the answer; None if that isn't known.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Lesson:
     shape: Shape = "text"
     chosen: bool = True
     propensity: float | None = None
+    said: int | None = None
 
     @classmethod
     def of(
@@ -81,7 +84,13 @@ class Lesson:
             "text" if chat is None else chat.shape,
             chosen,
             ranking.propensity if chosen and ranking.quality else None,
+            ranking.said if chosen else None,
         )
+
+    @classmethod
+    def of_probe(cls, question: Question, said: int | None) -> "Lesson":
+        """What is known of a probe's answer, which nobody sees: no feedback comes for it."""
+        return replace(cls.of("", question, Ranking([]), "", None), said=said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,9 @@ class Learner:
         self._sending: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
 
-    async def follow(self, dispatch: Dispatch, lesson: Lesson) -> AsyncGenerator[Chunk, None]:
+    async def follow(
+        self, dispatch: Dispatch | Given, lesson: Lesson
+    ) -> AsyncGenerator[Chunk, None]:
         """The answer's chunks, unchanged. Nothing is learned from an answer that two models
         wrote."""
         usage, finish, read_s, arrived = None, None, 0.0, dispatch.started
@@ -135,6 +146,12 @@ class Learner:
                 seconds = max(arrived - dispatch.started - read_s, 0.0)
                 is_cut = finish == "length" and lesson.limit is not None
                 self._teach(_Ended(lesson, dispatch.model, usage, seconds, is_cut, self._samples()))
+
+    def learn_probe(self, lesson: Lesson, model: str, answer: Chunk, seconds: float) -> None:
+        """Learns from a probe's answer that doesn't count; under load from a sample of them."""
+        if self._samples():
+            is_cut = answer.finish_reason == "length" and lesson.limit is not None
+            self._teach(_Ended(lesson, model, answer.usage, seconds, is_cut, is_sampled=True))
 
     async def flush(self) -> None:
         """Sends what is waiting now, so that feedback finds it.
@@ -199,19 +216,22 @@ class Learner:
         """A sample with their queries, and all others as records of answers."""
         texts = [learned.lesson.query for learned in batch if learned.is_sampled]
         vectors = iter(await self._embedded(texts))
-        return [
+        items = (
             self._item(learned, next(vectors) if learned.is_sampled else None) for learned in batch
-        ]
+        )
+        return [item for item in items if item is not None]
 
-    def _item(self, learned: _Ended, vector: Floats32 | None) -> Learned:
-        answer = self._record(learned)
+    def _item(self, learned: _Ended, vector: Floats32 | None) -> Learned | None:
+        """What is stored of an answer; None if it is a probe's of which nothing can be learned."""
+        answer = self._record(learned) if learned.lesson.id else None
         if vector is None:
             return answer
         try:
-            return self._observation(learned, vector), answer
+            observation = self._observation(learned, vector)
         except ValueError as error:  # a provider's counts may be impossible
             logger.warning("nothing is learned from an answer: %s", error)
             return answer
+        return observation if answer is None else (observation, answer)
 
     def _samples(self) -> bool:
         """Whether to learn from an answer that ends now."""
@@ -248,6 +268,7 @@ class Learner:
             characters=lesson.characters,
             identity=self._identities[learned.model],
             shape=lesson.shape,
+            said=lesson.said,
         )
 
     def _record(self, learned: _Ended) -> AnswerRecord:

@@ -21,12 +21,14 @@ from deployments.store.observations import MAX_QUERY_CHARACTERS
 from deployments.telemetry.instruments import EMBEDDING_TIME
 from serve.actors import ActorUnavailable
 from serve.config import RouterConfig, StoreConfig
+from serve.routing.cascade.deciding import Probing
 from serve.routing.decider import Impossible, Routes
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
+from serve.smart.cascade import Probed
 from serve.smart.client import SharedStore
 from serve.smart.decisions import Busy, Decisions
-from serve.smart.learning import Learner
+from serve.smart.learning import Learner, Lesson
 from serve.smart.server_name import server_name
 from serve.smart.tradeoffs import Tradeoffs
 from serve.telemetry.answers import record_change, record_score
@@ -93,6 +95,16 @@ class Smart:
     async def decide(self, question: Question) -> Ranking:
         """Ranks the available models for one request."""
         return self._decisions.decide(question, await self._embedding(question.query))
+
+    async def plan(self, question: Question) -> Ranking | Probing:
+        """What to do first for one request: ask one of the available models, or two."""
+        return self._decisions.plan(question, await self._embedding(question.query))
+
+    def learn_probe(self, question: Question, model: str, probed: Probed) -> None:
+        """Learns from a probe's answer that doesn't count."""
+        if question.query:
+            lesson = Lesson.of_probe(question, probed.said)
+            self.learner.learn_probe(lesson, model, probed.answer, probed.seconds)
 
     async def preview(self, question: Question) -> Preview:
         """What `decide` would do now."""

@@ -82,10 +82,10 @@ class MeasuredAnswer:
             REQUIREMENT.labels(self._mode, HELD).observe(quality[model])
         if model in quality and quality.keys() == costs.keys():
             best = max(quality, key=lambda name: (quality[name], -costs[name]))
-            COMPARED_COST.labels(CHOSEN).inc(costs[model])
+            COMPARED_COST.labels(CHOSEN).inc(costs[model] + self._ranking.spent)
             COMPARED_COST.labels(ALWAYS_BEST).inc(costs[best])
         if cost is not None and model in costs:
-            FORECAST_COST.labels(model, PREDICTED).observe(costs[model])
+            FORECAST_COST.labels(model, PREDICTED).observe(costs[model] + self._ranking.spent)
             FORECAST_COST.labels(model, ACTUAL).observe(cost)
         tokens = self._ranking.output_tokens
         if usage is not None and model in tokens:

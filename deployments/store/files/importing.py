@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from deployments.store.agreement import digest_of
 from deployments.store.evidence import Floats32
 from deployments.store.files.history import BadRow, History, Row, read_history
 from deployments.store.observations import Observation, key_of, stored_text
@@ -122,4 +123,5 @@ def _observations(
                 input_tokens=row.input_tokens,
                 characters=len(row.query),
                 replace=not seen.before(row.query, model),
+                said=digest_of(row.answers.get(model, "")),
             )

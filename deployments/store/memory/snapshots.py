@@ -85,7 +85,7 @@ def snapshot_of_rows(rows: Sequence[StoredRow], models: Sequence[str], dimension
     column = {model: index for index, model in enumerate(models)}
     shape = (len(rows), len(models))
     quality, tokens = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
-    weight = np.zeros(shape, np.float32)
+    weight, said = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
     for index, row in enumerate(rows):
         for model, outcome in row.outcomes.items():
             if (at := column.get(model)) is not None:
@@ -93,6 +93,9 @@ def snapshot_of_rows(rows: Sequence[StoredRow], models: Sequence[str], dimension
                 quality[index, at] = np.nan if outcome.quality is None else outcome.quality
                 length = outcome.output_tokens
                 tokens[index, at] = np.nan if length is None else length
+                said[index, at] = outcome.said or 0
     embeddings = np.array([row.embedding for row in rows], np.float32)
     texts = [row.query for row in rows]
-    return Snapshot(texts, embeddings.reshape(len(rows), dimensions), quality, tokens, weight)
+    embeddings = embeddings.reshape(len(rows), dimensions)
+    known = said if said.any() else None
+    return Snapshot(texts, embeddings, quality, tokens, weight, known)

@@ -87,7 +87,7 @@ class Change:
             keys = [{f"at_{n}": value for n, value in enumerate(place)} for place in places]
             self._connection.execute(gone, keys)
         rows = [
-            dict(zip(KEY, place, strict=True), updated_at=self._now)
+            dict(zip(KEY, place, strict=True), updated_at=self._now, said=total.said)
             | {name: getattr(total, name) for name in SUMS}
             for place, total in sums.items()
         ]

@@ -159,26 +159,31 @@ def outcomes_of(
     """
     place = (outcomes.c.query_id, outcomes.c.model, outcomes.c.identity)
     sums = [func.sum(outcomes.c[name]) for name in _SUMS]
-    totals = select(*place, *sums).where(which).group_by(*place).order_by(*place)
-    found: dict[int, dict[str, list[Any]]] = {}
-    for query_id, model, identity, *more in connection.execute(totals):
+    said_by_any = func.max(outcomes.c.said)
+    totals = select(*place, said_by_any, *sums).where(which).group_by(*place).order_by(*place)
+    found: dict[int, dict[str, tuple[int | None, list[Any]]]] = {}
+    for query_id, model, identity, said, *more in connection.execute(totals):
         if identities.get(model, identity) != identity:
             continue
         known = found.setdefault(query_id, {})
         if before := known.get(model):
-            more = [one + other for one, other in zip(before, more, strict=True)]
-        known[model] = more
+            more = [one + other for one, other in zip(before[1], more, strict=True)]
+            said = before[0] if said is None else said
+        known[model] = said, more
     return {
-        query_id: {model: _outcome(*total) for model, total in known.items()}
+        query_id: {model: _outcome(said, *total) for model, (said, total) in known.items()}
         for query_id, known in found.items()
     }
 
 
-def _outcome(quality: float, scored: Any, tokens: float, counted: Any, given: Any) -> Outcome:
+def _outcome(
+    said: int | None, quality: float, scored: Any, tokens: float, counted: Any, given: Any
+) -> Outcome:
     return Outcome(
         min(1.0, max(0.0, quality / int(scored))) if scored else None,
         tokens / int(counted) if counted else None,
         int(scored or given),
+        said,
     )
 
 

@@ -61,6 +61,7 @@ outcomes = Table(
     Column("seconds_sum", Float, nullable=False),
     Column("timed", BigInteger, nullable=False),
     Column("answers", BigInteger, nullable=False),
+    Column("said", BigInteger),  # the digest of the latest answer that is known
     Column("updated_at", Float, nullable=False),
     sqlite_with_rowid=False,
 )

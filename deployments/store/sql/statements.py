@@ -1,10 +1,21 @@
 """The statements that most transactions run, made once: making one takes longer than running it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import BindParameter, Table, bindparam, case, exists, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Table,
+    bindparam,
+    case,
+    exists,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.sql.dml import ReturningInsert
 
 from deployments.store.sql.dialects.dialect import Dialect, Insert
@@ -65,11 +76,18 @@ def add_lengths(dialect: Dialect) -> Insert:
 
 def adding(insert: Insert) -> Insert:
     """An insert of outcomes that adds its sums to those of existing rows."""
-    return _adding(insert, outcomes, KEY, SUMS)
+    said = func.coalesce(insert.excluded.said, outcomes.c.said)
+    return _adding(insert, outcomes, KEY, SUMS, {"said": said})
 
 
-def _adding(insert: Insert, table: Table, key: Sequence[str], sums: Sequence[str]) -> Insert:
-    after = {name: table.c[name] + insert.excluded[name] for name in sums}
+def _adding(
+    insert: Insert,
+    table: Table,
+    key: Sequence[str],
+    sums: Sequence[str],
+    others: Mapping[str, ColumnElement[Any]] = MappingProxyType({}),
+) -> Insert:
+    after = {name: table.c[name] + insert.excluded[name] for name in sums} | {**others}
     # An adopted outcome may be older than the row that it joins.
     old, new = table.c.updated_at, insert.excluded.updated_at
     after["updated_at"] = case((new > old, new), else_=old)

@@ -19,7 +19,8 @@ LENGTH_SUMS = ("tokens_sum", "counted", "seconds_sum", "timed")
 
 @dataclass(slots=True)
 class Sums:
-    """What to add to one row; `replace` drops what a row of `outcomes` held before."""
+    """What to add to one row; `replace` drops what a row of `outcomes` held before, and `said`
+    takes its place."""
 
     replace: bool = False
     quality_sum: float = 0.0
@@ -29,11 +30,13 @@ class Sums:
     seconds_sum: float = 0.0
     timed: int = 0
     answers: int = 0
+    said: int | None = None
 
     def add(self, seen: Observation) -> None:
         """Adds what an observation says of its query."""
         count = int(seen.count)
         self.answers += count
+        self.said = self.said if seen.said is None else seen.said
         if seen.quality is not None:
             self.quality_sum += float(seen.quality) * count
             self.scored += count

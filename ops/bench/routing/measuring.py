@@ -20,6 +20,7 @@ from ops.bench.routing.curves import (
 from ops.bench.routing.data import Data, Split
 from ops.bench.routing.probing import probing
 from ops.bench.routing.rules import few_neighbours, oracle, pooled, threshold_choice
+from ops.bench.routing.serving import served
 from ops.bench.routing.smart import smart
 from serve.routing.arrays import Floats
 from serve.routing.optimise.batch import assign
@@ -53,6 +54,8 @@ def measure(data: Data, splits: list[Split]) -> tuple[dict[str, Any], dict[str, 
         curves["cascade"] = mean_curve(*real)
         errors["cascade"] = standard_errors(data, rows, *real)
         probes = {"probed_at_cr": probed.share(rows, high), "probes": probed.pairs}
+        if any(probed.pairs):
+            probes["served"] = _served(data, splits, requirements)
 
     batch = np.array([realised(data, rows, choice[rows]) for choice in ours.batch])
     online = np.array([realised(data, rows, choice[rows]) for choice in ours.online])
@@ -85,6 +88,22 @@ def measure(data: Data, splits: list[Split]) -> tuple[dict[str, Any], dict[str, 
         "networks_accepted": ours.accepted,
     }
     return figures, curves
+
+
+def _served(data: Data, splits: list[Split], requirements: Floats) -> list[dict[str, float]]:
+    """What the server gives for each requirement, with and without probes."""
+    without = served(data, splits, requirements, probes=False)
+    with_probes = served(data, splits, requirements, probes=True)
+    return [
+        {
+            "requirement": float(requirement),
+            "smart_quality": float(without.quality[number]),
+            "quality": float(with_probes.quality[number]),
+            "cost_over_smart": float(with_probes.cost[number] / without.cost[number]),
+            "probed": float(with_probes.probed[number]),
+        }
+        for number, requirement in enumerate(requirements)
+    ]
 
 
 def _mean_of_choice(values: Floats, rows: Integers, choice: Integers) -> float:

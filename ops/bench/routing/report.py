@@ -132,7 +132,22 @@ def table(name: str, figures: dict[str, Any], goals: dict[str, float]) -> str:
     ]
     if "cascade" in figures["curves"]:
         lines += ["", *_probing(figures)]
+    if "served" in figures:
+        lines += ["", *_served(figures["served"])]
     return "\n".join([*lines, ""])
+
+
+def _served(rows: list[dict[str, float]]) -> list[str]:
+    """What the server held for each requirement, and what probes saved."""
+    lines = [
+        "| required | smart held | cascade held | at, of smart's cost | probed |",
+        "|---|---|---|---|---|",
+    ]
+    return lines + [
+        f"| {row['requirement']:.3f} | {row['smart_quality']:.3f} | {row['quality']:.3f} "
+        f"| {row['cost_over_smart']:.2f} | {row['probed']:.2f} |"
+        for row in rows
+    ]
 
 
 def _probing(figures: dict[str, Any]) -> list[str]:

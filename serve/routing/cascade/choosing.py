@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serve.routing.arrays import Floats, Integers
+from serve.routing.arrays import Booleans, Floats, Integers
 from serve.routing.cascade.posterior import Calibration, Pair, Past, Probes
 
 
@@ -54,6 +54,20 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Arms:
+    """What to expect for n queries of m models that are asked alone, and of p pairs of probes.
+
+    Attributes:
+        quality, cost: (n, m + p), 0 to 1 and USD.
+        plans: of each pair, as if all queries were probed.
+    """
+
+    quality: Floats
+    cost: Floats
+    plans: Sequence[Plan]
+
+
+@dataclass(frozen=True, slots=True)
 class Cascade:
     """Decides by what was fitted on past queries.
 
@@ -76,6 +90,25 @@ class Cascade:
         """Asks one of so many models, by the predictions as they are."""
         return cls(Calibration.none(models), [])
 
+    def arms(
+        self, quality: Floats, cost: Floats, multiplier: float, allowed: Booleans | None = None
+    ) -> "Arms":
+        """What to expect of asking each model alone, and of probing each pair.
+
+        Args:
+            quality: (n, m) predicted qualities, 0 to 1.
+            cost: (n, m) predicted costs in USD.
+            multiplier: USD for one unit of quality, finite; decides what follows the probes.
+            allowed: (m,) which models may answer after probes; all if None.
+        """
+        after = cost if allowed is None else np.where(allowed, cost, np.inf)
+        plans = [_probing(probes, quality, cost, multiplier, after) for probes in self.probes]
+        return Arms(
+            np.column_stack([self.alone.corrected(quality), *(plan.quality for plan in plans)]),
+            np.column_stack([cost, *(plan.cost for plan in plans)]),
+            plans,
+        )
+
     def plan(self, quality: Floats, cost: Floats, multiplier: float) -> Plan:
         """The plan of the highest value.
 
@@ -86,7 +119,7 @@ class Cascade:
         """
         plan = _asking(self.alone.corrected(quality), cost, multiplier)
         for probes in self.probes:
-            plan = plan.better(_probing(probes, quality, cost, multiplier))
+            plan = plan.better(_probing(probes, quality, cost, multiplier, cost))
         return plan
 
 
@@ -97,10 +130,13 @@ def _asking(quality: Floats, cost: Floats, multiplier: float) -> Plan:
     return _plan(twice, twice, quality[rows, best], cost[rows, best], multiplier)
 
 
-def _probing(probes: Probes, quality: Floats, cost: Floats, multiplier: float) -> Plan:
-    """The best steps after these probes."""
+def _probing(
+    probes: Probes, quality: Floats, cost: Floats, multiplier: float, after_probes: Floats
+) -> Plan:
+    """The best steps after these probes, where models cost so much; the probes' own answers are
+    there already."""
     rows, models = np.arange(len(cost)), list(probes.models)
-    further = cost.copy()
+    further = after_probes.copy()
     further[:, models] = 0.0
     chance = probes.chance(quality)
     answers = np.zeros((len(cost), 2), np.int64)

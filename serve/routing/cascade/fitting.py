@@ -11,7 +11,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from serve.routing.arrays import Floats
+from serve.routing.arrays import Floats, Integers
 from serve.routing.cascade.choosing import Cascade, Plan
 from serve.routing.cascade.posterior import Pair, Past
 from serve.routing.optimise.problem import check_requirement
@@ -59,6 +59,18 @@ class FittedCascade:
                 low = middle
         return float(np.exp(high))
 
+    def arms(self, multiplier: float) -> tuple[Floats, Floats, Floats]:
+        """(n, m + p) each, for m models that are asked alone and p pairs of probes on past queries:
+        quality and cost in USD as expected, and real quality, NaN where that isn't known."""
+        quality, cost, truth = [], [], []
+        for past, cascade in self.held_out:
+            arms = cascade.arms(past.quality, past.cost, multiplier)
+            quality.append(arms.quality)
+            cost.append(arms.cost)
+            probed = [followed(past, plan)[0] for plan in arms.plans]
+            truth.append(np.column_stack([past.truth, *probed]))
+        return np.concatenate(quality), np.concatenate(cost), np.concatenate(truth)
+
     def quality(self, multiplier: float) -> float:
         """The mean quality that a multiplier gave on past queries; where it isn't known, what was
         expected."""
@@ -74,14 +86,28 @@ class FittedCascade:
 
 def fit_cascade(past: Past) -> FittedCascade:
     """Fits on at least two past queries, with the probes among `past.agreement` that pay."""
-    fold = np.random.default_rng(0).permutation(len(past)) % _FOLDS
-    splits = [(past.part(fold == number), past.part(fold != number)) for number in range(_FOLDS)]
-    pairs = _paying(splits, list(past.agreement), _multipliers(past))
+    return fit_pairs(past, paying_pairs(past))
+
+
+def fit_pairs(past: Past, pairs: Sequence[Pair]) -> FittedCascade:
+    """Fits on at least two past queries, with these probes."""
     if not pairs:
         plain = Cascade.plain(past.cost.shape[1])
         return FittedCascade(plain, [(past, plain)])
-    held_out = [(test, Cascade.fit(train, pairs)) for test, train in splits]
+    held_out = [(test, Cascade.fit(train, pairs)) for test, train in _splits(past)]
     return FittedCascade(Cascade.fit(past, pairs), held_out)
+
+
+def paying_pairs(past: Past) -> list[Pair]:
+    """Those among `past.agreement` that pay on at least two past queries."""
+    return _paying(_splits(past), list(past.agreement), _multipliers(past))
+
+
+def agreement_of(said: Integers, pair: Pair) -> Floats:
+    """(n,) whether two models' answers agree, by the digests of m models' answers, (n, m); NaN
+    where one isn't known, which 0 stands for."""
+    first, second = said[:, pair[0]], said[:, pair[1]]
+    return np.where((first != 0) & (second != 0), first == second, np.nan)
 
 
 def candidate_pairs(cost: Floats, truth: Floats) -> list[Pair]:
@@ -111,6 +137,12 @@ def followed(past: Past, plan: Plan) -> tuple[Floats, Floats]:
     cost += np.where((answer != first) & (answer != second), past.cost[rows, answer], 0.0)
     known = ~np.isnan(agreement)
     return np.where(known, past.truth[rows, answer], np.nan), np.where(known, cost, np.nan)
+
+
+def _splits(past: Past) -> list[tuple[Past, Past]]:
+    """Past queries to judge on, each part with the others to fit on."""
+    fold = np.random.default_rng(0).permutation(len(past)) % _FOLDS
+    return [(past.part(fold == number), past.part(fold != number)) for number in range(_FOLDS)]
 
 
 def _multipliers(past: Past) -> Floats:

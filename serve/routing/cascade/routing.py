@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deployments.store.agreement import same_answer
 from deployments.store.files.history import History, read_history
 from serve.routing.aios import Embed, SmartRouting
 from serve.routing.arrays import Floats
-from serve.routing.cascade.agreement import same_answer
 from serve.routing.cascade.fitting import FittedCascade, candidate_pairs, fit_cascade
 from serve.routing.cascade.posterior import Pair, Past
 from serve.routing.forecast.fitting import backtest_rows

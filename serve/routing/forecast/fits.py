@@ -22,6 +22,8 @@ def write_fit(file: Path, fitted: Refit) -> None:
         "smoothing": np.array(astuple(fitted.predictor.smoothing)),
         **{name: getattr(fitted.backtest, name) for name in _names(Backtest)},
     }
+    if fitted.agreement is not None:
+        arrays |= {"pairs": np.array(fitted.pairs, np.int64), "agreement": fitted.agreement}
     if isinstance(fitted.predictor, BlendPredictor):
         mlp, shares = fitted.predictor.mlp, fitted.predictor.shares
         arrays |= {"shift": mlp.shift, "scale": mlp.scale}
@@ -56,7 +58,12 @@ def read_fit(file: Path, prior: Floats) -> Refit:
         predictor = BlendPredictor(near, mlp, Shares(level, difference, arrays["trust"]))
     backtest = Backtest(*(arrays[name] for name in _names(Backtest)))
     loss, neighbours_loss = map(float, arrays["losses"])
-    return Refit(predictor, arrays["characters"], backtest, accepted, loss, neighbours_loss)
+    pairs = [(int(one), int(other)) for one, other in arrays.get("pairs", ())]
+    return Refit(
+        *(predictor, arrays["characters"], backtest, accepted, loss, neighbours_loss),
+        pairs=pairs,
+        agreement=arrays.get("agreement"),
+    )
 
 
 def _names(kind: type[Backtest | Shares]) -> list[str]:

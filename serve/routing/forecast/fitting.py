@@ -108,31 +108,42 @@ class Backtest:
     def optimism(self, cost: Floats, requirement: float, models: npt.ArrayLike) -> float:
         """By how much predictions exceed the real quality of the models they choose.
 
-        Choosing by predictions favours those that are too high, so a batch that meets a requirement
-        as predicted falls short in reality. Aiming higher by this much meets it.
-
         Args:
             cost: (n, m) predicted costs in USD.
             requirement: the real mean quality to hold, 0 to 1.
             models: columns of the candidates.
         """
         columns = np.asarray(models, np.int64)
-        if not len(self.truth) or not columns.size:
-            return 0.0
-        quality, truth = self.quality[:, columns], self.truth[:, columns]
-        optimism = 0.0
-        # A fixed point, since the aim depends on what it chooses; it converges in a few steps.
-        for _ in range(8):
-            aim = min(max(requirement + optimism, 0.0), 1.0)
-            choice = assign(quality, cost[:, columns], aim).choice
-            rows = np.arange(len(choice))
-            error = quality[rows, choice] - truth[rows, choice]
-            error = error[~np.isnan(error)]
-            new = float(error.sum()) / (error.size + _BELIEF)
-            if abs(new - optimism) < 5e-4:
-                break
-            optimism = (optimism + new) / 2
-        return optimism
+        return optimism(
+            self.quality[:, columns], cost[:, columns], self.truth[:, columns], requirement
+        )
+
+
+def optimism(quality: Floats, cost: Floats, truth: Floats, requirement: float) -> float:
+    """By how much predictions exceed the real quality of what they choose.
+
+    Choosing by predictions favours those that are too high, so a batch that meets a requirement as
+    predicted falls short in reality. Aiming higher by this much meets it.
+
+    Args:
+        quality, cost: (n, c) predicted of c choices, 0 to 1 and USD.
+        truth: (n, c) real quality; NaN where unknown.
+        requirement: the real mean quality to hold, 0 to 1.
+    """
+    if not truth.size:
+        return 0.0
+    found = 0.0
+    # A fixed point, since the aim depends on what it chooses; it converges in a few steps.
+    for _ in range(8):
+        choice = assign(quality, cost, min(max(requirement + found, 0.0), 1.0)).choice
+        rows = np.arange(len(choice))
+        error = quality[rows, choice] - truth[rows, choice]
+        error = error[~np.isnan(error)]
+        new = float(error.sum()) / (error.size + _BELIEF)
+        if abs(new - found) < 5e-4:
+            break
+        found = (found + new) / 2
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +156,9 @@ class Refit:
         backtest: of `predictor`.
         accepted: whether the blend does better than neighbours alone.
         loss, neighbours_loss: mean squared errors of the blend and of neighbours alone.
+        pairs: the columns of each pair of models that may be probed.
+        agreement: (n, p) whether the answers of each pair agree on the backtest's queries; NaN
+            where that isn't known.
     """
 
     predictor: Predictor
@@ -153,6 +167,8 @@ class Refit:
     accepted: bool
     loss: float
     neighbours_loss: float
+    pairs: Sequence[tuple[int, int]] = ()
+    agreement: Floats | None = None
 
 
 def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int = 1) -> Refit:

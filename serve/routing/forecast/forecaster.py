@@ -3,7 +3,7 @@
 The Python API and the server use the same class; only their evidence differs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 
@@ -12,7 +12,16 @@ import numpy.typing as npt
 
 from deployments.store.evidence import Evidence, Floats32, Neighbours, Outcomes, Snapshot
 from serve.routing.arrays import Booleans, Floats
-from serve.routing.forecast.fitting import Backtest, Refit, refit
+from serve.routing.cascade.choosing import Cascade
+from serve.routing.cascade.fitting import (
+    FittedCascade,
+    agreement_of,
+    candidate_pairs,
+    fit_pairs,
+    paying_pairs,
+)
+from serve.routing.cascade.posterior import Pair, Past
+from serve.routing.forecast.fitting import Backtest, Refit, backtest_rows, optimism, refit
 from serve.routing.forecast.lengths import ShapeLengths
 from serve.routing.forecast.predictor import (
     NeighbourPredictor,
@@ -27,6 +36,7 @@ from serve.routing.prices import Price, costs, rates
 CHARACTERS_PER_TOKEN = 4.0  # until it is known; good enough to compare the costs of prompts
 
 _CACHED_OPTIMISMS = 1000  # pairs of a requirement and candidates
+_STEPS = 3  # towards a multiplier that what probing gives is consistent with
 _BLOCK = 256  # queries at a time; bounds the memory for neighbours' outcomes
 
 
@@ -72,8 +82,20 @@ class Forecaster:
         self._past = self._backtested(self.refit(Snapshot.nothing(len(self.prices))))
 
     def refit(self, snapshot: Snapshot) -> Refit:
-        """Fits a predictor on past queries, for `updated`. Takes seconds to a minute."""
-        return refit(snapshot, self.prior, self._n_similar)
+        """Fits a predictor on past queries, for `updated`; where models' answers are known, finds
+        the pairs that it pays to probe. Takes seconds to a minute."""
+        fitted = refit(snapshot, self.prior, self._n_similar)
+        if snapshot.said is None or len(fitted.characters) < 2:
+            return fitted
+        said, cost = snapshot.said[backtest_rows(snapshot)], self._backtest_cost(fitted)
+        agreement = {
+            pair: agreement_of(said, pair) for pair in candidate_pairs(cost, fitted.backtest.truth)
+        }
+        pairs = paying_pairs(_past_of(fitted.backtest, cost, agreement))
+        if not pairs:
+            return fitted
+        known = np.column_stack([agreement[pair] for pair in pairs])
+        return replace(fitted, pairs=pairs, agreement=known)
 
     def updated(
         self,
@@ -134,15 +156,40 @@ class Forecaster:
         """By how much predictions exceed the real quality of the choices for a requirement."""
         return self._past.optimism(requirement, tuple(columns))
 
+    @property
+    def cascade(self) -> Cascade | None:
+        """The pairs of models that may be probed, and what their agreement tells; None if it never
+        paid."""
+        fitted = self._past.cascade
+        return None if fitted is None else fitted.cascade
+
     def start_policy(self, requirement: float, columns: Sequence[int]) -> Policy:
         """A policy for these candidates that starts with the multiplier of past queries.
 
-        Takes tens of milliseconds.
+        Takes tens of milliseconds; with pairs, in a few steps, since what probing gives depends on
+        the multiplier.
+
+        Args:
+            requirement: mean quality to hold, 0 to 1.
+            columns: of models; beyond these, of the cascade's pairs.
         """
         past = self._past
-        optimism = past.optimism(requirement, tuple(columns))
-        quality = past.fitted.backtest.quality[:, columns]
-        return Policy.started(requirement, quality, past.cost[:, columns], optimism)
+        models = [column for column in columns if column < len(self.prices)]
+        quality, cost = past.fitted.backtest.quality[:, models], past.cost[:, models]
+        policy = Policy.started(
+            requirement, quality, cost, past.optimism(requirement, tuple(models))
+        )
+        if past.cascade is None or len(models) == len(columns):
+            return policy
+        for _ in range(_STEPS):
+            if policy.multiplier is None:
+                break
+            quality, cost, truth = (
+                part[:, columns] for part in past.cascade.arms(policy.multiplier)
+            )
+            excess = optimism(quality, cost, truth, requirement)
+            policy = Policy.started(requirement, quality, cost, excess)
+        return policy
 
     @property
     def past(self) -> tuple[Backtest, Floats]:
@@ -170,15 +217,23 @@ class Forecaster:
         return replace(answer, quality=min(max(quality, 0.0), 1.0))
 
     def _backtested(self, fitted: Refit) -> "_Past":
+        return _Past(fitted, self._backtest_cost(fitted))
+
+    def _backtest_cost(self, fitted: Refit) -> Floats:
         lengths = fitted.characters / self.characters_per_token
-        return _Past(fitted, costs(self._rates, lengths, fitted.backtest.output_tokens))
+        return costs(self._rates, lengths, fitted.backtest.output_tokens)
 
 
 class _Past:
-    """A fitted predictor, the costs of its backtest (n, m) in USD, and a cache of optimisms."""
+    """A fitted predictor, the costs of its backtest (n, m) in USD, the cascade if there are probes,
+    and a cache of optimisms."""
 
     def __init__(self, fitted: Refit, cost: Floats) -> None:
         self.fitted, self.cost = fitted, cost
+        self.cascade: FittedCascade | None = None
+        if fitted.agreement is not None:
+            agreement = dict(zip(fitted.pairs, fitted.agreement.T, strict=True))
+            self.cascade = fit_pairs(_past_of(fitted.backtest, cost, agreement), fitted.pairs)
         self._optimism: dict[tuple[float, tuple[int, ...]], float] = {}
 
     def optimism(self, requirement: float, columns: tuple[int, ...]) -> float:
@@ -190,3 +245,7 @@ class _Past:
             optimism = self.fitted.backtest.optimism(self.cost, *key)
             self._optimism[key] = optimism
         return optimism
+
+
+def _past_of(backtest: Backtest, cost: Floats, agreement: Mapping[Pair, Floats]) -> Past:
+    return Past(backtest.quality, cost, backtest.truth, {**agreement})

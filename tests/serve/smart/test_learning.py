@@ -20,6 +20,7 @@ from deployments.store.sql.database import Database
 from serve.actors import ActorUnavailable
 from serve.dispatch.rescue import Rescue
 from serve.routing.prices import Price
+from serve.routing.strategy import Question
 from serve.smart import learning as module
 from serve.smart.client import SharedStore
 from serve.smart.learning import Learner, Lesson, cost
@@ -124,6 +125,28 @@ async def test_an_answer_is_learned_with_its_shape_and_how_its_model_came_to_wri
     (plain, first), (json, other) = whole(store.items)
     assert (plain.shape, first.chosen) == ("text", True)
     assert (json.shape, other.chosen) == ("json", False)
+
+
+async def test_a_probes_answer_teaches_what_it_said_but_can_get_no_feedback() -> None:
+    store, asked = Store(), Question(candidates=["small"], available=["small"], query=QUERY)
+    learns = learner(store)
+    answer = Chunk(text="12", finish_reason="stop", usage=Usage(20, 3))
+    learns.learn_probe(Lesson.of_probe(asked, said=7), "small", answer, seconds=0.5)
+    await learns.flush()
+    (seen,) = store.items
+    assert isinstance(seen, Observation)
+    assert (seen.query, seen.model, seen.said) == (QUERY, "small", 7)
+    assert (seen.output_tokens, seen.seconds) == (3, 0.5)
+
+
+async def test_under_load_a_sample_of_the_probes_answers_is_learned() -> None:
+    store, asked = Store(), Question(candidates=["small"], available=["small"], query=QUERY)
+    learns = learner(store)
+    answer = Chunk(text="12", finish_reason="stop", usage=Usage(20, 3))
+    for _ in range(500):
+        learns.learn_probe(Lesson.of_probe(asked, said=7), "small", answer, seconds=0.5)
+    await learns.flush()
+    assert 0 < len(store.items) < 100
 
 
 async def test_answers_go_to_the_store_in_batches() -> None:

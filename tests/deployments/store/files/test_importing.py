@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deployments.store.agreement import digest_of
 from deployments.store.evidence import Floats32
 from deployments.store.files.exporting import write_history
 from deployments.store.files.history import BadRow
@@ -47,6 +48,13 @@ def database() -> Iterator[Database]:
 
 def known(database: Database) -> dict[str, dict[str, Outcome]]:
     return {row.query: row.outcomes for batch in database.rows() for row in batch}
+
+
+def test_answers_are_imported_as_their_digests(database: Database) -> None:
+    import_history(database, [item("a", 1, answer="8.0"), item("b", 1)], Encoder(), name="a")
+    found = known(database)
+    assert found["a"]["small"].said == digest_of("8")
+    assert found["b"]["small"].said is None
 
 
 HISTORY = [item(f"query {number}", number % 2) for number in range(700)]

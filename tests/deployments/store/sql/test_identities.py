@@ -47,6 +47,19 @@ def test_a_model_does_not_inherit_the_lengths_of_its_predecessor_in_name(store_u
     assert lengths("openai/old") == [MeanLength("small", "json", 70, 1)]
 
 
+def test_what_a_model_said_last_is_kept_whatever_comes_after(store_url: str) -> None:
+    database = Database(store_url, "encoder", D)
+    database.write([seen(source="import:a", said=2**63 - 1)])
+    database.write([(seen(quality=1, source="import:a"), AnswerRecord("x", "small"))])
+    database.score([("x", 0.0)])
+    database.close()
+    assert known_of(store_url, small="first")["Why?"]["small"].said == 2**63 - 1
+    database = Database(store_url, "encoder", D)
+    database.write([seen(source="import:a", said=5, identity="first")])
+    database.close()
+    assert known_of(store_url, small="first")["Why?"]["small"].said == 5
+
+
 def test_outcomes_without_an_identity_go_to_the_first_model_served(store_url: str) -> None:
     database = Database(store_url, "encoder", D)
     database.write([seen(quality=1, source="import:a"), answered("x", "How?")])

@@ -1,5 +1,6 @@
 """Whether two answers say the same: compared exactly, after their form has been taken off."""
 
+import hashlib
 import re
 from decimal import Decimal, InvalidOperation
 
@@ -16,6 +17,15 @@ def same_answer(one: str, other: str) -> bool:
     """
     first = _normalised(one)
     return bool(first) and first == _normalised(other)
+
+
+def digest_of(answer: str) -> int | None:
+    """A number that stands for what an answer says, 63 bits: `same_answer` answers have the same
+    one, and others another. None for an empty answer, which agrees with none."""
+    said = _normalised(answer)
+    if not said:
+        return None
+    return int.from_bytes(hashlib.sha256(said.encode("utf-8", "replace")).digest()[:8], "big") >> 1
 
 
 def _normalised(answer: str) -> str:

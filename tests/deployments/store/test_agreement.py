@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve.routing.cascade.agreement import same_answer
+from deployments.store.agreement import digest_of, same_answer
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,16 @@ def test_content_does(one: str, other: str) -> None:
 def test_an_empty_answer_agrees_with_none() -> None:
     assert not same_answer("", "")
     assert not same_answer(" \n", "")
+
+
+def test_answers_have_one_digest_if_they_say_the_same() -> None:
+    assert digest_of("1,000") == digest_of("1000.0")
+    assert digest_of("Paris.") == digest_of(" paris")
+    assert digest_of("Paris") != digest_of("Rome")
+    assert digest_of(" ") is None
+
+
+def test_a_digest_fits_in_a_databases_integers() -> None:
+    digests = [digest_of(str(number)) for number in range(1000)]
+    assert len({*digests}) == 1000
+    assert all(digest is not None and 0 <= digest < 2**63 for digest in digests)
