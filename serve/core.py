@@ -277,10 +277,10 @@ class Core:
             raise _none_running(question.candidates)
         dispatch: Dispatch | Given
         if ranking.answered:
-            dispatch = probes.given(ranked[0])
+            dispatch = probes.given(ranking.models[0])
         else:
             dispatch = self._dispatcher.dispatch(request.chat, ranked, deadline)
-        await dispatch.begin()
+            await dispatch.begin()
         measured = MeasuredAnswer(caller.name, question, ranking, name)
         measured.begun(dispatch.model)
         return Answer(

@@ -84,9 +84,6 @@ class Given:
         self.rescues: Sequence[Rescue] = ()
         self._left: Chunk | None = answer
 
-    async def begin(self) -> None:
-        """Has begun."""
-
     def __aiter__(self) -> "Given":
         """The answer, as one chunk."""
         return self
