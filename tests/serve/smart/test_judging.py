@@ -27,6 +27,7 @@ from serve.smart.learning import Learner
 
 JSON = {"response_format": {"type": "json_object"}}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+WHAT = {"type": "text", "text": "What is it?"}
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 CUT = Chunk(finish_reason="length")
 CALLED = Chunk(finish_reason="tool_calls")
@@ -145,7 +146,7 @@ async def test_the_configured_prompt_is_the_one_that_is_asked() -> None:
     [
         (("Two", CUT), {}),
         (("Two", ProviderError("cut")), {"stream": True}),
-        (("Two.", END), {"messages": [{"role": "user", "content": [PICTURE]}]}),
+        (("Two.", END), {"messages": [{"role": "user", "content": [WHAT, PICTURE]}]}),
         (("Two.", END), {"model": "judge"}),
     ],
     ids=["cut", "failed", "to an image", "the judge's own"],
