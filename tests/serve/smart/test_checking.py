@@ -94,6 +94,13 @@ def test_of_a_schema_that_cant_be_checked_in_bounded_steps_nothing_is_known(
     assert of_schema(schema, '{"a": ' * 50 + "{}" + "}" * 50) is None
 
 
+def test_what_a_schema_refers_to_is_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[object] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda request: fetched.append(request))
+    assert of_schema({"$ref": "http://127.0.0.1:9/schema.json"}, "{}") is None
+    assert fetched == []
+
+
 def test_of_a_longer_answer_than_is_checked_nothing_is_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
