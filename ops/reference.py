@@ -18,6 +18,7 @@ from serve.config import (
     KeyConfig,
     LLMs,
     RouterConfig,
+    ScoringConfig,
     ServerConfig,
     Settings,
     StoreConfig,
@@ -29,6 +30,7 @@ Json = dict[str, Any]
 SECTIONS: dict[str, type[BaseModel]] = {
     "llms": LLMs,
     "llms.router": RouterConfig,
+    "llms.router.scoring": ScoringConfig,
     "llms.store": StoreConfig,
     "llms.hosted": HostedModels,
     "server": ServerConfig,
@@ -137,6 +139,7 @@ _LINKS = {
     "Circuit": "[circuit](#circuits)",
     "KeyConfig": "[key](#keys-of-callers)",
     "RouterConfig": "[router](#router)",
+    "ScoringConfig": "[scoring](#scoring)",
     "StoreConfig": "[store](#store)",
     **dict.fromkeys(("Steady", "Ramp", "Spike", "Diurnal", "Idle", "Trace"), "[stage](#stages)"),
     **dict.fromkeys(("Constant", "Uniform", "LogNormal"), "[lengths](#lengths)"),

@@ -193,6 +193,8 @@ class Core:
         self._dispatcher = Dispatcher(models, handles, availability, circuits, windows)
         self._ranker = Ranker(availability, Waker(handles))
         self._smart = smart
+        if smart is not None:
+            smart.judge_by(self._dispatcher)
         context = Context(lambda: self.prices, self._dispatcher.in_flight, smart)
         self._strategies = Strategies(models, context, kinds)
 
@@ -202,6 +204,8 @@ class Core:
         Raises:
             ValueError: the server lacks something that the strategy needs.
         """
+        if settings.scoring is not None:
+            settings.scoring.check(self.models, has_store=self.has_smart)
         before, self.prices = self.prices, prices
         try:
             self._strategies.check(settings.strategy)
@@ -387,7 +391,7 @@ class Core:
             return dispatch
         price = self.prices.get(dispatch.model)
         lesson = Lesson.of(id, question, ranking, dispatch.model, price)
-        return self._smart.learner.follow(dispatch, lesson)
+        return self._smart.learner.follow(dispatch, lesson, question.chat)
 
 
 def _none_running(names: Sequence[str]) -> ModelUnavailable:

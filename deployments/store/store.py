@@ -47,6 +47,7 @@ class _Write:
 class _Score:
     id: str
     score: float
+    replace: bool
     done: "Future[Scored | None]"
 
 
@@ -151,9 +152,9 @@ class EmbeddingStore:
         self._submit(_Write(item, done))
         return done
 
-    def score(self, id: str, score: float) -> "Future[Scored | None]":
-        """Records the score of an answer, 0 to 1; a second one replaces the first. The future's
-        result is None if the id is unknown.
+    def score(self, id: str, score: float, *, replace: bool = True) -> "Future[Scored | None]":
+        """Records the score of an answer, 0 to 1; with `replace`, instead of one that it has. The
+        future's result is None if the id is unknown, or the score before stays.
 
         Raises:
             StoreOverloaded: too many writes are waiting.
@@ -162,7 +163,7 @@ class EmbeddingStore:
         if not 0 <= score <= 1:
             raise ValueError(f"a score must be between 0 and 1, not {score}")
         done: Future[Scored | None] = _future()
-        self._submit(_Score(id, score, done))
+        self._submit(_Score(id, score, replace, done))
         return done
 
     def sync(self) -> int:
@@ -263,7 +264,9 @@ class EmbeddingStore:
     def _commit(self, batch: Sequence[_Write | _Score]) -> None:
         with self._writing:
             self._settle([item for item in batch if isinstance(item, _Write)], self._write)
-            self._settle([item for item in batch if isinstance(item, _Score)], self._score)
+            scores = [item for item in batch if isinstance(item, _Score)]
+            self._settle([item for item in scores if item.replace], self._score)
+            self._settle([item for item in scores if not item.replace], self._score_unscored)
 
     def _changes(self) -> tuple[int, int]:
         """The database's revision and others' deletions, when all own writes wait or are public."""
@@ -299,10 +302,14 @@ class EmbeddingStore:
         # `again` doesn't matter: an observation with an answer counts once, however often written.
         return self.database.write([item.item for item in items]), [None] * len(items)
 
-    def _score(self, items: Sequence[_Score], again: bool) -> Done:
-        found = self.database.score([(item.id, item.score) for item in items], again=again)
+    def _score(self, items: Sequence[_Score], again: bool, replace: bool = True) -> Done:
+        scores = [(item.id, item.score) for item in items]
+        found = self.database.score(scores, again=again, replace=replace)
         ids = [known[0] for known in found if known and known[0] is not None]
         return ids, [known and known[1] for known in found]
+
+    def _score_unscored(self, items: Sequence[_Score], again: bool) -> Done:
+        return self._score(items, again, replace=False)
 
     def _forget(self, ids: Iterable[int]) -> None:
         with self._refreshing:

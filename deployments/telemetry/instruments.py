@@ -224,6 +224,13 @@ QUALITY_CHANGES = _counter(
     *("model", "direction"),
     most=_SOME,
 )
+AUTOMATIC_SCORES = _counter(
+    "llm_automatic_scores",
+    "Answers that were to be scored without feedback: `judged`, or `checked` as JSON or calls of "
+    "tools; `kept`, since they had a score; not scored, since the judge's reply was `unclear`, its "
+    "call `failed`, or it could not be asked (`dropped`).",
+    "outcome",
+)
 FORECAST_TOKENS = _summary(
     "llm_forecast_output_tokens",
     "Length of answers that were chosen by prediction: predicted and actual.",
@@ -251,6 +258,7 @@ COMPARED_COST = _counter(
     "choice",
 )
 COST = _counter("llm_cost_usd", "Cost of complete answers, where it is known.", "model")
+JUDGE_COST = _counter("llm_judge_cost_usd", "Of that, the cost of judging answers.")
 
 # --- keys, by their configured names ---
 

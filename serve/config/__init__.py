@@ -4,6 +4,7 @@ from serve.config.app import AnyModel, AppConfig, HostedModels, LLMs
 from serve.config.faults import ConfigError, faults_of, wrong
 from serve.config.files import DEFAULT_CONFIG, load_config, load_keys, read_config
 from serve.config.router import RouterConfig, Settings
+from serve.config.scoring import ScoringConfig
 from serve.config.server import KeyConfig, ServerConfig, check_keys
 from serve.config.store import StoreConfig, default_store
 
@@ -16,6 +17,7 @@ __all__ = [
     "KeyConfig",
     "LLMs",
     "RouterConfig",
+    "ScoringConfig",
     "ServerConfig",
     "Settings",
     "StoreConfig",

@@ -91,6 +91,8 @@ class LLMs(Section):
                         f"fallback '{fallback}' of model '{model.name}' must be another model in "
                         "`llms.models` that answers"
                     )
+        if self.router.scoring is not None:
+            self.router.scoring.check(answering, has_store=self.store is not None)
         return self
 
 

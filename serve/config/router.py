@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from serve.config.scoring import ScoringConfig
 from serve.config.section import Section
 from serve.strategies import StrategyName
 
@@ -31,6 +32,8 @@ class RouterConfig(Section):
     (as in AIOS), all of the user's messages, or everything. Of the last two, the end is used."""
     show_queries: bool = False
     """Whether `/v1/route` shows the past queries that are most like each query."""
+    scoring: ScoringConfig | None = None
+    """How answers are scored without feedback. By default they aren't."""
 
 
 class Settings(Section):
@@ -56,5 +59,6 @@ class Settings(Section):
             ValidationError: it is wrong.
         """
         settings = cls.model_validate(user_config)
-        given = settings.router.model_dump(include=settings.router.model_fields_set)
+        router = settings.router
+        given = {name: getattr(router, name) for name in router.model_fields_set}
         return settings.model_copy(update={"router": configured.model_copy(update=given)})

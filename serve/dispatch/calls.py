@@ -38,6 +38,11 @@ class Calls:
         self._circuits = circuits
         self._handles = handles
 
+    def is_ready(self, name: str) -> bool:
+        """Whether a model runs, and neither keeps failing nor has just said that it is full."""
+        runs = not self._availability.is_lost(name) and not self._availability.sleeps(name)
+        return runs and bool(self._circuits.usable([name]))
+
     def admit(self, name: str) -> bool:
         """Whether a model may be called; see `Circuits.admit`."""
         return self._circuits.admit(name)

@@ -44,6 +44,10 @@ class Dispatcher:
         self._calls = Calls(models, handles, availability, circuits)
         self.in_flight: Mapping[str, int] = self._calls.in_flight
 
+    def is_ready(self, name: str) -> bool:
+        """Whether a model can be asked now; see `Calls.is_ready`."""
+        return self._calls.is_ready(name)
+
     def dispatch(self, request: ChatRequest, ranked: Sequence[str], deadline: float) -> "Dispatch":
         """The dispatch of a request, not begun yet.
 

@@ -158,17 +158,18 @@ class StoreActor:
                 raise fault
         return len(faults)
 
-    async def feedback(self, id: str, score: float) -> Feedback | None:
-        """Stores an answer's score; durable when this returns. None if the id is unknown.
+    async def feedback(self, id: str, score: float, replace: bool = True) -> Feedback | None:
+        """Stores an answer's score; durable when this returns. None if the id is unknown, or it has
+        a score and `replace` is false.
 
         Raises:
             StoreNotOpen, StoreOverloaded, DatabaseUnavailable: it could not be stored.
         """
-        scored = await self._scored(id, score)
+        scored = await self._scored(id, score, replace)
         if scored is None:
             # The answer's record may still be on its way from another router replica.
             await asyncio.sleep(_FEEDBACK_RETRY_S)
-            scored = await self._scored(id, score)
+            scored = await self._scored(id, score, replace)
         if scored is None:
             return None
         return Feedback(scored, self._opened().score(scored, score))
@@ -240,7 +241,7 @@ class StoreActor:
             raise StoreNotOpen("the store has not been opened yet")
         return self._keeper
 
-    async def _scored(self, id: str, score: float) -> Scored | None:
+    async def _scored(self, id: str, score: float, replace: bool) -> Scored | None:
         store = self._opened().store
         assert store is not None
-        return await asyncio.wrap_future(store.score(id, score))
+        return await asyncio.wrap_future(store.score(id, score, replace=replace))

@@ -63,9 +63,9 @@ class SharedStore:
         refused: int = await self._actor.call("learn", items)
         return refused
 
-    async def feedback(self, id: str, score: float) -> Feedback | None:
-        """Stores an answer's score; None if its id is unknown."""
-        feedback: Feedback | None = await self._actor.call("feedback", id, score)
+    async def feedback(self, id: str, score: float, *, replace: bool) -> Feedback | None:
+        """See `StoreActor.feedback`."""
+        feedback: Feedback | None = await self._actor.call("feedback", id, score, replace)
         return feedback
 
     async def texts(self, ids: Sequence[int]) -> dict[int, str]:

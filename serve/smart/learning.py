@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from deployments.contract import Chunk, Usage
+from deployments.contract import ChatRequest, Chunk, Usage, merge
 from deployments.embedding.cache import CachedEmbedder
 from deployments.shapes import Shape
 from deployments.store.evidence import Floats32
@@ -24,6 +25,9 @@ from serve.dispatch.probes import Given
 from serve.routing.prices import Price
 from serve.routing.strategy import Question, Ranking
 from serve.smart.client import SharedStore
+
+if TYPE_CHECKING:
+    from serve.smart.judging import Judging
 
 logger = logging.getLogger("ray.serve")
 
@@ -115,22 +119,37 @@ class Learner:
         store: where it goes.
         embed: embeds the queries that are learned.
         identities: of the models, by their names (see `ModelConfig.identity`).
+
+    Attributes:
+        judging: scores some of the answers that are learned with their queries; None if nothing
+            does.
     """
 
     def __init__(
         self, store: SharedStore, embed: CachedEmbedder, identities: Mapping[str, str]
     ) -> None:
         self._store, self._embed, self._identities = store, embed, identities
+        self.judging: Judging | None = None
         self._waiting: deque[_Ended] = deque()
         self._allowance, self._allowed_at = _MOST_PER_S, time.monotonic()
         self._sending: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
 
     async def follow(
-        self, dispatch: Dispatch | Given, lesson: Lesson
+        self, dispatch: Dispatch | Given, lesson: Lesson, request: ChatRequest | None = None
     ) -> AsyncGenerator[Chunk, None]:
         """The answer's chunks, unchanged. Nothing is learned from an answer that two models
-        wrote."""
+        wrote.
+
+        Args:
+            dispatch: the answer.
+            lesson: what is known of it.
+            request: that it answers, if it may be scored by that.
+        """
+        judging = (
+            self.judging if request and self.judging and self.judging.samples(request) else None
+        )
+        kept: list[Chunk] = []
         usage, finish, read_s, arrived = None, None, 0.0, dispatch.started
         try:
             async with aclosing(dispatch):
@@ -138,6 +157,8 @@ class Learner:
                     arrived = time.monotonic()
                     usage = chunk.usage or usage
                     finish = finish or chunk.finish_reason
+                    if judging is not None:
+                        kept.append(chunk)
                     yield chunk
                     read_s += time.monotonic() - arrived
         finally:
@@ -145,7 +166,10 @@ class Learner:
             if finish is not None and not dispatch.rescues:
                 seconds = max(arrived - dispatch.started - read_s, 0.0)
                 is_cut = finish == "length" and lesson.limit is not None
-                self._teach(_Ended(lesson, dispatch.model, usage, seconds, is_cut, self._samples()))
+                is_sampled = self._samples()
+                self._teach(_Ended(lesson, dispatch.model, usage, seconds, is_cut, is_sampled))
+                if is_sampled and judging is not None and request is not None:
+                    judging.take(lesson.id, dispatch.model, request, merge(kept))
 
     def learn_probe(self, lesson: Lesson, model: str, answer: Chunk, seconds: float) -> None:
         """Learns from a probe's answer that doesn't count; under load from a sample of them."""

@@ -22,6 +22,12 @@ def query_of(request: ChatRequest, choice: QueryChoice) -> str:
     return _end([_text(message) for message in request.messages])
 
 
+def conversation_of(request: ChatRequest) -> str:
+    """All that was said, each text after the role of its author."""
+    texts = ((message["role"], _text(message)) for message in request.messages)
+    return "\n\n".join(f"{role}: {text}" for role, text in texts if text)
+
+
 def prompt_characters(request: ChatRequest) -> int:
     """The length of the prompt: all messages and the tools' descriptions."""
     messages = sum(len(_text(message)) for message in request.messages)

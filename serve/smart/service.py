@@ -21,6 +21,7 @@ from deployments.store.observations import MAX_QUERY_CHARACTERS
 from deployments.telemetry.instruments import EMBEDDING_TIME
 from serve.actors import ActorUnavailable
 from serve.config import RouterConfig, StoreConfig
+from serve.dispatch.dispatcher import Dispatcher
 from serve.routing.cascade.deciding import Probing
 from serve.routing.decider import Impossible, Routes
 from serve.routing.prices import Price
@@ -28,6 +29,7 @@ from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
 from serve.smart.cascade import Probed
 from serve.smart.client import SharedStore
 from serve.smart.decisions import Busy, Decisions
+from serve.smart.judging import Judging
 from serve.smart.learning import Learner, Lesson
 from serve.smart.server_name import server_name
 from serve.smart.tradeoffs import Tradeoffs
@@ -68,6 +70,7 @@ class Smart:
             for name, model in models.items()
             if model.prior_quality is not None
         }
+        self._identities = identities
         self._store = SharedStore(embedder, identities, priors)
         self._decisions = Decisions(self._store, encoder.name, config.copies, identities, priors)
         self.tradeoffs = Tradeoffs(self._decisions.tradeoff)
@@ -82,9 +85,17 @@ class Smart:
         server = await asyncio.to_thread(server_name)
         self._store.configure(prices, router.n_similar, server)
         await self._decisions.configure(prices, router.n_similar, server, router.exploration)
+        if self.learner.judging is not None:
+            self.learner.judging.configure(router.scoring, prices)
+
+    def judge_by(self, dispatcher: Dispatcher) -> None:
+        """Scores a sample of answers, as far as settings say so; the dispatcher calls the judge."""
+        self.learner.judging = Judging(dispatcher, self._identities, self._score_unscored)
 
     async def close(self) -> None:
         """Sends what is to be learned, if the store can be reached at once."""
+        if self.learner.judging is not None:
+            self.learner.judging.close()
         await self.learner.close()
 
     def retire(self) -> None:
@@ -113,15 +124,21 @@ class Smart:
             question, embedding, show_queries=self._router.show_queries
         )
 
-    async def feedback(self, id: str, score: float) -> bool:
+    async def feedback(self, id: str, score: float, *, replace: bool = True) -> bool:
         """Stores an answer's score; False if no answer with this id is known.
+
+        Args:
+            id: the answer's.
+            score: 0 to 1.
+            replace: whether it replaces a score that the answer has. If not, and the answer has
+                one, the result is False as well.
 
         Raises:
             ModelUnavailable: the store is unavailable.
         """
         try:
             await self.learner.flush()
-            feedback = await self._store.feedback(id, score)
+            feedback = await self._store.feedback(id, score, replace=replace)
         except ActorUnavailable as error:
             raise _unavailable(error) from error
         if feedback is None:
@@ -175,6 +192,9 @@ class Smart:
             return await self._embedder(texts)
         except Exception as error:  # whatever it is, the caller may try again
             raise _unavailable(error) from error
+
+    async def _score_unscored(self, id: str, score: float) -> bool:
+        return await self.feedback(id, score, replace=False)
 
     async def _embedding(self, query: str) -> Floats32 | None:
         if not query:

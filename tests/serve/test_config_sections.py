@@ -13,6 +13,7 @@ from serve.config import (
     AppConfig,
     ConfigError,
     RouterConfig,
+    ScoringConfig,
     Settings,
     StoreConfig,
     load_config,
@@ -34,6 +35,9 @@ def load(*models: dict[str, Any], **llms: object) -> AppConfig:
         ({"router": {"performance_requirement": 1.5}}, "llms.router.performance_requirement"),
         ({"router": {"n_similar": 0}}, "llms.router.n_similar"),
         ({"router": {"query": "first"}}, "llms.router.query"),
+        ({"router": {"scoring": {"share": 1.5}}}, "llms.router.scoring.share"),
+        ({"router": {"scoring": {"prompt": "{query} {answer}"}}}, "llms.router.scoring"),
+        ({"router": {"scoring": {"judge": "gpt", "prompt": "{query}"}}}, "llms.router.scoring"),
         ({"store": {"most_queries": 0}}, "llms.store.most_queries"),
         ({"store": {"most_days": 1}}, "llms.store.most_days"),
         ({"store": {"path": "x"}}, "llms.store.path"),
@@ -173,6 +177,28 @@ def test_settings_keep_configured_values_for_what_they_leave_out() -> None:
     assert Settings.over(configured, {"router": {"n_similar": 16}}).router.n_similar == 16
     with pytest.raises(ValidationError):
         Settings.over(configured, {"router": {"strategy": "cleverest"}})
+
+
+def test_live_settings_replace_how_answers_are_scored_as_a_whole() -> None:
+    configured = RouterConfig(scoring=ScoringConfig(judge="gpt", share=0.5))
+    assert Settings.over(configured, {}).router.scoring == configured.scoring
+    changed = Settings.over(configured, {"router": {"scoring": {"judge": "gpt"}}})
+    assert changed.router.scoring == ScoringConfig(judge="gpt")
+    assert Settings.over(configured, {"router": {"scoring": None}}).router.scoring is None
+
+
+def test_a_judge_is_a_model_that_answers_and_has_a_store_for_its_scores() -> None:
+    judged = {"scoring": {"judge": "gpt"}}
+    assert load(PRICED, router={**judged, "strategy": "smart"})
+    assert load(PRICED, router=judged, store={})
+    assert load(PRICED, router={"scoring": {}}, store={})
+    with pytest.raises(ConfigError, match="judge 'gpt-5' must be a model"):
+        load(PRICED, router={"scoring": {"judge": "gpt-5"}}, store={})
+    embeds = {**PRICED, "name": "vectors", "task": "embedding"}
+    with pytest.raises(ConfigError, match="judge 'vectors' must be a model"):
+        load(PRICED, embeds, router={"scoring": {"judge": "vectors"}}, store={})
+    with pytest.raises(ConfigError, match=r"scores need a store .* `llms\.store`"):
+        load(PRICED, router=judged)
 
 
 def test_partial_autoscaling_of_the_embedder_keeps_our_other_defaults() -> None:

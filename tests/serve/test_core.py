@@ -10,7 +10,7 @@ from deployments.contract import ChatRequest, Chunk
 from deployments.errors import DeadlineExceeded, LLMError, ProviderError
 from deployments.messages import UserMessage
 from serve.access.keys import ANYONE, Caller
-from serve.config import RouterConfig
+from serve.config import RouterConfig, ScoringConfig
 from serve.core import Core
 from serve.dispatch.dispatcher import Dispatch
 from serve.http.chat.replies import completion
@@ -83,6 +83,9 @@ async def test_rejected_settings_change_nothing() -> None:
     core = await models.core(prices={"a": Price(1, 1)})
     with pytest.raises(ValueError, match=r"user_config\.router\.strategy: smart routing needs"):
         await core.configure(RouterConfig(strategy="smart"), {})
+    for scoring, fault in ((ScoringConfig(judge="b"), "judge 'b'"), (ScoringConfig(), "a store")):
+        with pytest.raises(ValueError, match=fault):
+            await core.configure(RouterConfig(scoring=scoring), {})
     assert await said(core, "a Count.") == ["one", ". a 1 8"]
 
 
@@ -132,7 +135,7 @@ class Learning:
         self.learner = self
         self.lessons: list[Lesson] = []
 
-    def follow(self, answer: Dispatch, lesson: Lesson) -> Dispatch:
+    def follow(self, answer: Dispatch, lesson: Lesson, request: ChatRequest) -> Dispatch:
         self.lessons.append(lesson)
         return answer
 

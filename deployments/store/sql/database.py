@@ -142,17 +142,19 @@ class Database:
         return [ids[row["key"]] for row in rows]
 
     def score(
-        self, scores: Sequence[tuple[str, float]], *, again: bool = False
+        self, scores: Sequence[tuple[str, float]], *, again: bool = False, replace: bool = True
     ) -> list[tuple[int | None, Scored] | None]:
-        """Sets the scores of answers; a second score replaces the first.
+        """Sets the scores of answers.
 
         Args:
             scores: pairs of an answer's id and its quality, 0 to 1.
             again: this repeats a call of which it is unclear whether it was committed. A score that
                 is already stored then counts as the one being written, not as one it replaces.
+            replace: whether a score replaces one that the answer has. If not, that one stays.
 
         Returns:
-            For each score, the number of the query and what was scored; None if the id is unknown.
+            For each score, the number of the query and what was scored; None if the id is unknown,
+            or the score before stays.
             The number is None if the query has been deleted, or was never kept: no outcomes then
             change.
 
@@ -165,7 +167,7 @@ class Database:
         if not scores:
             return []
         with self._changing() as change:
-            return rescore(change, scores, again)
+            return rescore(change, scores, again, replace)
 
     def adopt(self, ids: Sequence[int] | None = None) -> None:
         """Attributes outcomes without an identity, as old versions and imports write them, to the

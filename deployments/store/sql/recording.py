@@ -74,7 +74,7 @@ def record(
 
 
 def rescore(
-    change: Change, scores: Sequence[tuple[str, float]], again: bool
+    change: Change, scores: Sequence[tuple[str, float]], again: bool, replace: bool
 ) -> list[tuple[int | None, Scored] | None]:
     """Sets the scores of answers, and corrects the outcomes of their queries.
 
@@ -90,6 +90,9 @@ def rescore(
             continue
         query_id, answer, replaced = known[id]
         before = None if again and replaced == score else replaced
+        if before is not None and not replace:
+            results.append(None)
+            continue
         policy = None if answer.chosen is False else answer.policy
         scored = Scored(answer.model, answer.predicted, policy, before)
         results.append((query_id if query_id in existing else None, scored))

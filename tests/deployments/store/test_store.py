@@ -87,6 +87,19 @@ def test_a_score_finds_an_answer_written_just_before(store: EmbeddingStore) -> N
     assert store.score("b", 1).result(PATIENCE_S) is None
 
 
+def test_a_score_that_replaces_none_stays_out_where_there_is_one(store: EmbeddingStore) -> None:
+    store.observe(answered(1, "a", output_tokens=5))
+    first = store.score("a", 0.25, replace=False).result(PATIENCE_S)
+    assert first == Scored("small", 0.8, "policy", None)
+    assert store.score("a", 1.0, replace=False).result(PATIENCE_S) is None
+    assert quality(store, 1) == [0.25]
+    given = store.score("a", 0.75).result(PATIENCE_S)
+    assert given is not None
+    assert given.replaced == 0.25
+    assert store.score("a", 0.0, replace=False).result(PATIENCE_S) is None
+    assert quality(store, 1) == [0.75]
+
+
 def test_an_answer_without_its_query_can_be_scored_and_is_in_no_copy(
     store: EmbeddingStore,
 ) -> None:

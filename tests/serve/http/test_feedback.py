@@ -22,7 +22,7 @@ class Learning:
         self.learner = self
         self.known: set[str] = set()
 
-    def follow(self, answer: Any, lesson: Any) -> Any:
+    def follow(self, answer: Any, lesson: Any, request: Any) -> Any:
         self.known.add(lesson.id)
         return answer
 

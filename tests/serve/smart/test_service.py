@@ -8,17 +8,19 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from keepers import until
 from ray.exceptions import RayError
 from ray.serve.handle import DeploymentHandle
 from recorded import Recorded
+from scripted_models import END, REQUEST, Models, says
 
 from deployments.backends.openai_endpoint.config import EndpointConfig
-from deployments.contract import Chunk
+from deployments.contract import ChatRequest, Chunk
 from deployments.errors import InvalidRequest, ModelUnavailable
 from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Learned, Scored
 from serve.actors import ActorUnavailable
-from serve.config import RouterConfig, StoreConfig
+from serve.config import RouterConfig, ScoringConfig, StoreConfig
 from serve.dispatch.dispatcher import Dispatch
 from serve.routing.forecast.changes import Change
 from serve.routing.prices import Price
@@ -43,6 +45,7 @@ class Store:
         self.away = False
         self.asked: list[str] = []
         self.answers: set[str] = set()
+        self.scores: list[tuple[str, float, bool]] = []
 
     def configure(self, *args: object) -> None:
         self.asked.append("configure")
@@ -56,8 +59,9 @@ class Store:
         self.answers |= {answer.id for _, answer in pairs if isinstance(answer, AnswerRecord)}
         return 0
 
-    async def feedback(self, id: str, score: float) -> Feedback | None:
+    async def feedback(self, id: str, score: float, *, replace: bool) -> Feedback | None:
         self._ask("feedback")
+        self.scores.append((id, score, replace))
         if id not in self.answers:
             return None
         return Feedback(Scored("small", 0.5, None, None), Change("small", -0.1, 300, 0.0))
@@ -120,10 +124,10 @@ class Written:
         yield Chunk(text="Yes.", finish_reason="stop")
 
 
-async def answered(smart: Smart, id: str) -> None:
+async def answered(smart: Smart, id: str, request: ChatRequest | None = None) -> None:
     """An answer with this id ends."""
     lesson = Lesson(id, "Is it?", 6, 0.5, None, PRICES["small"])
-    async for _ in smart.learner.follow(cast("Dispatch", Written()), lesson):
+    async for _ in smart.learner.follow(cast("Dispatch", Written()), lesson, request):
         pass
 
 
@@ -140,6 +144,24 @@ async def test_feedback_finds_an_answer_that_has_just_ended(store: Store) -> Non
     assert recorded("llm_quality_changes_total", model="small", direction="worse") == 1.0
     assert store.asked == ["configure", "learn", "feedback"]
     assert not await smart.feedback("another", 1.0)
+    smart.retire()
+
+
+async def test_a_judges_score_is_learned_like_feedback_but_replaces_none(store: Store) -> None:
+    smart, recorded = await started(Embedder()), Recorded()
+    models = Models(small=[says("Yes.", END)], large=[says("Score: 4", END)])
+    smart.judge_by(models.dispatcher)
+    scoring = ScoringConfig(judge="large", share=1)
+    await smart.configure(RouterConfig(strategy="smart", scoring=scoring), PRICES)
+    await answered(smart, "id", REQUEST)
+    await until(lambda: store.scores)
+    assert store.scores == [("id", 0.4, False)]
+    assert store.asked[-2:] == ["learn", "feedback"]
+    assert recorded("llm_forecast_quality_sum", model="small", source="actual") == pytest.approx(
+        0.4
+    )
+    await smart.feedback("id", 1.0)
+    assert store.scores[-1] == ("id", 1.0, True)
     smart.retire()
 
 

@@ -247,6 +247,8 @@ def test_a_write_or_a_score_of_unknown_outcome_can_be_repeated(database: Databas
     # The stored score is taken for the one being written, so it replaced none.
     (known,) = database.score([("x", 0.5)], again=True)
     assert known == (id, Scored("small", None, None, None))
+    assert database.score([("x", 0.5)], again=True, replace=False) == [known]
+    assert database.score([("x", 0.6)], again=True, replace=False) == [None]
     assert scored(database, "x", 1.0, again=True)[1].replaced == 0.5
     assert outcomes(database)["Why?"]["small"] == Outcome(1.0, 10, 1)
 
