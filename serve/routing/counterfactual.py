@@ -24,6 +24,7 @@ import numpy as np
 from serve.routing.arrays import Floats, Integers
 
 _Z = 1.959964  # 95 %
+_LEAST = np.finfo(np.float64).tiny  # stands for 0 in a denominator
 _BELIEF = 20.0  # errors; the weight of all models' mean error in that of one
 
 
@@ -77,13 +78,39 @@ class Log:
         if not ((self.propensity > 0) & (self.propensity <= 1)).all():
             raise ValueError("every propensity must be above 0, and 1 at most")
 
-    def chance(self) -> Floats:
-        """(n,) the probability with which the outcome of the chosen model is known: that of the
-        choice times the known share of the model's outcomes."""
-        models = self.predicted.shape[1]
-        known = np.bincount(self.chosen[~np.isnan(self.outcome)], minlength=models)
-        count = np.bincount(self.chosen, minlength=models)
-        return self.propensity * (known / np.maximum(count, 1))[self.chosen]
+    def known(self) -> "_Known":
+        """All known outcomes, with the errors of their predictions."""
+        n, m = len(self.chosen), self.predicted.shape[1]
+        seen = np.flatnonzero(~np.isnan(self.outcome))
+        elsewhere, model = np.nonzero(~np.isnan(self.truth))
+        row = np.concatenate([seen, n + elsewhere])
+        column = np.concatenate([self.chosen[seen], model])
+        outcome = np.concatenate([self.outcome[seen], self.truth[elsewhere, model]])
+        predicted = self.predicted[row, column]
+        error = outcome - predicted
+        if self.relative:
+            error /= np.maximum(predicted, _LEAST)
+        # An outcome is known if its model was chosen, and if that model's happened to be known.
+        count, known = np.bincount(self.chosen, minlength=m), np.bincount(column[: len(seen)])
+        chance = self.propensity[seen] * (known / count[: len(known)].clip(1))[column[: len(seen)]]
+        return _Known(row, column, error, np.pad(1 / chance, (0, len(elsewhere))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The k known outcomes.
+
+    Attributes:
+        row, column: (k,) of which query and model.
+        error: (k,) the outcome less its prediction, relative to it if errors are.
+        raised: (k,) how many outcomes it stands for: the inverse of the chance that it is known; 0
+            for those on other queries.
+    """
+
+    row: Integers
+    column: Integers
+    error: Floats
+    raised: Floats
 
 
 def estimate(log: Log, wanted: Floats) -> Estimate:
@@ -94,40 +121,41 @@ def estimate(log: Log, wanted: Floats) -> Estimate:
         wanted: (n + h, m) the probability with which each model would be chosen for a query. Other
             weights give the mean of outcomes weighted so, such as the difference of two policies.
     """
-    n, m = len(log.chosen), wanted.shape[1]
-    seen = np.flatnonzero(~np.isnan(log.outcome))
-    elsewhere, model = np.nonzero(~np.isnan(log.truth))
-    row = np.concatenate([seen, n + elsewhere])
-    column = np.concatenate([log.chosen[seen], model])
-    outcome = np.concatenate([log.outcome[seen], log.truth[elsewhere, model]])
-    error = outcome - log.predicted[row, column]
-    if log.relative:
-        error /= np.maximum(log.predicted[row, column], np.finfo(np.float64).tiny)
+    n, known = len(log.chosen), log.known()
     mass = wanted * log.predicted if log.relative else wanted
-    at, chance = mass[row, column], log.chance()[seen]
-
-    raised = at[: len(seen)] / chance
-    reached = np.bincount(column[: len(seen)], raised, m)
-    left = mass[:n].sum(axis=0) - reached
-    whole = np.abs(mass[:n]).sum()
-    share = min(np.abs(raised).sum() / whole, 1.0) if whole else 1.0
-    alone = max((mass[:n] ** 2).sum() - (raised * at[: len(seen)]).sum(), 0.0)
-
-    # What is left gets the mean error of the model, drawn to that of all. Where no outcome of what
-    # is wanted is known, it gets that of all other choices.
+    at = mass[known.row, known.column]
+    raised = at * known.raised
+    left = mass[:n].sum(axis=0) - np.bincount(known.column, raised, mass.shape[1])
+    # Where no outcome of what is wanted is known, that of all other choices has to do.
     weight = np.abs(at) if at.any() else np.ones(len(at))
-    total = np.bincount(column, weight, m)
-    belief = _BELIEF * weight.mean() if len(weight) else 0.0
-    own = np.divide(left, total + belief, out=np.zeros(m), where=total + belief > 0)
-    common = (own * belief).sum() / max(weight.sum(), np.finfo(np.float64).tiny)
-    spent = weight * (own[column] + common)
-    mean = (wanted[:n] * log.predicted[:n]).sum() + (raised * error[: len(seen)]).sum()
-    mean += (spent * error).sum()
-    single = (weight * error**2).sum() / max(weight.sum(), np.finfo(np.float64).tiny)
-    doubt = (log.doubt * np.abs(left).sum()) ** 2
-    # That each request was seen is a draw (Horvitz and Thompson 1952), in which its error counts in
-    # both ways; as part of the mean error, it is a sample of all errors besides.
-    counts = spent**2
-    counts[: len(seen)] += (1 - chance) * raised * (raised + 2 * spent[: len(seen)])
-    variance = max((counts * error**2).sum(), 0.0) + alone * single + doubt
-    return Estimate(float(mean) / n, sqrt(variance) / n, float(share))
+    shared = _shared(left, weight, known.column)
+    total = (wanted[:n] * log.predicted[:n]).sum() + ((raised + shared) * known.error).sum()
+
+    # That each request was seen is a draw (Horvitz and Thompson 1952), in which its error counts
+    # both ways; as part of a mean error, it is a sample of all errors besides.
+    drawn = (raised - at) * (raised + 2 * shared) * (known.raised > 0)
+    variance = max(((drawn + shared**2) * known.error**2).sum(), 0.0)
+    unseen = max((mass[:n] ** 2).sum() - (raised * at).sum(), 0.0)
+    variance += unseen * (weight * known.error**2).sum() / max(weight.sum(), _LEAST)
+    variance += (log.doubt * np.abs(left).sum()) ** 2
+    whole = np.abs(mass[:n]).sum()
+    reached = min(np.abs(raised).sum() / whole, 1.0) if whole else 1.0
+    return Estimate(float(total) / n, sqrt(variance) / n, float(reached))
+
+
+def _shared(left: Floats, weight: Floats, column: Integers) -> Floats:
+    """(k,) how much each known error counts in the errors of what had no chance to be seen.
+
+    That gets the mean error of the model, drawn to that of all models.
+
+    Args:
+        left: (m,) what had no chance, by model.
+        weight: (k,) of the known errors in means.
+        column: (k,) of their models.
+    """
+    if not len(weight):
+        return weight
+    belief = _BELIEF * weight.mean()
+    own = left / (np.bincount(column, weight, len(left)) + belief)
+    shared: Floats = weight * (own[column] + own.sum() * belief / weight.sum())
+    return shared
