@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--traffics", type=int, default=100, help="of each kind")
     parser.add_argument("--only", choices=SETS, nargs="*", default=SETS)
     args = parser.parse_args()
-    results: dict[str, dict[str, dict[str, list[float]]]] = {}
+    results: dict[str, dict[str, list[float | None]]] = {}
     for name in args.only:
         data = load(name, args.data, args.out / "embeddings")
         for kind, about in KINDS.items():
@@ -110,7 +110,8 @@ def main() -> None:
                 values = np.array([run[target] for run in runs], np.float64)
                 covers, _, error, seen = values.mean(axis=0).T
                 width = np.median(values[..., 1], axis=0)  # that of a share saved has no bound
-                results[title][target] = [*covers, *width, *error, *seen]
+                figures = [*covers, *width, *error, *seen]
+                results[title][target] = [None if np.isnan(f) else float(f) for f in figures]
                 cells = [
                     "" if np.isnan(c) else f"{c:.0%}, ± {100 * w:.1f}, {100 * e:+.1f}"
                     for c, w, e in zip(covers, width, error, strict=True)
