@@ -11,7 +11,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run load test-quick test test-long test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
-	bench-overload bench-overhead bench-chaos bench-drift bench-fitting load-compare fuzz format clean
+	bench-overload bench-overhead bench-chaos bench-drift bench-fitting bench-replay load-compare fuzz format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
@@ -95,6 +95,10 @@ bench-drift: .venv/.tested
 # How well fitted predictions route in synthetic stores of many kinds
 bench-fitting: .venv/.tested
 	$(BIN)/python -m ops.bench.fitting $(ARGS)
+
+# How often the intervals of replayed requests cover the truth. Needs recorded outcomes: ROUTING_DATA=folder
+bench-replay: .venv/.tested
+	$(BIN)/python -m ops.bench.replay --out build/bench-routing $(ARGS)
 
 # Two run folders of load tests, side by side, in B/compare.html: make load-compare A=folder B=folder
 load-compare: .venv/.tested

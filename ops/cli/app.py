@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.cli import asking, load, serving, store, top
+from ops.cli import asking, load, routing, serving, store, top
 
 DISTRIBUTION = "llm-cores-on-ray-serve"
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 for commands in (serving.commands, asking.commands, top.commands, load.commands):
     app.add_typer(commands)
 app.add_typer(store.commands, name="store", rich_help_panel=store.PANEL)
+app.add_typer(routing.commands, name="routing", rich_help_panel=routing.PANEL)
 
 
 def _show_version(wanted: bool) -> None:

@@ -58,7 +58,7 @@ def ask(
     text = _piped() if prompt in (None, "-") else prompt
     if not text or not text.strip():
         raise typer.BadParameter("the question is empty", param_hint="PROMPT")
-    ask(url, Question(text, system, model, _split(models), requirement), why=why, as_json=as_json)
+    ask(url, Question(text, system, model, split(models), requirement), why=why, as_json=as_json)
 
 
 @commands.command(
@@ -84,7 +84,7 @@ def route(
     """
     from ops.client.routing import route
 
-    route(url, queries, models=_split(models), requirement=requirement, as_json=as_json)
+    route(url, queries, models=split(models), requirement=requirement, as_json=as_json)
 
 
 def _piped() -> str:
@@ -94,5 +94,6 @@ def _piped() -> str:
         raise typer.BadParameter("what is piped in is no text", param_hint="PROMPT") from None
 
 
-def _split(names: list[str] | None) -> list[str] | None:
+def split(names: list[str] | None) -> list[str] | None:
+    """The names in options that may each have several, separated by commas; None without any."""
     return [name.strip() for part in names for name in part.split(",")] if names else None

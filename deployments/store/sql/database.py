@@ -22,6 +22,7 @@ from deployments.store.observations import (
 )
 from deployments.store.retention import Retention, excess
 from deployments.store.sql.changes import Change
+from deployments.store.sql.choices import Choices, choices_of
 from deployments.store.sql.chunks import CHUNK, chunks
 from deployments.store.sql.connections import Connections
 from deployments.store.sql.forgetting import Selection, counted
@@ -35,6 +36,7 @@ from deployments.store.sql.reading import (
     rows_of,
     stats_of,
     stored_of,
+    tokens_per_character_of,
     told_of,
 )
 from deployments.store.sql.recording import query_rows, record, rescore
@@ -43,7 +45,6 @@ from deployments.store.sql.state import State
 from deployments.store.sql.vectors import decoded
 
 _ROWS = 2048  # in one batch of `rows`
-_RECENT = 10_000  # queries that the tokens per character are taken from
 
 
 class Database:
@@ -326,17 +327,13 @@ class Database:
 
     def tokens_per_character(self) -> float | None:
         """In the prompts of the latest queries whose tokens are known; None if none are."""
-        recent = (
-            select(queries.c.input_tokens, queries.c.characters)
-            .order_by(queries.c.revision.desc())
-            .limit(_RECENT)
-            .subquery()
-        )
-        both = recent.c.input_tokens.is_not(None) & recent.c.characters.is_not(None)
-        sums = select(func.sum(recent.c.input_tokens), func.sum(recent.c.characters)).where(both)
         with self._reading() as connection:
-            tokens, characters = connection.execute(sums).one()
-        return float(tokens) / float(characters) if tokens and characters else None
+            return tokens_per_character_of(connection)
+
+    def choices(self, most: int, most_queries: int) -> Choices:
+        """Which models were chosen, and what came of it; see `choices_of`."""
+        with self._reading() as connection:
+            return choices_of(connection, self.identities, most, most_queries)
 
     def lengths(self) -> list[MeanLength]:
         """Mean lengths of answers of other shapes than text, of the models in `identities`."""

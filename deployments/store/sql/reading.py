@@ -17,6 +17,7 @@ from deployments.store.sql.schema import answers, lengths, metadata, outcomes, q
 from deployments.store.sql.sums import LENGTH_SUMS
 from deployments.store.sql.vectors import decoded
 
+_RECENT = 10_000  # queries that the tokens per character are taken from
 _SUMS = ("quality_sum", "scored", "tokens_sum", "counted", "answers")
 
 Stored = Row[int, int, bytes]  # number, revision, embedding
@@ -199,6 +200,20 @@ def lengths_of(connection: Connection, identities: Mapping[str, str]) -> list[Me
         )
         if identities.get(model) == identity
     ]
+
+
+def tokens_per_character_of(connection: Connection) -> float | None:
+    """In the prompts of the latest queries whose tokens are known; None if none are."""
+    recent = (
+        select(queries.c.input_tokens, queries.c.characters)
+        .order_by(queries.c.revision.desc())
+        .limit(_RECENT)
+        .subquery()
+    )
+    both = recent.c.input_tokens.is_not(None) & recent.c.characters.is_not(None)
+    sums = select(func.sum(recent.c.input_tokens), func.sum(recent.c.characters)).where(both)
+    tokens, characters = connection.execute(sums).one()
+    return float(tokens) / float(characters) if tokens and characters else None
 
 
 def stats_of(connection: Connection, dialect: Dialect) -> dict[str, Any]:
