@@ -11,7 +11,8 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run load test-quick test test-long test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
-	bench-overload bench-overhead bench-chaos bench-drift bench-fitting bench-replay load-compare fuzz format clean
+	bench-overload bench-overhead bench-chaos bench-drift bench-exploring bench-fitting bench-replay load-compare \
+	fuzz format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
@@ -91,6 +92,10 @@ bench-chaos: .venv/.tested
 # How far many routers drift from a requirement together. With recorded outcomes: ROUTING_DATA=folder
 bench-drift: .venv/.tested
 	$(BIN)/python -m ops.bench.drift --out build/bench-drift
+
+# How many scored answers a new model needs. Needs recorded outcomes: ROUTING_DATA=folder
+bench-exploring: .venv/.tested
+	$(BIN)/python -m ops.bench.exploring --out build/bench-exploring
 
 # How well fitted predictions route in synthetic stores of many kinds
 bench-fitting: .venv/.tested
