@@ -11,8 +11,8 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run load test-quick test test-long test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
-	bench-overload bench-overhead bench-chaos bench-drift bench-exploring bench-fitting bench-replay load-compare \
-	fuzz format clean
+	bench-overload bench-overhead bench-chaos bench-drift bench-exploring bench-fitting bench-poisoning bench-replay \
+	load-compare fuzz format clean
 
 run: .venv/.served
 	@exec $(BIN)/python -m ops.run --port $(PORT) $(if $(HOST),--host $(HOST)) $(if $(CONFIG),--config $(CONFIG))
@@ -104,6 +104,10 @@ bench-fitting: .venv/.tested
 # How often the intervals of replayed requests cover the truth. Needs recorded outcomes: ROUTING_DATA=folder
 bench-replay: .venv/.tested
 	$(BIN)/python -m ops.bench.replay --out build/bench-routing $(ARGS)
+
+# How far a key that sends false scores moves the routing. Needs recorded outcomes: ROUTING_DATA=folder
+bench-poisoning: .venv/.tested
+	$(BIN)/python -m ops.bench.poisoning $(ARGS)
 
 # Two run folders of load tests, side by side, in B/compare.html: make load-compare A=folder B=folder
 load-compare: .venv/.tested

@@ -295,7 +295,7 @@ class Core:
             self.prices,
             dispatch,
             probes,
-            chunks=self._followed(request.id, question, ranking, dispatch),
+            chunks=self._followed(request.id, question, ranking, dispatch, caller),
             measured=measured,
         )
 
@@ -384,13 +384,18 @@ class Core:
         return question, others
 
     def _followed(
-        self, id: str, question: Question, ranking: Ranking, dispatch: Dispatch | Given
+        self,
+        id: str,
+        question: Question,
+        ranking: Ranking,
+        dispatch: Dispatch | Given,
+        caller: Caller,
     ) -> Chunks:
         """The answer's chunks. Its length, cost and time go to the store, if there is one."""
         if self._smart is None or not question.query:
             return dispatch
         price = self.prices.get(dispatch.model)
-        lesson = Lesson.of(id, question, ranking, dispatch.model, price)
+        lesson = Lesson.of(id, question, ranking, dispatch.model, price, caller.name)
         return self._smart.learner.follow(dispatch, lesson, question.chat)
 
 

@@ -86,6 +86,8 @@ class AnswerRecord:
             that failed. None if unknown.
         propensity: the probability with which the strategy chose the model, 0 to 1; None if it was
             no choice.
+        key: the name of the key of the caller whom it answers; None if it needed none, or is
+            unknown.
     """
 
     id: str
@@ -96,6 +98,7 @@ class AnswerRecord:
     identity: str = ""
     chosen: bool | None = None
     propensity: float | None = None
+    key: str | None = None
 
 
 Learned = Observation | tuple[Observation, AnswerRecord] | AnswerRecord

@@ -190,9 +190,13 @@ class RankReply(As):
 
 
 class FeedbackReply(TypedDict):
+    """`counted` is false where this key has scored so much more than others that it isn't learned
+    from."""
+
     object: Literal["feedback"]
     id: str
     score: float
+    counted: bool
 
 
 class HealthReply(TypedDict):

@@ -49,11 +49,11 @@ class Feedback:
     """What became of an answer's score.
 
     Attributes:
-        scored: the answer.
+        scored: the answer; None if the score isn't learned from, since its key has given so many.
         change: of its model's quality, if this score made that certain.
     """
 
-    scored: Scored
+    scored: Scored | None
     change: Change | None
 
 
@@ -158,18 +158,43 @@ class StoreActor:
                 raise fault
         return len(faults)
 
-    async def feedback(self, id: str, score: float, replace: bool = True) -> Feedback | None:
-        """Stores an answer's score; durable when this returns. None if the id is unknown, or it has
-        a score and `replace` is false.
+    async def feedback(self, id: str, score: float, key: str | None = None) -> Feedback | None:
+        """Stores an answer's score; durable when this returns.
+
+        Args:
+            id: the answer's.
+            score: 0 to 1.
+            key: the name of the key that scores it; None without one.
+
+        Returns:
+            None if no answer with this id to this key is known.
 
         Raises:
             StoreNotOpen, StoreOverloaded, DatabaseUnavailable: it could not be stored.
         """
-        scored = await self._scored(id, score, replace)
-        if scored is None:
+        if not await self._may_score(id, key):
             # The answer's record may still be on its way from another router replica.
             await asyncio.sleep(_FEEDBACK_RETRY_S)
-            scored = await self._scored(id, score, replace)
+            if not await self._may_score(id, key):
+                return None
+        keeper = self._opened()
+        if not keeper.bound.admits(key):
+            return Feedback(None, None)
+        scored = await self._scored(id, score, replace=True)
+        if scored is None:  # it has just been deleted
+            return None
+        if scored.replaced is None:
+            keeper.bound.count(key)
+        return Feedback(scored, keeper.score(scored, score))
+
+    async def rate(self, id: str, score: float) -> Feedback | None:
+        """Stores a score that an answer gets by itself, 0 to 1; durable when this returns. None if
+        the id is unknown, or the answer has a score.
+
+        Raises:
+            StoreNotOpen, StoreOverloaded, DatabaseUnavailable: it could not be stored.
+        """
+        scored = await self._scored(id, score, replace=False)
         if scored is None:
             return None
         return Feedback(scored, self._opened().score(scored, score))
@@ -241,7 +266,12 @@ class StoreActor:
             raise StoreNotOpen("the store has not been opened yet")
         return self._keeper
 
-    async def _scored(self, id: str, score: float, replace: bool) -> Scored | None:
+    async def _may_score(self, id: str, key: str | None) -> bool:
+        store = self._opened().store
+        assert store is not None
+        return await asyncio.to_thread(store.database.owners.may_score, id, key)
+
+    async def _scored(self, id: str, score: float, *, replace: bool) -> Scored | None:
         store = self._opened().store
         assert store is not None
         return await asyncio.wrap_future(store.score(id, score, replace=replace))

@@ -63,9 +63,14 @@ class SharedStore:
         refused: int = await self._actor.call("learn", items)
         return refused
 
-    async def feedback(self, id: str, score: float, *, replace: bool) -> Feedback | None:
+    async def rate(self, id: str, score: float) -> Feedback | None:
+        """See `StoreActor.rate`."""
+        feedback: Feedback | None = await self._actor.call("rate", id, score)
+        return feedback
+
+    async def feedback(self, id: str, score: float, key: str | None) -> Feedback | None:
         """See `StoreActor.feedback`."""
-        feedback: Feedback | None = await self._actor.call("feedback", id, score, replace)
+        feedback: Feedback | None = await self._actor.call("feedback", id, score, key)
         return feedback
 
     async def texts(self, ids: Sequence[int]) -> dict[int, str]:

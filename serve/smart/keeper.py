@@ -25,6 +25,7 @@ from serve.routing.forecast.fits import write_fit
 from serve.routing.forecast.forecaster import Forecaster
 from serve.routing.prices import Price, fingerprint
 from serve.routing.shared_policies import SharedPolicies
+from serve.smart.bound import KeyBound
 
 logger = logging.getLogger("ray.serve")
 
@@ -59,6 +60,7 @@ class Keeper:
         policies: of all routers together, for the present prices.
         priced: identifies these prices.
         changes: of the models' quality, since this was made.
+        bound: of what a key's scores may weigh.
         status, message: the state of the store: "waiting", "loading", "ready" or "failed", and
             details for people.
         rows: how many rows of what `message` describes are done, and of how many; empty if unknown.
@@ -78,7 +80,7 @@ class Keeper:
         self._imported_versions: dict[Path, tuple[int, int]] = {}
         self.store: EmbeddingStore | None = None
         self.policies, self.priced = SharedPolicies(), ""
-        self.changes = Changes()
+        self.changes, self.bound = Changes(), KeyBound()
         self.status, self.message = "waiting", ""
         self.rows: tuple[int, ...] = ()
         self._published = False
@@ -308,6 +310,7 @@ class Keeper:
         await self._publish(store)
         before = _scores(store)
         await asyncio.to_thread(store.sync)
+        self.bound.restart(await asyncio.to_thread(store.database.owners.scores))
         self._tokens_per_character = (
             await asyncio.to_thread(store.database.tokens_per_character)
             or self._tokens_per_character

@@ -55,6 +55,7 @@ class Lesson:
         chosen: whether the model was the strategy's first choice.
         propensity: the probability of that choice, 0 to 1; None if it was none by prediction.
         said: the digest of the answer; None if that isn't known.
+        key: the name of the caller's key; None without one.
     """
 
     id: str
@@ -68,12 +69,20 @@ class Lesson:
     chosen: bool = True
     propensity: float | None = None
     said: int | None = None
+    key: str | None = None
 
     @classmethod
     def of(
-        cls, id: str, question: Question, ranking: Ranking, model: str, price: Price | None
+        cls,
+        id: str,
+        question: Question,
+        ranking: Ranking,
+        model: str,
+        price: Price | None,
+        key: str | None = None,
     ) -> "Lesson":
-        """What a strategy was asked and said, of an answer that this model begins to write."""
+        """What a strategy was asked and said, of an answer that this model begins to write for the
+        caller with this key."""
         # What was guessed must not correct what is learned.
         predicted = None if model in ranking.guessed else ranking.quality.get(model)
         chat, chosen = question.chat, model in ranking.models[:1]
@@ -89,6 +98,7 @@ class Lesson:
             chosen,
             ranking.propensity if chosen and ranking.quality else None,
             ranking.said if chosen else None,
+            key,
         )
 
     @classmethod
@@ -306,6 +316,7 @@ class Learner:
             self._identities[learned.model],
             lesson.chosen,
             lesson.propensity,
+            lesson.key,
         )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -26,6 +26,7 @@ from serve.routing.cascade.deciding import Probing
 from serve.routing.decider import Impossible, Routes
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
+from serve.smart.actor import Feedback
 from serve.smart.cascade import Probed
 from serve.smart.client import SharedStore
 from serve.smart.decisions import Busy, Decisions
@@ -90,7 +91,7 @@ class Smart:
 
     def judge_by(self, dispatcher: Dispatcher) -> None:
         """Scores a sample of answers, as far as settings say so; the dispatcher calls the judge."""
-        self.learner.judging = Judging(dispatcher, self._identities, self._score_unscored)
+        self.learner.judging = Judging(dispatcher, self._identities, self._rate)
 
     async def close(self) -> None:
         """Sends what is to be learned, if the store can be reached at once."""
@@ -124,29 +125,17 @@ class Smart:
             question, embedding, show_queries=self._router.show_queries
         )
 
-    async def feedback(self, id: str, score: float, *, replace: bool = True) -> bool:
-        """Stores an answer's score; False if no answer with this id is known.
+    async def feedback(self, id: str, score: float, key: str | None = None) -> bool | None:
+        """Stores an answer's score, which the caller with this key gives.
 
-        Args:
-            id: the answer's.
-            score: 0 to 1.
-            replace: whether it replaces a score that the answer has. If not, and the answer has
-                one, the result is False as well.
+        Returns:
+            Whether it counts (see `KeyBound`); None if no answer with this id to this key is known.
 
         Raises:
             ModelUnavailable: the store is unavailable.
         """
-        try:
-            await self.learner.flush()
-            feedback = await self._store.feedback(id, score, replace=replace)
-        except ActorUnavailable as error:
-            raise _unavailable(error) from error
-        if feedback is None:
-            return False
-        record_score(feedback.scored, score)
-        if feedback.change is not None:
-            record_change(feedback.change)
-        return True
+        feedback = await self._told(self._store.feedback, id, score, key)
+        return None if feedback is None else feedback.scored is not None
 
     async def route(self, question: BatchQuestion) -> Routes:
         """Decides a batch, each query among its candidates.
@@ -193,8 +182,24 @@ class Smart:
         except Exception as error:  # whatever it is, the caller may try again
             raise _unavailable(error) from error
 
-    async def _score_unscored(self, id: str, score: float) -> bool:
-        return await self.feedback(id, score, replace=False)
+    async def _rate(self, id: str, score: float) -> bool:
+        """Stores a score that an answer gets by itself; False if it is unknown, or has one."""
+        return await self._told(self._store.rate, id, score) is not None
+
+    async def _told(
+        self, tell: Callable[..., Awaitable[Feedback | None]], id: str, score: float, *more: Any
+    ) -> Feedback | None:
+        """What became of a score that the store is told, once it knows all answers so far."""
+        try:
+            await self.learner.flush()
+            feedback = await tell(id, score, *more)
+        except ActorUnavailable as error:
+            raise _unavailable(error) from error
+        if feedback is not None and feedback.scored is not None:
+            record_score(feedback.scored, score)
+            if feedback.change is not None:
+                record_change(feedback.change)
+        return feedback
 
     async def _embedding(self, query: str) -> Floats32 | None:
         if not query:

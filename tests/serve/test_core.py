@@ -159,6 +159,15 @@ async def test_an_answer_by_failover_is_learned_from_as_no_choice() -> None:
     assert [lesson.propensity for lesson in smart.lessons] == [None, 1.0]
 
 
+async def test_an_answer_is_learned_from_with_the_key_of_its_caller() -> None:
+    models = Models(known=[says("one", END)])
+    core = await models.core(Predicts())
+    core._smart = smart = Learning()  # type: ignore[assignment]
+    for caller in (ANYONE, Caller("team")):
+        await core.answer(Request(REQUEST), caller, time.monotonic() + 10)
+    assert [lesson.key for lesson in smart.lessons] == [None, "team"]
+
+
 async def test_an_answer_is_learned_from_with_its_shape() -> None:
     models = Models(known=[says("{}", END)])
     core = await models.core(Predicts())

@@ -142,6 +142,7 @@ class Change:
                 "policy": answer.policy,
                 "chosen": answer.chosen,
                 "propensity": answer.propensity,
+                "key": answer.key,
                 "cost": plain(answer.cost),
                 "score": plain(score),
                 "at": self._now,

@@ -27,6 +27,7 @@ from deployments.store.sql.chunks import CHUNK, chunks
 from deployments.store.sql.connections import Connections
 from deployments.store.sql.forgetting import Selection, counted
 from deployments.store.sql.header import check, opened, read_header, write_header
+from deployments.store.sql.owners import Owners
 from deployments.store.sql.reading import (
     NOTHING,
     Batch,
@@ -67,7 +68,7 @@ class Database:
     Attributes:
         url: without its secrets.
         id: random, the same for as long as the store exists.
-        state: small values kept between runs.
+        state, owners: small values kept between runs; whose answers are known.
         on_deleted: called with the numbers of queries that a method has just deleted.
 
     Raises:
@@ -90,11 +91,10 @@ class Database:
         self.identities = dict(identities or {})
         self.retention = retention
         self.on_deleted: Callable[[list[int]], None] = lambda ids: None
-        self._own_deletions = 0
         self._connections = Connections(url, create=embedding_model is not None)
         self.url = self._connections.shown
-        self.state = State(self._connections)
-        self._writer = secrets.randbits(63)
+        self.state, self.owners = State(self._connections), Owners(self._connections)
+        self._own_deletions, self._writer = 0, secrets.randbits(63)
         try:
             with self._connections.writing() as connection:
                 header = opened(connection, self.url, embedding_model, dimensions)

@@ -94,6 +94,7 @@ answers = Table(
     Column("policy", String),
     Column("chosen", Boolean),  # false where the model took over from one that failed
     Column("propensity", Float),  # of the choice
+    Column("key", String),  # the name of the caller's key; null where it had none, or is unknown
     Column("score", Float),
     Column("cost", Float),
     Column("at", Float, nullable=False, index=True),  # unix seconds

@@ -37,7 +37,7 @@ mark_scored = (
     .values(scored=_is_scored)
 )
 
-_record = ("id", "model", "predicted", "policy", "cost", "identity", "chosen", "propensity")
+_record = ("id", "model", "predicted", "policy", "cost", "identity", "chosen", "propensity", "key")
 _answer = ("query_id", "score", *_record)
 known_answers = select(*(answers.c[name] for name in _answer)).where(answers.c.id.in_(_ids))
 insert_answers = answers.insert()

@@ -8,6 +8,7 @@ from deployments.errors import UnknownAnswer
 from serve.http import openapi
 from serve.http.bodies.fields import parse_as
 from serve.http.json_response import json_response
+from serve.http.middleware.gate import authenticated
 from serve.http.schemas import Feedback
 from serve.http.server import server_of
 
@@ -16,13 +17,15 @@ router = APIRouter()
 
 @router.post("/v1/feedback", **openapi.FEEDBACK)
 async def feedback(request: Request) -> Response:
-    """Scores an answer: `{"id": "chatcmpl-…", "score": 0 to 1}`."""
-    server = server_of(request)
+    """Scores an answer: `{"id": "chatcmpl-…", "score": 0 to 1}`. Only the key that asked may."""
+    server, caller = server_of(request), authenticated(request)
     given = await server.bodies.read(request, partial(parse_as, Feedback))
-    if not await server.core.smart.feedback(given.id, given.score):
+    counted = await server.core.smart.feedback(given.id, given.score, caller.name)
+    if counted is None:
         raise UnknownAnswer(
-            f"no answer '{given.id}' is known: it never existed, had no text to learn from, or is "
-            "older than the store keeps",
+            f"no answer '{given.id}' to this caller is known: it never existed, was for another "
+            "key, had no text to learn from, or is older than the store keeps",
             param="id",
         )
-    return json_response({"object": "feedback", "id": given.id, "score": given.score})
+    reply = {"object": "feedback", "id": given.id, "score": given.score, "counted": counted}
+    return json_response(reply)

@@ -1,10 +1,12 @@
-"""Promise: the id in a reply of any API is what feedback takes."""
+"""Promise: the id in a reply of any API is what feedback takes, from the key that asked."""
 
 import re
 from typing import Any
 
 import pytest
 from scripted_models import END, Models, api_client, says
+
+from serve.access.keys import hash_of, new_key
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CHATS = [
@@ -20,14 +22,14 @@ class Learning:
 
     def __init__(self) -> None:
         self.learner = self
-        self.known: set[str] = set()
+        self.known: dict[str, str | None] = {}
 
     def follow(self, answer: Any, lesson: Any, request: Any) -> Any:
-        self.known.add(lesson.id)
+        self.known[lesson.id] = lesson.key
         return answer
 
-    async def feedback(self, id: str, score: float) -> bool:
-        return id in self.known
+    async def feedback(self, id: str, score: float, key: str | None) -> bool | None:
+        return score > 0 if id in self.known and self.known[id] == key else None
 
 
 async def scored(path: str, body: dict[str, Any]) -> tuple[str, int, int]:
@@ -61,3 +63,25 @@ async def test_the_id_of_an_agents_query() -> None:
     query = {"query_type": "llm", "agent_name": "demo/agent", "query_data": asked}
     _, own, other = await scored("/query", query)
     assert (own, other) == (200, 404)
+
+
+async def test_an_answer_is_unknown_to_another_key_and_a_score_that_is_not_learned_says_so() -> (
+    None
+):
+    models = Models(a=[says("Hi", END)])
+    core = await models.core()
+    core._smart = Learning()  # type: ignore[assignment]
+    keys = {name: new_key() for name in ("mine", "other")}
+    known = [{"name": name, "sha256": hash_of(key).hex()} for name, key in keys.items()]
+    async with api_client(core, models, keys=known, allow_anonymous=False) as http:
+
+        async def post(path: str, body: Any, key: str) -> Any:
+            return await http.post(path, json=body, headers={"x-api-key": keys[key]})
+
+        chat = {"model": "a", "messages": HELLO}
+        id = (await post("/v1/chat/completions", chat, "mine")).json()["id"]
+        other = await post("/v1/feedback", {"id": id, "score": 1}, "other")
+        assert (other.status_code, other.json()["error"]["code"]) == (404, "answer_not_found")
+        for score, counted in ((1, True), (0, False)):
+            reply = await post("/v1/feedback", {"id": id, "score": score}, "mine")
+            assert reply.json()["counted"] is counted

@@ -129,6 +129,55 @@ async def test_a_model_whose_answers_become_worse_is_told_of(
     assert "model 'small' answers worse than it did" in caplog.text
 
 
+async def test_an_answer_is_known_to_the_key_that_it_was_for_alone(started: Start) -> None:
+    actor = await started()
+    await actor.learn([AnswerRecord("mine", "small", key="team")])
+    assert await actor.feedback("mine", 0.0, "other") is None
+    assert await actor.feedback("mine", 0.0) is None
+    assert (await actor.feedback("mine", 1.0, "team")).scored.replaced is None
+
+
+async def test_of_a_key_that_scores_far_more_than_many_others_a_part_is_learned(
+    started: Start,
+) -> None:
+    actor = await started()
+    for number in range(25):
+        key = f"key {number}" if number < 20 else "loud"
+        await actor.learn([AnswerRecord(str(number), "small", 0.9, NAME, key=key)])
+    told = [
+        await actor.feedback(str(number), 1.0, f"key {number}" if number < 20 else "loud")
+        for number in range(25)
+    ]
+    assert [feedback.scored is not None for feedback in told] == [True] * 22 + [False] * 3
+    assert actor._keeper.store.database.owners.scores()["loud"] == 2
+
+
+async def test_the_scores_of_keys_are_counted_on_after_a_restart(started: Start) -> None:
+    actor = await started()
+    for number in range(20):
+        await actor.learn([AnswerRecord(str(number), "small", key=f"key {number}")])
+        await actor.feedback(str(number), 1.0, f"key {number}")
+    await actor.learn([AnswerRecord(f"loud {n}", "small", key="loud") for n in range(3)])
+    await actor.feedback("loud 0", 1.0, "loud")
+    await actor.feedback("loud 1", 1.0, "loud")
+    again = await started()
+    assert (await again.feedback("loud 2", 1.0, "loud")).scored is None
+
+
+async def test_a_score_that_an_answer_gets_by_itself_replaces_none(started: Start) -> None:
+    actor = await started()
+    await actor.learn([learned("rated"), learned("scored")])
+    assert await actor.feedback("scored", 1.0)
+    assert await actor.rate("scored", 0.0) is None
+    assert await actor.rate("unknown", 0.0) is None
+    told = await actor.rate("rated", 0.4)
+    assert told is not None
+    again = await actor.feedback("rated", 1.0)
+    assert again is not None
+    assert again.scored is not None
+    assert again.scored.replaced == 0.4
+
+
 async def test_feedback_waits_for_an_answer_that_is_still_on_its_way(
     started: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,7 +45,7 @@ class Store:
         self.away = False
         self.asked: list[str] = []
         self.answers: set[str] = set()
-        self.scores: list[tuple[str, float, bool]] = []
+        self.rated: list[tuple[str, float]] = []
 
     def configure(self, *args: object) -> None:
         self.asked.append("configure")
@@ -59,11 +59,17 @@ class Store:
         self.answers |= {answer.id for _, answer in pairs if isinstance(answer, AnswerRecord)}
         return 0
 
-    async def feedback(self, id: str, score: float, *, replace: bool) -> Feedback | None:
+    async def rate(self, id: str, score: float) -> Feedback:
+        self._ask("rate")
+        self.rated.append((id, score))
+        return Feedback(Scored("small", 0.5, None, None), None)
+
+    async def feedback(self, id: str, score: float, key: str | None) -> Feedback | None:
         self._ask("feedback")
-        self.scores.append((id, score, replace))
         if id not in self.answers:
             return None
+        if key == "loud":
+            return Feedback(None, None)
         return Feedback(Scored("small", 0.5, None, None), Change("small", -0.1, 300, 0.0))
 
     async def status(self, timeout_s: float) -> dict[str, Any]:
@@ -143,25 +149,31 @@ async def test_feedback_finds_an_answer_that_has_just_ended(store: Store) -> Non
     assert recorded("llm_forecast_quality_sum", model="small", source="predicted") == 0.5
     assert recorded("llm_quality_changes_total", model="small", direction="worse") == 1.0
     assert store.asked == ["configure", "learn", "feedback"]
-    assert not await smart.feedback("another", 1.0)
+    assert await smart.feedback("another", 1.0) is None
     smart.retire()
 
 
-async def test_a_judges_score_is_learned_like_feedback_but_replaces_none(store: Store) -> None:
+async def test_feedback_that_is_not_learned_counts_nowhere(store: Store) -> None:
+    smart, recorded = await started(Embedder()), Recorded()
+    await answered(smart, "id")
+    assert await smart.feedback("id", 1.0, "loud") is False
+    assert recorded("llm_forecast_quality_sum", model="small", source="actual") == 0.0
+    smart.retire()
+
+
+async def test_a_judges_score_is_learned_like_feedback(store: Store) -> None:
     smart, recorded = await started(Embedder()), Recorded()
     models = Models(small=[says("Yes.", END)], large=[says("Score: 4", END)])
     smart.judge_by(models.dispatcher)
     scoring = ScoringConfig(judge="large", share=1)
     await smart.configure(RouterConfig(strategy="smart", scoring=scoring), PRICES)
     await answered(smart, "id", REQUEST)
-    await until(lambda: store.scores)
-    assert store.scores == [("id", 0.4, False)]
-    assert store.asked[-2:] == ["learn", "feedback"]
+    await until(lambda: store.rated)
+    assert store.rated == [("id", 0.4)]
+    assert store.asked[-2:] == ["learn", "rate"]
     assert recorded("llm_forecast_quality_sum", model="small", source="actual") == pytest.approx(
         0.4
     )
-    await smart.feedback("id", 1.0)
-    assert store.scores[-1] == ("id", 1.0, True)
     smart.retire()
 
 

@@ -104,7 +104,7 @@ def make_old(connection: Connection) -> None:
     insert("answers", id="waiting", query_id=2, score=None, **more)
 
 
-@pytest.fixture(params=["1", "2"])
+@pytest.fixture(params=["1", "2", "3", "4"])
 def old_url(request: pytest.FixtureRequest, store_url: str) -> str:
     """A store of each earlier version."""
     engine = engine_of(store_url)
@@ -128,8 +128,10 @@ def test_a_store_of_an_earlier_version_opens_with_all_that_it_holds(old_url: str
         (2, Scored("small", 0.7, "p", None)),
         (1, Scored("small", 0.7, "p", 0.5)),
     ]
+    assert database.owners.may_score("rated", "any key")
     json = Observation("new", VECTOR, "small", "answers", output_tokens=40, shape="json")
-    database.write([(json, AnswerRecord("x", "small", chosen=True, propensity=0.1))])
+    database.write([(json, AnswerRecord("x", "small", chosen=True, propensity=0.1, key="team"))])
+    assert not database.owners.may_score("x", "any key")
     assert database.stats()["answers"] == 3
     assert database.stats()["models"]["small"]["shapes"]["json"]["output_tokens"] == 40
     database.close()
@@ -198,7 +200,8 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(
     assert header() == before
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM outcomes")).scalar() == 2
-        assert not inspect(connection).has_table("lengths")
+        columns = inspect(connection).get_columns("answers")
+        assert "key" not in {column["name"] for column in columns}
     engine.dispose()
     database = Database(old_url)
     assert database.count() == 2
