@@ -8,7 +8,7 @@ from contextlib import aclosing
 from types import MappingProxyType
 
 from deployments.config import ModelConfig
-from deployments.contract import ChatRequest, Chunk
+from deployments.contract import ChatRequest, Chunk, merge
 from deployments.errors import InvalidRequest, LLMError
 from deployments.telemetry.instruments import RESCUES
 from serve.availability.circuits import Circuits
@@ -58,6 +58,20 @@ class Dispatcher:
         """
         plan = Attempts(ranked, self._models, self._circuits.is_open, windows=self._windows)
         return Dispatch(request, plan, self._calls, deadline)
+
+    async def once(self, request: ChatRequest, model: str, deadline: float) -> Chunk:
+        """The whole answer of one model, which is asked once, and given up on as soon as if another
+        one could take over.
+
+        Raises:
+            LLMError: it gave none.
+        """
+        try:
+            call = self._calls.call(model, request, deadline, another_is_left=True)
+            return merge([chunk async for chunk in call])
+        except LLMError as error:
+            self._calls.failed(model, error)
+            raise
 
 
 class Dispatch:

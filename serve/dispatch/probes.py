@@ -3,7 +3,8 @@
 import time
 from collections.abc import Collection, Sequence
 
-from deployments.contract import ChatRequest, Chunk, Usage, merge
+from deployments.contract import ChatRequest, Chunk, Usage
+from deployments.errors import LLMError
 from serve.dispatch.dispatcher import Dispatcher
 from serve.dispatch.rescue import Rescue
 
@@ -13,8 +14,8 @@ MOST_PROBES = 8
 class Probes:
     """Calls models on behalf of one request's strategy.
 
-    A probe is a request like any other: it opens and closes circuits, ends with the request's
-    deadline, and counts in the attempts and the cost of the answer that follows.
+    A probe opens and closes circuits, ends with the request's deadline, and counts in the attempts
+    and the cost of the answer that follows. It is not repeated if it fails.
 
     Args:
         dispatcher: calls the models.
@@ -48,14 +49,15 @@ class Probes:
             raise ValueError(f"a strategy may make at most {MOST_PROBES} probes for one request")
         self._left -= 1
         whole = request.model_copy(update={"stream": False, "stream_options": None})
-        dispatch = self._dispatcher.dispatch(whole, [model], self._deadline)
+        began = time.monotonic()
         try:
-            await dispatch.begin()
-            answer = merge([chunk async for chunk in dispatch])
-        finally:
-            self.attempts += dispatch.attempts
+            answer = await self._dispatcher.once(whole, model, self._deadline)
+        except LLMError as error:
+            self.attempts += error.asked
+            raise
+        self.attempts += 1
         self.usages.append((model, answer.usage))
-        self._answers[model] = answer, time.monotonic() - dispatch.started
+        self._answers[model] = answer, time.monotonic() - began
         return answer
 
     def given(self, model: str) -> "Given":

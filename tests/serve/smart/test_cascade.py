@@ -113,6 +113,29 @@ async def test_a_probe_that_fails_fails_no_request(error: Exception) -> None:
     assert reply.headers["x-router-model"] in ("a", "large")
 
 
+async def test_a_probe_that_hangs_is_given_up_on_as_if_another_model_could_take_over() -> None:
+    async def hangs(request: ChatRequest) -> AsyncGenerator[Chunk, None]:
+        await asyncio.sleep(60)
+        yield END
+
+    keys = {"timeout": 60, "first_token_timeout": 0.05}
+    models = Models(keys, a=[says("2", END)], b=[hangs], large=[says("two", END)])
+    async with asyncio.timeout(10):
+        assert (await asked(models)).status_code == 200
+    assert models.responses[1].left
+
+
+async def test_a_probe_that_fails_is_not_repeated() -> None:
+    models = Models(
+        {"retries": 3},
+        a=[says("2", END)],
+        b=[says(ProviderError("down"))],
+        large=[says("two", END)],
+    )
+    await asked(models)
+    assert models.order.count("b") == 1
+
+
 async def test_if_both_probes_fail_another_model_answers() -> None:
     reply = await asked(three(a=ProviderError("down"), b=ProviderError("down")))
     assert (text(reply), reply.headers["x-router-model"]) == ("two", "large")
