@@ -18,12 +18,13 @@ _SHORTEST = 32
 @dataclass(frozen=True, slots=True)
 class Caller:
     """A caller: `name` is None if no key is needed, `models` if all are allowed; `metrics` says
-    whether it may read them."""
+    whether it may read them, `trusted` whether its scores are learned without a bound."""
 
     name: str | None = None
     models: frozenset[str] | None = None
     requests_per_minute: int | None = None
     metrics: bool = False
+    trusted: bool = False
 
     def allowed(self, models: Mapping[str, Model]) -> Mapping[str, Model]:
         """Those of `models` that the caller may use, and see."""
@@ -84,7 +85,7 @@ def _by_hash(keys: Sequence[KeyConfig]) -> list[tuple[bytes, Caller]]:
                 f"server.keys: '{callers[known].name}' and '{key.name}' are the same key"
             )
         models = None if key.models is None else frozenset(key.models)
-        callers[known] = Caller(key.name, models, key.requests_per_minute, key.metrics)
+        callers[known] = Caller(key.name, models, key.requests_per_minute, key.metrics, key.trusted)
     return list(callers.items())
 
 

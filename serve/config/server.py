@@ -37,6 +37,8 @@ class KeyConfig(Section):
     any number."""
     metrics: bool = False
     """Whether the key may read `GET /metrics`, besides all else that it may do."""
+    trusted: bool = False
+    """Whether all scores of the key are learned, however many more it gives than other keys."""
 
     @model_validator(mode="after")
     def _key_or_hash(self) -> "KeyConfig":

@@ -158,13 +158,16 @@ class StoreActor:
                 raise fault
         return len(faults)
 
-    async def feedback(self, id: str, score: float, key: str | None = None) -> Feedback | None:
+    async def feedback(
+        self, id: str, score: float, key: str | None = None, bounded: bool = True
+    ) -> Feedback | None:
         """Stores an answer's score; durable when this returns.
 
         Args:
             id: the answer's.
             score: 0 to 1.
             key: the name of the key that scores it; None without one.
+            bounded: whether too many scores of the key are not learned; see `KeyBound`.
 
         Returns:
             None if no answer with this id to this key is known.
@@ -178,7 +181,7 @@ class StoreActor:
             if not await self._may_score(id, key):
                 return None
         keeper = self._opened()
-        if not keeper.bound.admits(key):
+        if bounded and not keeper.bound.admits(key):
             return Feedback(None, None)
         scored = await self._scored(id, score, replace=True)
         if scored is None:  # it has just been deleted

@@ -68,9 +68,11 @@ class SharedStore:
         feedback: Feedback | None = await self._actor.call("rate", id, score)
         return feedback
 
-    async def feedback(self, id: str, score: float, key: str | None) -> Feedback | None:
+    async def feedback(
+        self, id: str, score: float, key: str | None, bounded: bool
+    ) -> Feedback | None:
         """See `StoreActor.feedback`."""
-        feedback: Feedback | None = await self._actor.call("feedback", id, score, key)
+        feedback: Feedback | None = await self._actor.call("feedback", id, score, key, bounded)
         return feedback
 
     async def texts(self, ids: Sequence[int]) -> dict[int, str]:

@@ -125,8 +125,16 @@ class Smart:
             question, embedding, show_queries=self._router.show_queries
         )
 
-    async def feedback(self, id: str, score: float, key: str | None = None) -> bool | None:
+    async def feedback(
+        self, id: str, score: float, key: str | None = None, *, bounded: bool = True
+    ) -> bool | None:
         """Stores an answer's score, which the caller with this key gives.
+
+        Args:
+            id: the answer's.
+            score: 0 to 1.
+            key: the key's name; None without one.
+            bounded: whether too many scores of the key are not learned.
 
         Returns:
             Whether it counts (see `KeyBound`); None if no answer with this id to this key is known.
@@ -134,7 +142,7 @@ class Smart:
         Raises:
             ModelUnavailable: the store is unavailable.
         """
-        feedback = await self._told(self._store.feedback, id, score, key)
+        feedback = await self._told(self._store.feedback, id, score, key, bounded)
         return None if feedback is None else feedback.scored is not None
 
     async def route(self, question: BatchQuestion) -> Routes:

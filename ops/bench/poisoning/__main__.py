@@ -32,7 +32,7 @@ class Case:
         traffic: what the first key asks, as a multiple of what the others do.
         lies: whether it gives false scores.
         bounded: whether the bound holds.
-        uneven: whether the other keys' traffic differs: the k-th asks in proportion to 1 / k.
+        uneven: whether traffic differs between keys: the k-th asks in proportion to 1 / k.
     """
 
     traffic: float = 1.0

@@ -20,7 +20,9 @@ async def feedback(request: Request) -> Response:
     """Scores an answer: `{"id": "chatcmpl-…", "score": 0 to 1}`. Only the key that asked may."""
     server, caller = server_of(request), authenticated(request)
     given = await server.bodies.read(request, partial(parse_as, Feedback))
-    counted = await server.core.smart.feedback(given.id, given.score, caller.name)
+    counted = await server.core.smart.feedback(
+        given.id, given.score, caller.name, bounded=not caller.trusted
+    )
     if counted is None:
         raise UnknownAnswer(
             f"no answer '{given.id}' to this caller is known: it never existed, was for another "

@@ -28,8 +28,11 @@ class Learning:
         self.known[lesson.id] = lesson.key
         return answer
 
-    async def feedback(self, id: str, score: float, key: str | None) -> bool | None:
-        return score > 0 if id in self.known and self.known[id] == key else None
+    async def feedback(
+        self, id: str, score: float, key: str | None, *, bounded: bool
+    ) -> bool | None:
+        known = id in self.known and self.known[id] == key
+        return score > 0 or not bounded if known else None
 
 
 async def scored(path: str, body: dict[str, Any]) -> tuple[str, int, int]:
@@ -71,8 +74,11 @@ async def test_an_answer_is_unknown_to_another_key_and_a_score_that_is_not_learn
     models = Models(a=[says("Hi", END)])
     core = await models.core()
     core._smart = Learning()  # type: ignore[assignment]
-    keys = {name: new_key() for name in ("mine", "other")}
-    known = [{"name": name, "sha256": hash_of(key).hex()} for name, key in keys.items()]
+    keys = {name: new_key() for name in ("mine", "other", "trusted")}
+    known = [
+        {"name": name, "sha256": hash_of(key).hex(), "trusted": name == "trusted"}
+        for name, key in keys.items()
+    ]
     async with api_client(core, models, keys=known, allow_anonymous=False) as http:
 
         async def post(path: str, body: Any, key: str) -> Any:
@@ -85,3 +91,6 @@ async def test_an_answer_is_unknown_to_another_key_and_a_score_that_is_not_learn
         for score, counted in ((1, True), (0, False)):
             reply = await post("/v1/feedback", {"id": id, "score": score}, "mine")
             assert reply.json()["counted"] is counted
+        id = (await post("/v1/chat/completions", chat, "trusted")).json()["id"]
+        reply = await post("/v1/feedback", {"id": id, "score": 0}, "trusted")
+        assert reply.json()["counted"]

@@ -162,6 +162,7 @@ async def test_the_scores_of_keys_are_counted_on_after_a_restart(started: Start)
     await actor.feedback("loud 1", 1.0, "loud")
     again = await started()
     assert (await again.feedback("loud 2", 1.0, "loud")).scored is None
+    assert (await again.feedback("loud 2", 1.0, "loud", bounded=False)).scored is not None
 
 
 async def test_a_score_that_an_answer_gets_by_itself_replaces_none(started: Start) -> None:

@@ -64,7 +64,9 @@ class Store:
         self.rated.append((id, score))
         return Feedback(Scored("small", 0.5, None, None), None)
 
-    async def feedback(self, id: str, score: float, key: str | None) -> Feedback | None:
+    async def feedback(
+        self, id: str, score: float, key: str | None, bounded: bool
+    ) -> Feedback | None:
         self._ask("feedback")
         if id not in self.answers:
             return None
