@@ -115,7 +115,7 @@ class Decider:
 
     def ready_for(self, question: Question) -> bool:
         """Whether `decide` has the policy that a question needs, with the forecasts in use."""
-        name = _policy_name(question)
+        name = policy_of(question)
         return question.floor or (name in self.policies and name not in self._outdated)
 
     def claim(self, question: Question) -> str | None:
@@ -128,7 +128,7 @@ class Decider:
             The policy's name; None if it is ready, in preparation already, or has to wait for other
             preparations. Until it is there, `decide` does without.
         """
-        name, owner = _policy_name(question), question.owner
+        name, owner = policy_of(question), question.owner
         if self.ready_for(question) or name in self._claimed:
             return None
         claims = list(self._claimed.values())
@@ -154,7 +154,7 @@ class Decider:
         """Takes a new policy for a question and others like it. An existing one, or that of other
         routers, keeps its multiplier, which has followed the traffic; only its forecasts are
         replaced."""
-        name = _policy_name(question)
+        name = policy_of(question)
         self._outdated.discard(name)
         self.policies.begin(name, question.owner, policy)
 
@@ -187,7 +187,7 @@ class Decider:
         if question.floor:
             order = above_floor(quality, cost, question.requirement, allowed)
         else:
-            policy = self._policy(name := _policy_name(question))
+            policy = self._policy(name := policy_of(question))
             order, _ = policy.decide(quality, cost, allowed)
             multiplier = policy.weighs(quality, cost, allowed)
         ranking = self._ranking(question, order, prediction, cost, name)
@@ -319,7 +319,7 @@ class Decider:
             order = above_floor(quality, cost, question.requirement, allowed)
             return self._ranking(question, order, prediction, cost)
         order, pick = self._chosen(question, quality, cost, allowed)
-        return self._ranking(question, order, prediction, cost, _policy_name(question), pick)
+        return self._ranking(question, order, prediction, cost, policy_of(question), pick)
 
     def _chosen(
         self, question: Question, quality: Floats, cost: Floats, allowed: Booleans
@@ -328,7 +328,7 @@ class Decider:
 
         Columns beyond those of the models are no single models, and are not explored.
         """
-        name, models = _policy_name(question), len(self.models)
+        name, models = policy_of(question), len(self.models)
         policy = self._policy(name)
         order, moved = policy.decide(quality, cost, allowed)
         pick = Pick(int(order[0]))
@@ -443,5 +443,6 @@ def _nothing(rows: int) -> Neighbours:
     return Neighbours(none, none.astype(np.float32), Outcomes.nothing())
 
 
-def _policy_name(question: Question) -> str:
+def policy_of(question: Question) -> str:
+    """The name of the policy that a question belongs to."""
     return policy_name(question.requirement, question.candidates)

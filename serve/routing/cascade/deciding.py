@@ -13,10 +13,9 @@ import numpy as np
 from deployments.store.evidence import Floats32
 from serve.routing.arrays import Booleans, Floats, Integers
 from serve.routing.cascade.posterior import Pair, Probes
-from serve.routing.decider import Decider
+from serve.routing.decider import Decider, policy_of
 from serve.routing.forecast.predictor import Prediction
 from serve.routing.optimise.online import Policy
-from serve.routing.policies import policy_name
 from serve.routing.strategy import Question, Ranking
 
 
@@ -79,7 +78,7 @@ class CascadeDecider(Decider):
             ValueError: a name is unknown, or no model is available.
         """
         allowed, prediction, cost = self._weighed(question, embedding)
-        multiplier = self._policy(self.policy_name(question)).multiplier
+        multiplier = self._policy(policy_of(question)).multiplier
         awake = [name for name in question.available if name not in question.asleep]
         pairs = self._pairs(awake)
         cascade = self._forecaster.cascade
@@ -95,20 +94,20 @@ class CascadeDecider(Decider):
             return Probing(self, question, probes, allowed, prediction, cost, multiplier)
         models = order[order < len(self.models)]
         known = replace(prediction, quality=arms.quality[:, : len(self.models)])
-        return self._ranking(question, models, known, cost, self.policy_name(question), pick)
+        return self._ranking(question, models, known, cost, policy_of(question), pick)
 
     def settle(self, probing: Probing, answered: Collection[str], agree: bool) -> Ranking:
         """Ranks the models when those of a plan have been asked; see `Probing.settle`."""
         quality = self._known(probing, both=len(answered) == 2, agree=agree)
         prediction = replace(probing.prediction, quality=quality)
         order = self._order(probing, quality[0], answered)
-        name = self.policy_name(probing.question)
-        ranking = self._ranking(probing.question, order, prediction, probing.cost, name)
-        first, said = ranking.models[0], " and ".join(probing.models)
+        policy = policy_of(probing.question)
+        ranking = self._ranking(probing.question, order, prediction, probing.cost, policy)
+        first, probed = ranking.models[0], " and ".join(probing.models)
         verb = "agree" if agree else "differ" if len(answered) == 2 else "did not both answer"
         return replace(
             ranking,
-            reason=f"{said} {verb}; {ranking.reason}",
+            reason=f"{probed} {verb}; {ranking.reason}",
             answered=first in answered,
             spent=sum(ranking.cost[name] for name in answered if name != first),
         )
@@ -122,10 +121,6 @@ class CascadeDecider(Decider):
         }
         columns = [at[candidate] for candidate in candidates if candidate in at]
         return self._forecaster.start_policy(requirement, columns)
-
-    def policy_name(self, question: Question) -> str:
-        """The name of the policy that a question belongs to."""
-        return policy_name(question.requirement, question.candidates)
 
     def _known(self, probing: Probing, *, both: bool, agree: bool) -> Floats:
         """(1, m) qualities, by what the probes have told."""
