@@ -40,7 +40,7 @@ from typing import Any
 
 from deployments.store.observations import Scored
 from serve.routing.optimise.online import LAST_STEP, Policy, raised
-from serve.routing.policies import Counts, Report, Shared, policy_name
+from serve.routing.policies import Counts, Report, Shared
 
 _STEADY = 5.0  # of log λ for one unit of quality; the sum of steps to which a shared λ may answer
 _SHORTEST_TERM, _TERM = 1000.0, 8.0  # decisions; and multiples of those between two exchanges
@@ -124,17 +124,9 @@ class SharedPolicies:
             models: those that there are; policies over others are dropped.
         """
         for name, state in saved.items():
-            requirement, candidates = json.loads(name)
-            if not set(candidates) <= set(models):
-                continue
-            state = {**state, "requirement": round(requirement, 2)}
-            owed = state.pop("owed", 0.0)
-            # Requirements had a digit more.
-            name = policy_name(requirement, candidates)
-            policy = Policy.from_dict(state)
-            known = self._joint.get(name)
-            if known is None or known.policy.decisions < policy.decisions:
-                self._keep(name, _Joint(policy, owed))
+            _, candidates = json.loads(name)
+            if set(candidates) <= set(models):
+                self._keep(name, _Joint(Policy.from_dict(state), state.get("owed", 0.0)))
 
     def _take(self, router: str, name: str, report: Report) -> Shared:
         now = self._clock()

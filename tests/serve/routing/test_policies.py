@@ -34,9 +34,9 @@ def names(number: int) -> list[str]:
     return [policy_name(0.5, [f"model {index}", "other"]) for index in range(number)]
 
 
-def test_requirements_count_to_two_digits_and_candidates_in_any_order() -> None:
-    assert policy_name(0.801, ["b", "a"]) == policy_name(0.8, ["a", "b"])
-    assert policy_name(0.81, ["a", "b"]) != policy_name(0.8, ["a", "b"])
+def test_requirements_count_to_three_digits_and_candidates_in_any_order() -> None:
+    assert policy_name(0.8001, ["b", "a"]) == policy_name(0.8, ["a", "b"])
+    assert policy_name(0.801, ["a", "b"]) != policy_name(0.8, ["a", "b"])
     assert policy_name(0.8, ["a"]) != policy_name(0.8, ["a", "b"])
 
 
