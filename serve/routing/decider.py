@@ -13,6 +13,7 @@ from deployments.store.evidence import Evidence, Floats32, Integers, Snapshot
 from deployments.store.observations import MeanLength
 from serve.routing.arrays import Booleans, Floats
 from serve.routing.batches import Routes, route
+from serve.routing.claims import Claims
 from serve.routing.forecast.fitting import Refit
 from serve.routing.forecast.forecaster import Forecaster
 from serve.routing.forecast.lengths import ShapeLengths
@@ -24,11 +25,6 @@ from serve.routing.policies import Policies, policy_name
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
 from serve.routing.tradeoff import Tradeoff, tradeoff
-
-# Policies that may be in preparation at once, of each kind of owner: each takes tens of
-# milliseconds, and callers choose what they ask for. So what the server is configured with waits
-# for a few of callers' at most.
-_MOST_CLAIMED, _MOST_CLAIMED_OF_CALLER = 8, 2
 
 
 class Decider:
@@ -60,7 +56,7 @@ class Decider:
         self.policies = Policies()
         self.explorer = Explorer(0.0)
         self._outdated: set[str] = set()
-        self._claimed: dict[str, str | None] = {}  # to their owners
+        self._claims = Claims()
 
     @property
     def cold(self) -> bool:
@@ -92,21 +88,14 @@ class Decider:
             The policy's name; None if it is ready, in preparation already, or has to wait for other
             preparations. Until it is there, `decide` does without.
         """
-        name, owner = policy_of(question), question.owner
-        if self.ready_for(question) or name in self._claimed:
+        name = policy_of(question)
+        if self.ready_for(question) or not self._claims.take(name, question.owner):
             return None
-        claims = list(self._claimed.values())
-        of_kind = [other for other in claims if (other is None) == (owner is None)]
-        if len(of_kind) >= _MOST_CLAIMED:
-            return None
-        if owner is not None and claims.count(owner) >= _MOST_CLAIMED_OF_CALLER:
-            return None
-        self._claimed[name] = owner
         return name
 
     def release(self, name: str) -> None:
         """Ends a claim, whether or not the policy was prepared."""
-        self._claimed.pop(name, None)
+        self._claims.release(name)
 
     def new_policy(self, name: str) -> Policy:
         """A policy that starts with the multiplier of past queries. Takes tens of milliseconds
