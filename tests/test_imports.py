@@ -43,7 +43,12 @@ def test_deployments_import_nothing_of_serve() -> None:
             assert not any(name.partition(".")[0] == "serve" for name in names), path
 
 
-ABOVE = {"http": {"app"}, "fleet": {"app", "http"}, "core": {"app", "http", "fleet"}}
+ABOVE = {
+    "http": {"app"},
+    "fleet": {"app", "http"},
+    "core": {"app", "http", "fleet"},
+    "answer": {"http", "core"},
+}
 """What may import a room of serve/, besides itself."""
 
 

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from starlette.requests import Request as HTTPRequest
 
-from serve.core import Answer
+from serve.answer import Answer
 from serve.dispatch.candidates import AUTO
 from serve.dispatch.deadlines import within
 from serve.http.deadline import deadline_of

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from deployments.errors import InvalidRequest
 from deployments.free_form import at_most
 from serve.request import RouterOptions
-from serve.routing.decider import Routes
+from serve.routing.batches import Routes
 from serve.routing.strategy import BatchQuestion, Ranking
 
 MOST_QUERIES, MOST_NAMES, MOST_CAPACITIES = 4096, 100, 1000

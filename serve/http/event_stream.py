@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from deployments.errors import LLMError
-from serve.core import Answer
+from serve.answer import Answer
 from serve.http.middleware.access_log import Access
 
 logger = logging.getLogger("ray.serve")

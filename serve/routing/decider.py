@@ -1,24 +1,19 @@
-"""Decides single requests and batches by forecast, with the policies of one router replica.
+"""Decides single requests by forecast, with the policies of one router replica.
 
 Without Ray, SQL or HTTP; not thread-safe, except where a method says so.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from deployments.store.evidence import (
-    Evidence,
-    Floats32,
-    Integers,
-    Neighbours,
-    Outcomes,
-    Snapshot,
-)
+from deployments.store.evidence import Evidence, Floats32, Integers, Snapshot
 from deployments.store.observations import MeanLength
 from serve.routing.arrays import Booleans, Floats
+from serve.routing.batches import Routes, route
+from serve.routing.claims import Claims
 from serve.routing.forecast.fitting import Refit
 from serve.routing.forecast.forecaster import Forecaster
 from serve.routing.forecast.lengths import ShapeLengths
@@ -26,45 +21,10 @@ from serve.routing.forecast.predictor import Prediction
 from serve.routing.optimise.exploring import Explorer, Pick
 from serve.routing.optimise.floor import above_floor
 from serve.routing.optimise.online import Policy
-from serve.routing.optimise.problem import Assignment
 from serve.routing.policies import Policies, policy_name
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
 from serve.routing.tradeoff import Tradeoff, tradeoff
-
-# Policies that may be in preparation at once, of each kind of owner: each takes tens of
-# milliseconds, and callers choose what they ask for. So what the server is configured with waits
-# for a few of callers' at most.
-_MOST_CLAIMED, _MOST_CLAIMED_OF_CALLER = 8, 2
-
-
-class Impossible(ValueError):
-    """A batch can't be decided as asked; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Routes:
-    """A decided batch of n queries over m models.
-
-    Attributes:
-        models: names, in the order of every array's columns.
-        allowed: (n, m) which models may answer which query.
-        assignment: its `choice` are columns.
-        prediction, cost: (n, m) each.
-        near, similarity: (n, k) the store's numbers of the nearest past queries, and cosines.
-        cold: whether no answer has been scored yet, so that qualities are guesses.
-        past: texts of the nearest past queries, by number; None if they are not shown.
-    """
-
-    models: Sequence[str]
-    allowed: Booleans
-    assignment: Assignment
-    prediction: Prediction
-    cost: Floats
-    near: Integers
-    similarity: Floats32
-    cold: bool
-    past: Mapping[int, str] | None = None
 
 
 class Decider:
@@ -96,7 +56,7 @@ class Decider:
         self.policies = Policies()
         self.explorer = Explorer(0.0)
         self._outdated: set[str] = set()
-        self._claimed: dict[str, str | None] = {}  # to their owners
+        self._claims = Claims()
 
     @property
     def cold(self) -> bool:
@@ -128,21 +88,14 @@ class Decider:
             The policy's name; None if it is ready, in preparation already, or has to wait for other
             preparations. Until it is there, `decide` does without.
         """
-        name, owner = policy_of(question), question.owner
-        if self.ready_for(question) or name in self._claimed:
+        name = policy_of(question)
+        if self.ready_for(question) or not self._claims.take(name, question.owner):
             return None
-        claims = list(self._claimed.values())
-        of_kind = [other for other in claims if (other is None) == (owner is None)]
-        if len(of_kind) >= _MOST_CLAIMED:
-            return None
-        if owner is not None and claims.count(owner) >= _MOST_CLAIMED_OF_CALLER:
-            return None
-        self._claimed[name] = owner
         return name
 
     def release(self, name: str) -> None:
         """Ends a claim, whether or not the policy was prepared."""
-        self._claimed.pop(name, None)
+        self._claims.release(name)
 
     def new_policy(self, name: str) -> Policy:
         """A policy that starts with the multiplier of past queries. Takes tens of milliseconds
@@ -192,15 +145,11 @@ class Decider:
             multiplier = policy.weighs(quality, cost, allowed)
         ranking = self._ranking(question, order, prediction, cost, name)
         unsure = prediction.uncertainty[0, order].tolist()
-        near = _nothing(1)
-        if neighbours and embedding is not None:
-            near = self.evidence.neighbours(embedding[None], neighbours)
-        nearest = zip(near.ids[0].tolist(), near.similarity[0].tolist(), strict=True)
         return Preview(
             ranking,
             multiplier,
             dict(zip(ranking.models, unsure, strict=True)),
-            [each for each in nearest if each[0] >= 0][:neighbours],
+            self._nearest(embedding, neighbours),
             cold=self.cold,
         )
 
@@ -216,39 +165,12 @@ class Decider:
             neighbours: how many past queries to name for each; 0 for none.
 
         Raises:
-            Impossible: the capacities are too small for the batch, or a query has no candidate.
+            Impossible: see `batches.route`.
             ValueError: a model is unknown.
         """
-        forecaster = self._forecaster
-        prediction = forecaster.predict(question.queries, embeddings)
-        input_tokens = question.input_tokens
-        if input_tokens is None:
-            rate = forecaster.characters_per_token
-            input_tokens = [len(query) / rate for query in question.queries]
-        cost = forecaster.costs(input_tokens, prediction)
         allowed = self._allowed(question.candidates)
-        if question.floor:
-            assignment = self._by_floor(prediction.quality, cost, allowed, question.requirement)
-        else:
-            capacities = self._capacities(question.capacities)
-            try:
-                assignment = forecaster.assign(
-                    prediction, cost, question.requirement, allowed, capacities
-                )
-            except ValueError as error:
-                raise Impossible(str(error)) from error
-        near = _nothing(len(allowed))
-        if neighbours:
-            near = forecaster.evidence.neighbours(embeddings, neighbours)
-        return Routes(
-            self.models,
-            allowed,
-            assignment,
-            prediction,
-            cost,
-            near.ids[:, :neighbours],
-            near.similarity[:, :neighbours],
-            not len(forecaster.evidence),
+        return route(
+            self._forecaster, self.models, allowed, question, embeddings, neighbours=neighbours
         )
 
     def tradeoff(self, models: Sequence[str]) -> Tradeoff | None:
@@ -395,15 +317,13 @@ class Decider:
             return self._forecaster.expect()
         return self._forecaster.predict([query], embedding[None])
 
-    def _by_floor(
-        self, quality: Floats, cost: Floats, allowed: Booleans, floor: float
-    ) -> Assignment:
-        rows = zip(quality, cost, allowed, strict=True)
-        choice = np.array([above_floor(q, c, floor, may)[0] for q, c, may in rows], np.int64)
-        at = np.arange(len(choice))
-        total, mean = float(cost[at, choice].sum()), float(quality[at, choice].mean())
-        under = np.maximum(floor - quality[at, choice], 0.0)
-        return Assignment(choice, total, mean, 0.0, total, float(under.mean()))
+    def _nearest(self, embedding: Floats32 | None, most: int) -> list[tuple[int, float]]:
+        """The numbers of the nearest past queries, and cosines."""
+        if embedding is None or not most:
+            return []
+        near = self.evidence.neighbours(embedding[None], most)
+        nearest = zip(near.ids[0].tolist(), near.similarity[0].tolist(), strict=True)
+        return [each for each in nearest if each[0] >= 0][:most]
 
     def _allowed(self, candidates: Sequence[Sequence[str]]) -> Booleans:
         """(n, m) whether a model is among a query's candidates."""
@@ -411,12 +331,6 @@ class Decider:
         for row, names in enumerate(candidates):
             allowed[row, self._columns(names)] = True
         return allowed
-
-    def _capacities(self, capacities: Mapping[str, float] | None) -> list[float] | None:
-        """(m,) most queries of each model."""
-        if capacities is None:
-            return None
-        return [capacities.get(model, np.inf) for model in self.models]
 
     def _columns(self, models: Sequence[str]) -> list[int]:
         try:
@@ -436,11 +350,6 @@ class Decider:
         wanted = f"{'floor' if question.floor else 'mean'} {question.requirement:g}"
         cold = "cold start, guessed from prices; " if self.cold else ""
         return f"{cold}{wanted} wanted; {', then '.join(first_two)}"
-
-
-def _nothing(rows: int) -> Neighbours:
-    none = np.zeros((rows, 0), np.int64)
-    return Neighbours(none, none.astype(np.float32), Outcomes.nothing())
 
 
 def policy_of(question: Question) -> str:

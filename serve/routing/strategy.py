@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from deployments.contract import ChatRequest, Chunk
 
 if TYPE_CHECKING:
-    from serve.routing.decider import Routes
+    from serve.routing.batches import Routes
 
 Probe = Callable[[str, ChatRequest], Awaitable[Chunk]]
 """Calls an available model before any is ranked, and returns its whole answer: a few times for

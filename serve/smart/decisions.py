@@ -18,8 +18,9 @@ from deployments.store.evidence import Floats32, Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
 from deployments.telemetry.instruments import SMART_FALLBACKS, STORE_COPY_AGE
 from serve.actors import ActorUnavailable
+from serve.routing.batches import Routes
 from serve.routing.cascade.deciding import CascadeDecider, Probing
-from serve.routing.decider import Decider, Routes
+from serve.routing.decider import Decider
 from serve.routing.forecast.fits import read_fit
 from serve.routing.forecast.fitting import Refit
 from serve.routing.forecast.forecaster import Forecaster

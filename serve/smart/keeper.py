@@ -7,7 +7,6 @@ import asyncio
 import hashlib
 import logging
 import secrets
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +24,7 @@ from serve.routing.forecast.fits import write_fit
 from serve.routing.forecast.forecaster import Forecaster
 from serve.routing.prices import Price, fingerprint
 from serve.routing.shared_policies import SharedPolicies
+from serve.smart import saved_policies
 from serve.smart.bound import KeyBound
 
 logger = logging.getLogger("ray.serve")
@@ -40,8 +40,6 @@ _RETRY_S, _LONGEST_RETRY_S = 2.0, 60.0  # backoff after a failed start
 _EMBEDDING_S = 120.0  # for a piece of a history
 _EMBEDDER_S = 120.0  # for the embedder to start
 _PROGRESS_ROWS = 100_000
-_POLICIES = "policies:"
-_MOST_SERVERS = 50  # whose policies are kept in a store
 
 
 class Keeper:
@@ -204,8 +202,11 @@ class Keeper:
             if not await asyncio.to_thread(store.resume):
                 await asyncio.to_thread(store.retain)
                 await asyncio.to_thread(self._load, store)
-            saved = await asyncio.to_thread(self._saved_policies, store)
-            self.policies.restore(saved, self._models)
+            policies = self.policies  # prices that change meanwhile begin others
+            saved = await asyncio.to_thread(
+                saved_policies.load, store.database.state, self.priced, self._server
+            )
+            policies.restore(saved, self._models)
             self._tokens_per_character = store.publisher.manifest.tokens_per_character
             self._published = True
             self._publishing = asyncio.create_task(self._publish_always())
@@ -324,32 +325,11 @@ class Keeper:
     async def _collect(self, store: EmbeddingStore) -> None:
         await asyncio.to_thread(store.publisher.collect)
 
-    @property
-    def _policies_name(self) -> str:
-        """The name under which policies for these prices are stored."""
-        return _POLICIES + self.priced
-
-    def _saved_policies(self, store: EmbeddingStore) -> dict[str, Any]:
-        """This server's policies; if it has none yet, the latest ones of a server with the same
-        prices, which are a better start than none."""
-        kept = store.database.state.with_prefix(_POLICIES)
-        # Before servers had names, a state was the policies alone.
-        saved = {
-            name: state if "policies" in state else {"at": 0.0, "policies": state}
-            for name, state in sorted(kept.items(), key=lambda item: item[1].get("at", 0.0))
-        }
-        store.database.state.delete(list(saved)[:-_MOST_SERVERS])
-        own = saved.get(f"{self._policies_name}:{self._server}")
-        others = [state for name, state in saved.items() if name.startswith(self._policies_name)]
-        found = own or (others[-1] if others else {"policies": {}})
-        return dict(found["policies"])
-
     async def _save_policies(self, store: EmbeddingStore) -> None:
         policies = self.policies.to_dict()
         if policies != self._saved:
-            name = f"{self._policies_name}:{self._server}"
-            state = {"at": time.time(), "policies": policies}
-            await asyncio.to_thread(store.database.state.set, name, state)
+            state, priced, server = store.database.state, self.priced, self._server
+            await asyncio.to_thread(saved_policies.save, state, priced, server, policies)
             self._saved = policies
 
     def _fit_if_due(self) -> None:

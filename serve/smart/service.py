@@ -22,8 +22,8 @@ from deployments.telemetry.instruments import EMBEDDING_TIME
 from serve.actors import ActorUnavailable
 from serve.config import RouterConfig, StoreConfig
 from serve.dispatch.dispatcher import Dispatcher
+from serve.routing.batches import Impossible, Routes
 from serve.routing.cascade.deciding import Probing
-from serve.routing.decider import Impossible, Routes
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
 from serve.smart.actor import Feedback

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from serve.routing.decider import Routes
+from serve.routing.batches import Routes
 from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
 
 

@@ -10,7 +10,7 @@ from openai.types.responses import Response
 from scripted_models import Models, api_client
 
 from serve.access.keys import ANYONE
-from serve.core import Answer
+from serve.answer import Answer
 from serve.http.middleware.access_log import Access
 from serve.http.responses.events import events
 from serve.http.responses.replies import response

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from deployments.contract import Chunk, ToolCallDelta, Usage
-from serve.core import Answer
+from serve.answer import Answer
 from serve.http.event_stream import broken_off, event
 from serve.http.failures import error_json
 from serve.http.middleware.access_log import Access

@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Any
 
 from deployments.contract import Chunk
-from serve.core import Answer
+from serve.answer import Answer
 from serve.http.chat.replies import DONE, router_of, usage_of
 from serve.http.event_stream import broken_off, event
 from serve.http.failures import error_json

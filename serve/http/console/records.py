@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-from serve.core import Answer
+from serve.answer import Answer
 from serve.http.middleware.access_log import Access
 from serve.http.server import Server
 

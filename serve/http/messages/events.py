@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from deployments.contract import Chunk
-from serve.core import Answer
+from serve.answer import Answer
 from serve.http.chat.replies import router_of
 from serve.http.event_stream import broken_off, event
 from serve.http.messages.blocks import Blocks

@@ -9,7 +9,7 @@ from typing import Any
 from deployments.answer import FinishReason
 from deployments.contract import Chunk, Usage
 from deployments.extras import STOP_SEQUENCE
-from serve.core import Answer
+from serve.answer import Answer
 from serve.http.messages.blocks import Blocks, content
 
 _STOPS: dict[FinishReason | None, str] = {

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.errors import LLMError
 from deployments.telemetry.instruments import ERRORS
-from serve.core import Answer
+from serve.answer import Answer
 from serve.http.middleware.gate import UNLIMITED
 from serve.http.scopes import header_of, path_of
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from deployments.answer import FinishReason
 from deployments.contract import Chunk, ToolCallDelta
 from deployments.errors import LLMError
-from serve.core import Answer
+from serve.answer import Answer
 from serve.http.chat.replies import router_of
 from serve.http.event_stream import broken_off, event
 from serve.http.middleware.access_log import Access

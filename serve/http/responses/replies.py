@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from deployments.answer import FinishReason
 from deployments.contract import Chunk, ToolCallDelta, Usage
-from serve.core import Answer
+from serve.answer import Answer
 from serve.http.responses.reasoning import blocks_of, seal
 from serve.http.responses.requests import ResponsesRequest
 

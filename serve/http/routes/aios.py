@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from deployments.errors import InvalidRequest, LLMError
-from serve.core import Answer
+from serve.answer import Answer
 from serve.dispatch.candidates import AUTO, candidates
 from serve.http.aios import description
 from serve.http.aios.replies import failure, no_manager, whole

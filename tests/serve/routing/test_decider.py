@@ -4,84 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from deciders import EASY, HARD, MODELS, PRICES, decide, known, nothing, prepare, question, warm
 
 from deployments.contract import ChatRequest
-from deployments.store.evidence import Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
 from serve.routing.decider import Decider
-from serve.routing.optimise.exploring import Explorer
-from serve.routing.policies import policy_name
 from serve.routing.prices import Price
-from serve.routing.strategy import BatchQuestion, Question, Ranking
-
-PRICES = {"small": Price(1e-7, 4e-7), "middle": Price(5e-7, 2e-6), "large": Price(3e-6, 1.2e-5)}
-MODELS = tuple(PRICES)
-EASY, HARD = np.eye(8, dtype=np.float32)[:2]
-
-
-def nothing(models: int = 3) -> SnapshotEvidence:
-    none = np.zeros((0, models), np.float32)
-    return SnapshotEvidence(Snapshot([], np.zeros((0, 8), np.float32), none, none, none))
-
-
-def known(rows: int = 400) -> Snapshot:
-    """Easy queries go well everywhere, hard ones with the large model alone."""
-    random = np.random.default_rng(0)
-    hard = np.arange(rows) % 2 == 1
-    embeddings = np.where(hard[:, None], HARD, EASY) + random.normal(0, 0.02, (rows, 8))
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    chance = np.where(hard[:, None], [0.05, 0.3, 0.95], [0.93, 0.95, 0.97])
-    quality = (random.random((rows, 3)) < chance).astype(np.float32)
-    tokens = np.full((rows, 3), 100, np.float32)
-    return Snapshot(
-        [f"{'hard' if h else 'easy'} {i}" for i, h in enumerate(hard)],
-        embeddings.astype(np.float32),
-        quality,
-        tokens,
-        np.ones((rows, 3), np.float32),
-    )
-
-
-def warm(**more: object) -> Decider:
-    snapshot = known()
-    decider = Decider(SnapshotEvidence(snapshot), PRICES, **more)  # type: ignore[arg-type]
-    decider.use(decider.forecaster(fitted=decider.refit(snapshot)))
-    return decider
-
-
-def prepare(decider: Decider, question: Question) -> None:
-    """Prepares a question's policy, as a router does in a thread."""
-    if name := decider.claim(question):
-        decider.begin(question, decider.new_policy(name))
-        decider.release(name)
-
-
-def decide(decider: Decider, question: Question) -> Ranking:
-    prepare(decider, question)
-    return decider.decide(question, {"easy": EASY, "hard": HARD}.get(question.query))
-
-
-def question(hard: bool = False, **more: object) -> Question:
-    fields = {
-        "query": "hard" if hard else "easy",
-        "characters": 400,
-        "candidates": MODELS,
-        "available": MODELS,
-        "requirement": 0.9,
-    }
-    return Question(**{**fields, **more})  # type: ignore[arg-type]
-
-
-def batch(
-    queries: list[str],
-    *,
-    requirement: float = 0.9,
-    floor: bool = False,
-    capacities: dict[str, float] | None = None,
-) -> BatchQuestion:
-    return BatchQuestion(
-        queries, [MODELS] * len(queries), requirement, floor, capacities=capacities
-    )
 
 
 def test_easy_queries_go_to_the_cheap_model_and_hard_ones_to_the_expensive_one() -> None:
@@ -207,87 +135,11 @@ def test_a_request_without_text_is_decided_by_the_models_means() -> None:
     assert blind.quality["large"] == pytest.approx(0.95, abs=0.05)
 
 
-def test_a_request_whose_policy_has_not_begun_holds_the_requirement_by_itself() -> None:
-    decider, asked = warm(), question(requirement=0.6)
-    blind = [decider.decide(asked, HARD) for _ in range(20)]
-    assert {ranking.models[0] for ranking in blind} == {"large"}
-    assert {ranking.policy for ranking in blind} == {policy_name(0.6, MODELS)}
-    assert len(decider.policies) == 0
-    assert not decider.ready_for(asked)
-    prepare(decider, asked)
-    assert decider.ready_for(asked)
-    assert decider.decide(asked, HARD).models[0] == "small"  # as easy queries make up for it
-
-
-def test_a_policy_is_prepared_once_for_all_that_wait_for_it() -> None:
-    decider = warm()
-    name = decider.claim(question())
-    assert name is not None
-    assert decider.claim(question(owner="caller")) is None
-    decider.release(name)  # it failed
-    assert decider.claim(question()) == name
-    decider.begin(question(), decider.new_policy(name))
-    decider.release(name)
-    assert decider.claim(question()) is None
-
-
-def test_preparations_that_wait_are_bounded_and_callers_hold_up_only_themselves() -> None:
-    decider = warm()
-
-    def claimed(owner: str | None, number: int) -> int:
-        asked = [question(requirement=i / 100, owner=owner) for i in range(number)]
-        return sum(decider.claim(one) is not None for one in asked)
-
-    assert claimed("greedy", 50) == 2
-    others = [
-        decider.claim(question(requirement=0.5 + index / 100, owner=f"caller {index}"))
-        for index in range(40)
-    ]
-    assert sum(name is not None for name in others) == 6
-    assert decider.claim(question(requirement=0.99)) is not None
-    assert claimed(None, 50) == 7
-
-
-def test_a_floor_needs_no_preparation() -> None:
-    assert warm().claim(question(floor=True)) is None
-
-
-def test_callers_policies_push_out_none_that_the_server_is_configured_with() -> None:
-    decider = warm()
-    name = str(decide(decider, question()).policy)
-    for number in range(60):
-        decide(decider, question(requirement=number / 100, owner="caller"))
-    assert name in decider.policies
-    assert len(decider.policies) < 20
-
-
 def test_a_predictor_outlives_a_change_of_prices() -> None:
     snapshot, before = known(), warm()
     after = Decider(SnapshotEvidence(snapshot), {**PRICES, "small": Price(1e-5, 4e-5)})
     after.use(after.forecaster(fitted=before.fitted))
     assert decide(after, question(requirement=0.8, floor=True)).models[0] == "middle"
-
-
-def test_a_policy_keeps_its_multiplier_after_a_refit() -> None:
-    decider = warm()
-    for _ in range(50):
-        name = str(decide(decider, question(hard=True)).policy)
-    before = decider.policies[name]
-    decider.use(decider.forecaster(fitted=decider.refit(known(300))))
-    assert not decider.ready_for(question())
-    prepare(decider, question())
-    after = decider.policies[name]
-    assert after.optimism != before.optimism
-    assert after == replace(before, optimism=after.optimism)
-
-
-def test_an_outdated_policy_decides_until_it_is_prepared_anew() -> None:
-    decider = warm()
-    name = str(decide(decider, question()).policy)
-    decider.use(decider.forecaster(fitted=decider.refit(known(300))))
-    before = decider.policies[name]
-    decider.decide(question(), EASY)
-    assert decider.policies[name].decisions == before.decisions + 1
 
 
 def test_if_all_models_are_free_the_best_answers() -> None:
@@ -296,28 +148,6 @@ def test_if_all_models_are_free_the_best_answers() -> None:
     decider.use(decider.forecaster(fitted=decider.refit(snapshot)))
     ranked = [decide(decider, question(hard=True)).models[0] for _ in range(20)]
     assert set(ranked) == {"large"}
-
-
-def test_a_batch_is_decided_whole_without_moving_a_policy() -> None:
-    decider = warm()
-    embeddings = np.stack([EASY, HARD] * 50)
-    routes = decider.route(batch(["easy", "hard"] * 50), embeddings)
-    assert routes.assignment.shortfall == 0
-    assert (routes.assignment.choice[1::2] == 2).mean() > 0.8
-    assert (routes.assignment.choice[::2] != 2).all()
-    assert routes.near.shape == routes.similarity.shape == (100, 5)
-    assert (routes.similarity > 0.9).all()
-    limited = decider.route(
-        batch(["hard"] * 10, capacities={"small": 9, "middle": 9, "large": 4}),
-        np.stack([HARD] * 10),
-    )
-    assert np.bincount(limited.assignment.choice, minlength=3)[2] == 4
-    assert limited.assignment.shortfall > 0
-    floor = decider.route(
-        batch(["easy", "hard"], requirement=0.8, floor=True), np.stack([EASY, HARD])
-    )
-    assert floor.assignment.choice.tolist() == [0, 2]
-    assert len(decider.policies) == 0
 
 
 def test_nothing_available_and_unknown_models_are_errors() -> None:
@@ -360,77 +190,3 @@ def test_a_preview_agrees_with_the_decision_and_moves_nothing(
             assert scores == sorted(scores)
         else:
             assert asked.floor or len(asked.available) == 1
-
-
-class Learned:
-    """A decider that has learned what it was told of models on hard queries."""
-
-    def __init__(self, outcomes: dict[str, list[float]]) -> None:
-        self._outcomes = {model: list(scores) for model, scores in outcomes.items()}
-        self.decider = Decider(self._evidence(), PRICES)
-        self.asked: list[Ranking] = []
-
-    def ask(self, chance: dict[str, float], random: np.random.Generator) -> None:
-        """A hard question, whose answer is scored."""
-        wanted = question(hard=True, requirement=0.8)
-        ranking = decide(self.decider, wanted)
-        score = float(random.random() < chance[ranking.models[0]])
-        self._outcomes[ranking.models[0]].append(score)
-        self.correct(ranking, score)
-        self.decider.use(self.decider.forecaster(evidence=self._evidence()))
-        self.asked.append(ranking)
-
-    def correct(self, ranking: Ranking, score: float) -> None:
-        """Has the policy learn from a score, as the store's does before routers hear of it."""
-        assert ranking.policy
-        held = self.decider.policies._held[ranking.policy]
-        held.policy = held.policy.correct(ranking.quality[ranking.models[0]], score)
-
-    def _evidence(self) -> SnapshotEvidence:
-        rows = max(map(len, self._outcomes.values()))
-        quality = np.full((rows, 3), np.nan, np.float32)
-        for column, model in enumerate(MODELS):
-            quality[: len(self._outcomes[model]), column] = self._outcomes[model]
-        known = ~np.isnan(quality)
-        tokens = np.where(known, np.float32(100), np.float32(np.nan))
-        return SnapshotEvidence(
-            Snapshot(
-                [f"hard {row}" for row in range(rows)],
-                np.tile(HARD, (rows, 1)),
-                quality,
-                tokens,
-                known.astype(np.float32),
-            )
-        )
-
-
-@pytest.mark.parametrize("share", [0.0, 0.05])
-def test_a_good_model_that_began_with_six_zeros_is_asked_again(share: float) -> None:
-    learned = Learned({"small": [0.0] * 40, "middle": [0.0] * 6, "large": [1.0] * 36 + [0.0] * 4})
-    random = np.random.default_rng(0)
-    learned.decider.explorer = Explorer(share, random.random)
-    for _ in range(400):
-        learned.ask({"small": 0.02, "middle": 0.95, "large": 0.9}, random)
-    late = [ranking.models[0] for ranking in learned.asked[-100:]]
-    explored = [ranking for ranking in learned.asked if ranking.explores]
-    if not share:
-        assert (late.count("middle"), explored) == (0, [])
-        return
-    assert late.count("middle") > 60
-    assert explored
-    for ranking in explored:
-        assert (ranking.models[0], ranking.propensity) == ("middle", 0.1)
-        assert ranking.reason.startswith("asked to learn how good it is; ")
-
-
-@pytest.mark.parametrize(("asleep", "scored"), [(["middle"], True), ([], False)])
-def test_nothing_is_explored_that_sleeps_or_where_nobody_scores(
-    asleep: list[str], scored: bool
-) -> None:
-    learned = Learned({"small": [0.0] * 400, "middle": [0.0] * 6, "large": [1.0] * 400})
-    learned.decider.explorer = Explorer(1.0, lambda: 0.0)
-    wanted = question(hard=True, requirement=0.8, asleep=asleep)
-    for _ in range(50):
-        if scored:
-            learned.correct(decide(learned.decider, wanted), 0.9)
-        assert not decide(learned.decider, wanted).explores

@@ -17,8 +17,9 @@ from deployments.embedding.cache import CachedEmbedder
 from deployments.errors import LLMError, ModelUnavailable, ProviderError, UnsupportedParameter
 from deployments.store.observations import Learned
 from serve.access.keys import ANYONE
+from serve.answer import Answer
 from serve.config import ScoringConfig
-from serve.core import Answer, Core
+from serve.core import Core
 from serve.request import Request
 from serve.routing.prices import Price
 from serve.smart.client import SharedStore

@@ -24,6 +24,7 @@ from deployments.store.sql.database import Database
 from serve.routing.policies import Policies
 from serve.routing.prices import fingerprint
 from serve.smart import keeper as module
+from serve.smart import saved_policies
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +100,7 @@ async def test_policies_from_before_servers_had_names_are_adopted(tmp_path: Path
 async def test_the_number_of_servers_with_stored_policies_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_SERVERS", 2)
+    monkeypatch.setattr(saved_policies, "_MOST_SERVERS", 2)
     for server in ("first", "second", "third"):
         await decided(tmp_path, server, server)
     keeper, _ = started(tmp_path, server="fourth")

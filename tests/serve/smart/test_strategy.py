@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from serve.routing.decider import Routes
+from serve.routing.batches import Routes
 from serve.routing.strategy import BatchQuestion, Preview, Question, Ranking
 from serve.smart.strategy import SmartStrategy
 
