@@ -5,10 +5,12 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 
 from ops.demo.conversations import conversation
 from ops.demo.evaluate import MODELS, accuracy
+from ops.demo.live import Answers, compared, oracle, report
 from ops.demo.outcomes import HISTORY_FILE, trained_questions
 from ops.demo.questions import (
     EASY,
@@ -127,3 +129,25 @@ def test_the_shipped_history_covers_all_kinds_and_no_held_out_question() -> None
     assert not held_out & {_plain(row["query"]) for row in rows}
     assert [row["query"] for row in rows] == [q.question for q in trained_questions()]
     assert {o["model_name"] for row in rows for o in row["outputs"]} == set(NAMES)
+
+
+def _answers(right: list[bool], cost: list[float], large: bool) -> Answers:
+    return Answers(np.array(right), np.array(cost), np.full(len(right), large))
+
+
+def test_the_oracle_pays_for_the_large_model_only_where_it_alone_is_right() -> None:
+    small = _answers([True, False, False, True], [1, 1, 1, 1], large=False)
+    large = _answers([True, True, False, False], [9, 9, 9, 9], large=True)
+    best = oracle(small, large)
+    assert best.right.tolist() == [True, True, False, True]
+    assert best.cost.tolist() == [1, 9, 1, 1]
+    assert best.large.tolist() == [False, True, False, False]
+
+
+def test_the_report_has_each_way_relative_to_the_large_model_and_ends_with_json() -> None:
+    small = _answers([True, False, False, False], [1, 1, 1, 1], large=False)
+    large = _answers([True, True, False, False], [4, 4, 4, 4], large=True)
+    found = compared({"demo-small": [small, small], "demo-large": [large, large]})
+    *table, last = report(found).splitlines()
+    assert "| demo-small | 0.500 ± 0.000 | 0.250 ± 0.000 | 0.00 |" in table
+    assert json.loads(last)["by_draw"]["oracle"] == {"accuracy": [1.0, 1.0], "cost": [0.4375] * 2}
