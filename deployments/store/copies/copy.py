@@ -29,14 +29,14 @@ class _Layer:
         at = np.minimum(np.searchsorted(places, hidden), len(places) - 1)
         return len(places) - int((places[at] == hidden).sum())
 
-    def sums(self, models: int, ageing: Ageing | None) -> Sums:
-        """The totals of the queries that aren't hidden, for this number of models."""
+    def sums(self, models: int, ageing: Ageing | None) -> tuple[Sums, Sums]:
+        """The totals of all queries and of the hidden ones, for this number of models."""
         hidden = self.segment.table.take(self.segment.table.places(self.hidden))
         if ageing is None:
-            return self.segment.sums - Sums.of(hidden, models)
+            return self.segment.sums, Sums.of(hidden, models)
         before, sums = self.segment.aged(ageing)
-        since = ageing.freshness(np.array(before.now))
-        return (sums - Sums.of(hidden, models, before)).faded(float(since))
+        since = float(ageing.freshness(np.array(before.now)))
+        return sums.faded(since), Sums.of(hidden, models, before).faded(since)
 
     def search(self, kind: str, embedding: Floats32, k: int) -> Nearest:
         more = min(len(self.hidden), k // 4)
@@ -161,7 +161,8 @@ class Copy:
         nothing = np.zeros(models)
         total = Sums(nothing, nothing, nothing, nothing)
         for layer in self._layers:
-            total = total + layer.sums(models, self._ageing)
+            known, hidden = layer.sums(models, self._ageing)
+            total = total + known - hidden
         return total if self._columns is None else total.of_columns(self._columns)
 
 
