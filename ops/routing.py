@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deployments.store.ageing import Ageing
 from deployments.store.evidence import Floats32, Snapshot
 from deployments.store.sql.choices import Choices
 from deployments.store.sql.database import Database
@@ -87,7 +88,7 @@ class _Past:
         guessed = price_prior([prices[name] for name in names])
         prior = [g if o is None else o for o, g in zip(own, guessed, strict=True)]
         replay = Replay(
-            _snapshot(batch, len(names)),
+            _snapshot(batch, len(names), Ageing.at_present(llms.store.half_life_days)),
             _requests(choices),
             _filled(choices.input_tokens),
             [prices[name] for name in names],
@@ -113,7 +114,7 @@ def _requests(choices: Choices) -> Requests:
     return Requests(at, choices.columns, choices.propensity, choices.score, choices.cost)
 
 
-def _snapshot(batch: Batch, models: int) -> Snapshot:
+def _snapshot(batch: Batch, models: int, ageing: Ageing | None) -> Snapshot:
     at, shape = (batch.rows, batch.columns), (len(batch.ids), models)
 
     def dense(values: Any, unknown: float) -> Floats32:
@@ -127,6 +128,7 @@ def _snapshot(batch: Batch, models: int) -> Snapshot:
         dense(batch.quality, np.nan),
         dense(batch.output_tokens, np.nan),
         dense(batch.counts, 0),
+        freshness=None if ageing is None else dense(ageing.freshness(batch.scored_at), 0),
     )
 
 

@@ -27,6 +27,7 @@ class Outcomes:
         quality: (e,), mean quality of the model's answers, 0 to 1; NaN if unknown.
         output_tokens: (e,), their mean length; NaN if unknown.
         weight: (e,), the number of answers averaged.
+        freshness: (e,), how much each quality still counts, 0 to 1; None if nothing ages.
     """
 
     row: Integers
@@ -34,6 +35,7 @@ class Outcomes:
     quality: Floats32
     output_tokens: Floats32
     weight: Floats32
+    freshness: Floats32 | None = None
 
     @classmethod
     def nothing(cls) -> "Outcomes":
@@ -43,13 +45,19 @@ class Outcomes:
 
     @classmethod
     def of(
-        cls, rows: Integers, quality: Floats32, output_tokens: Floats32, weight: Floats32
+        cls,
+        rows: Integers,
+        quality: Floats32,
+        output_tokens: Floats32,
+        weight: Floats32,
+        freshness: Floats32 | None = None,
     ) -> "Outcomes":
         """Those in these rows (n,) of arrays with a column for each model; the same row may come
         more than once. An outcome of weight 0 is not known."""
         row, column = np.nonzero(weight[rows])
         at = rows[row], column
-        return cls(row, column, quality[at], output_tokens[at], weight[at])
+        fresh = None if freshness is None else freshness[at]
+        return cls(row, column, quality[at], output_tokens[at], weight[at], fresh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +80,17 @@ class Means:
     """What is known of each model overall, each (m,); NaN where nothing is known.
 
     Each query counts once, however often it was answered: one text that is asked and scored again
-    and again says no more of other queries.
+    and again says no more of other queries. Where scores age, each counts as much as it is fresh.
 
     Attributes:
         quality: mean quality over the queries with a score.
         output_tokens: mean length over the queries whose length is known.
-        count: number of queries with a score.
+        count: number of queries with a score, as much as each counts.
     """
 
     quality: Floats32
     output_tokens: Floats32
-    count: Integers
+    count: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,7 @@ class Snapshot:
         quality, output_tokens, weight: (n, m), as in Outcomes; weight 0 where nothing is known.
         said: (n, m), digests of what the models answered; 0 where that isn't known. None if it is
             known nowhere.
+        freshness: (n, m), how much each quality still counted then, 0 to 1; None if nothing ages.
     """
 
     queries: Sequence[str]
@@ -103,6 +112,7 @@ class Snapshot:
     output_tokens: Floats32
     weight: Floats32
     said: Integers | None = None
+    freshness: Floats32 | None = None
 
     @classmethod
     def nothing(cls, models: int) -> "Snapshot":
@@ -122,19 +132,25 @@ class Snapshot:
             self.output_tokens[rows],
             self.weight[rows],
             None if self.said is None else self.said[rows],
+            None if self.freshness is None else self.freshness[rows],
         )
+
+    @property
+    def counting(self) -> Floats32:
+        """(n, m), how much each quality counts: 0 where it is unknown, otherwise 1, or what age has
+        left of it."""
+        known = (~np.isnan(self.quality)).astype(np.float32)
+        return known if self.freshness is None else known * self.freshness
 
     def outcomes(self, rows: Integers) -> Outcomes:
         """What is known of these rows."""
-        return Outcomes.of(rows, self.quality, self.output_tokens, self.weight)
+        return Outcomes.of(rows, self.quality, self.output_tokens, self.weight, self.freshness)
 
     def means(self) -> Means:
         """What the rows say about each model overall."""
-        return Means(
-            _mean(self.quality),
-            _mean(self.output_tokens),
-            (~np.isnan(self.quality)).sum(axis=0),
-        )
+        quality, count = _mean(self.quality, self.counting)
+        lengths = (~np.isnan(self.output_tokens)).astype(np.float32)
+        return Means(quality, _mean(self.output_tokens, lengths)[0], count)
 
 
 class Evidence(Protocol):
@@ -154,10 +170,10 @@ class Evidence(Protocol):
         ...
 
 
-def _mean(values: Floats32) -> Floats32:
-    """(m,), the means of the columns' known values; NaN where none is known."""
-    known = ~np.isnan(values)
-    sums = np.where(known, values, 0).sum(axis=0, dtype=np.float64)
+def _mean(values: Floats32, weight: Floats32) -> tuple[Floats32, npt.NDArray[np.float64]]:
+    """(m,) each: the weighted means of the columns' values, NaN where all weigh 0, and the weights'
+    sums. What is unknown weighs 0."""
+    total = weight.sum(axis=0, dtype=np.float64)
+    sums = (weight * np.nan_to_num(values)).sum(axis=0, dtype=np.float64)
     with np.errstate(invalid="ignore"):
-        mean: Floats32 = (sums / known.sum(axis=0)).astype(np.float32)
-    return mean
+        return (sums / total).astype(np.float32), total

@@ -2,23 +2,27 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deployments.shapes import Shape
 from deployments.store.evidence import Floats32
 
 MAX_QUERY_CHARACTERS = 20_000  # longer queries are cut before they are keyed and stored
 
+_NUMBERS = "quality", "output_tokens", "seconds", "input_tokens", "characters", "scored_at"
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What one model did on one query, averaged over `count` answers; None is unknown. `said` is
-    the digest of one of the answers, by which it is known whether two models agree."""
+    the digest of one of the answers, by which it is known whether two models agree. `scored_at` is
+    when the latest score was given, in Unix seconds; outcomes that differ in it alone are equal."""
 
     quality: float | None
     output_tokens: float | None
     count: int = 1
     said: int | None = None
+    scored_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Observation:
         shape: of the answers. Lengths and times of other shapes than text say nothing of this
             query: they count for the model's mean of that shape.
         said: the digest of the latest answer (`agreement.digest_of`).
+        scored_at: when the quality was told, in Unix seconds; None is when it is written.
     """
 
     query: str
@@ -58,10 +63,11 @@ class Observation:
     identity: str = ""
     shape: Shape = "text"
     said: int | None = None
+    scored_at: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "query", stored_text(self.query))
-        for name in ("quality", "output_tokens", "seconds", "input_tokens", "characters"):
+        for name in _NUMBERS:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a number, 0 or more, not {value!r}")

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from deployments.store.ageing import Ageing
 from deployments.store.copies.folder import Folder, Manifest
 from deployments.store.copies.publisher import Publisher
 from deployments.store.errors import (
@@ -62,14 +63,18 @@ class EmbeddingStore:
     Args:
         database: where they are kept.
         folder: where copies go.
+        half_life_days: in which scores count half as much in a snapshot; None if they don't age.
 
     Attributes:
         loaded: how many rows `load` has read so far.
-        publisher: of the copies; `publisher.copy` is the latest one.
+        publisher: of the copies; `publisher.copy` is the latest one, in which nothing ages.
+        half_life_days: as given.
     """
 
-    def __init__(self, database: Database, folder: Folder) -> None:
-        self.database = database
+    def __init__(
+        self, database: Database, folder: Folder, half_life_days: float | None = None
+    ) -> None:
+        self.database, self.half_life_days = database, half_life_days
         self.publisher = Publisher(
             folder,
             Manifest(
@@ -226,7 +231,8 @@ class EmbeddingStore:
         """These past queries with their texts, to fit a predictor on, without those deleted
         meanwhile."""
         rows = [row for part in chunks(ids, _BATCH) for row in self.database.read(part)]
-        return snapshot_of_rows(rows, list(self.database.identities), self.database.dimensions)
+        models, ageing = list(self.database.identities), Ageing.at_present(self.half_life_days)
+        return snapshot_of_rows(rows, models, self.database.dimensions, ageing)
 
     def close(self) -> None:
         """Writes what is waiting, then closes the database."""

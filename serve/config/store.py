@@ -32,6 +32,9 @@ class StoreConfig(Section):
     most_days: Annotated[float, Field(ge=2)] | None = None
     """How many days a query is kept after it was last asked; at least two, since feedback is
     accepted for two days. By default for ever."""
+    half_life_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """In how many days a score comes to count half as much as a new one, for models that change
+    behind their names. By default scores don't age."""
     embedder: Annotated[ScaledByRequests, over(_EMBEDDER_AUTOSCALING)] = Autoscaling(
         **_EMBEDDER_AUTOSCALING
     )

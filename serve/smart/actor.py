@@ -248,10 +248,11 @@ class StoreActor:
         name, dimensions = self._encoder.name, self._encoder.dimensions
         retention = Retention(self._config.most_queries, self._config.most_days)
         url, folder = self._url, Folder.of(*self._config.copies, server)
+        half_life_days = self._config.half_life_days
 
         def open_store() -> EmbeddingStore:
             database = Database(url, name, dimensions, identities=identities, retention=retention)
-            return EmbeddingStore(database, folder)
+            return EmbeddingStore(database, folder, half_life_days)
 
         histories = [Path(file) for file in self._config.history]
         return Keeper(list(identities), priors, folder, open_store, histories)

@@ -51,6 +51,7 @@ class Decisions:
         copies: what identifies the store and its server's copies on this node.
         identities: of the models, by name.
         priors: initial qualities of the models that are configured with one.
+        half_life_days: in which scores count half as much; None if they don't age.
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class Decisions:
         copies: Sequence[str],
         identities: Mapping[str, str],
         priors: Mapping[str, float],
+        half_life_days: float | None = None,
     ) -> None:
+        self._half_life_days = half_life_days
         self._store, self._embedding_model, self._copies = store, embedding_model, copies
         self._models, self._priors = tuple(identities.items()), priors
         self._router = secrets.token_hex(8)
@@ -82,7 +85,7 @@ class Decisions:
         prices = {name: prices[name] for name, _ in self._models}
         if self._refreshing is None:
             folder = await asyncio.to_thread(Folder.of, *self._copies, server)
-            self._folder, self._reader = folder, Reader(folder)
+            self._folder, self._reader = folder, Reader(folder, self._half_life_days)
         if self._settings != (prices, n_similar):
             nothing = SnapshotEvidence(Snapshot.nothing(len(prices)))
             decider = CascadeDecider(nothing, prices, self._priors, n_similar)

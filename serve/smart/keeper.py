@@ -26,6 +26,7 @@ from serve.routing.prices import Price, fingerprint
 from serve.routing.shared_policies import SharedPolicies
 from serve.smart import saved_policies
 from serve.smart.bound import KeyBound
+from serve.smart.refitting import new_scores
 
 logger = logging.getLogger("ray.serve")
 
@@ -33,7 +34,6 @@ Embed = Callable[[list[str]], Awaitable[Floats32]]
 
 _TICK_S = 1.0  # between copies; a crash loses at most this much of the policies
 _SYNC_TICKS, _COLLECT_TICKS, _RETAIN_TICKS = 10, 60, 600
-_GROWN, _FEWEST_NEW = 0.1, 50  # a refit needs this share of the scored rows as new scores, or 50
 _FIT_PAUSE_S = 30.0  # between two fits
 _FITTED_ROWS = 20_000
 _RETRY_S, _LONGEST_RETRY_S = 2.0, 60.0  # backoff after a failed start
@@ -333,12 +333,12 @@ class Keeper:
             self._saved = policies
 
     def _fit_if_due(self) -> None:
-        now = asyncio.get_running_loop().time()
-        enough = max(_FEWEST_NEW, _GROWN * len(self._opened().publisher.copy))
         if self._fitting is not None and not self._fitting.done():
             return
-        is_due = self._new_scores >= enough or self._opened().publisher.manifest.fit is None
-        if is_due and now - self._fitted_at >= _FIT_PAUSE_S:
+        store, since_s = self._opened(), asyncio.get_running_loop().time() - self._fitted_at
+        enough = new_scores(len(store.publisher.copy), since_s, store.half_life_days)
+        is_due = self._new_scores >= enough or store.publisher.manifest.fit is None
+        if is_due and since_s >= _FIT_PAUSE_S:
             self._fitting = asyncio.create_task(self._try(self._fit))
 
     def _join_if_due(self) -> None:

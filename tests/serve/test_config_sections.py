@@ -40,6 +40,10 @@ def load(*models: dict[str, Any], **llms: object) -> AppConfig:
         ({"router": {"scoring": {"judge": "gpt", "prompt": "{query}"}}}, "llms.router.scoring"),
         ({"store": {"most_queries": 0}}, "llms.store.most_queries"),
         ({"store": {"most_days": 1}}, "llms.store.most_days"),
+        ({"store": {"half_life_days": 0}}, "llms.store.half_life_days"),
+        ({"store": {"half_life_days": -7}}, "llms.store.half_life_days"),
+        ({"store": {"half_life_days": float("inf")}}, "llms.store.half_life_days"),
+        ({"store": {"half_life_days": "week"}}, "llms.store.half_life_days"),
         ({"store": {"path": "x"}}, "llms.store.path"),
         ({"store": {"url": "mysql://host/name"}}, "llms.store.url"),
         ({"store": {"url": "store.db"}}, "llms.store.url"),
@@ -222,3 +226,10 @@ def test_a_model_without_a_price_is_refused_only_in_smart_routing() -> None:
     half = {**own, "cost_per_input_token": 1e-7}
     with pytest.raises(ConfigError, match=r"llms\.models\.0: model 'own' has only one of its two"):
         build({"llms": {"models": [half], "router": {"strategy": "smart"}}})
+
+
+def test_scores_age_only_where_a_half_life_is_given() -> None:
+    assert StoreConfig().half_life_days is None
+    store = load(PRICED, store={"half_life_days": 30}).llms.store
+    assert store is not None
+    assert store.half_life_days == 30

@@ -12,6 +12,7 @@ from deployments.store.sql.reading import Batch
 
 D = 24
 MODELS = (("small", "a"), ("large", "b"))
+SCORED_AT = 2e9  # Unix seconds
 
 Known = tuple[int, str, float | None, float | None, int]  # query, model, quality, length, count
 
@@ -45,6 +46,7 @@ def batch_of(ids: Sequence[int], known: Sequence[Known]) -> Batch:
         quality,
         tokens,
         counts.astype(np.int64),
+        np.where(np.isnan(quality), 0.0, SCORED_AT),
     )
 
 

@@ -2,10 +2,11 @@
 before older ones."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from deployments.store.ageing import Ageing
 from deployments.store.copies.segment import KINDS, Nearest, Segment
 from deployments.store.copies.table import Sums
 from deployments.store.evidence import Floats32, Integers, Means, Neighbours, Outcomes
@@ -28,6 +29,15 @@ class _Layer:
         at = np.minimum(np.searchsorted(places, hidden), len(places) - 1)
         return len(places) - int((places[at] == hidden).sum())
 
+    def sums(self, models: int, ageing: Ageing | None) -> tuple[Sums, Sums]:
+        """The totals of all queries and of the hidden ones, for this number of models."""
+        hidden = self.segment.table.take(self.segment.table.places(self.hidden))
+        if ageing is None:
+            return self.segment.sums, Sums.of(hidden, models)
+        before, sums = self.segment.aged(ageing)
+        since = float(ageing.freshness(np.array(before.now)))
+        return sums.faded(since), Sums.of(hidden, models, before).faded(since)
+
     def search(self, kind: str, embedding: Floats32, k: int) -> Nearest:
         more = min(len(self.hidden), k // 4)
         while True:
@@ -49,12 +59,17 @@ class Copy:
         models: how many models the segments' columns are for.
         columns: (m,) the segments' column of each model of the caller; -1 if they have none. None
             if the columns are the same.
+        ageing: how much scores count in this copy; None if they don't age.
     """
 
     def __init__(
-        self, segments: Sequence[Segment], models: int, columns: Integers | None = None
+        self,
+        segments: Sequence[Segment],
+        models: int,
+        columns: Integers | None = None,
+        ageing: Ageing | None = None,
     ) -> None:
-        self.segments = list(segments)
+        self.segments, self._ageing = list(segments), ageing
         self._layers = _layers(self.segments)
         self._columns = columns
         # The caller's column of each of the segments' columns.
@@ -121,18 +136,10 @@ class Copy:
         for layer in reversed(self._layers):  # what the newest has counts
             places = layer.segment.table.places(ids[row])
             here = places >= 0
-            known = layer.segment.table.outcomes(places[here])
-            parts.append(
-                Outcomes(
-                    row[here][known.row],
-                    known.column,
-                    known.quality,
-                    known.output_tokens,
-                    known.weight,
-                )
-            )
+            known = layer.segment.table.outcomes(places[here], self._ageing)
+            parts.append(replace(known, row=row[here][known.row]))
             row = row[~here]
-        outcomes = parts[0] if len(parts) == 1 else _concatenated([Outcomes.nothing(), *parts])
+        outcomes = parts[0] if len(parts) == 1 else _concatenated(parts)
         return outcomes if self._columns is None else self._translated(outcomes)
 
     def _translated(self, outcomes: Outcomes) -> Outcomes:
@@ -144,6 +151,7 @@ class Copy:
             outcomes.quality[kept],
             outcomes.output_tokens[kept],
             outcomes.weight[kept],
+            None if outcomes.freshness is None else outcomes.freshness[kept],
         )
 
     def _count(self, kind: str) -> int:
@@ -153,9 +161,8 @@ class Copy:
         nothing = np.zeros(models)
         total = Sums(nothing, nothing, nothing, nothing)
         for layer in self._layers:
-            table = layer.segment.table
-            hidden = table.take(table.places(layer.hidden))
-            total = total + layer.segment.sums - Sums.of(hidden, models)
+            known, hidden = layer.sums(models, self._ageing)
+            total = total + known - hidden
         return total if self._columns is None else total.of_columns(self._columns)
 
 
@@ -179,10 +186,14 @@ def _joined(found: Sequence[Nearest], k: int) -> Nearest:
 
 
 def _concatenated(parts: Sequence[Outcomes]) -> Outcomes:
+    if not parts:
+        return Outcomes.nothing()
+    fresh = [part.freshness for part in parts if part.freshness is not None]
     return Outcomes(
         np.concatenate([part.row for part in parts]),
         np.concatenate([part.column for part in parts]),
         np.concatenate([part.quality for part in parts]),
         np.concatenate([part.output_tokens for part in parts]),
         np.concatenate([part.weight for part in parts]),
+        np.concatenate(fresh) if fresh else None,  # all parts have it, or none
     )

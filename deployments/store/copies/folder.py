@@ -20,7 +20,7 @@ from typing import Any
 
 from deployments.store.observations import MeanLength
 
-_FORMAT = 2  # of the files; others are not read
+_FORMAT = 3  # of the files; others are not read
 _MANIFEST = "manifest.json"
 # How long files that no longer count are kept, for those who are about to open or fetch them; and
 # what is being written, in hidden folders.

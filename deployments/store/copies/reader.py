@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deployments.store.ageing import Ageing
 from deployments.store.copies.copy import Copy
 from deployments.store.copies.folder import Folder, Manifest
 from deployments.store.copies.segment import Segment
@@ -14,14 +15,16 @@ class Reader:
 
     Args:
         folder: of this node.
+        half_life_days: in which scores count half as much; None if they don't age.
     """
 
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
+    def __init__(self, folder: Folder, half_life_days: float | None = None) -> None:
+        self._folder, self._half_life_days = folder, half_life_days
         self._open: dict[str, Segment] = {}
 
     def copy(self, manifest: Manifest, models: Sequence[tuple[str, str]]) -> Copy:
-        """The copy that a manifest describes, for models with these names and identities.
+        """The copy that a manifest describes, for models with these names and identities; scores
+        count in it as they do now.
 
         Raises:
             OSError: a file is gone.
@@ -34,4 +37,5 @@ class Reader:
         if tuple(models) != manifest.models:
             at = {model: column for column, model in enumerate(manifest.models)}
             columns = np.array([at.get(model, -1) for model in models], np.int64)
-        return Copy(list(self._open.values()), len(manifest.models), columns)
+        ageing = Ageing.at_present(self._half_life_days)
+        return Copy(list(self._open.values()), len(manifest.models), columns, ageing)

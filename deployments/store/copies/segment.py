@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deployments.store.ageing import Ageing
 from deployments.store.copies.ann import Ann
 from deployments.store.copies.table import Sums, Table
 from deployments.store.copies.vectors import BFloats16, lengthened
@@ -54,9 +55,17 @@ class Segment:
         self.vectors: BFloats16 = self._mapped("vectors")
         self.places: dict[str, Integers] = {kind: self._mapped(kind) for kind in KINDS}
         self.sums = Sums(*np.load(folder / "sums.npy"))
+        self._aged: tuple[Ageing, Sums] | None = None
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def aged(self, ageing: Ageing) -> tuple[Ageing, Sums]:
+        """The totals as scores aged until some moment before, and that moment. From then on, all of
+        them fade by the same share, so they are added up once."""
+        if self._aged is None or self._aged[0].half_life_s != ageing.half_life_s:
+            self._aged = ageing, Sums.of(self.table, len(self.sums.queries), ageing)
+        return self._aged
 
     def ids(self, kind: str) -> Integers:
         """Numbers of the "scored" or the "unscored" queries."""

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from deployments.store.ageing import Ageing
 from deployments.store.evidence import Floats32, Integers, Means, Outcomes
 
 if TYPE_CHECKING:  # else routers would load the database's libraries
     from deployments.store.sql.reading import Batch
 
 Halves = npt.NDArray[np.float16]
+Seconds = npt.NDArray[np.uint32]  # enough until 2106
 
 _LARGEST = 65_000.0  # the largest length and weight that 16 bits hold, about
+_LATEST = 2.0**32 - 1
+_NOTHING = 1e-6  # queries; a difference of sums is not exactly 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +33,7 @@ class Table:
         quality: (e,) mean quality, 0 to 1; NaN where only the length is known.
         output_tokens: (e,) mean length; NaN where unknown.
         weight: (e,) the number of answers averaged.
+        scored_at: (e,) when the latest score was given, in Unix seconds; 0 where there is none.
     """
 
     ids: Integers
@@ -37,6 +42,7 @@ class Table:
     quality: Halves
     output_tokens: Halves
     weight: Halves
+    scored_at: Seconds
 
     @classmethod
     def of(cls, batch: "Batch", columns: Mapping[str, int]) -> "Table":
@@ -53,15 +59,16 @@ class Table:
             batch.quality[known].astype(np.float16),
             np.minimum(batch.output_tokens[known], _LARGEST).astype(np.float16),
             np.minimum(batch.counts[known], _LARGEST).astype(np.float16),
+            np.minimum(batch.scored_at[known], _LATEST).astype(np.uint32),
         )
 
     @classmethod
     def empty(cls) -> "Table":
         """A table without queries."""
         none = np.zeros(0, np.float16)
-        return cls(
-            np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.uint16), none, none, none
-        )
+        column, scored_at = np.zeros(0, np.uint16), np.zeros(0, np.uint32)
+        first = np.zeros(1, np.int64)
+        return cls(np.zeros(0, np.int64), first, column, none, none, none, scored_at)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -94,9 +101,10 @@ class Table:
             self.quality[entries],
             self.output_tokens[entries],
             self.weight[entries],
+            self.scored_at[entries],
         )
 
-    def outcomes(self, places: Integers) -> Outcomes:
+    def outcomes(self, places: Integers, ageing: Ageing | None = None) -> Outcomes:
         """What is known of the queries at these positions."""
         entries, row = self.entries(places)
         return Outcomes(
@@ -105,6 +113,7 @@ class Table:
             self.quality[entries].astype(np.float32),
             self.output_tokens[entries].astype(np.float32),
             self.weight[entries].astype(np.float32),
+            None if ageing is None else ageing.freshness(self.scored_at[entries]),
         )
 
     @property
@@ -141,6 +150,7 @@ def joined(tables: Sequence[Table]) -> Table:
         np.concatenate([table.quality for table in tables])[entries],
         np.concatenate([table.output_tokens for table in tables])[entries],
         np.concatenate([table.weight for table in tables])[entries],
+        np.concatenate([table.scored_at for table in tables])[entries],
     )
 
 
@@ -149,7 +159,8 @@ class Sums:
     """Totals of a table for each of m models, from which means follow; all (m,).
 
     Attributes:
-        quality, queries: sum of the qualities on each past query, and the queries with a score.
+        quality, queries: sum of the qualities on each past query, and the queries with a score;
+            where scores age, each as much as its score is fresh.
         tokens, lengths: sum of the lengths on each, and the queries whose length is known.
     """
 
@@ -159,16 +170,19 @@ class Sums:
     lengths: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, table: Table, models: int) -> "Sums":
+    def of(cls, table: Table, models: int, ageing: Ageing | None = None) -> "Sums":
         """The totals of a table for this number of models."""
+        freshness = None if ageing is None else ageing.freshness(table.scored_at)
 
-        def totals(values: Halves) -> list[npt.NDArray[np.float64]]:
+        def totals(values: Halves, counting: Floats32 | None) -> list[npt.NDArray[np.float64]]:
             known = ~np.isnan(values)
-            column = table.column[known]
-            summed = np.bincount(column, values[known].astype(np.float64), models)
-            return [part.astype(np.float64) for part in (summed, np.bincount(column, None, models))]
+            column, value = table.column[known], values[known].astype(np.float64)
+            weight = None if counting is None else counting[known].astype(np.float64)
+            value = value if weight is None else weight * value
+            summed = np.bincount(column, value, models), np.bincount(column, weight, models)
+            return [part.astype(np.float64) for part in summed]
 
-        return cls(*totals(table.quality), *totals(table.output_tokens))
+        return cls(*totals(table.quality, freshness), *totals(table.output_tokens, None))
 
     @property
     def array(self) -> npt.NDArray[np.float64]:
@@ -181,6 +195,10 @@ class Sums:
     def __sub__(self, other: "Sums") -> "Sums":
         return Sums(*(self.array - other.array))
 
+    def faded(self, share: float) -> "Sums":
+        """The totals when only this share is left of each score's freshness."""
+        return Sums(share * self.quality, share * self.queries, self.tokens, self.lengths)
+
     def of_columns(self, columns: Integers) -> "Sums":
         """The totals of these columns; 0 where one is -1."""
         return Sums(*np.where(columns >= 0, self.array[:, columns], 0.0))
@@ -189,11 +207,11 @@ class Sums:
         """What they say of each model overall."""
 
         def mean(total: npt.NDArray[np.float64], count: npt.NDArray[np.float64]) -> Floats32:
-            known = count > 0.5  # a difference of sums is not exactly 0
+            known = count > _NOTHING
             return np.where(known, total / np.where(known, count, 1), np.nan).astype(np.float32)
 
         return Means(
             mean(self.quality, self.queries),
             mean(self.tokens, self.lengths),
-            np.rint(self.queries).astype(np.int64),
+            np.where(self.queries > _NOTHING, self.queries, 0.0),
         )

@@ -73,6 +73,7 @@ def _write_parquet(file: IO[bytes], batches: Batches, models: Sequence[str]) -> 
     for model in models:
         fields += [(f"score__{model}", pyarrow.float64()), (f"out__{model}", pyarrow.float64())]
         fields += [(f"count__{model}", pyarrow.int64())]
+        fields += [(f"scored_at__{model}", pyarrow.float64())]
     schema = pyarrow.schema(fields)
     number = 0
     with ParquetWriter(file, schema) as writer:
@@ -100,6 +101,7 @@ def _output(model: str, outcome: Outcome) -> dict[str, Any]:
         "correctness": outcome.quality,
         "output_token_length": outcome.output_tokens,
         "count": outcome.count,
+        "scored_at": outcome.scored_at,
     }
 
 
@@ -109,4 +111,5 @@ def _columns(row: StoredRow) -> dict[str, Any]:
         columns[f"score__{model}"] = outcome.quality
         columns[f"out__{model}"] = outcome.output_tokens
         columns[f"count__{model}"] = outcome.count
+        columns[f"scored_at__{model}"] = outcome.scored_at
     return columns

@@ -3,8 +3,8 @@
 JSON is an array of `{"query", "input_token_length", "outputs": [{"model_name", "correctness",
 "output_token_length"}]}`; JSONL has one such object per line. Parquet has one row per query with
 `query`, `input_tokens` and, for each model m, `score__m` and `out__m`; null means unknown. Beyond
-AIOS's format, an output may have the `count` of answers that it averages (`count__m` in Parquet),
-and the `answer` itself (`answer__m`).
+AIOS's format, an output may have the `count` of answers that it averages, the time of their latest
+score (`scored_at`, in Unix seconds), and the `answer` itself; in Parquet `count__m` and so on.
 Source: https://docs.aios.foundation/aios-docs/aios-kernel/llm-cores/llm-routing
 """
 
@@ -22,7 +22,7 @@ FORMATS = (".json", ".jsonl", ".parquet")
 WRONG_FORMAT = "a history must be a .json, .jsonl or .parquet file"
 
 _BATCH = 1024
-_KINDS = "score", "out", "count", "answer"  # of columns in Parquet
+_KINDS = "score", "out", "count", "scored_at", "answer"  # of columns in Parquet
 _TOO_LARGE = 1e15  # for any number here; also refuses infinity and integers that no float holds
 _MOST_ANSWERS = 10**9
 
@@ -197,6 +197,7 @@ def _from_object(item: Any) -> Row:
             output.get("correctness"),
             output.get("output_token_length"),
             output.get("count"),
+            output.get("scored_at"),
         )
         answers[name] = output.get("answer")
     return _row(item.get("query"), item.get("input_token_length"), outcomes, answers)
@@ -204,9 +205,7 @@ def _from_object(item: Any) -> Row:
 
 def _from_columns(item: Mapping[str, Any], models: list[str]) -> Row:
     outcomes = {
-        model: _outcome(
-            model, item[f"score__{model}"], item.get(f"out__{model}"), item.get(f"count__{model}")
-        )
+        model: _outcome(model, *(item.get(f"{kind}__{model}") for kind in _KINDS[:-1]))
         for model in models
         if item[f"score__{model}"] is not None or item.get(f"out__{model}") is not None
     }
@@ -227,13 +226,18 @@ def _row(
     return Row(query, None if tokens is None else int(tokens), outcomes, known)
 
 
-def _outcome(model: str, quality: Any, tokens: Any, count: Any) -> Outcome:
+def _outcome(model: str, quality: Any, tokens: Any, count: Any, scored_at: Any) -> Outcome:
     score = _number(f"the score of '{model}'", quality)
     if score is not None and score > 1:
         raise BadRow(f"the score of '{model}' must be between 0 and 1, not {score}")
     if count is not None and (not isinstance(count, int) or not 1 <= count < _MOST_ANSWERS):
         raise BadRow(f"the count of '{model}' must be a whole number, 1 or more, not {count!r}")
-    return Outcome(score, _number(f"the output length of '{model}'", tokens), count or 1)
+    return Outcome(
+        score,
+        _number(f"the output length of '{model}'", tokens),
+        count or 1,
+        scored_at=_number(f"the time of the score of '{model}'", scored_at),
+    )
 
 
 def _number(what: str, value: Any) -> float | None:

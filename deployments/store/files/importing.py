@@ -124,4 +124,5 @@ def _observations(
                 characters=len(row.query),
                 replace=not seen.before(row.query, model),
                 said=digest_of(row.answers.get(model, "")),
+                scored_at=outcome.scored_at,
             )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from deployments.store.ageing import Ageing
 from deployments.store.evidence import Floats32, Means, Neighbours, Snapshot
 from deployments.store.files.history import Row
 from deployments.store.memory.nearest import nearest
@@ -80,12 +81,18 @@ def snapshot_of(rows: Iterable[Row], models: Sequence[str]) -> tuple[Snapshot, f
     return Snapshot(list(sums), embeddings, quality, tokens, weight), frozenset(unknown)
 
 
-def snapshot_of_rows(rows: Sequence[StoredRow], models: Sequence[str], dimensions: int) -> Snapshot:
+def snapshot_of_rows(
+    rows: Sequence[StoredRow],
+    models: Sequence[str],
+    dimensions: int,
+    ageing: Ageing | None = None,
+) -> Snapshot:
     """Rows of the store's database as a snapshot, with a column for each of these models."""
     column = {model: index for index, model in enumerate(models)}
     shape = (len(rows), len(models))
     quality, tokens = np.full(shape, np.nan, np.float32), np.full(shape, np.nan, np.float32)
     weight, said = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
+    scored_at = np.zeros(shape)
     for index, row in enumerate(rows):
         for model, outcome in row.outcomes.items():
             if (at := column.get(model)) is not None:
@@ -94,8 +101,10 @@ def snapshot_of_rows(rows: Sequence[StoredRow], models: Sequence[str], dimension
                 length = outcome.output_tokens
                 tokens[index, at] = np.nan if length is None else length
                 said[index, at] = outcome.said or 0
+                scored_at[index, at] = outcome.scored_at or 0.0
     embeddings = np.array([row.embedding for row in rows], np.float32)
     texts = [row.query for row in rows]
     embeddings = embeddings.reshape(len(rows), dimensions)
     known = said if said.any() else None
-    return Snapshot(texts, embeddings, quality, tokens, weight, known)
+    freshness = None if ageing is None else ageing.freshness(scored_at)
+    return Snapshot(texts, embeddings, quality, tokens, weight, known, freshness)

@@ -43,6 +43,7 @@ class Change:
         writer: number of the `Database` object that makes the change.
 
     Attributes:
+        now: when it began, in Unix seconds.
         deleted: numbers of the queries deleted so far.
     """
 
@@ -56,9 +57,9 @@ class Change:
         self._connection = connection
         self._dialect = dialect
         self._header = header
-        self._now = time.time()
+        self.now = time.time()
         revision = header["revision"]
-        self._marks = {"revision": revision, "writer": writer, "updated_at": self._now}
+        self._marks = {"revision": revision, "writer": writer, "updated_at": self.now}
         self._new_queries = self._new_answers = 0
         self.deleted: list[int] = []
 
@@ -87,8 +88,8 @@ class Change:
             keys = [{f"at_{n}": value for n, value in enumerate(place)} for place in places]
             self._connection.execute(gone, keys)
         rows = [
-            dict(zip(KEY, place, strict=True), updated_at=self._now, said=total.said)
-            | {name: getattr(total, name) for name in SUMS}
+            dict(zip(KEY, place, strict=True), updated_at=self.now)
+            | {name: getattr(total, name) for name in (*SUMS, "said", "scored_at")}
             for place, total in sums.items()
         ]
         if rows:
@@ -97,7 +98,7 @@ class Change:
     def put_lengths(self, sums: Mapping[LengthPlace, Sums]) -> None:
         """Adds sums to lengths."""
         rows = [
-            dict(zip(LENGTH_KEY, place, strict=True), updated_at=self._now)
+            dict(zip(LENGTH_KEY, place, strict=True), updated_at=self.now)
             | {name: getattr(total, name) for name in LENGTH_SUMS}
             for place, total in sums.items()
         ]
@@ -145,7 +146,7 @@ class Change:
                 "key": answer.key,
                 "cost": plain(answer.cost),
                 "score": plain(score),
-                "at": self._now,
+                "at": self.now,
             }
             for query_id, answer, score in given
         ]

@@ -22,7 +22,7 @@ _SUMS = ("quality_sum", "scored", "tokens_sum", "counted", "answers")
 
 Stored = Row[int, int, bytes]  # number, revision, embedding
 Numbers = npt.NDArray[np.float64]
-NOTHING: Numbers = np.empty((0, 2 + len(_SUMS)))  # what `told_of` gives where nothing is known
+NOTHING: Numbers = np.empty((0, 3 + len(_SUMS)))  # what `told_of` gives where nothing is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Batch:
         quality: (e,), 0 to 1; NaN is unknown.
         output_tokens: (e,), NaN is unknown.
         counts: (e,), the number of scores, or of answers if none is scored.
+        scored_at: (e,), when the latest score was given, in Unix seconds; 0 if none is scored.
     """
 
     ids: Integers
@@ -51,6 +52,7 @@ class Batch:
     quality: Floats32
     output_tokens: Floats32
     counts: Integers
+    scored_at: Numbers
 
 
 def stored_of(connection: Connection, which: ColumnElement[bool]) -> Sequence[Stored]:
@@ -65,8 +67,8 @@ def told_of(
     models: Sequence[str],
     identities: Mapping[str, str],
 ) -> Numbers:
-    """(r, 2 + sums), in order: the number of a query, the index of one of these models, and the
-    sums of what it did on the query, a row for each source.
+    """(r, 3 + sums), in order: the number of a query, the index of one of these models, when it was
+    scored last, and the sums of what it did on the query, a row for each source.
 
     `identities` says which model each name stands for now; what other models did under these names
     is left out.
@@ -85,8 +87,9 @@ def _outcomes_of(models: tuple[tuple[str, str | None], ...]) -> Select[Any]:
     known = [pair for pair in models if pair[1] is not None]
     unknown = [model for model, identity in models if identity is None]
     right = tuple_(outcomes.c.model, outcomes.c.identity).in_(known)
+    scored_at = func.coalesce(outcomes.c.scored_at, 0.0)
     return (
-        select(outcomes.c.query_id, column, *(outcomes.c[name] for name in _SUMS))
+        select(outcomes.c.query_id, column, scored_at, *(outcomes.c[name] for name in _SUMS))
         .where(right | outcomes.c.model.in_(unknown))
         .order_by(outcomes.c.query_id, outcomes.c.model)
     )
@@ -99,7 +102,8 @@ def batch_of(
     ids = np.array([id for id, _, _ in stored], np.int64)
     rows = np.searchsorted(ids, told[:, 0])
     there = np.append(ids, -1)[rows] == told[:, 0]  # others were added after `stored` was read
-    rows, columns, sums = rows[there], told[there, 1].astype(np.int64), told[there, 2:]
+    rows, columns = rows[there], told[there, 1].astype(np.int64)
+    scored_at, sums = told[there, 2], told[there, 3:]
     # Sources, and identities where any will do, come one after the other.
     first = np.flatnonzero(np.diff(rows * len(models) + columns, prepend=-1))
     quality, scored, tokens, counted, answered = np.add.reduceat(sums, first, axis=0).T
@@ -113,6 +117,7 @@ def batch_of(
         _mean(quality, scored).clip(0, 1),
         _mean(tokens, counted),
         np.where(scored > 0, scored, answered).astype(np.int64),
+        np.maximum.reduceat(scored_at, first),
     )
 
 
@@ -160,31 +165,32 @@ def outcomes_of(
     """
     place = (outcomes.c.query_id, outcomes.c.model, outcomes.c.identity)
     sums = [func.sum(outcomes.c[name]) for name in _SUMS]
-    said_by_any = func.max(outcomes.c.said)
-    totals = select(*place, said_by_any, *sums).where(which).group_by(*place).order_by(*place)
-    found: dict[int, dict[str, tuple[int | None, list[Any]]]] = {}
-    for query_id, model, identity, said, *more in connection.execute(totals):
+    latest = func.max(outcomes.c.said), func.max(outcomes.c.scored_at)
+    totals = select(*place, *latest, *sums).where(which).group_by(*place).order_by(*place)
+    found: dict[int, dict[str, tuple[int | None, float | None, list[Any]]]] = {}
+    for query_id, model, identity, said, scored_at, *more in connection.execute(totals):
         if identities.get(model, identity) != identity:
             continue
         known = found.setdefault(query_id, {})
         if before := known.get(model):
-            more = [one + other for one, other in zip(before[1], more, strict=True)]
             said = before[0] if said is None else said
-        known[model] = said, more
+            scored_at = max(filter(None, (before[1], scored_at)), default=None)
+            more = [one + other for one, other in zip(before[2], more, strict=True)]
+        known[model] = said, scored_at, more
     return {
-        query_id: {model: _outcome(said, *total) for model, (said, total) in known.items()}
+        query_id: {model: _outcome(*of_model) for model, of_model in known.items()}
         for query_id, known in found.items()
     }
 
 
-def _outcome(
-    said: int | None, quality: float, scored: Any, tokens: float, counted: Any, given: Any
-) -> Outcome:
+def _outcome(said: int | None, scored_at: float | None, sums: Sequence[Any]) -> Outcome:
+    quality, scored, tokens, counted, given = sums
     return Outcome(
         min(1.0, max(0.0, quality / int(scored))) if scored else None,
         tokens / int(counted) if counted else None,
         int(scored or given),
         said,
+        scored_at,
     )
 
 

@@ -60,7 +60,7 @@ def record(
         place = (query_id, seen.model, seen.source, seen.identity)
         if seen.replace or place not in sums:
             sums[place] = Sums(seen.replace)
-        sums[place].add(seen)
+        sums[place].add(seen, change.now)
         if seen.shape != "text":
             of_shape = (seen.model, seen.identity, seen.shape)
             lengths.setdefault(of_shape, Sums()).add_length(seen)
@@ -98,7 +98,7 @@ def rescore(
         results.append((query_id if query_id in existing else None, scored))
         if query_id in existing:
             place = (query_id, answer.model, "answers", answer.identity)
-            sums.setdefault(place, Sums()).rescore(replaced, score)
+            sums.setdefault(place, Sums()).rescore(replaced, score, change.now)
         known[id] = (query_id, answer, score)
     change.put_outcomes(sums)
     change.put_scores({id: score for id, (_, _, score) in known.items()})

@@ -62,6 +62,7 @@ outcomes = Table(
     Column("timed", BigInteger, nullable=False),
     Column("answers", BigInteger, nullable=False),
     Column("said", BigInteger),  # the digest of the latest answer that is known
+    Column("scored_at", Float),  # unix seconds, of the latest score; null without one
     Column("updated_at", Float, nullable=False),
     sqlite_with_rowid=False,
 )

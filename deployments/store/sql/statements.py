@@ -77,7 +77,9 @@ def add_lengths(dialect: Dialect) -> Insert:
 def adding(insert: Insert) -> Insert:
     """An insert of outcomes that adds its sums to those of existing rows."""
     said = func.coalesce(insert.excluded.said, outcomes.c.said)
-    return _adding(insert, outcomes, KEY, SUMS, {"said": said})
+    old, new = outcomes.c.scored_at, insert.excluded.scored_at
+    scored_at = case((new > func.coalesce(old, 0.0), new), else_=old)
+    return _adding(insert, outcomes, KEY, SUMS, {"said": said, "scored_at": scored_at})
 
 
 def _adding(

@@ -20,7 +20,7 @@ LENGTH_SUMS = ("tokens_sum", "counted", "seconds_sum", "timed")
 @dataclass(slots=True)
 class Sums:
     """What to add to one row; `replace` drops what a row of `outcomes` held before, and `said`
-    takes its place."""
+    takes its place. `scored_at` is when the latest score was given, in Unix seconds."""
 
     replace: bool = False
     quality_sum: float = 0.0
@@ -31,15 +31,17 @@ class Sums:
     timed: int = 0
     answers: int = 0
     said: int | None = None
+    scored_at: float | None = None
 
-    def add(self, seen: Observation) -> None:
-        """Adds what an observation says of its query."""
+    def add(self, seen: Observation, now: float) -> None:
+        """Adds what an observation says of its query, at a time in Unix seconds."""
         count = int(seen.count)
         self.answers += count
         self.said = self.said if seen.said is None else seen.said
         if seen.quality is not None:
             self.quality_sum += float(seen.quality) * count
             self.scored += count
+            self._date(now if seen.scored_at is None else min(seen.scored_at, now))
         if seen.shape == "text":
             self.add_length(seen)
 
@@ -53,7 +55,12 @@ class Sums:
             self.seconds_sum += float(seen.seconds) * count
             self.timed += count
 
-    def rescore(self, replaced: float | None, score: float) -> None:
-        """Adds a score in place of the one that the answer had before, if any."""
+    def rescore(self, replaced: float | None, score: float, now: float) -> None:
+        """Adds a score, given at a time in Unix seconds, in place of the one that the answer had
+        before, if any."""
         self.quality_sum += float(score) - (replaced or 0.0)
         self.scored += replaced is None
+        self._date(now)
+
+    def _date(self, at: float) -> None:
+        self.scored_at = float(at) if self.scored_at is None else max(self.scored_at, float(at))

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ops.bench import drift
+from ops.bench.drift import ageing
 from ops.bench.drift.measuring import OTHERS, RATES, figures, measure
 from ops.bench.drift.report import plot, table
 from ops.bench.drift.traffic import traffic
@@ -31,7 +32,9 @@ def main() -> None:
     }
     plot(requests, found, args.out / "drift.svg")
     recovered = recoveries(requests)
-    text = f"{table(found, others, _ROUTERS)}\n\n{recovery_table(recovered)}\n"
+    aged = ageing.rows(ageing.measure(args.data, args.out / "embeddings"))
+    parts = table(found, others, _ROUTERS), recovery_table(recovered), ageing.table(aged)
+    text = "\n\n".join([*parts, ""])
     (args.out / "table.md").write_text(text)
     print(text)
     results = {
@@ -51,6 +54,7 @@ def main() -> None:
                 "results": results,
                 "others": more,
                 "recoveries": {name: asdict(of) for name, of in recovered.items()},
+                "ageing": aged,
             }
         )
     )

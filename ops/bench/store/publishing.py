@@ -102,7 +102,8 @@ class _New:
             self._random.integers(len(self._models), size=number),
             np.where(scored, 1.0, np.nan).astype(np.float32),
             np.full(number, 50, np.float32),
-            np.ones(number, np.float32),
+            np.ones(number, np.int64),
+            np.where(scored, 2e9, 0.0),
         )
 
 

@@ -27,7 +27,13 @@ _FEWEST_ROWS = 100  # fewer can't tell
 _DEFAULT = GRID.index(Smoothing())
 
 
-def losses(neighbours: Neighbours, mean: Floats, truth: Floats32, ranks: Sequence[int]) -> Floats:
+def losses(
+    neighbours: Neighbours,
+    mean: Floats,
+    truth: Floats32,
+    ranks: Sequence[int],
+    freshness: Floats32 | None = None,
+) -> Floats:
     """The loss of each way of averaging in `GRID` (g, b), for each of b queries.
 
     The same as that of predictions by `NeighbourPredictor`, at a fraction of the time: the sums for
@@ -38,21 +44,27 @@ def losses(neighbours: Neighbours, mean: Floats, truth: Floats32, ranks: Sequenc
         mean: (m,) the models' mean qualities.
         truth: (b, m) real quality; NaN where unknown.
         ranks: the number of neighbours at each of `BREADTHS`.
+        freshness: (b, m) how much each real quality counts, 0 to 1; None if nothing ages.
     """
     b, k = neighbours.ids.shape
     m, known = len(mean), neighbours.outcomes
     at = np.searchsorted(ranks, known.row % k, side="right")  # the smallest breadth that has it
+    counting = (~np.isnan(truth)).astype(np.float32)
+    if freshness is not None:
+        counting *= freshness
     inside = (at < len(ranks)) & ~np.isnan(known.quality)
     found = []
     for temperature in TEMPERATURES:
         place, weight = weighted(neighbours, m, temperature)
+        if known.freshness is not None:
+            weight = weight * known.freshness
         place, weight = (at * b * m + place)[inside], weight[inside]
         total, sums = (
             np.bincount(place, part, len(ranks) * b * m).reshape(-1, b, m).cumsum(axis=0)
             for part in (weight, weight * known.quality[inside])
         )
         for shrinkage in SHRINKAGES:
-            found.append(_loss((sums + shrinkage * mean) / (total + shrinkage) - truth))
+            found.append(_loss((sums + shrinkage * mean) / (total + shrinkage) - truth, counting))
     return np.concatenate(found)
 
 
@@ -67,12 +79,12 @@ def choose(loss: Floats) -> Smoothing:
     return GRID[best if clear else _DEFAULT]
 
 
-def _loss(error: Floats) -> Floats:
-    """Squared errors (..., b) of the differences between models; of the quality itself where only
-    one model's is known."""
-    known = ~np.isnan(error)
-    count = known.sum(axis=-1, keepdims=True)
-    error = np.nan_to_num(error)
-    common = error.sum(axis=-1, keepdims=True) / np.maximum(count, 1)
-    loss: Floats = (known * (error - (count > 1) * common) ** 2).sum(axis=-1)
+def _loss(error: Floats, counting: Floats32) -> Floats:
+    """Weighted squared errors (..., b) of the differences between models; of the quality itself
+    where only one model's is known."""
+    several = (~np.isnan(error)).sum(axis=-1, keepdims=True) > 1
+    error, total = np.nan_to_num(error), counting.sum(axis=-1, keepdims=True)
+    sums = (counting * error).sum(axis=-1, keepdims=True)
+    common = np.divide(sums, total, out=np.zeros_like(sums), where=total > 0)
+    loss: Floats = (counting * (error - several * common) ** 2).sum(axis=-1)
     return loss

@@ -2,6 +2,7 @@
 
 from dataclasses import astuple, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +17,13 @@ _WEIGHTS = "hidden", "hidden_bias", "output", "output_bias"
 def write_fit(file: Path, fitted: Refit) -> None:
     """Writes it, without its neighbours' prior, which depends on prices; the file appears when it
     is complete."""
-    arrays = {
+    arrays: dict[str, Any] = {
         "characters": fitted.characters,
         "losses": np.array([fitted.loss, fitted.neighbours_loss]),
         "smoothing": np.array(astuple(fitted.predictor.smoothing)),
-        **{name: getattr(fitted.backtest, name) for name in _names(Backtest)},
     }
+    tested = {name: getattr(fitted.backtest, name) for name in _names(Backtest)}
+    arrays |= {name: array for name, array in tested.items() if array is not None}
     if fitted.agreement is not None:
         arrays |= {"pairs": np.array(fitted.pairs, np.int64), "agreement": fitted.agreement}
     if isinstance(fitted.predictor, BlendPredictor):
@@ -56,7 +58,7 @@ def read_fit(file: Path, prior: Floats) -> Refit:
         mlp = MLP(arrays["shift"], arrays["scale"], weights)
         level, difference = float(arrays["level"]), float(arrays["difference"])
         predictor = BlendPredictor(near, mlp, Shares(level, difference, arrays["trust"]))
-    backtest = Backtest(*(arrays[name] for name in _names(Backtest)))
+    backtest = Backtest(**{name: arrays[name] for name in _names(Backtest) if name in arrays})
     loss, neighbours_loss = map(float, arrays["losses"])
     pairs = [(int(one), int(other)) for one, other in arrays.get("pairs", ())]
     return Refit(

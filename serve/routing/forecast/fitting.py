@@ -5,7 +5,7 @@ past queries better than neighbours alone, so a worse predictor is never swapped
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -88,22 +88,31 @@ class Backtest:
     Attributes:
         quality, output_tokens: (n, m) predicted without knowledge of the query itself.
         truth: (n, m) real quality; NaN where unknown.
+        freshness: (n, m) how much the real quality counts, 0 to 1; None if nothing ages.
     """
 
     quality: Floats
     output_tokens: Floats
     truth: Floats
+    freshness: Floats32 | None = None
 
     def part(self, rows: Booleans) -> "Backtest":
         """A backtest of these rows only."""
-        return Backtest(self.quality[rows], self.output_tokens[rows], self.truth[rows])
+        fresh = None if self.freshness is None else self.freshness[rows]
+        return Backtest(self.quality[rows], self.output_tokens[rows], self.truth[rows], fresh)
 
     def loss(self) -> float:
-        """Mean squared error of quality over the known outcomes; infinite without any."""
+        """Mean squared error of quality over the known outcomes, as much as they count; infinite
+        without any."""
         known = ~np.isnan(self.truth)
-        if not known.any():
+        weight = self.weight(known)
+        if not known.any() or (weight is not None and not weight.any()):
             return np.inf
-        return float(((self.quality - self.truth)[known] ** 2).mean())
+        return float(np.average((self.quality - self.truth)[known] ** 2, weights=weight))
+
+    def weight(self, which: Booleans) -> Floats32 | None:
+        """How much the outcomes `which` (n, m) count; None if all count the same."""
+        return None if self.freshness is None else self.freshness[which]
 
     def optimism(self, cost: Floats, requirement: float, models: npt.ArrayLike) -> float:
         """By how much predictions exceed the real quality of the models they choose.
@@ -114,12 +123,18 @@ class Backtest:
             models: columns of the candidates.
         """
         columns = np.asarray(models, np.int64)
-        return optimism(
-            self.quality[:, columns], cost[:, columns], self.truth[:, columns], requirement
-        )
+        parts = (self.quality[:, columns], cost[:, columns], self.truth[:, columns])
+        fresh = None if self.freshness is None else self.freshness[:, columns]
+        return optimism(*parts, requirement, fresh)
 
 
-def optimism(quality: Floats, cost: Floats, truth: Floats, requirement: float) -> float:
+def optimism(
+    quality: Floats,
+    cost: Floats,
+    truth: Floats,
+    requirement: float,
+    freshness: Floats32 | None = None,
+) -> float:
     """By how much predictions exceed the real quality of what they choose.
 
     Choosing by predictions favours those that are too high, so a batch that meets a requirement as
@@ -129,6 +144,7 @@ def optimism(quality: Floats, cost: Floats, truth: Floats, requirement: float) -
         quality, cost: (n, c) predicted of c choices, 0 to 1 and USD.
         truth: (n, c) real quality; NaN where unknown.
         requirement: the real mean quality to hold, 0 to 1.
+        freshness: (n, c) how much the real quality counts, 0 to 1; None if nothing ages.
     """
     if not truth.size:
         return 0.0
@@ -138,8 +154,9 @@ def optimism(quality: Floats, cost: Floats, truth: Floats, requirement: float) -
         choice = assign(quality, cost, min(max(requirement + found, 0.0), 1.0)).choice
         rows = np.arange(len(choice))
         error = quality[rows, choice] - truth[rows, choice]
-        error = error[~np.isnan(error)]
-        new = float(error.sum()) / (error.size + _BELIEF)
+        known = ~np.isnan(error)
+        weight = np.ones(len(rows)) if freshness is None else freshness[rows, choice]
+        new = float((weight * error)[known].sum()) / (float(weight[known].sum()) + _BELIEF)
         if abs(new - found) < 5e-4:
             break
         found = (found + new) / 2
@@ -189,7 +206,7 @@ def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int = 1) -> Refit
     if len(kept) < len(snapshot):
         snapshot = snapshot.part(kept)
     scored = np.flatnonzero(~np.isnan(snapshot.quality).all(axis=1))
-    enough = len(scored) >= _FEWEST_ROWS
+    enough = snapshot.counting.max(axis=1, initial=0.0).sum() >= _FEWEST_ROWS
     near, alone = fit_neighbours(snapshot, rows, prior, n_similar)
     checked = np.array([len(snapshot.queries[row]) for row in rows], np.float64)
     if not enough:
@@ -223,7 +240,7 @@ def _chosen_rows(snapshot: Snapshot) -> tuple[npt.NDArray[np.intp], npt.NDArray[
     return kept, np.sort(random.permutation(candidates)[:_CHECKED_ROWS])
 
 
-def _shares(alone: Backtest, learned: Floats, count: Integers) -> Shares:
+def _shares(alone: Backtest, learned: Floats, count: Floats) -> Shares:
     """The shares that predict held-out rows best, shrunk half way to equal shares.
 
     Level and differences get separate shares: networks may know better how hard a query is, and
@@ -233,7 +250,11 @@ def _shares(alone: Backtest, learned: Floats, count: Integers) -> Shares:
     trust = count / (count + _CAUTION)
     known = ~np.isnan(alone.truth)
     apart = np.column_stack([part[known] for part in _apart(alone.quality, learned, trust)])
-    best = np.linalg.lstsq(apart, (alone.truth - alone.quality)[known], rcond=None)[0]
+    missing = (alone.truth - alone.quality)[known]
+    if (weight := alone.weight(known)) is not None:
+        root = np.sqrt(weight)
+        apart, missing = root[:, None] * apart, root * missing
+    best = np.linalg.lstsq(apart, missing, rcond=None)[0]
     level, difference = (np.clip(best, 0.0, 1.0) + 0.5) / 2
     return Shares(float(level), float(difference), trust)
 
@@ -245,7 +266,7 @@ def _apart(near: Floats, learned: Floats, trust: Floats) -> tuple[Floats, Floats
     return trust * level, trust * (apart - level)
 
 
-def _blended(alone: Backtest, learned: Floats, count: Integers) -> tuple[Shares, Backtest]:
+def _blended(alone: Backtest, learned: Floats, count: Floats) -> tuple[Shares, Backtest]:
     """The networks' shares, and a backtest of the blend, each fold by the shares of the others."""
     quality = np.zeros_like(alone.quality)
     fold = _folds(len(quality))
@@ -253,7 +274,7 @@ def _blended(alone: Backtest, learned: Floats, count: Integers) -> tuple[Shares,
         held = fold == number
         shares = _shares(alone.part(~held), learned[~held], count)
         quality[held] = shares.blend(alone.quality[held], learned[held])
-    blended = Backtest(quality, alone.output_tokens, alone.truth)
+    blended = replace(alone, quality=quality)
     return _shares(alone, learned, count), blended
 
 
@@ -288,7 +309,8 @@ def fit_neighbours(
             found, embeddings = others.neighbours(part, near.smoothing), others.embeddings[part]
             guess = near.predict([], embeddings, found, means)
             quality[part], tokens[part] = guess.quality, guess.output_tokens
-    return NeighbourPredictor(prior, choose(loss)), Backtest(quality, tokens, truth)
+    tested = Backtest(quality, tokens, truth, others.freshness)
+    return NeighbourPredictor(prior, choose(loss)), tested
 
 
 class _Others:
@@ -299,6 +321,7 @@ class _Others:
 
     def __init__(self, snapshot: Snapshot, rows: Integers, n_similar: int) -> None:
         self._snapshot, self._rows, self._fewest = snapshot, rows, n_similar
+        self.freshness = None if snapshot.freshness is None else snapshot.freshness[rows]
         self.embeddings = snapshot.embeddings[rows]
         most = max(map(self._found, GRID))
         self._ids, self._similarity = nearest(self.embeddings, snapshot.embeddings, most)
@@ -318,7 +341,8 @@ class _Others:
         for block in _blocks(part):
             near = self.neighbours(block, Smoothing(breadth=max(BREADTHS)))
             truth = self._snapshot.quality[self._rows[block]]
-            found.append(losses(near, mean, truth, ranks))
+            fresh = None if self.freshness is None else self.freshness[block]
+            found.append(losses(near, mean, truth, ranks, fresh))
         return np.hstack(found)
 
     def _found(self, smoothing: Smoothing) -> int:

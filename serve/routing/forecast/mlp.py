@@ -50,7 +50,7 @@ class MLP:
 
 
 def fit_mlp(snapshot: Snapshot) -> tuple[MLP, Floats]:
-    """Fits on at least ten rows, each with at least one known quality.
+    """Fits on at least ten rows, each with at least one known quality; an old one counts less.
 
     Returns:
         The networks, and the predictions (n, m) for each row by the network that has not seen it.
@@ -63,7 +63,7 @@ def fit_mlp(snapshot: Snapshot) -> tuple[MLP, Floats]:
     dimensions = snapshot.embeddings.shape[1]
     scale[:dimensions] = 3 * np.sqrt((scale[:dimensions] ** 2).mean())
     inputs = _scaled(raw, shift, scale)
-    known = (~np.isnan(snapshot.quality)).astype(np.float32)
+    known = snapshot.counting
     truth = np.nan_to_num(snapshot.quality)
     fold = random.permutation(len(raw)) % _FOLDS
     seen = [np.flatnonzero(fold != number) for number in range(_FOLDS)]
@@ -97,7 +97,7 @@ def _scaled(raw: Reals, shift: Reals, scale: Reals) -> Reals:
 
 def _initial(random: np.random.Generator, dimensions: int, truth: Reals, known: Reals) -> Weights:
     """Weights that predict each model's mean for any query."""
-    mean = (truth.sum(axis=0) + 1) / (known.sum(axis=0) + 2)
+    mean = ((known * truth).sum(axis=0) + 1) / (known.sum(axis=0) + 2)
     models = truth.shape[1]
     hidden = random.standard_normal((_FOLDS, dimensions, _HIDDEN), np.float32)
     return (
@@ -121,7 +121,8 @@ def _gradients(
     truth: Reals,
     known: Reals,
 ) -> Weights:
-    """Gradients of the known outcomes' cross-entropy (f, b, m); each network has its own inputs."""
+    """Gradients of the outcomes' cross-entropy (f, b, m), weighted by how much each is `known`;
+    each network has its own inputs."""
     hidden, hidden_bias, output, output_bias = weights
     inputs = inputs * _dropout_mask(random, inputs.shape, _INPUT_DROPOUT)
     units = inputs @ hidden + hidden_bias

@@ -119,8 +119,9 @@ class NeighbourPredictor:
         place, weight = weighted(neighbours, len(mean), self.smoothing.temperature)
         shrinkage = self.smoothing.shrinkage
         shape = len(neighbours.ids), len(mean)
-        scores = _Averages(neighbours.outcomes.quality, place, weight, shape)
-        lengths = _Averages(neighbours.outcomes.output_tokens, place, weight, shape)
+        known = neighbours.outcomes
+        scores = _Averages(known.quality, place, weight, shape, known.freshness)
+        lengths = _Averages(known.output_tokens, place, weight, shape)
         quality = scores.shrunk(mean, shrinkage)
         uncertainty = np.sqrt(quality * (1 - quality) / (scores.sample_size() + 1))
         return Prediction(quality, lengths.shrunk(tokens, shrinkage), uncertainty)
@@ -139,7 +140,7 @@ def believed(means: Means, prior: Floats) -> tuple[Floats, Floats]:
     Priors are shifted to the level of the known models, since queries may be harder or easier than
     the priors assume.
     """
-    count = means.count.astype(np.float64)
+    count = means.count
     seen = np.where(np.isnan(means.quality), 0.0, means.quality)
     level = count @ (seen - prior) / (count.sum() + _MEAN_WEIGHT)
     start = np.clip(prior + level, 0.02, 0.98)
@@ -177,16 +178,25 @@ class _Averages:
         place: (e,) which of the b * m averages a value counts for.
         weight: (e,) how much it counts there.
         shape: b and m.
+        freshness: (e,) as which part of a value it counts, 0 to 1; None if each is a whole one.
     """
 
     def __init__(
-        self, values: Floats32, place: Integers, weight: Floats, shape: tuple[int, int]
+        self,
+        values: Floats32,
+        place: Integers,
+        weight: Floats,
+        shape: tuple[int, int],
+        freshness: Floats32 | None = None,
     ) -> None:
         unknown = np.isnan(values)
         if unknown.any():
             values, place, weight = values[~unknown], place[~unknown], weight[~unknown]
-        self._values, self._place, self._weight, self._shape = values, place, weight, shape
-        self._total = self._summed(weight)
+            freshness = None if freshness is None else freshness[~unknown]
+        self._values, self._place, self._shape = values, place, shape
+        self._whole = weight
+        self._weight = weight if freshness is None else weight * freshness
+        self._total = self._summed(self._weight)
 
     def shrunk(self, mean: Floats, shrinkage: float) -> Floats:
         """(b, m) averages of the values and of `mean` (m,), which has the weight `shrinkage`."""
@@ -195,7 +205,7 @@ class _Averages:
 
     def sample_size(self) -> Floats:
         """(b, m) the number of equally weighted values whose average has the same variance."""
-        squares = self._summed(self._weight**2)
+        squares = self._summed(self._weight * self._whole)
         nothing = np.zeros(self._shape)
         return np.divide(self._total**2, squares, out=nothing, where=squares > 0)
 

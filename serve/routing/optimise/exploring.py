@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deployments.store.evidence import Integers
 from serve.routing.arrays import Floats
 
 _SHARE = 0.1  # of the requests with a promising model
@@ -62,7 +61,7 @@ class Explorer:
         quality: Floats,
         cost: Floats,
         multiplier: float,
-        scores: Integers,
+        scores: Floats,
     ) -> Pick:
         """The best model, or a promising one.
 
@@ -71,7 +70,8 @@ class Explorer:
             quality: (m,) predicted, 0 to 1.
             cost: (m,) predicted, in USD.
             multiplier: USD that a unit of quality is worth.
-            scores: (m,) of how many past queries each model's answers have been scored.
+            scores: (m,) of how many past queries each model's answers have been scored, as much as
+                these count.
         """
         best, others = order[0], np.array(order[1:])
         fee = np.maximum(cost, max(float(cost[best]), _FREE))

@@ -111,3 +111,16 @@ def test_a_damaged_copy_is_made_anew(tmp_path: Path) -> None:
     assert again.loaded == 1
     assert quality(again, 1) == [1.0]
     again.close()
+
+
+def test_the_times_of_scores_outlast_a_restart(tmp_path: Path) -> None:
+    url, folder = f"sqlite:///{tmp_path}/store.db", tmp_path / "copies"
+    first = opened(url, folder)
+    first.observe(seen(1, quality=1.0, scored_at=1e9)).result(PATIENCE_S)
+    first.observe(seen(2, output_tokens=5)).result(PATIENCE_S)
+    first.load()
+    first.close()
+    for known in (restarted(url, folder), restarted(url, tmp_path / "read anew")):
+        (segment,) = known.publisher.copy.segments
+        assert segment.table.scored_at.tolist() == [1e9, 0]
+        known.close()

@@ -21,6 +21,7 @@ from stores import (
     vector,
 )
 
+from deployments.store.copies.folder import Folder
 from deployments.store.errors import DatabaseUnavailable
 from deployments.store.observations import MeanLength, Scored
 from deployments.store.retention import Retention
@@ -253,3 +254,18 @@ def test_a_snapshot_has_texts_and_outcomes(store: EmbeddingStore) -> None:
     snapshot = store.snapshot([*sample, 999])
     assert snapshot.queries == ["query 0", "query 1", "query 2"]
     assert snapshot.quality[:, 0].tolist() == [0, 0.5, 1]
+    assert snapshot.freshness is None
+
+
+def test_old_scores_count_less_in_a_snapshot(tmp_path: Path) -> None:
+    database = Database("sqlite://", "encoder", D, identities=IDENTITIES)
+    store = EmbeddingStore(database, Folder(tmp_path), half_life_days=10)
+    ago = time.time() - 10 * 86_400
+    store.observe(seen(0, quality=1.0, scored_at=ago)).result(PATIENCE_S)
+    store.observe(seen(1, quality=1.0)).result(PATIENCE_S)
+    store.publish()
+    snapshot = store.snapshot(sorted(store.database.ids()))
+    assert snapshot.freshness is not None
+    assert snapshot.freshness[:, 0] == pytest.approx([0.5, 1.0], rel=1e-3)
+    assert snapshot.means().count[0] == pytest.approx(1.5, rel=1e-3)
+    store.close()

@@ -31,6 +31,7 @@ from deployments.store.store import EmbeddingStore
 from serve.routing.forecast.fits import read_fit
 from serve.routing.prices import Price
 from serve.smart import keeper as module
+from serve.smart import refitting
 from serve.smart.keeper import Keeper
 
 
@@ -235,7 +236,7 @@ async def test_maintenance_that_fails_is_retried(
 
 
 async def test_enough_scores_cause_a_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FEWEST_NEW", 5)
+    monkeypatch.setattr(refitting, "_FEWEST", 5)
     keeper, _ = started(tmp_path, history(tmp_path, rows=20))
     await ready(keeper)
     assert keeper.store is not None
@@ -258,7 +259,7 @@ async def test_enough_scores_cause_a_refit(tmp_path: Path, monkeypatch: pytest.M
 async def test_a_history_that_is_new_after_a_restart_causes_a_refit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_FEWEST_NEW", 5)
+    monkeypatch.setattr(refitting, "_FEWEST", 5)
     keeper, _ = started(tmp_path, history(tmp_path, rows=20))
     await ready(keeper)
     await keeper.close()

@@ -1,15 +1,18 @@
 """Promise: a copy of several segments answers as one would: newer ones count, older ones don't."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from batches import MODELS, Known, batch, batch_of, part, unit
+from batches import MODELS, SCORED_AT, Known, batch, batch_of, part, unit
 
+from deployments.store.ageing import Ageing
 from deployments.store.copies.building import Part, build
 from deployments.store.copies.copy import Copy
 from deployments.store.copies.segment import EXHAUSTIVE, Segment
+from deployments.store.copies.table import Sums
 from deployments.store.evidence import Integers, Neighbours
 from deployments.store.memory.nearest import nearest
 
@@ -154,3 +157,41 @@ def test_columns_are_those_of_the_callers_models(tmp_path: Path) -> None:
     assert copy.means().count.tolist() == [1, 0, 2]
     without = Copy(copy.segments, len(MODELS), np.array([1]))
     assert told(without.neighbours(unit([1]), 2))[0] == {1: {0: large}, 2: {}}
+
+
+def test_scores_count_as_much_as_they_are_fresh(tmp_path: Path) -> None:
+    known: list[Known] = [(1, "small", 1.0, 10, 1), (1, "large", 0.5, 20, 1)]
+    parts = part(batch_of([1], known)), part(batch([2], 0.0))
+    plain = copy_of(tmp_path, *parts)
+    assert plain.neighbours(unit([1]), 2).outcomes.freshness is None
+    aged = Ageing(100.0, SCORED_AT + 100)
+    for columns in (None, np.array([0, 1])):
+        copy = Copy(plain.segments, len(MODELS), columns, aged)
+        assert copy.means().count.tolist() == [1, 0.5]
+        np.testing.assert_array_equal(copy.means().quality, plain.means().quality)
+        assert copy.neighbours(unit([1]), 2).outcomes.freshness == pytest.approx([0.5] * 3)
+    nothing = Copy([], len(MODELS), ageing=aged)
+    assert nothing.neighbours(unit([1]), 2).outcomes.row.size == 0
+
+
+def test_several_segments_age_as_one_does(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    parts = []
+    for _ in range(4):
+        made = batch(sorted(random.choice(200, 90, replace=False).tolist()), random.random())
+        scored_at = SCORED_AT - random.integers(0, 10_000, 90).astype(np.float64)
+        parts.append(part(replace(made, scored_at=scored_at)))
+    several = segments(tmp_path, *parts)
+    (tmp_path / "one").mkdir()
+    one = build(tmp_path / "one" / "part", parts, len(MODELS), reuse=None, deletions=False)
+    for now in (SCORED_AT, SCORED_AT + 5000, SCORED_AT + 20_000):  # sums are kept from the first
+        ageing = Ageing(3000.0, now)
+        first, second = (Copy(of, len(MODELS), ageing=ageing) for of in (several, [one]))
+        exact = Sums.of(one.table, len(MODELS), ageing).means()
+        for copy in (first, second):
+            np.testing.assert_allclose(copy.means().count, exact.count, rtol=1e-5)
+            np.testing.assert_allclose(copy.means().quality, exact.quality, rtol=1e-3)
+        near = [copy.neighbours(unit([300]), 16).outcomes.freshness for copy in (first, second)]
+        assert near[0] is not None
+        assert near[1] is not None
+        assert np.sort(near[0]) == pytest.approx(np.sort(near[1]))

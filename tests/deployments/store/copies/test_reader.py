@@ -2,11 +2,12 @@
 
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from batches import MODELS, D, batch, unit
+from batches import MODELS, SCORED_AT, D, batch, unit
 
 from deployments.store.copies.folder import Folder, Manifest
 from deployments.store.copies.publisher import Publisher
@@ -94,3 +95,17 @@ def test_threads_search_while_copies_are_published(folder: Folder, publisher: Pu
         thread.join()
     assert not failures
     assert len(latest[0]) == 50 + 10 * 10
+
+
+def test_in_a_copy_scores_count_as_they_do_when_it_is_opened(
+    folder: Folder, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for days, share in ((0, 1.0), (30, 0.5), (60, 0.25)):
+        monkeypatch.setattr(time, "time", lambda days=days: SCORED_AT + days * 86_400)
+        copy = Reader(folder, half_life_days=30).copy(publisher.manifest, MODELS)
+        freshness = copy.neighbours(unit([1]), 4).outcomes.freshness
+        assert freshness is not None
+        assert freshness.tolist() == [share] * 4
+        assert copy.means().count.tolist() == [50 * share, 0]
+    plain = Reader(folder).copy(publisher.manifest, MODELS)
+    assert plain.neighbours(unit([1]), 4).outcomes.freshness is None

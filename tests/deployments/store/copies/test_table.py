@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from batches import MODELS, Known, batch, batch_of, part
+from batches import MODELS, SCORED_AT, Known, batch, batch_of, part
 
+from deployments.store.ageing import Ageing
 from deployments.store.copies.table import Sums, Table, joined
 from deployments.store.evidence import Outcomes
 
@@ -115,3 +116,26 @@ def test_a_sum_taken_apart_again_is_nothing() -> None:
         total = total - Sums.of(one, 2)
     assert np.isnan(total.means().quality).all()
     assert np.isnan(total.means().output_tokens).all()
+
+
+def test_the_times_of_scores_go_with_their_outcomes() -> None:
+    first = table([1, 2], [(1, "small", 1.0, 5, 1), (2, "small", None, 5, 1)])
+    last = table([2, 3], [(2, "large", 0.0, 5, 1), (3, "small", 0.5, 5, 1)])
+    both = joined([first, last])
+    assert both.scored_at.tolist() == [SCORED_AT] * 3
+    later = Ageing(100.0, SCORED_AT + 100)
+    known = both.take(np.array([0, 2])).outcomes(np.array([0, 1]), later)
+    assert known.freshness is not None
+    assert known.freshness.tolist() == [0.5, 0.5]
+    assert both.outcomes(np.array([0, 1])).freshness is None
+
+
+def test_sums_of_old_scores_fade_and_those_of_lengths_do_not() -> None:
+    made = table([1, 2], [(1, "small", 1.0, 10, 1), (2, "small", 0.0, 30, 5)])
+    means = Sums.of(made, 2, Ageing(100.0, SCORED_AT + 200)).means()
+    assert means.count.tolist() == [0.5, 0]
+    assert (means.quality[0], means.output_tokens[0]) == (0.5, 20)
+    gone = Sums.of(made, 2, Ageing(1.0, SCORED_AT + 1e6)).means()
+    assert gone.count.tolist() == [0, 0]
+    assert np.isnan(gone.quality).all()
+    assert gone.output_tokens[0] == 20

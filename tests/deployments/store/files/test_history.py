@@ -91,6 +91,8 @@ def test_objects() -> None:
         (output(model_name="a\0b"), "model_name"),
         (output(count=0), "count of 'small'"),
         (output(count=1.5), "count of 'small'"),
+        (output(scored_at=-1), "time of the score of 'small'"),
+        (output(scored_at="2026-01-01"), "time of the score of 'small'"),
         (output(answer=4), "answer of 'small' must be text"),
         (GOOD | {"input_token_length": "8"}, "input length"),
         (GOOD | {"query": ""}, "non-empty"),
@@ -157,6 +159,14 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
 def test_a_count_of_averaged_answers_is_read() -> None:
     (row,) = read_history([output(count=5)])
     assert row.outcomes["small"].count == 5
+
+
+def test_the_time_of_a_score_is_read(tmp_path: Path) -> None:
+    (row,) = read_history([output(scored_at=1e9)])
+    assert row.outcomes["small"].scored_at == 1e9
+    columns = {"query": ["Why?"], "score__small": [1.0], "scored_at__small": [2e9]}
+    (row,) = read_history(parquet(tmp_path / "times.parquet", **columns))
+    assert row.outcomes["small"].scored_at == 2e9
 
 
 def test_answers_are_read_where_there_are_any(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 interrupted, and an export brings it out again."""
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,7 @@ def test_an_export_imports_as_the_same(database: Database, tmp_path: Path, suffi
     large = {"model_name": "large", "correctness": None, "output_token_length": 1.5}
     rows = [item("Why?", 1, count=3), item("Why?", 0.5), item("日本語", 1 / 3), *HISTORY]
     rows.append({"query": "only one knows", "outputs": [large]})
+    rows[1]["outputs"][0]["scored_at"] = 1e9
     import_history(database, rows, Encoder(), name="a")
     file = tmp_path / f"out{suffix}"
     assert write_history(file, database.rows(), ["large", "small"]) == 703
@@ -167,6 +169,7 @@ def test_an_export_imports_as_the_same(database: Database, tmp_path: Path, suffi
             same = after[query][model]
             assert (same.output_tokens, same.count) == (outcome.output_tokens, outcome.count)
             assert same.quality == (outcome.quality and pytest.approx(outcome.quality))
+            assert same.scored_at == outcome.scored_at
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     again.close()
 
@@ -190,4 +193,13 @@ def test_exported_json_has_aioss_form(database: Database, tmp_path: Path) -> Non
     import_history(database, [item("Why?", 1)], Encoder(), name="a")
     write_history(tmp_path / "out.json", database.rows(), ["small"])
     (row,) = json.loads((tmp_path / "out.json").read_text())
-    assert row == item("Why?", 1, count=1)
+    assert row == item("Why?", 1, count=1, scored_at=known(database)["Why?"]["small"].scored_at)
+
+
+def test_scores_are_as_old_as_the_history_says_or_as_their_import(database: Database) -> None:
+    begin = time.time()
+    import_history(database, [item("a", 1, scored_at=1e9), item("b", 1)], Encoder(), name="a")
+    found = {query: known["small"].scored_at for query, known in known(database).items()}
+    assert found["a"] == 1e9
+    assert found["b"] is not None
+    assert begin <= found["b"] <= time.time()

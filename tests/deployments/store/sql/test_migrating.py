@@ -104,7 +104,7 @@ def make_old(connection: Connection) -> None:
     insert("answers", id="waiting", query_id=2, score=None, **more)
 
 
-@pytest.fixture(params=["1", "2", "3", "4"])
+@pytest.fixture(params=["1", "2", "3", "4", "5"])
 def old_url(request: pytest.FixtureRequest, store_url: str) -> str:
     """A store of each earlier version."""
     engine = engine_of(store_url)
@@ -122,6 +122,11 @@ def test_a_store_of_an_earlier_version_opens_with_all_that_it_holds(old_url: str
     database = Database(old_url, "encoder", D)
     rows = {row.query: row.outcomes["small"] for batch in database.rows() for row in batch}
     assert rows == {"scored": Outcome(0.75, 10, 2), "unscored": Outcome(None, 7, 1)}
+    # When it was scored is unknown, but when it changed last is not.
+    assert {query: known.scored_at for query, known in rows.items()} == {
+        "scored": 2e9,
+        "unscored": None,
+    }
     assert database.state.get("policies:0123") == {"p": {"requirement": 0.7}}
     assert database.count() == database.stats()["queries"] == 2
     assert database.score([("waiting", 1.0), ("rated", 1.0)]) == [
@@ -200,8 +205,8 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(
     assert header() == before
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM outcomes")).scalar() == 2
-        columns = inspect(connection).get_columns("answers")
-        assert "key" not in {column["name"] for column in columns}
+        columns = inspect(connection).get_columns("outcomes")
+        assert "scored_at" not in {column["name"] for column in columns}
     engine.dispose()
     database = Database(old_url)
     assert database.count() == 2

@@ -14,18 +14,24 @@ from serve.routing.forecast.predictor import NeighbourPredictor, Smoothing
 PRIOR = np.array([0.3, 0.5, 0.6, 0.9])
 
 
+@pytest.mark.parametrize("ages", [False, True])
 @pytest.mark.parametrize(("rows", "accepted"), [(600, True), (30, False)])
-def test_a_predictor_predicts_as_before(rows: int, accepted: bool, tmp_path: Path) -> None:
+def test_a_predictor_predicts_as_before(
+    rows: int, accepted: bool, ages: bool, tmp_path: Path
+) -> None:
     snapshot, _ = world(rows)
+    if ages:
+        snapshot = replace(snapshot, freshness=np.full((rows, 4), 0.9, np.float32))
     fitted = refit(snapshot, PRIOR)
     write_fit(tmp_path / "fit.npz", fitted)
     found = read_fit(tmp_path / "fit.npz", PRIOR)
     assert fitted.accepted == found.accepted == accepted
     assert (found.loss, found.neighbours_loss) == (fitted.loss, fitted.neighbours_loss)
     assert np.array_equal(found.characters, fitted.characters)
+    assert (found.backtest.freshness is not None) == ages
     for field in fields(Backtest):
         before, after = (getattr(fit.backtest, field.name) for fit in (fitted, found))
-        assert np.array_equal(before, after, equal_nan=True)
+        assert before is after is None or np.array_equal(before, after, equal_nan=True)
     new, _ = world(50, seed=1)
     guesses = [predict(fit.predictor, snapshot, new.embeddings) for fit in (fitted, found)]
     assert np.array_equal(guesses[0].quality, guesses[1].quality)
