@@ -21,7 +21,7 @@ _MOST_HEARD = 64  # policies of other routers, kept for when a request asks for 
 
 
 def policy_name(requirement: float, candidates: Sequence[str]) -> str:
-    """Requests with the same requirement, to three digits, and the same candidates share a policy."""
+    """Requests with the same candidates and requirement, to three digits, share a policy."""
     return json.dumps([round(requirement, 3), sorted(candidates)])
 
 
