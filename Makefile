@@ -11,7 +11,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: run load test-quick test test-long test-latest lint docs audit demo-eval bench-routing bench-store bench-engine bench-faults \
-	bench-overload bench-overhead bench-chaos bench-drift bench-exploring bench-fitting bench-poisoning bench-replay \
+	bench-overload bench-overhead bench-chaos bench-drift bench-encoder bench-exploring bench-fitting bench-poisoning bench-replay \
 	load-compare fuzz format clean
 
 run: .venv/.served
@@ -92,6 +92,11 @@ bench-chaos: .venv/.tested
 # How far many routers drift from a requirement together. With recorded outcomes: ROUTING_DATA=folder
 bench-drift: .venv/.tested
 	$(BIN)/python -m ops.bench.drift --out build/bench-drift
+
+# Whether routing gains from an encoder that has learned from outcomes. Needs recorded outcomes: ROUTING_DATA=folder;
+# trains the encoder's upper layers, too, which takes hours: ARGS='--tune'
+bench-encoder: .venv/.tested
+	$(BIN)/python -m ops.bench.encoder --embeddings build/bench-routing/embeddings $(ARGS)
 
 # How many scored answers a new model needs. Needs recorded outcomes: ROUTING_DATA=folder
 bench-exploring: .venv/.tested

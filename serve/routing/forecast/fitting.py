@@ -213,7 +213,7 @@ def refit(snapshot: Snapshot, prior: npt.ArrayLike, n_similar: int = 1) -> Refit
         return Refit(near, checked, alone, False, alone.loss(), alone.loss())
     mlp, learned = fit_mlp(snapshot.part(scored))
     learned = learned[np.searchsorted(scored, rows)]
-    shares, both = _blended(alone, learned, snapshot.means().count)
+    shares, both = blended(alone, learned, snapshot.means().count)
     if both.loss() >= alone.loss():
         return Refit(near, checked, alone, False, both.loss(), alone.loss())
     predictor = BlendPredictor(near, mlp, shares)
@@ -266,16 +266,21 @@ def _apart(near: Floats, learned: Floats, trust: Floats) -> tuple[Floats, Floats
     return trust * level, trust * (apart - level)
 
 
-def _blended(alone: Backtest, learned: Floats, count: Floats) -> tuple[Shares, Backtest]:
-    """The networks' shares, and a backtest of the blend, each fold by the shares of the others."""
+def blended(alone: Backtest, learned: Floats, count: Floats) -> tuple[Shares, Backtest]:
+    """The networks' shares, and a backtest of the blend, each fold by the shares of the others.
+
+    Args:
+        alone: of the neighbours, on n past queries.
+        learned: (n, m) what the networks predict for these, without knowledge of each query.
+        count: (m,) known outcomes of each model; where scores age, as much as they are fresh.
+    """
     quality = np.zeros_like(alone.quality)
     fold = _folds(len(quality))
     for number in range(_FOLDS):
         held = fold == number
         shares = _shares(alone.part(~held), learned[~held], count)
         quality[held] = shares.blend(alone.quality[held], learned[held])
-    blended = replace(alone, quality=quality)
-    return _shares(alone, learned, count), blended
+    return _shares(alone, learned, count), replace(alone, quality=quality)
 
 
 def _folds(rows: int) -> Integers:
