@@ -12,6 +12,7 @@ import numpy as np
 
 from deployments.store.evidence import Floats32, Neighbours
 from serve.routing.arrays import Floats
+from serve.routing.forecast.hardness import compared, joined
 from serve.routing.forecast.predictor import Smoothing, weighted
 
 TEMPERATURES = 0.03, 0.06, 0.12, 0.24, 0.5
@@ -43,16 +44,17 @@ def losses(neighbours: Neighbours, mean: Floats, truth: Floats32, ranks: Sequenc
     m, known = len(mean), neighbours.outcomes
     at = np.searchsorted(ranks, known.row % k, side="right")  # the smallest breadth that has it
     inside = (at < len(ranks)) & ~np.isnan(known.quality)
+    parts = compared(known.part(inside), mean)
     found = []
     for temperature in TEMPERATURES:
         place, weight = weighted(neighbours, m, temperature)
-        place, weight = (at * b * m + place)[inside], weight[inside]
-        total, sums = (
+        place = (at * b * m + place)[inside]
+        sums = [
             np.bincount(place, part, len(ranks) * b * m).reshape(-1, b, m).cumsum(axis=0)
-            for part in (weight, weight * known.quality[inside])
-        )
+            for part in weight[inside] * parts
+        ]
         for shrinkage in SHRINKAGES:
-            found.append(_loss((sums + shrinkage * mean) / (total + shrinkage) - truth))
+            found.append(_loss(joined(sums, mean, shrinkage) - truth))
     return np.concatenate(found)
 
 
