@@ -51,16 +51,6 @@ class Outcomes:
         at = rows[row], column
         return cls(row, column, quality[at], output_tokens[at], weight[at])
 
-    def part(self, chosen: npt.NDArray[np.bool_]) -> "Outcomes":
-        """Those of the e that are chosen (e,)."""
-        return Outcomes(
-            self.row[chosen],
-            self.column[chosen],
-            self.quality[chosen],
-            self.output_tokens[chosen],
-            self.weight[chosen],
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:

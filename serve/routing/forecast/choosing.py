@@ -44,14 +44,14 @@ def losses(neighbours: Neighbours, mean: Floats, truth: Floats32, ranks: Sequenc
     m, known = len(mean), neighbours.outcomes
     at = np.searchsorted(ranks, known.row % k, side="right")  # the smallest breadth that has it
     inside = (at < len(ranks)) & ~np.isnan(known.quality)
-    parts = compared(known.part(inside), mean)
+    parts = [part[inside] for part in compared(known, mean)]
     found = []
     for temperature in TEMPERATURES:
         place, weight = weighted(neighbours, m, temperature)
-        place = (at * b * m + place)[inside]
+        place, weight = (at * b * m + place)[inside], weight[inside]
         sums = [
-            np.bincount(place, part, len(ranks) * b * m).reshape(-1, b, m).cumsum(axis=0)
-            for part in weight[inside] * parts
+            np.bincount(place, weight * part, len(ranks) * b * m).reshape(-1, b, m).cumsum(axis=0)
+            for part in parts
         ]
         for shrinkage in SHRINKAGES:
             found.append(_loss(joined(sums, mean, shrinkage) - truth))

@@ -19,22 +19,25 @@ from serve.routing.arrays import Floats
 _LEAST = 0.02  # quality of a model without outcomes nearby, and 1 less the most
 
 
-def compared(outcomes: Outcomes, mean: Floats) -> Floats:
-    """What each of e outcomes adds to the sums of `joined`, (4, e), before it is weighted.
+def compared(outcomes: Outcomes, mean: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """What each of e outcomes adds to the four sums of `joined`, (e,) each, before it is weighted.
 
     In terms of deviations from models' means: one; the outcome less the others' on the same query,
     where an outcome of none counts as a further one; the share of that one; and the outcome's part
-    in the mean of its query.
+    in the mean of its query. All are 0 where the quality is unknown.
 
     Args:
-        outcomes: of past queries, each with a known quality.
+        outcomes: of past queries.
         mean: (m,) the models' mean qualities.
     """
     row = outcomes.row
     deviation = outcomes.quality - mean[outcomes.column]
-    share = 1 / np.bincount(row)[row]
+    unknown = np.isnan(deviation)
+    deviation[unknown] = 0
+    one = 1.0 - unknown
+    share = one / np.maximum(np.bincount(row, one), 1)[row]
     others = np.bincount(row, deviation)[row] - deviation
-    return np.stack([np.ones(len(row)), deviation - share * others, share, share * deviation])
+    return one, deviation - share * others, share, share * deviation
 
 
 def joined(sums: Sequence[Floats], mean: Floats, shrinkage: float) -> Floats:

@@ -121,16 +121,16 @@ class NeighbourPredictor:
         place, weight = weighted(neighbours, len(mean), self.smoothing.temperature)
         shrinkage, known = self.smoothing.shrinkage, neighbours.outcomes
         shape = len(neighbours.ids), len(mean)
-        scored = ~np.isnan(known.quality)
-        at, near = place[scored], weight[scored]
-        sums = [_summed(part, at, shape) for part in near * compared(known.part(scored), mean)]
+        sums = [_summed(weight * part, place, shape) for part in compared(known, mean)]
         quality = joined(sums, mean, shrinkage)
-        size = _sample_size(sums[0], _summed(near**2, at, shape))
+        scored = np.where(np.isnan(known.quality), 0, weight)
+        size = _sample_size(sums[0], _summed(scored**2, place, shape))
         uncertainty = np.sqrt(quality * (1 - quality) / (size + 1))
-        counted = ~np.isnan(known.output_tokens)
-        at, near = place[counted], weight[counted]
-        lengths = _summed(near * known.output_tokens[counted], at, shape) + shrinkage * tokens
-        return Prediction(quality, lengths / (_summed(near, at, shape) + shrinkage), uncertainty)
+        unknown = np.isnan(known.output_tokens)
+        counted, length = np.where(unknown, 0, weight), np.where(unknown, 0, known.output_tokens)
+        lengths = _summed(counted * length, place, shape) + shrinkage * tokens
+        lengths /= _summed(counted, place, shape) + shrinkage
+        return Prediction(quality, lengths, uncertainty)
 
     def _believed(self, means: Means) -> tuple[Floats, Floats]:
         """`believed`, which is the same for every request until the means change."""
