@@ -16,15 +16,16 @@ import numpy as np
 from deployments.store.evidence import Outcomes
 from serve.routing.arrays import Floats
 
+_UNTOLD = 3.0  # outcomes; the weight of the neighbourhood beside the others' on the same query
 _LEAST = 0.02  # quality of a model without outcomes nearby, and 1 less the most
 
 
 def compared(outcomes: Outcomes, mean: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """What each of e outcomes adds to the four sums of `joined`, (e,) each, before it is weighted.
 
-    In terms of deviations from models' means: one; the outcome less the others' on the same query,
-    where an outcome of none counts as a further one; the share of that one; and the outcome's part
-    in the mean of its query. All are 0 where the quality is unknown.
+    In terms of deviations from models' means: one; the outcome less a mean of the others' on the
+    same query, in which some more outcomes are yet untold; the weight of each there; and the
+    outcome times that weight. All are 0 where the quality is unknown.
 
     Args:
         outcomes: of past queries.
@@ -35,7 +36,7 @@ def compared(outcomes: Outcomes, mean: Floats) -> tuple[Floats, Floats, Floats, 
     unknown = np.isnan(deviation)
     deviation[unknown] = 0
     one = 1.0 - unknown
-    share = one / np.maximum(np.bincount(row, one), 1)[row]
+    share = one / (np.bincount(row, one)[row] - 1 + _UNTOLD)
     others = np.bincount(row, deviation)[row] - deviation
     return one, deviation - share * others, share, share * deviation
 
@@ -51,7 +52,7 @@ def joined(sums: Sequence[Floats], mean: Floats, shrinkage: float) -> Floats:
     """
     weight, difference, share, part = sums
     others = _of_others(part) / (_of_others(share) + shrinkage)
-    own = (difference - share * others) / (weight + shrinkage)
+    own = (difference - _UNTOLD * share * others) / (weight + shrinkage)
     least = _LEAST * shrinkage / (weight + shrinkage)  # only its own outcomes make it certain
     return np.clip(mean + others + own, least, 1 - least)
 

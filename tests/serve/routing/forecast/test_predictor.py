@@ -122,12 +122,12 @@ def test_sparse_outcomes_predict_as_dense_arrays_do() -> None:
     known = ~np.isnan(snapshot.quality[ids])
     scored = np.where(known, weight, 0).astype(np.float64)
     deviation = np.where(known, snapshot.quality[ids] - mean, 0)
-    share = 1 / np.maximum(known.sum(axis=2, keepdims=True), 1)
+    share = 1 / (known.sum(axis=2, keepdims=True) + 2)
     for model in range(7):
         rest = np.arange(7) != model
         sums = [(scored * share * part)[..., rest].sum(axis=(1, 2)) for part in (deviation, 1)]
         hardness = sums[0] / (sums[1] + 1)
-        others = share[..., 0] * (deviation[..., rest].sum(axis=2) + hardness[:, None])
+        others = share[..., 0] * (deviation[..., rest].sum(axis=2) + 3 * hardness[:, None])
         own = (scored[..., model] * (deviation[..., model] - others)).sum(axis=1)
         found = mean[model] + hardness + own / (scored[..., model].sum(axis=1) + 1)
         np.testing.assert_allclose(guess.quality[:, model], found, rtol=1e-6)
