@@ -12,6 +12,7 @@ import numpy as np
 
 from deployments.store.evidence import Floats32, Neighbours
 from serve.routing.arrays import Floats
+from serve.routing.forecast.hardness import compared, joined
 from serve.routing.forecast.predictor import Smoothing, weighted
 
 TEMPERATURES = 0.03, 0.06, 0.12, 0.24, 0.5
@@ -53,18 +54,19 @@ def losses(
     if freshness is not None:
         counting *= freshness
     inside = (at < len(ranks)) & ~np.isnan(known.quality)
+    parts = [part[inside] for part in compared(known, mean)]
     found = []
     for temperature in TEMPERATURES:
         place, weight = weighted(neighbours, m, temperature)
         if known.freshness is not None:
             weight = weight * known.freshness
         place, weight = (at * b * m + place)[inside], weight[inside]
-        total, sums = (
-            np.bincount(place, part, len(ranks) * b * m).reshape(-1, b, m).cumsum(axis=0)
-            for part in (weight, weight * known.quality[inside])
-        )
+        sums = [
+            np.bincount(place, weight * part, len(ranks) * b * m).reshape(-1, b, m).cumsum(axis=0)
+            for part in parts
+        ]
         for shrinkage in SHRINKAGES:
-            found.append(_loss((sums + shrinkage * mean) / (total + shrinkage) - truth, counting))
+            found.append(_loss(joined(sums, mean, shrinkage) - truth, counting))
     return np.concatenate(found)
 
 

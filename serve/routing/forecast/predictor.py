@@ -1,7 +1,8 @@
 """Prediction from neighbours: a kernel average of past outcomes, shrunk to each model's mean.
 
-A model without outcomes among the neighbours gets its mean, and one without any outcomes its prior,
-which comes from its config or its price. Lack of evidence never means a prediction of zero.
+A model without outcomes among the neighbours gets its mean, moved by how hard they were for the
+others. One without any outcomes has a prior for a mean, which comes from its config or its price.
+Lack of evidence never means a prediction of zero.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from deployments.store.evidence import Floats32, Means, Neighbours
 from serve.routing.arrays import Floats, Integers
+from serve.routing.forecast.hardness import compared, joined
 from serve.routing.prices import Price
 
 _MEAN_WEIGHT = 4.0  # of the prior within the model's mean, in answers
@@ -117,14 +119,19 @@ class NeighbourPredictor:
     ) -> Prediction:
         mean, tokens = self._believed(means)
         place, weight = weighted(neighbours, len(mean), self.smoothing.temperature)
-        shrinkage = self.smoothing.shrinkage
+        shrinkage, known = self.smoothing.shrinkage, neighbours.outcomes
         shape = len(neighbours.ids), len(mean)
-        known = neighbours.outcomes
-        scores = _Averages(known.quality, place, weight, shape, known.freshness)
-        lengths = _Averages(known.output_tokens, place, weight, shape)
-        quality = scores.shrunk(mean, shrinkage)
-        uncertainty = np.sqrt(quality * (1 - quality) / (scores.sample_size() + 1))
-        return Prediction(quality, lengths.shrunk(tokens, shrinkage), uncertainty)
+        fresh = weight if known.freshness is None else weight * known.freshness
+        sums = [_summed(fresh * part, place, shape) for part in compared(known, mean)]
+        quality = joined(sums, mean, shrinkage)
+        squares = np.where(np.isnan(known.quality), 0, fresh * weight)
+        size = _sample_size(sums[0], _summed(squares, place, shape))
+        uncertainty = np.sqrt(quality * (1 - quality) / (size + 1))
+        unknown = np.isnan(known.output_tokens)
+        counted, length = np.where(unknown, 0, weight), np.where(unknown, 0, known.output_tokens)
+        lengths = _summed(counted * length, place, shape) + shrinkage * tokens
+        lengths /= _summed(counted, place, shape) + shrinkage
+        return Prediction(quality, lengths, uncertainty)
 
     def _believed(self, means: Means) -> tuple[Floats, Floats]:
         """`believed`, which is the same for every request until the means change."""
@@ -170,46 +177,13 @@ def weighted(neighbours: Neighbours, models: int, temperature: float) -> tuple[I
     return first[known.row] + known.column, near * counted
 
 
-class _Averages:
-    """Weighted averages of known values, for each of b queries and m models.
+def _summed(parts: Floats, place: Integers, shape: tuple[int, int]) -> Floats:
+    """(b, m) sums of the parts (e,), each of which belongs to one of the b * m places."""
+    sums = np.bincount(place, parts, shape[0] * shape[1])
+    return sums.reshape(shape).astype(np.float64, copy=False)  # without parts, bincount counts
 
-    Args:
-        values: (e,); NaN if unknown.
-        place: (e,) which of the b * m averages a value counts for.
-        weight: (e,) how much it counts there.
-        shape: b and m.
-        freshness: (e,) as which part of a value it counts, 0 to 1; None if each is a whole one.
-    """
 
-    def __init__(
-        self,
-        values: Floats32,
-        place: Integers,
-        weight: Floats,
-        shape: tuple[int, int],
-        freshness: Floats32 | None = None,
-    ) -> None:
-        unknown = np.isnan(values)
-        if unknown.any():
-            values, place, weight = values[~unknown], place[~unknown], weight[~unknown]
-            freshness = None if freshness is None else freshness[~unknown]
-        self._values, self._place, self._shape = values, place, shape
-        self._whole = weight
-        self._weight = weight if freshness is None else weight * freshness
-        self._total = self._summed(self._weight)
-
-    def shrunk(self, mean: Floats, shrinkage: float) -> Floats:
-        """(b, m) averages of the values and of `mean` (m,), which has the weight `shrinkage`."""
-        sums = self._summed(self._weight * self._values)
-        return (sums + shrinkage * mean) / (self._total + shrinkage)
-
-    def sample_size(self) -> Floats:
-        """(b, m) the number of equally weighted values whose average has the same variance."""
-        squares = self._summed(self._weight * self._whole)
-        nothing = np.zeros(self._shape)
-        return np.divide(self._total**2, squares, out=nothing, where=squares > 0)
-
-    def _summed(self, parts: Floats) -> Floats:
-        b, m = self._shape
-        sums = np.bincount(self._place, parts, b * m)
-        return sums.reshape(b, m).astype(np.float64, copy=False)  # without parts, bincount counts
+def _sample_size(total: Floats, squares: Floats) -> Floats:
+    """The number of equally weighted values whose mean has the same variance, from the sums of the
+    weights and of their squares."""
+    return np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0)

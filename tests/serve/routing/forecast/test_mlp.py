@@ -12,7 +12,6 @@ from past_queries import predict, world
 from serve.routing.forecast.features import text_features
 from serve.routing.forecast.fitting import BlendPredictor, refit
 from serve.routing.forecast.mlp import fit_mlp
-from serve.routing.forecast.predictor import NeighbourPredictor
 
 
 @pytest.fixture(autouse=True)
@@ -99,11 +98,11 @@ def test_a_model_with_few_outcomes_is_predicted_by_neighbours() -> None:
         array[few, 2] = np.nan
     snapshot.weight[few, 2] = 0
     prior = np.full(4, 0.5)
-    fitted = refit(snapshot, prior)
-    assert fitted.accepted
+    predictor = refit(snapshot, prior).predictor
+    assert isinstance(predictor, BlendPredictor)
     new, _ = world(100, seed=1)
-    blend = predict(fitted.predictor, snapshot, new.embeddings, 128).quality
-    near = predict(NeighbourPredictor(prior), snapshot, new.embeddings, 128).quality
+    blend = predict(predictor, snapshot, new.embeddings, 128).quality
+    near = predict(predictor.neighbours, snapshot, new.embeddings, 128).quality
     assert np.abs(blend - near)[:, 2].max() < 0.05 < np.abs(blend - near)[:, 0].max()
 
 
@@ -111,10 +110,10 @@ def test_a_model_without_scores_is_predicted_by_neighbours_alone() -> None:
     snapshot, _ = world(500)
     snapshot.quality[:, 3] = np.nan
     prior = np.full(4, 0.5)
-    fitted = refit(snapshot, prior)
-    assert fitted.accepted
-    blend = predict(fitted.predictor, snapshot, snapshot.embeddings[:20], 128).quality
-    near = predict(NeighbourPredictor(prior), snapshot, snapshot.embeddings[:20], 128).quality
+    predictor = refit(snapshot, prior).predictor
+    assert isinstance(predictor, BlendPredictor)
+    blend = predict(predictor, snapshot, snapshot.embeddings[:20], 128).quality
+    near = predict(predictor.neighbours, snapshot, snapshot.embeddings[:20], 128).quality
     assert np.allclose(blend[:, 3], near[:, 3])
 
 

@@ -38,18 +38,18 @@ def test_predictions_follow_the_neighbourhood() -> None:
     assert np.allclose(guess.output_tokens, 100)
 
 
-def test_a_model_without_outcomes_gets_its_prior_and_never_zero() -> None:
+def test_a_model_without_outcomes_gets_its_prior_for_a_mean_and_never_zero() -> None:
     snapshot, _ = world(300)
     snapshot.quality[:, 3], snapshot.output_tokens[:, 3], snapshot.weight[:, 3] = np.nan, np.nan, 0
     prior = np.array([0.5, 0.6, 0.7, 0.8])
     guess = predict(NeighbourPredictor(prior), snapshot, snapshot.embeddings[:10])
-    assert np.ptp(guess.quality[:, 3]) == pytest.approx(0)
-    assert guess.quality[0, 3] > guess.quality[:, 0].mean()
+    assert guess.quality[:, 3].mean() > guess.quality[:, 0].mean() + 0.1
+    assert guess.quality.min() > 0
     assert guess.output_tokens[0, 3] == pytest.approx(100)
-    assert (guess.uncertainty[:, 3] > guess.uncertainty[:, 0]).all()
+    assert guess.uncertainty[:, 3].mean() > guess.uncertainty[:, 0].mean()
 
 
-def test_a_model_without_outcomes_among_the_neighbours_gets_its_mean() -> None:
+def test_a_model_without_outcomes_among_the_neighbours_gets_its_mean_and_their_hardness() -> None:
     snapshot, _ = world(200)
     near = (
         snapshot.embeddings[0] @ snapshot.embeddings.T
@@ -61,7 +61,9 @@ def test_a_model_without_outcomes_among_the_neighbours_gets_its_mean() -> None:
     prior = np.full(4, 0.5)
     guess = predict(NeighbourPredictor(prior), snapshot, snapshot.embeddings[:1])
     mean, _ = believed(snapshot.means(), prior)
-    assert guess.quality[0, 2] == pytest.approx(mean[2])
+    others = [0, 1, 3]
+    hardness = (guess.quality[0] - mean)[others].mean()
+    assert guess.quality[0, 2] - mean[2] == pytest.approx(hardness, rel=0.3)
 
 
 def test_without_evidence_predictions_are_the_priors() -> None:
@@ -111,16 +113,24 @@ def test_sparse_outcomes_predict_as_dense_arrays_do() -> None:
     kernel = np.exp((similarity - 1) / Smoothing().temperature)[..., None]
     answers = snapshot.weight[ids]
     weight = kernel * answers / (1 + (1 - kernel) * np.maximum(answers - 1, 0))
-    for values, mean, predicted in zip(
-        (snapshot.quality[ids], snapshot.output_tokens[ids]),
-        believed(snapshot.means(), prior),
-        (guess.quality, guess.output_tokens),
-        strict=True,
-    ):
-        counted = np.where(np.isnan(values), 0, weight).astype(np.float64)
-        average = ((counted * np.nan_to_num(values)).sum(axis=1) + mean) / (counted.sum(axis=1) + 1)
-        np.testing.assert_allclose(predicted, average, rtol=1e-6)
-    scored = np.where(np.isnan(snapshot.quality[ids]), 0, weight).astype(np.float64)
+    mean, tokens = believed(snapshot.means(), prior)
+    length = snapshot.output_tokens[ids]
+    counted = np.where(np.isnan(length), 0, weight).astype(np.float64)
+    average = (counted * np.nan_to_num(length)).sum(axis=1) + tokens
+    np.testing.assert_allclose(guess.output_tokens, average / (counted.sum(axis=1) + 1), rtol=1e-6)
+
+    known = ~np.isnan(snapshot.quality[ids])
+    scored = np.where(known, weight, 0).astype(np.float64)
+    deviation = np.where(known, snapshot.quality[ids] - mean, 0)
+    share = 1 / (known.sum(axis=2, keepdims=True) + 2)
+    for model in range(7):
+        rest = np.arange(7) != model
+        sums = [(scored * share * part)[..., rest].sum(axis=(1, 2)) for part in (deviation, 1)]
+        hardness = sums[0] / (sums[1] + 1)
+        others = share[..., 0] * (deviation[..., rest].sum(axis=2) + 3 * hardness[:, None])
+        own = (scored[..., model] * (deviation[..., model] - others)).sum(axis=1)
+        found = mean[model] + hardness + own / (scored[..., model].sum(axis=1) + 1)
+        np.testing.assert_allclose(guess.quality[:, model], found, rtol=1e-6)
     size = scored.sum(axis=1) ** 2 / np.maximum((scored**2).sum(axis=1), 1e-300)
     spread = guess.quality * (1 - guess.quality)
     np.testing.assert_allclose(guess.uncertainty**2, spread / (size + 1), rtol=1e-6)
