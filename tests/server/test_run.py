@@ -104,7 +104,7 @@ def test_it_answers_and_ends(running: tuple[subprocess.Popen[str], str]) -> None
     assert program.stdout
     lines = [program.stdout.readline() for _ in range(2)]
     assert lines[0].startswith("auto → demo-"), lines
-    assert " (required .97)" in lines[0]
+    assert " (required .96)" in lines[0]
     assert lines[1].startswith("auto ✗ 400 unsupported_parameter presence_penalty  ")
     os.killpg(program.pid, signal.SIGINT)
     rest = program.stdout.read()
