@@ -94,7 +94,7 @@ bench-drift: .venv/.tested
 	$(BIN)/python -m ops.bench.drift --out build/bench-drift
 
 # Whether routing gains from an encoder that has learned from outcomes. Needs recorded outcomes: ROUTING_DATA=folder;
-# trains the encoder's upper layers, too, which takes hours: ARGS='--tune'
+# trains the encoder's upper layers, too, which takes more than an hour: ARGS='--tune'
 bench-encoder: .venv/.tested
 	$(BIN)/python -m ops.bench.encoder --embeddings build/bench-routing/embeddings $(ARGS)
 

@@ -188,7 +188,7 @@ def forget(
         url: the store's.
         model: only what this model did.
         source: only what came from this source.
-        before: only what has not changed since this time, in Unix seconds.
+        before: only scores from before this time, in Unix seconds, and what has not changed since.
         dry_run: only show what would be deleted.
         yes: don't ask.
     """

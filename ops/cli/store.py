@@ -73,7 +73,8 @@ def import_(
 ) -> None:
     """Import histories into a store.
 
-    All files are checked before anything is written, and repeating an import changes nothing.
+    All files are checked before anything is written. Repeating an import changes nothing but the
+    age of scores whose time it doesn't say.
     """
     from ops.store import import_files
 
@@ -122,8 +123,8 @@ def forget(
         typer.Option(
             metavar="DATE",
             parser=_moment,
-            help="only what has not changed since then: 2026-01-31, or 2026-01-31T12:00 (local "
-            "time)",
+            help="only scores from before then, and what has not changed since: 2026-01-31, or "
+            "2026-01-31T12:00 (local time)",
         ),
     ] = None,
     dry_run: Annotated[

@@ -32,6 +32,7 @@ from serve.preflight import checked_here
 # Smart comes first: the store learns how long answers are, and must not have seen the questions.
 WAYS: dict[str, dict[str, Any]] = {
     "smart": {"model": "auto"},
+    "smart, requirement .97": {"model": "auto", "router": {"performance_requirement": 0.97}},
     "demo-small": {"model": "demo-small"},
     "demo-large": {"model": "demo-large"},
     "sequential": {"model": "auto", "router": {"strategy": "sequential"}},
@@ -158,12 +159,12 @@ def main() -> None:
         checked_here(config, "127.0.0.1", port)
     except ConfigError as error:
         sys.exit(str(error))
-    log = log_file(port)
+    asked, log = list(draws()), log_file(port)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = os.environ["XDG_CACHE_HOME"] = folder
         with open_console(log) as console, serving(config, console, port) as url:
             answers = {
-                name: [run(url, way, questions) for questions in draws()]
+                name: [run(url, way, questions) for questions in asked]
                 for name, way in WAYS.items()
             }
     print(report(compared(answers)))

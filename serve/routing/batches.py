@@ -28,7 +28,8 @@ class Routes:
         assignment: its `choice` are columns.
         prediction, cost: (n, m) each.
         near, similarity: (n, k) the store's numbers of the nearest past queries, and cosines.
-        cold: whether no answer has been scored yet, so that qualities are guesses.
+        cold: whether no answer has been scored yet, so that qualities are guesses; scores that have
+            faded don't make a store cold again.
         past: texts of the nearest past queries, by number; None if they are not shown.
     """
 
@@ -71,16 +72,15 @@ def route(
         rate = forecaster.characters_per_token
         input_tokens = [len(query) / rate for query in question.queries]
     cost = forecaster.costs(input_tokens, prediction)
-    if question.floor:
-        assignment = _by_floor(prediction.quality, cost, allowed, question.requirement)
-    else:
-        capacities = _capacities(question.capacities, models)
-        try:
-            assignment = forecaster.assign(
-                prediction, cost, question.requirement, allowed, capacities
-            )
-        except ValueError as error:
-            raise Impossible(str(error)) from error
+    wanted = question.requirement
+    try:
+        if question.floor:
+            assignment = _by_floor(prediction.quality, cost, allowed, wanted)
+        else:
+            capacities = _capacities(question.capacities, models)
+            assignment = forecaster.assign(prediction, cost, wanted, allowed, capacities)
+    except ValueError as error:
+        raise Impossible(str(error)) from error
     near = _nothing(len(allowed))
     if neighbours:
         near = forecaster.evidence.neighbours(embeddings, neighbours)

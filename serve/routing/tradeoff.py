@@ -81,8 +81,11 @@ def tradeoff(past: Backtest, cost: Floats, columns: Sequence[int]) -> Tradeoff |
         """The quality of what was chosen, as in `Point`."""
         chosen = quality[everyone, choice]
         error = chosen - truth[everyone, choice]
-        error = error[~np.isnan(error)]
-        excess = float(error.sum()) / (error.size + _BELIEF)
+        known = ~np.isnan(error)
+        counting = known.astype(np.float64)
+        if past.freshness is not None:
+            counting *= past.freshness[at][everyone, choice]
+        excess = float((counting * np.nan_to_num(error)).sum() / (counting.sum() + _BELIEF))
         corrected: float = chosen.mean() - excess
         return min(max(corrected, 0.0), 1.0)
 

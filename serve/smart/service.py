@@ -74,7 +74,11 @@ class Smart:
         self._identities = identities
         self._store = SharedStore(embedder, identities, priors)
         self._decisions = Decisions(
-            *(self._store, encoder.name, config.copies, identities, priors),
+            self._store,
+            encoder.name,
+            config.copies,
+            identities,
+            priors,
             half_life_days=config.half_life_days,
         )
         self.tradeoffs = Tradeoffs(self._decisions.tradeoff)

@@ -25,6 +25,7 @@ _BATCH = 1024
 _KINDS = "score", "out", "count", "scored_at", "answer"  # of columns in Parquet
 _TOO_LARGE = 1e15  # for any number here; also refuses infinity and integers that no float holds
 _MOST_ANSWERS = 10**9
+_LATEST = 2.0**32  # Unix seconds, in 2106; later times are milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,13 @@ def _from_object(item: Any) -> Row:
 
 def _from_columns(item: Mapping[str, Any], models: list[str]) -> Row:
     outcomes = {
-        model: _outcome(model, *(item.get(f"{kind}__{model}") for kind in _KINDS[:-1]))
+        model: _outcome(
+            model,
+            item[f"score__{model}"],
+            item.get(f"out__{model}"),
+            item.get(f"count__{model}"),
+            item.get(f"scored_at__{model}"),
+        )
         for model in models
         if item[f"score__{model}"] is not None or item.get(f"out__{model}") is not None
     }
@@ -232,12 +239,11 @@ def _outcome(model: str, quality: Any, tokens: Any, count: Any, scored_at: Any) 
         raise BadRow(f"the score of '{model}' must be between 0 and 1, not {score}")
     if count is not None and (not isinstance(count, int) or not 1 <= count < _MOST_ANSWERS):
         raise BadRow(f"the count of '{model}' must be a whole number, 1 or more, not {count!r}")
-    return Outcome(
-        score,
-        _number(f"the output length of '{model}'", tokens),
-        count or 1,
-        scored_at=_number(f"the time of the score of '{model}'", scored_at),
-    )
+    at = _number(f"the time of the score of '{model}'", scored_at)
+    if at is not None and at >= _LATEST:
+        raise BadRow(f"the time of the score of '{model}' must be in seconds, not {scored_at!r}")
+    length = _number(f"the output length of '{model}'", tokens)
+    return Outcome(score, length, count or 1, scored_at=at)
 
 
 def _number(what: str, value: Any) -> float | None:

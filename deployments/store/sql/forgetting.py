@@ -15,7 +15,7 @@ from sqlalchemy import (
     true,
 )
 
-from deployments.store.sql.schema import answers, lengths, outcomes
+from deployments.store.sql.schema import answers, dated, lengths, outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,8 @@ class Selection:
     Attributes:
         model: of the model with this name.
         source: from this source: "answers", or "import:<name>".
-        before: unchanged since this time, in Unix seconds.
+        before: scored last before this time, in Unix seconds; outcomes without a score and lengths:
+            unchanged since.
     """
 
     model: str | None = None
@@ -40,7 +41,8 @@ class Selection:
         if self.source is not None:
             wanted.append(table.c.source == self.source)
         if self.before is not None:
-            wanted.append(table.c.updated_at < self.before)
+            told = func.coalesce(dated(table), table.c.updated_at)
+            wanted.append(told < self.before)
         return and_(*wanted)
 
     def answers(self, until: float) -> ColumnElement[bool]:

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, selec
 from deployments.store.evidence import Floats32, Integers
 from deployments.store.observations import MeanLength, Outcome, StoredRow
 from deployments.store.sql.dialects.dialect import Dialect
-from deployments.store.sql.schema import answers, lengths, metadata, outcomes, queries
+from deployments.store.sql.schema import answers, dated, lengths, metadata, outcomes, queries
 from deployments.store.sql.sums import LENGTH_SUMS
 from deployments.store.sql.vectors import decoded
 
@@ -87,7 +87,7 @@ def _outcomes_of(models: tuple[tuple[str, str | None], ...]) -> Select[Any]:
     known = [pair for pair in models if pair[1] is not None]
     unknown = [model for model, identity in models if identity is None]
     right = tuple_(outcomes.c.model, outcomes.c.identity).in_(known)
-    scored_at = func.coalesce(outcomes.c.scored_at, 0.0)
+    scored_at = func.coalesce(dated(), 0.0)
     return (
         select(outcomes.c.query_id, column, scored_at, *(outcomes.c[name] for name in _SUMS))
         .where(right | outcomes.c.model.in_(unknown))
@@ -165,7 +165,7 @@ def outcomes_of(
     """
     place = (outcomes.c.query_id, outcomes.c.model, outcomes.c.identity)
     sums = [func.sum(outcomes.c[name]) for name in _SUMS]
-    latest = func.max(outcomes.c.said), func.max(outcomes.c.scored_at)
+    latest = func.max(outcomes.c.said), func.max(dated())
     totals = select(*place, *latest, *sums).where(which).group_by(*place).order_by(*place)
     found: dict[int, dict[str, tuple[int | None, float | None, list[Any]]]] = {}
     for query_id, model, identity, said, scored_at, *more in connection.execute(totals):

@@ -4,8 +4,10 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
+    FromClause,
     Index,
     Integer,
     LargeBinary,
@@ -13,7 +15,9 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    case,
     false,
+    func,
 )
 
 NO_QUERY = 0  # the number that no query has
@@ -66,6 +70,13 @@ outcomes = Table(
     Column("updated_at", Float, nullable=False),
     sqlite_with_rowid=False,
 )
+
+
+def dated(table: FromClause = outcomes) -> ColumnElement[float | None]:
+    """When an outcome was scored last, in Unix seconds; null without a score. A server of an
+    earlier version that shares the store writes no time: no later than the last change, then."""
+    return case((table.c.scored > 0, func.coalesce(table.c.scored_at, table.c.updated_at)))
+
 
 # Of answers of other shapes than text, whose lengths `outcomes` leaves out.
 lengths = Table(

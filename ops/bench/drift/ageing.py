@@ -41,7 +41,8 @@ class Way:
 
     Attributes:
         half_life: in days; None if they don't age.
-        forgets: whether a model's scores so far are forgotten as soon as a change is noticed.
+        forgets: whether a model's scores so far, but those that told of it, are forgotten as soon
+            as a change is noticed.
     """
 
     half_life: float | None = None

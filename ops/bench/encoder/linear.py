@@ -27,7 +27,8 @@ def linear_map(embeddings: Floats32, truth: Floats, held: Integers, dimensions: 
     Args:
         embeddings: (n, d) each of length 1.
         truth: (n, m) outcomes, without the models' means.
-        held: (h,) rows that the map isn't fitted on; it is the one that predicted these best.
+        held: (h,) rows that the map isn't fitted on; of all steps, the map that predicts these best
+            is returned.
         dimensions: at most d.
     """
     torch.manual_seed(0)
@@ -63,8 +64,8 @@ class Kernel(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         usual = Smoothing()
-        self.temperature = torch.nn.Parameter(torch.tensor(usual.temperature).log())
-        self.shrinkage = torch.nn.Parameter(torch.tensor(usual.shrinkage).log())
+        self.log_temperature = torch.nn.Parameter(torch.tensor(usual.temperature).log())
+        self.log_shrinkage = torch.nn.Parameter(torch.tensor(usual.shrinkage).log())
 
     def forward(
         self, new: Tensor, known: Tensor, values: Tensor, itself: Tensor | None = None
@@ -73,11 +74,11 @@ class Kernel(torch.nn.Module):
 
         `itself` (b,) says which row of `known` is the new one itself, and doesn't count.
         """
-        weight = ((new @ known.T - 1) / self.temperature.exp()).exp()
+        weight = ((new @ known.T - 1) / self.log_temperature.exp()).exp()
         if itself is not None:
             weight = weight.scatter(1, itself[:, None], 0.0)
         sums: Tensor = weight @ values
-        return sums / (weight.sum(dim=1, keepdim=True) + self.shrinkage.exp())
+        return sums / (weight.sum(dim=1, keepdim=True) + self.log_shrinkage.exp())
 
 
 def _first(embeddings: Floats32, dimensions: int) -> Floats32:

@@ -11,6 +11,7 @@ from ops.bench import exploring
 from ops.bench.exploring.fleets import newcomers
 from ops.bench.exploring.learning import learning
 from ops.bench.exploring.report import plot, stream_rows, table
+from ops.bench.exploring.sparse import sparse_rows
 from ops.bench.exploring.streaming import Streams
 from ops.bench.routing.data import DATA, Data, load
 
@@ -37,7 +38,7 @@ def main() -> None:
     }
     plot(found, args.out / "exploring.svg")
     rows = list(streamed(files[_STREAMED]))
-    text = "\n".join([table(found), *rows, ""])
+    text = "\n".join([table(found), *rows, "", *sparse_rows(files), ""])
     (args.out / "tables.md").write_text(text)
     print(text)
     print(json.dumps({name: [asdict(curve) for curve in of] for name, of in found.items()}))

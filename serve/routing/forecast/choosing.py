@@ -84,7 +84,7 @@ def choose(loss: Floats) -> Smoothing:
 def _loss(error: Floats, counting: Floats32) -> Floats:
     """Weighted squared errors (..., b) of the differences between models; of the quality itself
     where only one model's is known."""
-    several = (~np.isnan(error)).sum(axis=-1, keepdims=True) > 1
+    several = (counting > 0).sum(axis=-1, keepdims=True) > 1
     error, total = np.nan_to_num(error), counting.sum(axis=-1, keepdims=True)
     sums = (counting * error).sum(axis=-1, keepdims=True)
     common = np.divide(sums, total, out=np.zeros_like(sums), where=total > 0)

@@ -6,6 +6,7 @@ import pytest
 from ops.bench.exploring.fleets import hidden
 from ops.bench.exploring.learning import SCORED, Curve, median, shares
 from ops.bench.exploring.report import table
+from ops.bench.exploring.sparse import sparse
 from ops.bench.fitting.stores import Kind, make
 
 
@@ -17,6 +18,15 @@ def test_only_the_new_models_unknown_outcomes_are_hidden() -> None:
     others = np.delete(np.arange(8), 3)
     assert np.array_equal(found.quality[:, others], history.quality[:, others])
     assert not np.isnan(history.quality).any()
+
+
+def test_of_each_past_query_only_so_many_outcomes_stay_known() -> None:
+    history, _ = make(Kind(rows=20), 0)
+    found = sparse(history, 2, np.random.default_rng(0))
+    assert (~np.isnan(found.quality)).sum(axis=1).tolist() == [2] * 20
+    assert ((found.weight > 0) == ~np.isnan(found.output_tokens)).all()
+    known = ~np.isnan(found.quality)
+    assert (found.quality[known] == history.quality[known]).all()
 
 
 def test_the_table_shows_the_median_share_and_who_reached_the_goal() -> None:

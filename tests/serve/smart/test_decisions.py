@@ -63,9 +63,12 @@ async def router() -> AsyncIterator[Router]:
         identities: Mapping[str, str] = IDENTITIES,
         priors: Mapping[str, float] | None = None,
         encoder: str = ENCODER,
+        half_life_days: float | None = None,
     ) -> Decisions:
         shared = cast("SharedStore", store)
-        decisions = Decisions(shared, encoder, COPIES, identities, priors or {})
+        decisions = Decisions(
+            shared, encoder, COPIES, identities, priors or {}, half_life_days=half_life_days
+        )
         made.append(decisions)
         await decisions.configure(prices, 16, "here", 0.0)
         return decisions
@@ -126,6 +129,15 @@ async def test_a_router_starts_with_the_copy_of_its_node_without_the_store(
     assert decisions.has_copy
     assert (chosen(decisions, "easy one"), chosen(decisions, "hard one")) == ("small", "large")
     assert len(decisions._decider.fitted.characters) == 120
+
+
+async def test_a_router_counts_scores_less_the_older_they_are(
+    tmp_path: Path, router: Router
+) -> None:
+    await (await filled(tmp_path)).close()
+    whole, aged = await router(Store()), await router(Store(), half_life_days=1e-4)
+    counts = [each._decider.evidence.means().count.sum() for each in (whole, aged)]
+    assert 0 < counts[1] < counts[0] == 240
 
 
 async def test_on_another_node_a_router_fetches_what_it_lacks_and_only_that(

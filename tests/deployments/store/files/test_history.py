@@ -93,6 +93,7 @@ def test_objects() -> None:
         (output(count=1.5), "count of 'small'"),
         (output(scored_at=-1), "time of the score of 'small'"),
         (output(scored_at="2026-01-01"), "time of the score of 'small'"),
+        (output(scored_at=1.7e12), "must be in seconds"),
         (output(answer=4), "answer of 'small' must be text"),
         (GOOD | {"input_token_length": "8"}, "input length"),
         (GOOD | {"query": ""}, "non-empty"),

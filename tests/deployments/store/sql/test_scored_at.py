@@ -6,8 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from observed import D, answered, outcomes, scored, seen
+from sqlalchemy import update
 
+from deployments.store.sql import schema
 from deployments.store.sql.database import Database
+from deployments.store.sql.forgetting import Selection
 
 Clock = Callable[[float], None]
 
@@ -56,6 +59,28 @@ def test_no_score_is_newer_than_when_it_was_written(database: Database, clock: C
     clock(1000)
     database.write([seen(quality=1, scored_at=9000)])
     assert scored_at(database) == 1000
+
+
+def test_a_score_without_a_time_is_as_old_as_the_last_change(
+    database: Database, clock: Clock
+) -> None:
+    """A server of an earlier version that shares the store writes no time."""
+    clock(1000)
+    database.write([seen(quality=1), seen("Who?", output_tokens=5)])
+    with database._connections.writing() as connection:
+        connection.execute(update(schema.outcomes).values(scored_at=None))
+    assert (scored_at(database), scored_at(database, "Who?")) == (1000, None)
+    batch = database.batch([row.id for rows in database.rows() for row in rows], ["small"])
+    assert sorted(batch.scored_at.tolist()) == [0, 1000]
+
+
+def test_what_was_scored_before_a_time_can_be_forgotten(database: Database, clock: Clock) -> None:
+    clock(5000)
+    database.write([seen("old", quality=1, scored_at=1000), seen("new", quality=1)])
+    clock(6000)
+    database.write([seen("old", output_tokens=5)])  # asked again, but not scored
+    database.forget(Selection(before=2000))
+    assert outcomes(database).keys() == {"new"}
 
 
 def test_a_time_that_is_no_time_is_refused() -> None:

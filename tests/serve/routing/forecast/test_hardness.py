@@ -14,12 +14,16 @@ from serve.routing.forecast.predictor import NeighbourPredictor, Smoothing, beli
 PRIOR = np.full(4, 0.5)
 
 
-def quality_of(scores: Floats, mean: Floats, shrinkage: float = 1.0) -> Floats:
+def quality_of(
+    scores: Floats, mean: Floats, shrinkage: float = 1.0, freshness: Floats | None = None
+) -> Floats:
     """(m,) predicted from equally near queries with these scores (n, m); NaN where unknown."""
     known = (~np.isnan(scores)).astype(np.float32)
     values = scores.astype(np.float32)
-    outcomes = Outcomes.of(np.arange(len(scores)), values, values, known)
-    parts = compared(outcomes, mean)
+    fresh = None if freshness is None else freshness.astype(np.float32)
+    outcomes = Outcomes.of(np.arange(len(scores)), values, values, known, fresh)
+    counting = 1.0 if outcomes.freshness is None else outcomes.freshness
+    parts = [counting * part for part in compared(outcomes, mean)]
     sums = [np.bincount(outcomes.column, part, len(mean)).astype(np.float64) for part in parts]
     return joined(sums, mean, shrinkage)
 
@@ -42,6 +46,31 @@ def test_where_every_outcome_is_known_predictions_are_plain_averages() -> None:
     plain = (sums + believed(past.means(), PRIOR)[0]) / (weight.sum(axis=1) + 1)
     guess = predict(NeighbourPredictor(PRIOR), past, new.embeddings, 60)
     np.testing.assert_allclose(guess.quality, plain, rtol=1e-5)
+
+
+def test_plain_averages_may_be_as_certain_as_the_outcomes() -> None:
+    always = np.array([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    mean = np.array([0.999, 0.0001, 0.5])
+    plain = (always.sum(axis=0) + 30 * mean) / 32
+    assert quality_of(always, mean, shrinkage=30.0) == pytest.approx(plain, rel=1e-9)
+
+
+def test_faded_scores_of_others_move_no_prediction() -> None:
+    mean, failed = np.full(8, 0.5), np.zeros((10, 8))
+    fresh = np.full((10, 8), 1e-9)
+    fresh[:, 7] = 1
+    alone = failed.copy()
+    alone[:, :7] = np.nan
+    faded = quality_of(failed, mean, freshness=fresh)[7]
+    assert faded == pytest.approx(quality_of(alone, mean)[7], abs=1e-6)
+
+
+def test_scores_that_fade_together_stay_plain_averages() -> None:
+    random = np.random.default_rng(0)
+    scores, mean = random.integers(0, 2, (20, 4)).astype(float), np.full(4, 0.4)
+    fresh = np.broadcast_to(random.random((20, 1)), scores.shape)
+    plain = ((fresh * scores).sum(axis=0) + mean) / (fresh.sum(axis=0) + 1)
+    assert quality_of(scores, mean, freshness=fresh) == pytest.approx(plain, rel=1e-6)
 
 
 def test_hard_queries_are_hard_for_a_new_model_too() -> None:
