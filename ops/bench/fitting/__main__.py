@@ -12,28 +12,32 @@ from ops.bench.fitting.stores import KINDS, make
 from ops.bench.routing.curves import curve, singles, summary
 from ops.bench.routing.data import Data
 from serve.routing.arrays import Floats
-from serve.routing.forecast.fitting import fit_neighbours
-from serve.routing.forecast.predictor import NeighbourPredictor, price_prior
+from serve.routing.forecast.fitting import fit_neighbours, refit
+from serve.routing.forecast.predictor import NeighbourPredictor, Predictor, price_prior
 
 N_SIMILAR = 16  # the server's default
-DIFFERENCE = "chosen less default"
 PLAIN, DEFAULT, CHOSEN = "128 neighbours", "averaged by default", "averaged as chosen"
+SMART = "smart"  # averaged as chosen, blended with networks where these help
+DIFFERENCES = {"chosen less default": (CHOSEN, DEFAULT), "smart less 128": (SMART, PLAIN)}
+COLUMNS = [PLAIN, DEFAULT, CHOSEN, SMART, *DIFFERENCES]
 
 
 def regrets(snapshot: Snapshot, data: Data) -> dict[str, float]:
-    """The regret of each rule in a store, in points of quality."""
+    """The regret of each rule in a store, in points of quality, and the differences."""
     prior = price_prior(data.prices)
     chosen, _ = fit_neighbours(snapshot, np.arange(len(snapshot)), prior, N_SIMILAR)
     predicted = {
         PLAIN: _plain(snapshot, data),
         DEFAULT: _predicted(NeighbourPredictor(prior), snapshot, data),
         CHOSEN: _predicted(chosen, snapshot, data),
+        SMART: _predicted(refit(snapshot, prior, N_SIMILAR).predictor, snapshot, data),
     }
     best = _aiq(data, data.score, data.cost)
-    return {name: 100 * (best - _aiq(data, *guess)) for name, guess in predicted.items()}
+    found = {name: 100 * (best - _aiq(data, *guess)) for name, guess in predicted.items()}
+    return found | {name: found[a] - found[b] for name, (a, b) in DIFFERENCES.items()}
 
 
-def _predicted(rule: NeighbourPredictor, snapshot: Snapshot, data: Data) -> tuple[Floats, Floats]:
+def _predicted(rule: Predictor, snapshot: Snapshot, data: Data) -> tuple[Floats, Floats]:
     """(n, m) quality and cost in USD of the new queries."""
     evidence = SnapshotEvidence(snapshot)
     found = evidence.neighbours(data.embeddings, rule.smoothing.n_similar(len(snapshot), N_SIMILAR))
@@ -86,15 +90,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="stores of each kind, at least 2")
     args = parser.parse_args()
     results = {}
-    columns = [PLAIN, DEFAULT, CHOSEN, DIFFERENCE]
-    print(f"| regret in points, {args.seeds} stores each | " + " | ".join(columns) + " |")
-    print("|---|" + "---|" * len(columns))
+    print(f"| regret in points, {args.seeds} stores each | " + " | ".join(COLUMNS) + " |")
+    print("|---|" + "---|" * len(COLUMNS))
     for name, kind in KINDS.items():
         stores = [regrets(*make(kind, seed)) for seed in range(args.seeds)]
-        for store in stores:
-            store[DIFFERENCE] = store[CHOSEN] - store[DEFAULT]
-        results[name] = {column: _mean_and_error([s[column] for s in stores]) for column in columns}
-        cells = ("{:.2f} ± {:.2f}".format(*results[name][column]) for column in columns)
+        results[name] = {column: _mean_and_error([s[column] for s in stores]) for column in COLUMNS}
+        cells = ("{:.2f} ± {:.2f}".format(*results[name][column]) for column in COLUMNS)
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
     print(json.dumps(results))
 
