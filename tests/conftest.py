@@ -75,11 +75,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parts = _parts(item)
         if parts or any(path in SLOW for path in (item.path, *item.path.parents)):
             item.add_marker("slow")
-            # What is real may be late on a busy machine. The summary names what was tried again.
-            item.add_marker(pytest.mark.flaky(reruns=1))
         if item.path in LONG:
             item.add_marker("long")
         item.add_marker(pytest.mark.xdist_group(_group(item)))
+        # Waits are real, and a busy machine stands still at times. The summary names what was tried
+        # again.
+        item.add_marker(pytest.mark.flaky(reruns=1))
     # Among slow tests, those with clusters of their own come before those that share one; among
     # these, what a test shares with many others is not yet running while tests with deadlines do
     # without it.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-PATIENT = {"timeout": 30, "first_token_timeout": 30, "retries": 0}
+ONCE = {"retries": 0}
 PHONE = {"width": 360, "height": 740}
 VIEWS = ("live", "why", "tradeoff", "chat")
 HOSTILE = """\
@@ -49,7 +49,7 @@ async def chat(url: str, **more: Any) -> httpx.Response:
 async def test_live_shows_models_and_requests_as_they_come(
     console: Console, open_page: Open
 ) -> None:
-    url = await console(Models(PATIENT, a=[says("one", END)], b=[says(ProviderError("down"))]))
+    url = await console(Models(ONCE, a=[says("one", END)], b=[says(ProviderError("down"))]))
     await chat(url)
     page = await open_page(url)
     row = page.locator(".requests li", has_text="named by the request")
@@ -75,7 +75,7 @@ async def test_an_answer_streams_and_says_what_it_took(console: Console, open_pa
         yield Chunk(text="two")
         yield END
 
-    page = await open_page(await console(Models(PATIENT, a=[waits])) + "#chat")
+    page = await open_page(await console(Models(ONCE, a=[waits])) + "#chat")
     await page.fill("#chat-draft", "Count.")
     await page.press("#chat-draft", "Enter")
     await page.locator(".answer.streaming strong", has_text="one").wait_for()
@@ -95,7 +95,7 @@ async def test_an_answer_streams_and_says_what_it_took(console: Console, open_pa
 
 async def test_an_answer_can_be_stopped(console: Console, open_page: Open) -> None:
     late = says("late", pause=600)
-    models = Models(PATIENT, a=[says("one ", "two", END), late, says("three", END)])
+    models = Models(ONCE, a=[says("one ", "two", END), late, says("three", END)])
     page = await open_page(await console(models) + "#chat")
     await ask(page, "First.")
     await page.fill("#chat-draft", "Second.")
@@ -110,7 +110,7 @@ async def test_an_answer_can_be_stopped(console: Console, open_page: Open) -> No
 async def test_a_new_chat_leaves_nothing_of_one_that_still_streams(
     console: Console, open_page: Open
 ) -> None:
-    models = Models(PATIENT, a=[says("one ", "late", pause=600), says("two", END)])
+    models = Models(ONCE, a=[says("one ", "late", pause=600), says("two", END)])
     page = await open_page(await console(models) + "#chat")
     await page.fill("#chat-draft", "First.")
     await page.press("#chat-draft", "Enter")
@@ -126,7 +126,7 @@ async def test_options_and_tools_are_sent_and_results_are_given_back(
 ) -> None:
     call = ToolCallDelta(index=0, id="call_1", name="get_weather", arguments='{"city": "Oslo"}')
     calls = says(Chunk(tool_calls=(call,)), Chunk(finish_reason="tool_calls"))
-    models = Models(PATIENT, a=[calls, says("It is warm.", END)])
+    models = Models(ONCE, a=[calls, says("It is warm.", END)])
     page = await open_page(await console(models) + "#chat")
     await page.select_option("#chat-model", "a")
     await page.fill("#chat-temperature", "0.5")
@@ -154,7 +154,7 @@ async def test_options_and_tools_are_sent_and_results_are_given_back(
 async def test_an_error_is_shown_in_place_and_can_be_tried_again(
     console: Console, open_page: Open
 ) -> None:
-    models = Models(PATIENT, a=[says("half", ProviderError("cut")), says("whole", END)])
+    models = Models(ONCE, a=[says("half", ProviderError("cut")), says("whole", END)])
     page = await open_page(await console(models) + "#chat")
     await ask(page, "Count.")
     await page.locator(".answer.failed .error-note").wait_for()
@@ -166,7 +166,7 @@ async def test_an_error_is_shown_in_place_and_can_be_tried_again(
 async def test_a_choice_without_predictions_is_an_order_and_runs_on_all(
     console: Console, open_page: Open
 ) -> None:
-    models = Models(PATIENT, a=[says("one", END)], b=[says("two", END)])
+    models = Models(ONCE, a=[says("one", END)], b=[says("two", END)])
     page = await open_page(await console(models) + "#why")
     await page.fill("#why-query", "<b>Count.</b>")
     await page.press("#why-query", "Enter")
@@ -192,7 +192,7 @@ async def test_an_answer_that_is_asked_for_anew_takes_the_place_of_the_first(
         await asyncio.sleep(600)
         yield END
 
-    models = Models(PATIENT, a=[says("one", pause=600), second, says("three", END)])
+    models = Models(ONCE, a=[says("one", pause=600), second, says("three", END)])
     page = await open_page(await console(models) + "#why")
     await page.fill("#why-query", "Count.")
     await page.press("#why-query", "Enter")
@@ -215,7 +215,7 @@ async def test_it_asks_for_a_key_and_keeps_it_in_the_tab_only(
 ) -> None:
     key = new_key()
     keys = [{"name": "team", "sha256": hash_of(key).hex()}]
-    url = await console(Models(PATIENT, a=[says("one", END)]), keys=keys, console=True)
+    url = await console(Models(ONCE, a=[says("one", END)]), keys=keys, console=True)
     page = await open_page(url)
     field = page.get_by_label("API key")
     await field.fill("sk-wrong")
@@ -239,7 +239,7 @@ async def test_it_asks_for_a_key_and_keeps_it_in_the_tab_only(
 async def test_nothing_that_a_model_or_a_caller_writes_runs(
     console: Console, open_page: Open
 ) -> None:
-    url = await console(Models(PATIENT, a=[says(HOSTILE, END)]))
+    url = await console(Models(ONCE, a=[says(HOSTILE, END)]))
     await chat(url, model="<img src=x onerror='window.ran=8'>")
     page = await open_page(url + "#chat")
     await ask(page, HOSTILE)
@@ -256,7 +256,7 @@ async def test_lists_and_tables_of_an_answer_are_as_the_model_wrote_them(
     console: Console, open_page: Open
 ) -> None:
     answer = "3. three\n4. four\n\n| a | b |\n|:-:|--:|\n| 1 | 2 |\n\n[home](https://example.com)\n"
-    page = await open_page(await console(Models(PATIENT, a=[says(answer, END)])) + "#chat")
+    page = await open_page(await console(Models(ONCE, a=[says(answer, END)])) + "#chat")
     await ask(page, "List.")
     assert await page.locator(".prose ol").get_attribute("start") == "3"
     aligned = [await cell.get_attribute("align") for cell in await page.locator(".prose td").all()]
@@ -267,13 +267,13 @@ async def test_lists_and_tables_of_an_answer_are_as_the_model_wrote_them(
 
 
 async def test_an_address_of_no_view_shows_live(console: Console, open_page: Open) -> None:
-    page = await open_page(await console(Models(PATIENT, a=[says("one", END)])) + "#toString")
+    page = await open_page(await console(Models(ONCE, a=[says("one", END)])) + "#toString")
     await page.locator("#view-live h1").wait_for()
 
 
 async def test_it_fits_a_phone(console: Console, open_page: Open) -> None:
     long = "a-" * 60
-    url = await console(Models(PATIENT, **{"a": [says(long, END)], "b" * 60: [says("b")]}))
+    url = await console(Models(ONCE, **{"a": [says(long, END)], "b" * 60: [says("b")]}))
     await chat(url)
     page = await open_page(url + "#chat", viewport=PHONE, has_touch=True)
     await ask(page, long)
@@ -287,7 +287,7 @@ async def test_it_fits_a_phone(console: Console, open_page: Open) -> None:
 async def test_it_works_by_keyboard_and_remembers_the_theme(
     console: Console, open_page: Open
 ) -> None:
-    page = await open_page(await console(Models(PATIENT, a=[says("one", END)])))
+    page = await open_page(await console(Models(ONCE, a=[says("one", END)])))
     await page.locator("#view-live").wait_for()
     await page.keyboard.press("Tab")
     assert await page.evaluate("document.activeElement.textContent") == "Skip to the content"
@@ -307,7 +307,7 @@ async def test_it_works_by_keyboard_and_remembers_the_theme(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing(console: Console, open_page: Open, scheme: str) -> None:
-    models = Models(PATIENT, a=[says("one `two`\n\n> three", END), says(ProviderError("down"))])
+    models = Models(ONCE, a=[says("one `two`\n\n> three", END), says(ProviderError("down"))])
     url = await console(models)
     await chat(url)
     page = await open_page(url + "#chat", color_scheme=scheme)

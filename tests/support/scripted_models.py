@@ -37,6 +37,9 @@ REQUEST = ChatRequest(model="auto", messages=[{"role": "user", "content": "Count
 STREAMED = REQUEST.model_copy(update={"stream": True})
 END = Chunk(finish_reason="stop", usage=Usage(5, 3))
 
+IMPATIENT = {"timeout": 0.4, "first_token_timeout": 0.2}
+"""Settings for tests that wait for a timeout. Others would fail where a machine stands still."""
+
 Script = Callable[[ChatRequest], AsyncIterator[Chunk]]
 
 
@@ -82,9 +85,10 @@ class Models:
         self.responses: list[Response] = []
         self.queued_s = 0.0
         self.refused: Exception | None = None
-        short = {"timeout": 0.4, "first_token_timeout": 0.2}
+        patient = {"timeout": 30, "first_token_timeout": 30}
         configs = {
-            name: ModelConfig(name=name, backend="x", **(short | (keys or {}))) for name in scripts
+            name: ModelConfig(name=name, backend="x", **(patient | (keys or {})))
+            for name in scripts
         }
         self.availability = Availability(configs, {name: name for name in configs})
         well = ModelState(available=True, status="HEALTHY", replicas=1, message="")

@@ -260,8 +260,7 @@ def program(*arguments: str, **pipes: Any) -> "subprocess.Popen[str]":
 
 
 def test_ctrl_c_ends_a_stream_with_130_and_stops_the_model() -> None:
-    slow = {"timeout": 60, "first_token_timeout": 60}
-    models = Models(slow, small=[says("Once ", *["more "] * 10_000, pause=0.05)])
+    models = Models(small=[says("Once ", *["more "] * 10_000, pause=0.05)])
     with served(models) as url, program("ask", "x", "--url", url) as run:
         assert run.stdout
         assert run.stdout.read(5) == "Once "
@@ -272,7 +271,7 @@ def test_ctrl_c_ends_a_stream_with_130_and_stops_the_model() -> None:
 
 
 def test_a_reader_that_leaves_is_no_failure_with_a_traceback() -> None:
-    models = Models({"timeout": 60}, small=[says(*["more\n"] * 100, pause=0.02)])
+    models = Models(small=[says(*["more\n"] * 100, pause=0.02)])
     with served(models) as url, program("ask", "x", "--url", url) as run:
         assert run.stdout
         assert run.stdout.readline() == "more\n"

@@ -11,6 +11,7 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
 from scripted_models import (
     END,
+    IMPATIENT,
     REQUEST,
     STREAMED,
     Models,
@@ -74,14 +75,16 @@ async def test_a_model_that_reasons_silently_is_not_given_up_on(effort: str | No
         yield END
 
     request = STREAMED.model_copy(update={"reasoning_effort": effort})
+    thinking = {} if effort else {"thinking_timeout": 30}
     for others in ({}, {"b": [says("two", END)]}):
-        models = Models({} if effort else {"thinking_timeout": 30}, a=[reasons], **others)
+        models = Models(IMPATIENT | thinking, a=[reasons], **others)
         answer, whole = await models.answer(request)
         assert (whole.text, answer.attempts, answer.rescues) == ("one", 1, [])
 
 
 async def test_a_model_that_is_told_not_to_reason_gets_no_extra_time() -> None:
-    models = Models({"thinking_timeout": 30}, a=[says("late", pause=60)], b=[says("one", END)])
+    keys = IMPATIENT | {"thinking_timeout": 30}
+    models = Models(keys, a=[says("late", pause=60)], b=[says("one", END)])
     answer, _ = await models.answer(REQUEST.model_copy(update={"reasoning_effort": "none"}))
     assert answer.model == "b"
 
@@ -93,7 +96,7 @@ async def test_a_partial_answer_is_discarded_where_the_whole_is_wanted() -> None
 
 
 async def test_after_a_timeout_the_next_model_is_asked() -> None:
-    models = Models(a=[says("late", pause=60)], b=[says("one", END)])
+    models = Models(IMPATIENT, a=[says("late", pause=60)], b=[says("one", END)])
     started = time.monotonic()
     answer, _ = await models.answer()
     assert (answer.model, models.order) == ("b", "ab")
@@ -102,7 +105,7 @@ async def test_after_a_timeout_the_next_model_is_asked() -> None:
 
 
 async def test_a_timeout_of_the_only_model_is_an_error() -> None:
-    models = Models(a=[says("late", pause=60)])
+    models = Models(IMPATIENT, a=[says("late", pause=60)])
     with pytest.raises(DeadlineExceeded, match="silent"):
         await models.answer()
     assert models.order == "a"
@@ -113,7 +116,7 @@ async def test_all_attempts_share_one_deadline_which_is_no_models_fault(
     request_: ChatRequest,
 ) -> None:
     slow = says("late", pause=60)
-    models = Models(a=[slow], b=[slow], c=[slow])
+    models = Models(IMPATIENT, a=[slow], b=[slow], c=[slow])
     started = time.monotonic()
     with pytest.raises(DeadlineExceeded, match="the request's time limit"):
         await models.send(request_, seconds=0.3)
@@ -128,7 +131,7 @@ async def test_all_attempts_share_one_deadline_which_is_no_models_fault(
 
 def test_the_deadline_is_no_models_fault_even_if_timers_fire_early() -> None:
     """As those of uvloop do, which Ray Serve uses."""
-    models = Models(a=[says("late", pause=60)])
+    models = Models(IMPATIENT, a=[says("late", pause=60)])
 
     async def run() -> None:
         for _ in range(40):
@@ -140,7 +143,7 @@ def test_the_deadline_is_no_models_fault_even_if_timers_fire_early() -> None:
 
 
 async def test_waiting_too_long_for_a_replica_is_overload_and_no_fault() -> None:
-    models = Models(a=[says("one", END)], b=[says("two", END)])
+    models = Models(IMPATIENT, a=[says("one", END)], b=[says("two", END)])
     models.queued_s = 60
     with pytest.raises(Overloaded, match="accepted the request"):
         await models.send()
@@ -151,7 +154,7 @@ async def test_waiting_too_long_for_a_replica_is_overload_and_no_fault() -> None
 
 
 async def test_a_sleeping_model_may_take_until_the_requests_deadline_to_start() -> None:
-    models = Models(a=[says("one", END)])
+    models = Models(IMPATIENT, a=[says("one", END)])
     sleeping = ModelState(available=True, status="HEALTHY", replicas=0, message="")
     models.availability.states = {"a": sleeping}
     models.queued_s = 1.0  # longer than the model's own limits
@@ -171,7 +174,7 @@ async def test_a_full_queue_is_reported_as_overload() -> None:
 
 
 async def test_one_of_many_concurrent_requests_probes_an_open_circuit() -> None:
-    models = Models(a=[says("late", pause=60)], b=[says("one", END)])
+    models = Models(IMPATIENT, a=[says("late", pause=60)], b=[says("one", END)])
     for _ in range(5):
         models.circuits.failed("a", ProviderError("down"))
     now = time.monotonic() + 11

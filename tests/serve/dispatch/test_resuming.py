@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 import pytest
 from scripted_models import (
     END,
+    IMPATIENT,
     REQUEST,
     STREAMED,
     Models,
@@ -56,7 +57,7 @@ async def test_a_stall_after_the_reasoning_is_detected() -> None:
         yield Chunk(text="one ")
         await asyncio.sleep(60)
 
-    models = Models({"thinking_timeout": 30}, a=[stalls], b=[continues("one two")])
+    models = Models(IMPATIENT | {"thinking_timeout": 30}, a=[stalls], b=[continues("one two")])
     answer, whole = await models.answer(STREAMED)
     assert (whole.text, answer.rescues[0].error) == ("one two", "timeout")
 
@@ -142,6 +143,6 @@ async def test_a_stall_is_detected_and_the_answer_resumed() -> None:
         yield Chunk(text="one ")
         await asyncio.sleep(60)
 
-    models = Models(a=[stalls], b=[continues("one two")])
+    models = Models(IMPATIENT, a=[stalls], b=[continues("one two")])
     answer, whole = await models.answer(STREAMED)
     assert (whole.text, answer.rescues[0].error) == ("one two", "timeout")

@@ -118,8 +118,9 @@ async def test_a_probe_that_hangs_is_given_up_on_as_if_another_model_could_take_
         await asyncio.sleep(60)
         yield END
 
-    keys = {"timeout": 60, "first_token_timeout": 0.05}
-    models = Models(keys, a=[says("2", END)], b=[hangs], large=[says("two", END)])
+    models = Models(
+        {"first_token_timeout": 0.05}, a=[says("2", END)], b=[hangs], large=[says("two", END)]
+    )
     async with asyncio.timeout(10):
         assert (await asked(models)).status_code == 200
     assert models.responses[1].left

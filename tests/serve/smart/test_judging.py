@@ -14,7 +14,7 @@ from scripted_models import END, REQUEST, Models, Script, says
 
 from deployments.contract import ChatRequest, Chunk, ToolCallDelta
 from deployments.embedding.cache import CachedEmbedder
-from deployments.errors import LLMError, ModelUnavailable, ProviderError, UnsupportedParameter
+from deployments.errors import ModelUnavailable, ProviderError, UnsupportedParameter
 from deployments.store.observations import Learned
 from serve.access.keys import ANYONE
 from serve.answer import Answer
@@ -74,7 +74,7 @@ class Router:
     async def answered(self, *ids: str, **fields: Any) -> None:
         """These answers are read to their end, or break off."""
         for id in ids:
-            with suppress(LLMError):
+            with suppress(ProviderError):
                 await (await self.ask(id, **fields)).whole()
 
     @property
@@ -247,7 +247,7 @@ async def test_few_are_judged_at_once_few_wait_and_the_rest_is_counted() -> None
         yield Chunk(text="Score: 8")
         yield END
 
-    made, recorded = await router(slow, keys={"timeout": 60, "first_token_timeout": 60}), Recorded()
+    made, recorded = await router(slow), Recorded()
     await made.answered(*(f"id {n}" for n in range(4)))
     await until(lambda: len(made.prompts) == 4)
     for n in range(4, 110):
@@ -326,7 +326,7 @@ async def test_a_judge_that_takes_no_temperature_is_asked_without() -> None:
 
 
 async def test_closing_ends_it() -> None:
-    made = await router(says("Score: 8", END, pause=60), keys={"timeout": 60})
+    made = await router(says("Score: 8", END, pause=60))
     await made.answered("id")
     await until(lambda: made.prompts)
     made.judging.close()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 from recorded import Recorded
-from scripted_models import END, REQUEST, STREAMED, Models, continues, says
+from scripted_models import END, IMPATIENT, REQUEST, STREAMED, Models, continues, says
 
 from deployments.contract import Usage
 from deployments.errors import LLMError, ProviderError, Unreachable
@@ -74,7 +74,7 @@ async def test_failed_and_cancelled_calls_are_counted_by_how_they_ended() -> Non
 
 
 async def test_a_call_that_no_replica_accepts_leaves_nothing_in_flight() -> None:
-    recorded, models = Recorded(), Models(a=[says("one", END)])
+    recorded, models = Recorded(), Models(IMPATIENT, a=[says("one", END)])
     models.queued_s = 10
     with pytest.raises(LLMError):
         await models.answer()
