@@ -20,7 +20,7 @@ from deployments.telemetry.instruments import SMART_FALLBACKS, STORE_COPY_AGE
 from serve.actors import ActorUnavailable
 from serve.routing.batches import Routes
 from serve.routing.cascade.deciding import CascadeDecider, Probing
-from serve.routing.decider import Decider
+from serve.routing.decider import Decider, policy_of
 from serve.routing.forecast.fits import read_fit
 from serve.routing.forecast.fitting import Refit
 from serve.routing.forecast.forecaster import Forecaster
@@ -34,6 +34,7 @@ logger = logging.getLogger("ray.serve")
 _PERIOD_S = 1.0  # between exchanges
 _BUSY, _BUSY_PERIOD_S = 5, 0.25  # with more decisions than that, routers drift apart, so sooner
 _READ_TIMEOUT_S = 60.0  # for a part of a file
+_POLICY_TIMEOUT_S = 0.25  # for a policy that begins; without it a request is decided by itself
 _NEIGHBOURS = 5  # past queries shown for each query of a batch
 _MOST_WAITING = 16  # batches; more are refused
 
@@ -72,7 +73,9 @@ class Decisions:
         self._manifest: Manifest | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._decided = 0
-        self._preparing: set[asyncio.Task[None]] = set()
+        self._preparing: dict[
+            tuple[CascadeDecider, str], asyncio.Task[None]
+        ] = {}  # policies, by name
         self._preparer = ThreadPoolExecutor(1, "policies")
         # One at a time, so that batches leave room for single requests.
         self._batches, self._waiting = ThreadPoolExecutor(1, "batches"), 0
@@ -107,27 +110,34 @@ class Decisions:
         if self._refreshing is not None:
             self._refreshing.cancel()
 
-    def decide(self, question: Question, embedding: Floats32 | None) -> Ranking:
+    async def decide(self, question: Question, embedding: Floats32 | None) -> Ranking:
         """Ranks the available models for one request; see `Decider.decide`."""
-        self._asked(question)
+        await self._asked(question)
         return self._decider.decide(question, embedding)
 
-    def plan(self, question: Question, embedding: Floats32 | None) -> Ranking | Probing:
+    async def plan(self, question: Question, embedding: Floats32 | None) -> Ranking | Probing:
         """What to do first for one request; see `CascadeDecider.plan`."""
-        question = self._decider.with_probes(question)
-        self._asked(question)
-        return self._decider.plan(question, embedding)
+        await self._asked(self._decider.with_probes(question))
+        return self._decider.plan(self._decider.with_probes(question), embedding)
 
-    def _asked(self, question: Question) -> None:
-        """Counts a request, and prepares its policy if there is none."""
+    async def _asked(self, question: Question) -> None:
+        """Counts a request. Begins its policy if there is none, and waits a moment for that."""
         if self._manifest is None:
             SMART_FALLBACKS.labels().inc()
         self._decided += 1
-        decider = self._decider
-        if (name := decider.claim(question)) is not None:
-            task = asyncio.create_task(self._prepare(decider, name, question))
-            self._preparing.add(task)
-            task.add_done_callback(self._preparing.discard)
+        if (name := self._decider.claim(question)) is not None:
+            key = self._decider, name
+            task = asyncio.create_task(self._prepare(*key, question))
+            self._preparing[key] = task
+            task.add_done_callback(lambda _: self._preparing.pop(key))
+        if self._preparing and not question.floor:
+            await self._begun(policy_of(question))
+
+    async def _begun(self, name: str) -> None:
+        """Waits a moment for a policy that is being begun."""
+        task = self._preparing.get((self._decider, name))
+        if task is not None and name not in self._decider.policies:
+            await asyncio.wait([task], timeout=_POLICY_TIMEOUT_S)
 
     async def preview(
         self, question: Question, embedding: Floats32 | None, *, show_queries: bool

@@ -113,11 +113,11 @@ class Smart:
 
     async def decide(self, question: Question) -> Ranking:
         """Ranks the available models for one request."""
-        return self._decisions.decide(question, await self._embedding(question.query))
+        return await self._decisions.decide(question, await self._embedding(question.query))
 
     async def plan(self, question: Question) -> Ranking | Probing:
         """What to do first for one request: ask one of the available models, or two."""
-        return self._decisions.plan(question, await self._embedding(question.query))
+        return await self._decisions.plan(question, await self._embedding(question.query))
 
     def learn_probe(self, question: Question, model: str, probed: Probed) -> None:
         """Learns from a probe's answer that doesn't count."""

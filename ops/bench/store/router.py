@@ -83,7 +83,7 @@ class Router:
         await self._decisions.configure(self._prices, AIOS_SIMILAR, SERVER, exploration=0.0)
         if not self._decisions.has_copy:
             raise RuntimeError("the router has no copy of the store")
-        self._decide(0)
+        await self._decide(0)
         figures = {"router_knows_ms": 1e3 * (time.perf_counter() - began)}
         await self._has_policy()
         return figures
@@ -92,13 +92,13 @@ class Router:
         """Decides for so many new queries, and for so long, in turn with all else that the event
         loop does."""
         for number in range(_WARM_UP):
-            self._decide(number)
+            await self._decide(number)
             await asyncio.sleep(0)
         decided = Decided()
         began, cpu_began = time.perf_counter(), time.process_time()
         while len(decided.wall) < least or time.perf_counter() - began < seconds:
             wall, cpu = time.perf_counter(), time.thread_time()
-            self._decide(len(decided.wall) % NEW)
+            await self._decide(len(decided.wall) % NEW)
             decided.cpu.append(time.thread_time() - cpu)
             decided.wall.append(time.perf_counter() - wall)
             await asyncio.sleep(pause_s)
@@ -170,8 +170,8 @@ class Router:
     def _k(self) -> int:
         return max(AIOS_SIMILAR, default_n_similar(len(self._decider.evidence)))
 
-    def _decide(self, number: int) -> Ranking:
-        return self._decisions.decide(self._question(number), self._new[number])
+    async def _decide(self, number: int) -> Ranking:
+        return await self._decisions.decide(self._question(number), self._new[number])
 
     def _look(self, number: int, k: int) -> list[int]:
         """The rows nearest to a new query; the database numbers them from 1."""
@@ -187,7 +187,7 @@ class Router:
         while not self._decider.ready_for(self._question(0)):
             if time.monotonic() > deadline:
                 raise TimeoutError("the router has no policy for the new queries")
-            self._decide(0)
+            await self._decide(0)
             await asyncio.sleep(0.01)
 
     def _question(self, number: int) -> Question:
