@@ -73,9 +73,7 @@ class Decisions:
         self._manifest: Manifest | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._decided = 0
-        self._preparing: dict[
-            tuple[CascadeDecider, str], asyncio.Task[None]
-        ] = {}  # policies, by name
+        self._preparing: dict[tuple[CascadeDecider, str], asyncio.Task[None]] = {}
         self._preparer = ThreadPoolExecutor(1, "policies")
         # One at a time, so that batches leave room for single requests.
         self._batches, self._waiting = ThreadPoolExecutor(1, "batches"), 0
@@ -129,7 +127,7 @@ class Decisions:
             key = self._decider, name
             task = asyncio.create_task(self._prepare(*key, question))
             self._preparing[key] = task
-            task.add_done_callback(lambda _: self._preparing.pop(key))
+            task.add_done_callback(lambda _: self._preparing.pop(key, None))
         if self._preparing and not question.floor:
             await self._begun(policy_of(question))
 
