@@ -11,7 +11,7 @@ import numpy as np
 from ops.bench import encoder
 from ops.bench.encoder.bounds import categories, category_means, efficient, informed, of_models
 from ops.bench.encoder.comparing import Figures, Predicted, compared, routed
-from ops.bench.encoder.tries import TRIES, Try, fine_tuned, networks
+from ops.bench.encoder.tries import TRIES, Try, fine_tuned, networks, of_served_model
 from ops.bench.routing.data import DATA, Data, five_folds, load
 
 FILES = "zeroeval", "mmlu_pro"
@@ -35,7 +35,7 @@ def main() -> None:
     for name in args.files:
         data = load(name, args.data, args.embeddings)
         print(_HEADER.format(name), flush=True)
-        tries = TRIES | fine_tuned(data) if args.tune else TRIES
+        tries = TRIES | of_served_model(data) | (fine_tuned(data) if args.tune else {})
         found, smart = tried(data, tries)
         results[name] = found | bounded(data, smart, args.data)
     print(json.dumps(results))

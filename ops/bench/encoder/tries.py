@@ -32,11 +32,11 @@ def as_it_is(data: Data, train: Integers, quality: Floats) -> Learned:
     return Learned(data.embeddings, quality, backtest_rows(data.snapshot(train)))
 
 
-def with_text_features(weight: float) -> Try:
-    """The text features of the networks beside the embedding."""
+def beside(found: Callable[[Data], Floats | Floats32], weight: float) -> Try:
+    """Features (n, d) of the queries beside the embedding."""
 
     def learn(data: Data, train: Integers, quality: Floats) -> Learned:
-        features = unit(_standardised(text_features(data.queries), train))
+        features = unit(_standardised(found(data), train))
         embeddings = unit(np.hstack([data.embeddings, weight * features]))
         return Learned(embeddings, quality, backtest_rows(data.snapshot(train)))
 
@@ -69,11 +69,19 @@ def mapped(dimensions: int) -> Try:
 
 TRIES: dict[str, Try] = {
     "smart": as_it_is,
-    "text features beside the embedding": with_text_features(0.5),
+    "text features beside the embedding": beside(lambda data: text_features(data.queries), 0.5),
     "networks' predictions beside it": with_networks(1.0),
     "linear map, 384 dimensions": mapped(384),
     "linear map, 64 dimensions": mapped(64),
 }
+
+
+def of_served_model(data: Data) -> dict[str, Try]:
+    """What a served model makes of the queries beside the embedding; computed at once."""
+    from ops.bench.encoder.served import hidden_states
+
+    states = hidden_states(data.queries)
+    return {"a served model's states beside it": beside(lambda _: states, 0.5)}
 
 
 def fine_tuned(data: Data) -> dict[str, Try]:
@@ -114,7 +122,7 @@ def unit(vectors: Floats | Floats32) -> Floats32:
     return found
 
 
-def _standardised(values: Floats, train: Integers) -> Floats:
+def _standardised(values: Floats | Floats32, train: Integers) -> Floats:
     part = values[train]
     scaled: Floats = (values - part.mean(axis=0)) / (part.std(axis=0) + 1e-6)
     return scaled

@@ -12,7 +12,8 @@ from ops.bench.encoder.__main__ import row
 from ops.bench.encoder.bounds import category_means, efficient, informed, of_models
 from ops.bench.encoder.comparing import Predicted, compared, routed
 from ops.bench.encoder.linear import Kernel, linear_map
-from ops.bench.encoder.tries import TRIES, as_it_is, deviations, networks, unit
+from ops.bench.encoder.served import hidden_states
+from ops.bench.encoder.tries import TRIES, as_it_is, deviations, networks, of_served_model, unit
 from ops.bench.encoder.tuning import Upper, lower_states, tuned
 from ops.bench.routing.data import Data, five_folds
 from serve.routing.forecast.fitting import refit
@@ -20,6 +21,7 @@ from serve.routing.forecast.predictor import price_prior
 from serve.routing.prices import Price
 
 ROWS, MODELS = 300, 4
+SERVED = "a served model's states beside it"
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +47,15 @@ def data() -> Data:
     )
 
 
-@pytest.mark.parametrize("name", TRIES)
+@pytest.mark.parametrize("name", [*TRIES, SERVED])
 def test_nothing_is_learned_from_test_rows(name: str, data: Data) -> None:
+    tries = TRIES | (of_served_model(data) if name == SERVED else {})
     train, test = five_folds(data)[0]
     score = data.score.copy()
     score[test] = 1 - score[test]
     found = []
     for one in (data, replace(data, score=score)):
-        learned = TRIES[name](one, train, networks(one, train))
+        learned = tries[name](one, train, networks(one, train))
         found.append(learned)
         assert np.linalg.norm(learned.embeddings, axis=1) == pytest.approx(1, abs=1e-5)
     assert np.array_equal(found[0].embeddings, found[1].embeddings)
@@ -163,3 +166,11 @@ def test_training_begins_with_the_encoder_itself_and_moves_only_upper_layers() -
     assert np.linalg.norm(moved, axis=1) == pytest.approx(1, abs=1e-5)
     assert not np.allclose(moved, embeddings, atol=1e-3)
     assert guess.shape == (40, 2)
+
+
+def test_a_served_models_states_are_alike_for_texts_that_are_alike() -> None:
+    sums = [f"What is {number} plus 4?" for number in range(10, 14)]
+    states = hidden_states([*sums, "Zebra " * 1000])
+    assert states.shape == (5, 128)
+    apart = np.linalg.norm(states - states[0], axis=1)
+    assert apart[1:4].max() < apart[4] / 3
