@@ -180,15 +180,16 @@ class Policies:
         else:
             pool, most = self._callers.setdefault(owner, OrderedDict()), MOST_OF_CALLER
             self._callers.move_to_end(owner)
-            if len(self._callers) > MOST_CALLERS:
-                for dropped in self._callers.popitem(last=False)[1]:
-                    self._let_go(dropped)
         if name not in pool:
             self._held[name].pools += 1
         pool[name] = None
         pool.move_to_end(name)
         if len(pool) > most:
             self._let_go(pool.popitem(last=False)[0])
+        # Not before: the caller that goes may be the only other one that holds this policy.
+        if len(self._callers) > MOST_CALLERS:
+            for dropped in self._callers.popitem(last=False)[1]:
+                self._let_go(dropped)
 
     def _let_go(self, name: str) -> None:
         self._held[name].pools -= 1
