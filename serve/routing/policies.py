@@ -25,6 +25,12 @@ def policy_name(requirement: float, candidates: Sequence[str]) -> str:
     return json.dumps([round(requirement, 3), sorted(candidates)])
 
 
+def models_of(name: str) -> set[str]:
+    """The models of a policy's candidates; a pair that may be probed has a line for each of two."""
+    _, candidates = json.loads(name)
+    return {model for candidate in candidates for model in candidate.split("\n")}
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """What a router's decisions did to a policy since it took it.
