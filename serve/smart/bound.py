@@ -14,8 +14,8 @@ class KeyBound:
     The bound is relative, so that it holds at any rate of feedback. Few keys belong to people who
     know each other, and may share the work unevenly; of a single one, everything counts.
 
-    It counts the scores of answers that feedback may still come for. A key goes by its name; all
-    callers without one are one key.
+    It counts the scores of answers that feedback may still come for, but none that an answer gets
+    by itself. A key goes by its name; all callers without one are one key.
     """
 
     def __init__(self) -> None:

@@ -151,7 +151,8 @@ class Database:
             scores: pairs of an answer's id and its quality, 0 to 1.
             again: this repeats a call of which it is unclear whether it was committed. A score that
                 is already stored then counts as the one being written, not as one it replaces.
-            replace: whether a score replaces one that the answer has. If not, that one stays.
+            replace: whether a score replaces one that the answer has. If not, that one stays, and
+                the score is one that the answer gets by itself.
 
         Returns:
             For each score, the number of the query and what was scored; None if the id is unknown,

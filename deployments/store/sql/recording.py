@@ -84,6 +84,7 @@ def rescore(
     existing = change.existing({query_id for query_id, _, _ in known.values()})
     results: list[tuple[int | None, Scored] | None] = []
     sums: dict[Place, Sums] = {}
+    given: dict[str, float] = {}
     for id, score in scores:
         if id not in known:
             results.append(None)
@@ -100,8 +101,9 @@ def rescore(
             place = (query_id, answer.model, "answers", answer.identity)
             sums.setdefault(place, Sums()).rescore(replaced, score, change.now)
         known[id] = (query_id, answer, score)
+        given[id] = score
     change.put_outcomes(sums)
-    change.put_scores({id: score for id, (_, _, score) in known.items()})
+    change.put_scores(given, rated=not replace)
     changed = {query_id for query_id, *_ in sums}
     change.touch(changed)
     change.mark_scored(changed)
