@@ -207,7 +207,10 @@ class Keeper:
                 saved_policies.load, store.database.state, self.priced, self._server
             )
             policies.restore(saved, self._models)
-            self._tokens_per_character = store.publisher.manifest.tokens_per_character
+            manifest = store.publisher.manifest
+            self._tokens_per_character = manifest.tokens_per_character
+            if manifest.fitted_scores is not None:  # new ones of before the restart still count
+                self._new_scores += abs(_scores(store) - manifest.fitted_scores)
             self._published = True
             self._publishing = asyncio.create_task(self._publish_always())
             await self._try(self._collect)  # what a crash has left
@@ -353,6 +356,7 @@ class Keeper:
     async def _fit(self, store: EmbeddingStore) -> None:
         """Fits a predictor on the store's rows and publishes it."""
         new, prices, n_similar = self._new_scores, self._prices, self._n_similar
+        scores = _scores(store)
 
         def work() -> str:
             own = [self._priors.get(model, np.nan) for model in self._models]
@@ -370,7 +374,7 @@ class Keeper:
             return name
 
         name = await asyncio.get_running_loop().run_in_executor(self._worker, work)
-        await asyncio.to_thread(store.publish, fit=name)
+        await asyncio.to_thread(store.publish, fit=name, fitted_scores=scores)
         self._fitted_at = asyncio.get_running_loop().time()
         self._new_scores -= new
 

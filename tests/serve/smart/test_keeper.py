@@ -235,6 +235,37 @@ async def test_maintenance_that_fails_is_retried(
     await until(lambda: keeper.message == "")
 
 
+async def score(keeper: Keeper, texts: Sequence[str]) -> None:
+    """The small model's answers to these get their first scores, and are published."""
+    assert keeper.store is not None
+    before = len(published(keeper))
+    for text in texts:
+        identity = IDENTITIES["small"]
+        seen = Observation(text, vector(text), "small", "answers", identity=identity)
+        answer = AnswerRecord(text, "small", identity=identity)
+        await asyncio.wrap_future(keeper.store.observe((seen, answer)))
+        scored = await asyncio.wrap_future(keeper.store.score(text, 1.0))
+        assert scored is not None
+        keeper.score(scored, 1.0)
+    await until(lambda: len(published(keeper)) == before + len(texts))
+
+
+async def test_scores_of_before_a_restart_count_towards_a_refit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refitting, "_FEWEST", 5)
+    keeper, _ = started(tmp_path, history(tmp_path, rows=20))
+    await ready(keeper)
+    await score(keeper, ["new 1", "new 2", "new 3"])
+    before = keeper.manifest
+    await keeper.close()
+    again, _ = started(tmp_path, history(tmp_path, rows=20))
+    await ready(again)
+    await score(again, ["new 4", "new 5"])
+    assert before is not None
+    await until(lambda: again.manifest and again.manifest.fit != before.fit)
+
+
 async def test_enough_scores_cause_a_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refitting, "_FEWEST", 5)
     keeper, _ = started(tmp_path, history(tmp_path, rows=20))
