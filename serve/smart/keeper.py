@@ -93,7 +93,7 @@ class Keeper:
         self._worker = ThreadPoolExecutor(1, "fitter")
         self._fitting: asyncio.Task[None] | None = None
         self._joining: asyncio.Task[None] | None = None
-        self._fitted_at = 0.0
+        self._fitted_at = self._tried_at = 0.0  # the last fit that worked, and the last one
 
     @property
     def manifest(self) -> Manifest | None:
@@ -338,10 +338,11 @@ class Keeper:
     def _fit_if_due(self) -> None:
         if self._fitting is not None and not self._fitting.done():
             return
-        store, since_s = self._opened(), asyncio.get_running_loop().time() - self._fitted_at
+        store, now = self._opened(), asyncio.get_running_loop().time()
+        since_s = now - self._fitted_at
         enough = new_scores(len(store.publisher.copy), since_s, store.half_life_days)
         is_due = self._new_scores >= enough or store.publisher.manifest.fit is None
-        if is_due and since_s >= _FIT_PAUSE_S:
+        if is_due and now - self._tried_at >= _FIT_PAUSE_S:
             self._fitting = asyncio.create_task(self._try(self._fit))
 
     def _join_if_due(self) -> None:
@@ -373,9 +374,13 @@ class Keeper:
             )
             return name
 
-        name = await asyncio.get_running_loop().run_in_executor(self._worker, work)
-        await asyncio.to_thread(store.publish, fit=name, fitted_scores=scores)
-        self._fitted_at = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        try:
+            name = await loop.run_in_executor(self._worker, work)
+            await asyncio.to_thread(store.publish, fit=name, fitted_scores=scores)
+        finally:
+            self._tried_at = loop.time()
+        self._fitted_at = self._tried_at
         self._new_scores -= new
 
 

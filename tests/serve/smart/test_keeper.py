@@ -29,6 +29,7 @@ from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Observation, Scored
 from deployments.store.store import EmbeddingStore
 from serve.routing.forecast.fits import read_fit
+from serve.routing.forecast.fitting import Refit
 from serve.routing.prices import Price
 from serve.smart import keeper as module
 from serve.smart import refitting
@@ -264,6 +265,29 @@ async def test_scores_of_before_a_restart_count_towards_a_refit(
     await score(again, ["new 4", "new 5"])
     assert before is not None
     await until(lambda: again.manifest and again.manifest.fit != before.fit)
+
+
+async def test_a_fit_that_fails_is_not_repeated_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refitting, "_FEWEST", 5)
+    keeper, _ = started(tmp_path, history(tmp_path, rows=20))
+    await ready(keeper)
+    failures: list[Path] = []
+
+    def fail(file: Path, fitted: Refit) -> None:
+        # The last fit that worked is longer ago than the pause; the one that fails is not.
+        monkeypatch.setattr(module, "_FIT_PAUSE_S", 1e6)
+        keeper._fitted_at = -2e6
+        failures.append(file)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(module, "write_fit", fail)
+    await score(keeper, [f"new {number}" for number in range(5)])
+    await until(lambda: failures)
+    for number in range(5, 15):  # each is in a copy of its own, a tick later
+        await score(keeper, [f"new {number}"])
+    assert len(failures) == 1
 
 
 async def test_enough_scores_cause_a_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
