@@ -34,5 +34,11 @@ class KeyBound:
         return own * others < _MOST * (sum(self._scores.values()) - own)
 
     def count(self, key: str | None) -> None:
-        """Counts a score of this key that was learned."""
+        """Counts a score of this key that is learned."""
         self._scores[key] = self._scores.get(key, 0) + 1
+
+    def take_back(self, key: str | None) -> None:
+        """Counts one score less: it was no further one after all."""
+        left = self._scores.pop(key, 0) - 1
+        if left > 0:  # a key without scores is none that scores
+            self._scores[key] = left
