@@ -197,6 +197,7 @@ class Keeper:
         if self.store is None:
             self.store = await asyncio.to_thread(self.open_store)
         store = self.store
+        await self._count_scores(store)  # they are taken from now on
         self.status, self.message = "loading", ""
         if not self._published:  # else this is another attempt at what follows
             if not await asyncio.to_thread(store.resume):
@@ -314,13 +315,16 @@ class Keeper:
         await self._publish(store)
         before = _scores(store)
         await asyncio.to_thread(store.sync)
-        self.bound.restart(await asyncio.to_thread(store.database.owners.scores))
+        await self._count_scores(store)
         self._tokens_per_character = (
             await asyncio.to_thread(store.database.tokens_per_character)
             or self._tokens_per_character
         )
         await self._publish(store)
         self._new_scores += abs(_scores(store) - before)
+
+    async def _count_scores(self, store: EmbeddingStore) -> None:
+        self.bound.restart(await asyncio.to_thread(store.database.owners.scores))
 
     async def _retain(self, store: EmbeddingStore) -> None:
         await asyncio.to_thread(store.retain)

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import shutil
+import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +188,26 @@ async def test_opening_the_store_is_retried(tmp_path: Path) -> None:
     assert keeper.manifest is None
     await ready(keeper)
     assert tries == 3
+
+
+async def test_what_a_keys_scores_may_weigh_is_known_while_the_store_loads(tmp_path: Path) -> None:
+    keys = [*(f"key {number}" for number in range(20)), "loud", "loud"]
+    with closing(opener(tmp_path, Folder(tmp_path))()) as before:
+        answers = [AnswerRecord(str(at), "small", key=key) for at, key in enumerate(keys)]
+        before.database.write(answers)
+        before.database.score([(answer.id, 1.0) for answer in answers])
+    loaded = threading.Event()
+
+    def slow() -> EmbeddingStore:
+        store = opener(tmp_path, Folder(tmp_path))()
+        store.load = lambda progress=None: loaded.wait(30)  # type: ignore[assignment]
+        return store
+
+    keeper, _ = started(tmp_path, open_store=slow)
+    await until(lambda: keeper.status == "loading")
+    assert not keeper.bound.admits("loud")
+    assert keeper.bound.admits("key 1")
+    loaded.set()
 
 
 async def test_a_history_is_read_again_only_when_it_has_changed(
