@@ -138,7 +138,7 @@ class Database:
         rows = query_rows(keys, observed, self.dimensions)
         with self._changing() as change:
             ids = change.put_queries(rows)
-            record(change, [ids[key] for key in keys], observed, alone)
+            record(change, [ids[key] for key in keys], observed, alone, self.identities)
             change.enforce(self.retention)
         return [ids[row["key"]] for row in rows]
 
@@ -169,7 +169,7 @@ class Database:
         if not scores:
             return []
         with self._changing() as change:
-            return rescore(change, scores, again, replace)
+            return rescore(change, scores, again, replace, self.identities)
 
     def adopt(self, ids: Sequence[int] | None = None) -> None:
         """Attributes outcomes without an identity, as old versions and imports write them, to the
