@@ -2,10 +2,11 @@
 
 import hashlib
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 
 _FENCE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?[$€£]?((\d{1,3}(,\d{3})+|\d+)(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?%?")
+_DIGITS = 28  # that a number is written with, or all that it has: none is rounded
 _AROUND_NUMBERS = str.maketrans("", "", ",$€£")
 
 
@@ -44,4 +45,6 @@ def _number(text: str) -> str:
         value = Decimal(text.translate(_AROUND_NUMBERS).removesuffix("%"))
     except InvalidOperation:
         return text
-    return f"{value.normalize() + 0}{unit}"
+    value = value.normalize(Context(prec=len(text)))
+    digits = len(value.as_tuple().digits)
+    return f"{Context(prec=max(digits, _DIGITS)).add(value, 0)}{unit}"

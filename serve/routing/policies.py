@@ -25,6 +25,12 @@ def policy_name(requirement: float, candidates: Sequence[str]) -> str:
     return json.dumps([round(requirement, 3), sorted(candidates)])
 
 
+def models_of(name: str) -> set[str]:
+    """The models of a policy's candidates; a pair that may be probed has a line for each of two."""
+    _, candidates = json.loads(name)
+    return {model for candidate in candidates for model in candidate.split("\n")}
+
+
 @dataclass(frozen=True, slots=True)
 class Counts:
     """What a router's decisions did to a policy since it took it.
@@ -180,15 +186,16 @@ class Policies:
         else:
             pool, most = self._callers.setdefault(owner, OrderedDict()), MOST_OF_CALLER
             self._callers.move_to_end(owner)
-            if len(self._callers) > MOST_CALLERS:
-                for dropped in self._callers.popitem(last=False)[1]:
-                    self._let_go(dropped)
         if name not in pool:
             self._held[name].pools += 1
         pool[name] = None
         pool.move_to_end(name)
         if len(pool) > most:
             self._let_go(pool.popitem(last=False)[0])
+        # Not before: the caller that goes may be the only other one that holds this policy.
+        if len(self._callers) > MOST_CALLERS:
+            for dropped in self._callers.popitem(last=False)[1]:
+                self._let_go(dropped)
 
     def _let_go(self, name: str) -> None:
         self._held[name].pools -= 1

@@ -30,7 +30,6 @@ fast and communicates little" (ICLR 2019). The weight and the offset are our own
 compares them with others.
 """
 
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
@@ -40,7 +39,7 @@ from typing import Any
 
 from deployments.store.observations import Scored
 from serve.routing.optimise.online import LAST_STEP, Policy, raised
-from serve.routing.policies import Counts, Report, Shared
+from serve.routing.policies import Counts, Report, Shared, models_of
 
 _STEADY = 5.0  # of log λ for one unit of quality; the sum of steps to which a shared λ may answer
 _SHORTEST_TERM, _TERM = 1000.0, 8.0  # decisions; and multiples of those between two exchanges
@@ -124,8 +123,7 @@ class SharedPolicies:
             models: those that there are; policies over others are dropped.
         """
         for name, state in saved.items():
-            _, candidates = json.loads(name)
-            if set(candidates) <= set(models):
+            if models_of(name) <= set(models):
                 self._keep(name, _Joint(Policy.from_dict(state), state.get("owed", 0.0)))
 
     def _take(self, router: str, name: str, report: Report) -> Shared:

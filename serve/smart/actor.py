@@ -183,11 +183,15 @@ class StoreActor:
         keeper = self._opened()
         if bounded and not keeper.bound.admits(key):
             return Feedback(None, None)
-        scored = await self._scored(id, score, replace=True)
+        keeper.bound.count(key)  # before it is stored: others of this key may come meanwhile
+        scored = None
+        try:
+            scored = await self._scored(id, score, replace=True)
+        finally:
+            if scored is None or scored.replaced is not None:
+                keeper.bound.take_back(key)
         if scored is None:  # it has just been deleted
             return None
-        if scored.replaced is None:
-            keeper.bound.count(key)
         return Feedback(scored, keeper.score(scored, score))
 
     async def rate(self, id: str, score: float) -> Feedback | None:

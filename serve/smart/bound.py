@@ -14,8 +14,8 @@ class KeyBound:
     The bound is relative, so that it holds at any rate of feedback. Few keys belong to people who
     know each other, and may share the work unevenly; of a single one, everything counts.
 
-    It counts the scores of answers that feedback may still come for. A key goes by its name; all
-    callers without one are one key.
+    It counts the scores of answers that feedback may still come for, but none that an answer gets
+    by itself. A key goes by its name; all callers without one are one key.
     """
 
     def __init__(self) -> None:
@@ -34,5 +34,11 @@ class KeyBound:
         return own * others < _MOST * (sum(self._scores.values()) - own)
 
     def count(self, key: str | None) -> None:
-        """Counts a score of this key that was learned."""
+        """Counts a score of this key that is learned."""
         self._scores[key] = self._scores.get(key, 0) + 1
+
+    def take_back(self, key: str | None) -> None:
+        """Counts one score less: it was no further one after all."""
+        left = self._scores.pop(key, 0) - 1
+        if left > 0:  # a key without scores is none that scores
+            self._scores[key] = left

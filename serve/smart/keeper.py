@@ -93,7 +93,7 @@ class Keeper:
         self._worker = ThreadPoolExecutor(1, "fitter")
         self._fitting: asyncio.Task[None] | None = None
         self._joining: asyncio.Task[None] | None = None
-        self._fitted_at = 0.0
+        self._fitted_at = self._tried_at = 0.0  # the last fit that worked, and the last one
 
     @property
     def manifest(self) -> Manifest | None:
@@ -197,6 +197,7 @@ class Keeper:
         if self.store is None:
             self.store = await asyncio.to_thread(self.open_store)
         store = self.store
+        await self._count_scores(store)  # they are taken from now on
         self.status, self.message = "loading", ""
         if not self._published:  # else this is another attempt at what follows
             if not await asyncio.to_thread(store.resume):
@@ -207,7 +208,10 @@ class Keeper:
                 saved_policies.load, store.database.state, self.priced, self._server
             )
             policies.restore(saved, self._models)
-            self._tokens_per_character = store.publisher.manifest.tokens_per_character
+            manifest = store.publisher.manifest
+            self._tokens_per_character = manifest.tokens_per_character
+            if manifest.fitted_scores is not None:  # new ones of before the restart still count
+                self._new_scores += abs(_scores(store) - manifest.fitted_scores)
             self._published = True
             self._publishing = asyncio.create_task(self._publish_always())
             await self._try(self._collect)  # what a crash has left
@@ -311,13 +315,16 @@ class Keeper:
         await self._publish(store)
         before = _scores(store)
         await asyncio.to_thread(store.sync)
-        self.bound.restart(await asyncio.to_thread(store.database.owners.scores))
+        await self._count_scores(store)
         self._tokens_per_character = (
             await asyncio.to_thread(store.database.tokens_per_character)
             or self._tokens_per_character
         )
         await self._publish(store)
         self._new_scores += abs(_scores(store) - before)
+
+    async def _count_scores(self, store: EmbeddingStore) -> None:
+        self.bound.restart(await asyncio.to_thread(store.database.owners.scores))
 
     async def _retain(self, store: EmbeddingStore) -> None:
         await asyncio.to_thread(store.retain)
@@ -335,10 +342,11 @@ class Keeper:
     def _fit_if_due(self) -> None:
         if self._fitting is not None and not self._fitting.done():
             return
-        store, since_s = self._opened(), asyncio.get_running_loop().time() - self._fitted_at
+        store, now = self._opened(), asyncio.get_running_loop().time()
+        since_s = now - self._fitted_at
         enough = new_scores(len(store.publisher.copy), since_s, store.half_life_days)
         is_due = self._new_scores >= enough or store.publisher.manifest.fit is None
-        if is_due and since_s >= _FIT_PAUSE_S:
+        if is_due and now - self._tried_at >= _FIT_PAUSE_S:
             self._fitting = asyncio.create_task(self._try(self._fit))
 
     def _join_if_due(self) -> None:
@@ -353,6 +361,7 @@ class Keeper:
     async def _fit(self, store: EmbeddingStore) -> None:
         """Fits a predictor on the store's rows and publishes it."""
         new, prices, n_similar = self._new_scores, self._prices, self._n_similar
+        scores = _scores(store)
 
         def work() -> str:
             own = [self._priors.get(model, np.nan) for model in self._models]
@@ -369,9 +378,13 @@ class Keeper:
             )
             return name
 
-        name = await asyncio.get_running_loop().run_in_executor(self._worker, work)
-        await asyncio.to_thread(store.publish, fit=name)
-        self._fitted_at = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        try:
+            name = await loop.run_in_executor(self._worker, work)
+            await asyncio.to_thread(store.publish, fit=name, fitted_scores=scores)
+        finally:
+            self._tried_at = loop.time()
+        self._fitted_at = self._tried_at
         self._new_scores -= new
 
 

@@ -40,6 +40,8 @@ class Manifest:
             `Database.revision` and `Database.deletions` count them.
         segments: names of folders, oldest first.
         fit: name of a file with the fitted predictor; None before the first.
+        fitted_scores: how many scores of models on queries there were when it was fitted; None if
+            unknown.
         tokens_per_character: of prompts; None if unknown.
         lengths: of answers of other shapes than text.
         files: all files with their sizes in bytes, to notice one that is cut.
@@ -55,6 +57,7 @@ class Manifest:
     deletions: int = 0
     segments: tuple[str, ...] = ()
     fit: str | None = None
+    fitted_scores: int | None = None
     tokens_per_character: float | None = None
     lengths: tuple[MeanLength, ...] = ()
     files: Mapping[str, int] = field(default_factory=dict)

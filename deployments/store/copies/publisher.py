@@ -125,14 +125,18 @@ class Publisher:
         with self._publishing:
             self._folder.make()
             with self._changing:
-                before, self.must_rebuild = len(self._waiting), False
-            with self._read(batches) as read:
-                large = self._built("large", [read], self._similar(), deletions=False)
-            fit = self.manifest.fit
-            if fit is not None and not (self._folder.path / fit).exists():
-                about["fit"] = None  # somebody has deleted it
-            self._large, self._joining, self._medium, self._recent = large, None, None, None
-            self._announce(**about)
+                before, due, self.must_rebuild = len(self._waiting), self.must_rebuild, False
+            try:
+                with self._read(batches) as read:
+                    large = self._built("large", [read], self._similar(), deletions=False)
+                fit = self.manifest.fit
+                if fit is not None and not (self._folder.path / fit).exists():
+                    about["fit"] = None  # somebody has deleted it
+                self._large, self._joining, self._medium, self._recent = large, None, None, None
+                self._announce(**about)
+            except BaseException:  # whatever it is, changes that were dropped are still to be read
+                self.must_rebuild |= due
+                raise
             self._drop(before)
 
     def collect(self) -> None:

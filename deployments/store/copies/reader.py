@@ -29,8 +29,9 @@ class Reader:
         Raises:
             OSError: a file is gone.
         """
-        self._open = {
-            name: self._open[name] if name in self._open else Segment(self._folder.path / name)
+        before = self._open  # another thread may open another copy meanwhile
+        self._open = segments = {
+            name: before[name] if name in before else Segment(self._folder.path / name)
             for name in manifest.segments
         }
         columns = None
@@ -38,4 +39,4 @@ class Reader:
             at = {model: column for column, model in enumerate(manifest.models)}
             columns = np.array([at.get(model, -1) for model in models], np.int64)
         ageing = Ageing.at_present(self._half_life_days)
-        return Copy(list(self._open.values()), len(manifest.models), columns, ageing)
+        return Copy(list(segments.values()), len(manifest.models), columns, ageing)

@@ -62,10 +62,11 @@ class Segment:
 
     def aged(self, ageing: Ageing) -> tuple[Ageing, Sums]:
         """The totals as scores aged until some moment before, and that moment. From then on, all of
-        them fade by the same share, so they are added up once."""
-        if self._aged is None or self._aged[0].half_life_s != ageing.half_life_s:
-            self._aged = ageing, Sums.of(self.table, len(self.sums.queries), ageing)
-        return self._aged
+        them fade by the same share, so they are added up once, unless the clock is put back."""
+        aged = self._aged
+        if aged is None or aged[0].half_life_s != ageing.half_life_s or aged[0].now > ageing.now:
+            self._aged = aged = ageing, Sums.of(self.table, len(self.sums.queries), ageing)
+        return aged
 
     def ids(self, kind: str) -> Integers:
         """Numbers of the "scored" or the "unscored" queries."""

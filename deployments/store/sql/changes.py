@@ -155,9 +155,11 @@ class Change:
             self._new_answers += len(rows)
             self._header["answers"] += len(rows)
 
-    def put_scores(self, scores: Mapping[str, float | None]) -> None:
-        """Sets the scores of answers, by id."""
-        rows = [{"answer": id, "score": plain(score)} for id, score in scores.items()]
+    def put_scores(self, scores: Mapping[str, float], *, rated: bool) -> None:
+        """Sets the scores of answers, by id; `rated` says whether they got them by themselves."""
+        rows = [
+            {"answer": id, "score": plain(score), "rated": rated} for id, score in scores.items()
+        ]
         if rows:
             self._connection.execute(statements.rescore_answers, rows)
 

@@ -138,7 +138,7 @@ class Database:
         rows = query_rows(keys, observed, self.dimensions)
         with self._changing() as change:
             ids = change.put_queries(rows)
-            record(change, [ids[key] for key in keys], observed, alone)
+            record(change, [ids[key] for key in keys], observed, alone, self.identities)
             change.enforce(self.retention)
         return [ids[row["key"]] for row in rows]
 
@@ -151,7 +151,8 @@ class Database:
             scores: pairs of an answer's id and its quality, 0 to 1.
             again: this repeats a call of which it is unclear whether it was committed. A score that
                 is already stored then counts as the one being written, not as one it replaces.
-            replace: whether a score replaces one that the answer has. If not, that one stays.
+            replace: whether a score replaces one that the answer has. If not, that one stays, and
+                the score is one that the answer gets by itself.
 
         Returns:
             For each score, the number of the query and what was scored; None if the id is unknown,
@@ -168,7 +169,7 @@ class Database:
         if not scores:
             return []
         with self._changing() as change:
-            return rescore(change, scores, again, replace)
+            return rescore(change, scores, again, replace, self.identities)
 
     def adopt(self, ids: Sequence[int] | None = None) -> None:
         """Attributes outcomes without an identity, as old versions and imports write them, to the

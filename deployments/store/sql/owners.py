@@ -30,7 +30,10 @@ class Owners:
         return bool(found) and found[0].key in (None, key)
 
     def scores(self) -> dict[str | None, int]:
-        """How many of the answers each key has scored."""
-        scored = select(answers.c.key, func.count()).where(answers.c.score.is_not(None))
+        """How many of the answers each key has scored. Those that got a score by themselves count
+        for none, whoever asked."""
+        scored = select(answers.c.key, func.count()).where(
+            answers.c.score.is_not(None), answers.c.rated.is_not(True)
+        )
         with self._connections.reading() as connection:
             return {key: int(n) for key, n in connection.execute(scored.group_by(answers.c.key))}

@@ -1,11 +1,12 @@
 """What a transaction records: observations of answers, and the scores that feedback brings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from deployments.store.observations import AnswerRecord, Observation, Scored
 from deployments.store.sql.changes import Change, plain
-from deployments.store.sql.schema import NO_QUERY
+from deployments.store.sql.chunks import chunks
+from deployments.store.sql.schema import NO_QUERY, outcomes
 from deployments.store.sql.sums import LengthPlace, Place, Sums
 from deployments.store.sql.vectors import encoded
 
@@ -43,6 +44,7 @@ def record(
     query_ids: Sequence[int],
     items: Sequence[Item],
     alone: Sequence[AnswerRecord],
+    identities: Mapping[str, str],
 ) -> None:
     """Adds observations to the outcomes of their queries, whose numbers are given for each, to the
     lengths of their shapes, and answers: those of the observations, and those that come alone."""
@@ -70,11 +72,16 @@ def record(
     change.put_outcomes(sums)
     change.put_lengths(lengths)
     change.put_answers(new.values())
+    _adopt(change, identities, {*query_ids})
     change.mark_scored({at[0] for at, total in sums.items() if total.scored or total.replace})
 
 
 def rescore(
-    change: Change, scores: Sequence[tuple[str, float]], again: bool, replace: bool
+    change: Change,
+    scores: Sequence[tuple[str, float]],
+    again: bool,
+    replace: bool,
+    identities: Mapping[str, str],
 ) -> list[tuple[int | None, Scored] | None]:
     """Sets the scores of answers, and corrects the outcomes of their queries.
 
@@ -84,6 +91,7 @@ def rescore(
     existing = change.existing({query_id for query_id, _, _ in known.values()})
     results: list[tuple[int | None, Scored] | None] = []
     sums: dict[Place, Sums] = {}
+    given: dict[str, float] = {}
     for id, score in scores:
         if id not in known:
             results.append(None)
@@ -100,9 +108,18 @@ def rescore(
             place = (query_id, answer.model, "answers", answer.identity)
             sums.setdefault(place, Sums()).rescore(replaced, score, change.now)
         known[id] = (query_id, answer, score)
+        given[id] = score
     change.put_outcomes(sums)
-    change.put_scores({id: score for id, (_, _, score) in known.items()})
+    change.put_scores(given, rated=not replace)
     changed = {query_id for query_id, *_ in sums}
     change.touch(changed)
     change.mark_scored(changed)
+    _adopt(change, identities, changed)
     return results
+
+
+def _adopt(change: Change, identities: Mapping[str, str], query_ids: Collection[int]) -> None:
+    """Attributes what an import has lately said of queries that change now: they no longer look as
+    if others had changed them, so nobody would do it later."""
+    for part in chunks(sorted(query_ids)) if identities else ():
+        change.adopt(identities, outcomes.c.query_id.in_(part))

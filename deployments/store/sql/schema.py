@@ -108,6 +108,7 @@ answers = Table(
     Column("propensity", Float),  # of the choice
     Column("key", String),  # the name of the caller's key; null where it had none, or is unknown
     Column("score", Float),
+    Column("rated", Boolean),  # true where the answer got its score by itself, not by feedback
     Column("cost", Float),
     Column("at", Float, nullable=False, index=True),  # unix seconds
     sqlite_with_rowid=False,

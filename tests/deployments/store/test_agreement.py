@@ -15,6 +15,7 @@ from deployments.store.agreement import digest_of, same_answer
         ("$12.50", "12.5"),
         ("-0", "0"),
         ("50%", "50.0%"),
+        ("1" * 30, "1" * 30 + ".0"),
         ("Here it is:\n```python\nx = 1\n```", "```\nx = 1  \n```\nThat sets x."),
     ],
 )
@@ -31,6 +32,7 @@ def test_form_makes_no_difference(one: str, other: str) -> None:
         ("50%", "50"),
         ("-3", "3"),
         ("1,00", "100"),
+        ("1" * 30, "1" * 29 + "2"),
         ("```\nx = 1\n```", "```\nX = 1\n```"),
         ("```\nif a:\n  b\n```", "```\nif a:\nb\n```"),
         ("```\na\n```\n```\nb\n```", "```\na\n```\n```\nc\n```"),

@@ -246,6 +246,22 @@ def test_an_import_counts_for_the_model_served_when_it_is_read(
     other.close()
 
 
+@pytest.mark.parametrize("is_scored", [False, True])
+def test_an_import_counts_for_queries_that_change_before_it_is_read(
+    store: EmbeddingStore, store_url: str, *, is_scored: bool
+) -> None:
+    store.observe(answered(1, "answer")).result(PATIENCE_S)
+    other = Database(store_url)
+    other.write([seen(1, identity="", quality=1.0)])
+    if is_scored:
+        store.score("answer", 0.5).result(PATIENCE_S)
+    else:
+        store.observe(seen(1)).result(PATIENCE_S)
+    store.sync()
+    assert quality(store, 1) == [0.75 if is_scored else 1.0]
+    other.close()
+
+
 def test_a_snapshot_has_texts_and_outcomes(store: EmbeddingStore) -> None:
     for number in range(3):
         store.observe(seen(number, quality=number / 2)).result(PATIENCE_S)

@@ -78,6 +78,15 @@ def test_the_number_of_callers_is_bounded() -> None:
     assert "policy 7" in policies
 
 
+def test_a_new_caller_takes_over_the_policy_of_the_one_that_it_pushes_out() -> None:
+    policies = Policies()
+    for number in range(MOST_CALLERS):
+        policies.begin(f"policy {number}", f"caller {number}", STARTED)
+    decide(policies, "policy 0", 0.2, "new")
+    assert policies["policy 0"].decisions == STARTED.decisions + 1
+    assert len(policies) == MOST_CALLERS
+
+
 def test_two_owners_share_a_policy_until_neither_holds_it() -> None:
     policies = Policies()
     policies.begin("same", "one", STARTED)

@@ -296,6 +296,16 @@ def test_policies_survive_a_restart() -> None:
     assert without.to_dict() == {}
 
 
+def test_policies_with_pairs_to_probe_survive_a_restart_as_long_as_both_models_are_there() -> None:
+    saved = {policy_name(0.5, ["a", "b", "c", "a\nb"]): {**STARTED.to_dict(), "owed": 0.0}}
+    again = SharedPolicies()
+    again.restore(saved, ["a", "b", "c"])
+    assert again.to_dict() == saved
+    without = SharedPolicies()
+    without.restore(saved, ["a", "c"])
+    assert without.to_dict() == {}
+
+
 def test_states_from_before_routers_had_policies_can_be_read() -> None:
     state = {
         "requirement": 0.8,

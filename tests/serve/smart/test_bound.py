@@ -54,3 +54,14 @@ def test_as_others_score_more_a_key_may_too() -> None:
     for number in range(50):
         bound.count(f"key {number}")
     assert learned(bound, "loud", 100) == 2
+
+
+def test_a_key_whose_only_score_is_taken_back_is_none_that_scores() -> None:
+    bound, scores = KeyBound(), dict[str | None, int].fromkeys(map(str, range(18)), 1)
+    bound.restart({**scores, "loud": 9})
+    bound.count("new")
+    assert not bound.admits("loud")
+    bound.take_back("new")
+    assert bound.admits("loud")
+    bound.take_back("unknown")
+    assert bound.admits("unknown")

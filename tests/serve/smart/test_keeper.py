@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import shutil
+import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ from deployments.store.evidence import Floats32
 from deployments.store.observations import AnswerRecord, Observation, Scored
 from deployments.store.store import EmbeddingStore
 from serve.routing.forecast.fits import read_fit
+from serve.routing.forecast.fitting import Refit
 from serve.routing.prices import Price
 from serve.smart import keeper as module
 from serve.smart import refitting
@@ -187,6 +190,26 @@ async def test_opening_the_store_is_retried(tmp_path: Path) -> None:
     assert tries == 3
 
 
+async def test_what_a_keys_scores_may_weigh_is_known_while_the_store_loads(tmp_path: Path) -> None:
+    keys = [*(f"key {number}" for number in range(20)), "loud", "loud"]
+    with closing(opener(tmp_path, Folder(tmp_path))()) as before:
+        answers = [AnswerRecord(str(at), "small", key=key) for at, key in enumerate(keys)]
+        before.database.write(answers)
+        before.database.score([(answer.id, 1.0) for answer in answers])
+    loaded = threading.Event()
+
+    def slow() -> EmbeddingStore:
+        store = opener(tmp_path, Folder(tmp_path))()
+        store.load = lambda progress=None: loaded.wait(30)  # type: ignore[assignment]
+        return store
+
+    keeper, _ = started(tmp_path, open_store=slow)
+    await until(lambda: keeper.status == "loading")
+    assert not keeper.bound.admits("loud")
+    assert keeper.bound.admits("key 1")
+    loaded.set()
+
+
 async def test_a_history_is_read_again_only_when_it_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +256,60 @@ async def test_maintenance_that_fails_is_retried(
     assert choice(keeper, "easy one") == "small"
     assert keeper.status == "ready"
     await until(lambda: keeper.message == "")
+
+
+async def score(keeper: Keeper, texts: Sequence[str]) -> None:
+    """The small model's answers to these get their first scores, and are published."""
+    assert keeper.store is not None
+    before = len(published(keeper))
+    for text in texts:
+        identity = IDENTITIES["small"]
+        seen = Observation(text, vector(text), "small", "answers", identity=identity)
+        answer = AnswerRecord(text, "small", identity=identity)
+        await asyncio.wrap_future(keeper.store.observe((seen, answer)))
+        scored = await asyncio.wrap_future(keeper.store.score(text, 1.0))
+        assert scored is not None
+        keeper.score(scored, 1.0)
+    await until(lambda: len(published(keeper)) == before + len(texts))
+
+
+async def test_scores_of_before_a_restart_count_towards_a_refit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refitting, "_FEWEST", 5)
+    keeper, _ = started(tmp_path, history(tmp_path, rows=20))
+    await ready(keeper)
+    await score(keeper, ["new 1", "new 2", "new 3"])
+    before = keeper.manifest
+    await keeper.close()
+    again, _ = started(tmp_path, history(tmp_path, rows=20))
+    await ready(again)
+    await score(again, ["new 4", "new 5"])
+    assert before is not None
+    await until(lambda: again.manifest and again.manifest.fit != before.fit)
+
+
+async def test_a_fit_that_fails_is_not_repeated_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refitting, "_FEWEST", 5)
+    keeper, _ = started(tmp_path, history(tmp_path, rows=20))
+    await ready(keeper)
+    failures: list[Path] = []
+
+    def fail(file: Path, fitted: Refit) -> None:
+        # The last fit that worked is longer ago than the pause; the one that fails is not.
+        monkeypatch.setattr(module, "_FIT_PAUSE_S", 1e6)
+        keeper._fitted_at = -2e6
+        failures.append(file)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(module, "write_fit", fail)
+    await score(keeper, [f"new {number}" for number in range(5)])
+    await until(lambda: failures)
+    for number in range(5, 15):  # each is in a copy of its own, a tick later
+        await score(keeper, [f"new {number}"])
+    assert len(failures) == 1
 
 
 async def test_enough_scores_cause_a_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,3 +195,9 @@ def test_several_segments_age_as_one_does(tmp_path: Path) -> None:
         assert near[0] is not None
         assert near[1] is not None
         assert np.sort(near[0]) == pytest.approx(np.sort(near[1]))
+
+
+def test_scores_count_again_once_a_clock_that_was_far_ahead_is_put_right(tmp_path: Path) -> None:
+    opened = segments(tmp_path, part(batch(range(1, 11), 0.5)))
+    for now, count in ((SCORED_AT + 1e7, 0), (SCORED_AT, 10)):
+        assert Copy(opened, len(MODELS), ageing=Ageing(3000.0, now)).means().count[0] == count

@@ -252,6 +252,24 @@ def test_too_many_changes_that_can_not_be_published_are_dropped_and_all_is_read_
     assert publisher.ids() == set(range(6))
 
 
+def test_changes_that_were_dropped_are_still_due_if_reading_all_anew_fails(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST_WAITING", 5)
+    publisher = opened(folder)
+    for number in range(6):
+        publisher.put(batch([number], 1.0))
+
+    def fail(*arguments: Any, **more: Any) -> Segment:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(module, "build", fail)
+        with pytest.raises(OSError, match="no space"):
+            publisher.rebuild(iter([batch(range(6), 1.0)]))
+    assert publisher.must_rebuild
+
+
 def test_what_was_rebuilt_while_segments_joined_is_not_replaced_by_them(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

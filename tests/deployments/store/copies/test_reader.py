@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from batches import MODELS, SCORED_AT, D, batch, unit
 
+from deployments.store.ageing import Ageing
+from deployments.store.copies.copy import Copy
 from deployments.store.copies.folder import Folder, Manifest
 from deployments.store.copies.publisher import Publisher
 from deployments.store.copies.reader import Reader
@@ -109,3 +111,22 @@ def test_in_a_copy_scores_count_as_they_do_when_it_is_opened(
         assert copy.means().count.tolist() == [50 * share, 0]
     plain = Reader(folder).copy(publisher.manifest, MODELS)
     assert plain.neighbours(unit([1]), 4).outcomes.freshness is None
+
+
+def test_two_copies_that_are_opened_at_once_are_not_mixed_up(
+    folder: Folder, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = publisher.manifest
+    publisher.put(batch([51], 1.0))
+    publisher.publish()
+    second, reader = publisher.manifest, Reader(folder)
+    others: list[Copy] = []
+
+    def present(half_life_days: float | None) -> None:
+        if not others:  # by now the first copy's files are open
+            others.append(Copy([], len(MODELS)))
+            others[0] = reader.copy(second, MODELS)
+
+    monkeypatch.setattr(Ageing, "at_present", present)
+    assert len(reader.copy(first, MODELS)) == 50
+    assert len(others[0]) == 51

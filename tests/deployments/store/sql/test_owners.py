@@ -33,3 +33,12 @@ def test_the_scores_of_each_key_are_counted(database: Database) -> None:
     database.score([("a", 1.0), ("b", 0.0), ("c", 1.0)])
     database.score([("a", 0.5)])
     assert database.owners.scores() == {"team": 2, None: 1}
+
+
+def test_a_score_that_an_answer_gets_by_itself_is_no_keys(database: Database) -> None:
+    database.write([answered(id, key="team") for id in "abc"])
+    database.score([("a", 1.0)])
+    database.score([("a", 0.0), ("b", 1.0), ("c", 1.0)], replace=False)
+    assert database.owners.scores() == {"team": 1}
+    database.score([("b", 0.5)])
+    assert database.owners.scores() == {"team": 2}

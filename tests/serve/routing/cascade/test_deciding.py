@@ -12,8 +12,10 @@ from telling_answers import PRICES, recorded
 from deployments.store.evidence import Integers, Snapshot
 from deployments.store.memory.snapshots import SnapshotEvidence
 from serve.routing.cascade.deciding import CascadeDecider, Probing
+from serve.routing.decider import policy_of
 from serve.routing.forecast.fits import read_fit, write_fit
 from serve.routing.forecast.fitting import Refit
+from serve.routing.policies import models_of
 from serve.routing.strategy import Question, Ranking
 
 
@@ -68,6 +70,12 @@ def served(decider: CascadeDecider, asked: Question) -> tuple[float, float]:
         quality += new.quality[row, names.index(planned.models[0])]
         cost += sum(price[name] for name in {*paid, planned.models[0]})
     return quality / len(new), cost / len(new)
+
+
+def test_a_policy_with_pairs_chooses_among_the_models_alone() -> None:
+    asked = decider().with_probes(question())
+    assert len(asked.candidates) > len(PRICES)
+    assert models_of(policy_of(asked)) == set(PRICES)
 
 
 @pytest.mark.parametrize("requirement", [0.8, 0.9])
