@@ -50,7 +50,7 @@ class Autoscaling(AutoscalingConfig):
     @model_validator(mode="after")
     def _scaled_by_one_rule(self) -> "Autoscaling":
         if self.slo and (other := self.model_fields_set & {"policy", "target_ongoing_requests"}):
-            raise ValueError(f"slo and {min(other)} exclude each other; give one of them")
+            raise ValueError(f"slo and {min(other)} exclude each other; give only one of them")
         return self
 
     def for_ray(self, **defaults: Any) -> dict[str, Any]:
@@ -83,8 +83,8 @@ _SLO_DEFAULTS = {
 def _without_slo(given: Any) -> Any:
     if isinstance(given, dict) and given.get("slo") is not None:
         raise ValueError(
-            "slo: is for models that run in replicas of their own here: more replicas of this "
-            "make no model faster; give target_ongoing_requests"
+            "slo: only a model that runs here can have one, since more replicas of anything else "
+            "make no answer begin sooner; give target_ongoing_requests instead"
         )
     return given
 
@@ -179,8 +179,8 @@ class ModelConfig(BaseModel):
             for name in ("fallbacks", "capabilities"):
                 if getattr(self, name):
                     raise ValueError(
-                        f"{name}: leave it out of a model with `task: embedding`: its vectors "
-                        "can't be compared with another model's, and it answers no chats"
+                        f"{name}: leave it out for a model with `task: embedding`, whose vectors "
+                        "can't be compared with another model's, and which answers no chats"
                     )
         return self
 

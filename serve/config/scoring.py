@@ -48,5 +48,6 @@ class ScoringConfig(Section):
             )
         if not has_store:
             raise ValueError(
-                "router.scoring: scores need a store to go to; add `llms.store`, or leave it out"
+                "router.scoring needs a store for its scores; add `llms.store`, or leave "
+                "`router.scoring` out"
             )

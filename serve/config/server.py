@@ -92,7 +92,7 @@ class ServerConfig(Section):
     @model_validator(mode="after")
     def _keys_or_anonymous(self) -> "ServerConfig":
         if self.allow_anonymous and self.requires_keys:
-            raise ValueError("`allow_anonymous` and keys exclude each other; give one of them")
+            raise ValueError("`allow_anonymous` and keys exclude each other; give only one of them")
         return self
 
 
