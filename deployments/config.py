@@ -50,7 +50,7 @@ class Autoscaling(AutoscalingConfig):
     @model_validator(mode="after")
     def _scaled_by_one_rule(self) -> "Autoscaling":
         if self.slo and (other := self.model_fields_set & {"policy", "target_ongoing_requests"}):
-            raise ValueError(f"slo and {min(other)} exclude each other; give one of them")
+            raise ValueError(f"slo and {min(other)} exclude each other; give only one of them")
         return self
 
     def for_ray(self, **defaults: Any) -> dict[str, Any]:
@@ -83,8 +83,8 @@ _SLO_DEFAULTS = {
 def _without_slo(given: Any) -> Any:
     if isinstance(given, dict) and given.get("slo") is not None:
         raise ValueError(
-            "slo: is for models that run in replicas of their own here: more replicas of this "
-            "make no model faster; give target_ongoing_requests"
+            "slo: only a model that runs here can have one, since more replicas of anything else "
+            "make no answer begin sooner; give target_ongoing_requests instead"
         )
     return given
 
@@ -101,7 +101,7 @@ class Circuit(BaseModel):
     failures: Annotated[int, Field(ge=1)] = 5
     """Faults in a row that open the circuit, each within five minutes of the one before."""
     seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
-    """How long the model is passed over before one request tests whether it has recovered."""
+    """How long the model is skipped before one request tests whether it has recovered."""
 
 
 class ModelConfig(BaseModel):
@@ -113,36 +113,35 @@ class ModelConfig(BaseModel):
 
     # Printable ASCII, since it is sent in headers.
     name: Annotated[str, Field(max_length=LONGEST_NAME, pattern=r"^[!-~]([ -~]*[!-~])?$")]
-    """What requests call it. Printable ASCII, since it travels in headers; not `auto`."""
+    """The name that requests use. Printable ASCII, since it is sent in headers; not `auto`."""
     backend: Annotated[str, Field(min_length=1)]
-    """What answers for it: `huggingface` (or `hflocal`), `vllm`, `sglang`, `simulated`, or a
-    provider of LiteLLM's such as `openai`, `anthropic`, `gemini` (or `google`), `groq` or
-    `ollama`."""
+    """Where the model runs: `huggingface` (or `hflocal`), `vllm`, `sglang`, `simulated`, or a
+    provider that LiteLLM supports, such as `openai`, `anthropic`, `gemini` (or `google`), `groq`
+    or `ollama`."""
     model: str | None = None
     """The provider's name for the model, by default `name`. A path that begins with `./` is a
     folder beside the configuration file."""
     task: Task = "chat"
-    """What it does: `chat` answers, `embedding` turns texts into vectors by `POST /v1/embeddings`
-    and is never asked to answer. The latter is for models of providers and on vLLM or SGLang
-    servers."""
+    """What the model does: `chat` answers requests; `embedding` only turns texts into vectors, for
+    `POST /v1/embeddings`. The latter is for models of providers and on vLLM or SGLang servers."""
     cost_per_input_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """USD for a token of the prompt, of any kind. By default LiteLLM's list, with its prices for
-    cached and cache-written tokens, reasoning, long prompts and service tiers. Smart routing
-    needs a price."""
+    """USD for each token of the prompt, cached or not. By default the price in LiteLLM's list,
+    including its prices for cached and cache-written tokens, reasoning, long prompts and service
+    tiers. Smart routing needs a price."""
     cost_per_output_token: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """USD for a token of the answer, likewise."""
+    """USD for each token of the answer, likewise."""
     prior_quality: Annotated[float, Field(ge=0, le=1)] | None = None
     """The quality that smart routing assumes until answers are scored. By default a guess
     from the price."""
     autoscaling: Autoscaling | None = None
-    """How many replicas the model has. By default one."""
+    """How many replicas the model has. By default one, or those that hosted models share."""
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
-    """Requests that one replica works on at a time."""
+    """How many requests one replica works on at a time."""
     max_queued_requests: Annotated[int, Field(ge=1)] | None = None
-    """Requests that wait in each router replica, or in each replica that hosted models share; more
-    are refused with 429. By default as many as `max_ongoing_requests`."""
+    """How many requests may wait in each router replica, or in each replica that hosted models
+    share; more are refused with 429. By default as many as `max_ongoing_requests`."""
     timeout: Annotated[float, Field(gt=0, le=3600)] = 30.0
-    """The longest silence in seconds, before the answer and within it."""
+    """The longest silence in seconds, before the answer or within it."""
     first_token_timeout: Annotated[float, Field(gt=0, le=3600)] = 10.0
     """The longest wait for the first token in seconds, if another model could take over."""
     thinking_timeout: Annotated[
@@ -152,15 +151,15 @@ class ModelConfig(BaseModel):
     longer than the two limits above. By default 120 for models that LiteLLM lists as reasoning,
     and for any request with a `reasoning_effort` other than `none`."""
     rate_limit_wait: Annotated[float, Field(ge=0, le=3600)] = 0.0
-    """The longest `Retry-After` in seconds that is waited for although another model could take
-    over. With 0, the next model is asked at once."""
+    """The longest `Retry-After`, in seconds, to wait for even if another model could take over.
+    With 0, the next model is asked at once."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     """How often one request may ask the model again."""
     circuit: Circuit = Circuit()
-    """When the model is passed over because it keeps failing."""
+    """When the model is skipped because it keeps failing."""
     context_window: Annotated[int, Field(ge=1)] | None = None
-    """Tokens of prompt and answer together. By default what the model, its server or LiteLLM's
-    list says."""
+    """The most tokens of prompt and answer together. By default what the model, its server or
+    LiteLLM's list says."""
     capabilities: frozenset[Capability] | None = None
     """What the model can do beyond text. By default what its backend can."""
     fallbacks: tuple[str, ...] = ()
@@ -180,8 +179,8 @@ class ModelConfig(BaseModel):
             for name in ("fallbacks", "capabilities"):
                 if getattr(self, name):
                     raise ValueError(
-                        f"{name}: leave it out of a model with `task: embedding`: its vectors "
-                        "can't be compared with another model's, and it answers no chats"
+                        f"{name}: leave it out for a model with `task: embedding`, whose vectors "
+                        "can't be compared with another model's, and which answers no chats"
                     )
         return self
 

@@ -208,7 +208,7 @@ class Core:
             strategy = self._strategies.choose(name, wishes.given)
             if not isinstance(strategy, PreviewStrategy):
                 raise InvalidRequest(
-                    f"{name} routing can't say what it would do without doing it",
+                    f"the strategy '{name}' can't say what it would do without doing it",
                     param="router.strategy",
                 )
             question, others = await self._question(request, caller)

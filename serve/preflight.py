@@ -174,8 +174,8 @@ def _faults_of_model(model: ModelConfig, at: str, *, priced: bool) -> Iterator[s
         yield f"{at}.backend: {unknown}"
     elif model.embeds and not row_of(model).embeds:
         yield (
-            f"{at}.task: a model with `backend: {model.backend}` can't embed here; use one of a "
-            "provider, or on a vLLM or SGLang server (give its `hostname`)"
+            f"{at}.task: a model with `backend: {model.backend}` can't embed here; use a model of "
+            "a provider, or one on a vLLM or SGLang server (give its `hostname`)"
         )
     elif priced and not model.embeds:
         try:

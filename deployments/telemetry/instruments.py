@@ -239,7 +239,7 @@ FORECAST_TOKENS = _summary(
 )
 FORECAST_COST = _summary(
     "llm_forecast_cost_usd",
-    "Cost of the same answers: predicted and actual.",
+    "Cost of answers that were chosen by prediction: predicted and actual.",
     *("model", "source"),
     most=2 * _SOME,
 )
@@ -258,7 +258,9 @@ COMPARED_COST = _counter(
     "choice",
 )
 COST = _counter("llm_cost_usd", "Cost of complete answers, where it is known.", "model")
-JUDGE_COST = _counter("llm_judge_cost_usd", "Of that, the cost of judging answers.")
+JUDGE_COST = _counter(
+    "llm_judge_cost_usd", "Cost of judging answers; a part of `llm_cost_usd_total`."
+)
 
 # --- keys, by their configured names ---
 
@@ -282,7 +284,7 @@ SMART_FALLBACKS = _counter(
 )
 STORE_COPY_AGE = _gauge(
     "llm_store_copy_age_seconds",
-    "Since a router last knew that it decides by the store's latest copy.",
+    "Seconds since a router last knew that it had the store's latest copy.",
     joined=max,
 )
 LESSONS_LOST = _counter("llm_lessons_lost", "Answers that could not be reported to the store.")

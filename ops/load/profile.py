@@ -27,7 +27,7 @@ Tokens = Annotated[int, Field(ge=1, le=_MOST_TOKENS)]
 
 class _Stage(Section):
     name: Annotated[str, Field(min_length=1, max_length=60)] | None = None
-    """What the report calls it; by default its kind and number. Each has its own."""
+    """Its name in the report, different for each stage; by default its kind and number."""
 
 
 class Steady(_Stage):
@@ -60,11 +60,11 @@ class Spike(_Stage):
     kind: Literal["spike"]
     """A steady rate that is suddenly multiplied for a while."""
     seconds: Seconds
-    """How long it lasts, with what is before and after the spike."""
+    """How long it lasts, including the time before and after the spike."""
     rate: Rate
     """Requests a second outside of the spike."""
     times: Annotated[float, Field(gt=0, le=1000)] = 10.0
-    """By what the rate is multiplied."""
+    """The factor by which the rate is multiplied."""
     after_s: Annotated[float, Field(ge=0, le=LONGEST_S)]
     """When the spike begins, in seconds after the beginning of the stage."""
     for_s: Seconds
@@ -107,7 +107,7 @@ class Trace(_Stage):
     file: str
     """A trace in Mooncake's or Azure's format; a relative path begins at the profile's folder."""
     speed: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """By what the trace is sped up: 2 takes half the time."""
+    """How many times as fast the trace is replayed: 2 takes half the time."""
     window: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]] | None = None
     """The part that is replayed, in seconds of the trace; by default all of it."""
 
@@ -223,7 +223,7 @@ class Capacity(Section):
     start_s: Annotated[float, Field(ge=0)] | None = None
     """How many seconds a replica takes to start."""
     min_replicas: Annotated[int, Field(ge=0)] = 0
-    """How many replicas there are at least."""
+    """The smallest number of replicas."""
     tokens_per_second: Speed | None = None
     """How many tokens a second an answer gets in each place; by default as fast as the fastest
     tenth of the test's answers."""
@@ -240,7 +240,7 @@ class Profile(Section):
     arrivals: Literal["poisson", "constant"] = "poisson"
     """How requests arrive at a rate: by chance, as those of many callers do, or evenly."""
     stages: Annotated[list[Stage], Field(min_length=1, max_length=100)]
-    """What happens, one after the other."""
+    """The stages, one after the other."""
     prompts: Lengths = LogNormal(distribution="lognormal", median=200, p95=1000)
     """Lengths of prompts in tokens, except those of a trace; by default lognormal, with a median
     of 200 and a 95th percentile of 1,000."""
@@ -248,7 +248,7 @@ class Profile(Section):
     """`max_tokens` of requests, except those of a trace; by default lognormal, with a median of 100
     and a 95th percentile of 400."""
     ignore_eos: bool = False
-    """Whether answers have exactly that length; the models must know `ignore_eos`."""
+    """Whether answers have exactly that length; the models must support `ignore_eos`."""
     mix: Mix = Mix()
     """Kinds of requests."""
     slo: SLO = SLO()

@@ -27,7 +27,7 @@ class HostedModels(Section):
 
     in_router: bool = False
     """Whether the router calls their providers itself, without these deployments. That takes about
-    half the CPU time. In return, a library that fails or blocks does so in the router, and
+    half the CPU time. But a library that fails or blocks then does so in the router, and
     `server.autoscaling` scales both together."""
     autoscaling: Annotated[ScaledByRequests, over(_SHARED_AUTOSCALING)] = Autoscaling(
         **_SHARED_AUTOSCALING
@@ -53,9 +53,10 @@ class LLMs(Section):
     router: RouterConfig = RouterConfig()
     """How requests are routed."""
     hosted: HostedModels = HostedModels()
-    """What hosted models share that have no deployment of their own."""
+    """What the hosted models without a deployment of their own share."""
     store: Annotated[StoreConfig | None, Field(validate_default=True)] = None
-    """Where smart routing keeps past queries. Created by default if the strategy is `smart`."""
+    """Where smart routing keeps past queries. Created by default if the strategy is `smart` or
+    `cascade`."""
     log_mode: Literal["console"] = "console"
     """A key of AIOS; only this value is accepted."""
     use_context_manager: Literal[False] = False

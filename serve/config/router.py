@@ -23,13 +23,15 @@ class RouterConfig(Section):
     performance_requirement: Annotated[float, Field(ge=0, le=1)] = 0.7
     """The mean quality that smart routing holds."""
     n_similar: Annotated[int, Field(ge=1, le=10_000)] = 16
-    """The fewest past queries to predict from. As the store grows, up to 256 are used."""
+    """How many similar past queries to predict from, at least. As the store grows, up to 256 are
+    used."""
     exploration: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """The share of the spend for answers of models that may be better than is known. Only where
-    answers are scored; 0 turns it off."""
+    """The share of the spend that may go to trying models that might be better than predicted. Has
+    an effect only if answers are scored; 0 turns it off."""
     query: QueryChoice = "last_user_message"
     """The text of a conversation that is compared with past queries: the last message of the user
-    (as in AIOS), all of the user's messages, or everything. Of the last two, the end is used."""
+    (as in AIOS), all of the user's messages, or everything. If either of the last two is long, only
+    its end is used."""
     show_queries: bool = False
     """Whether `/v1/route` shows the past queries that are most like each query."""
     scoring: ScoringConfig | None = None
@@ -42,14 +44,14 @@ class Settings(Section):
     router: RouterConfig = RouterConfig()
     """Any of the keys of `llms.router`; the others stay as configured."""
     prices: dict[str, tuple[Cost, Cost]] = Field(default={})
-    """USD for one token of the prompt and of the answer, of the models whose price has changed."""
+    """USD for one token of the prompt and of the answer, for models whose price has changed."""
 
     models: list[str | dict[str, Any]] | None = None
-    """All models in their order: hosted ones that share a deployment as they are written, the
-    others by name. By default those of the configuration. `python -m ops.apply` writes them."""
+    """All models in their order: hosted ones that share a deployment in full, the
+    others by name. By default those of the configuration. Written by `python -m ops.apply`."""
     fixed: str = ""
-    """A digest of what only a restart changes, by which `python -m ops.apply` knows whether one is
-    needed."""
+    """A digest of what only a restart can change. From it, `python -m ops.apply` knows whether one
+    is needed."""
 
     @classmethod
     def over(cls, configured: RouterConfig, user_config: Any) -> "Settings":

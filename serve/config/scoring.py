@@ -15,12 +15,12 @@ class ScoringConfig(Section):
 
     judge: str | None = None
     """The model of `llms.models` that rates answers; it gets the callers' texts. Without one, only
-    JSON and calls of tools are checked."""
+    JSON and tool calls are checked."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.02
     """The share of answers that are scored."""
     prompt: str | None = None
     """What the judge is asked, with `{query}` and `{answer}` for the conversation and the answer.
-    Its reply must end with `Score: N`, from 0 to 10. By default a prompt that is documented."""
+    Its reply must end with `Score: N`, from 0 to 10. The documentation shows the default."""
 
     @model_validator(mode="after")
     def _prompt_is_for_a_judge(self) -> "ScoringConfig":
@@ -48,5 +48,6 @@ class ScoringConfig(Section):
             )
         if not has_store:
             raise ValueError(
-                "router.scoring: scores need a store to go to; add `llms.store`, or leave it out"
+                "router.scoring needs a store for its scores; add `llms.store`, or leave "
+                "`router.scoring` out"
             )

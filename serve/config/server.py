@@ -34,11 +34,11 @@ class KeyConfig(Section):
     """The models that the key may use. By default all."""
     requests_per_minute: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """How many requests the key may make in a minute, counted over all router replicas. By default
-    any number."""
+    there is no limit."""
     metrics: bool = False
-    """Whether the key may read `GET /metrics`, besides all else that it may do."""
+    """Whether the key may also read `GET /metrics`, and see all traffic in the console."""
     trusted: bool = False
-    """Whether all scores of the key are learned, however many more it gives than other keys."""
+    """Whether all scores of the key are learned, however many more it sends than other keys."""
 
     @model_validator(mode="after")
     def _key_or_hash(self) -> "KeyConfig":
@@ -57,20 +57,21 @@ class ServerConfig(Section):
     allow_anonymous: bool = False
     """Whether other machines may call without a key."""
     console: bool | None = None
-    """Whether there is a console at `GET /`, with what it shows at `/console/`. By default where
-    only this machine may call: without keys, and without `allow_anonymous`."""
+    """Whether there is a console at `GET /`, with its data at `/console/`. By default only if there
+    are no keys and no `allow_anonymous`, so that only this machine may call."""
     cors_origins: tuple[Origin, ...] = ()
     """Web pages that may read answers, such as `https://console.example`. By default none."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * 2**20
     """The largest body of a request; a larger one is refused with 413."""
     max_total_body_bytes: Annotated[int, Field(ge=1024)] = 256 * 2**20
-    """The bodies of all requests in progress together, in each router replica; beyond it 429."""
+    """The total size of the bodies of all requests in progress, in each router replica; more get
+    429."""
     body_timeout: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """Seconds that a body may take to arrive."""
     request_timeout: Annotated[float, Field(gt=0, le=86_400)] = 600.0
-    """Seconds that a request may take with all its attempts."""
+    """Seconds that a request may take, including all its attempts."""
     max_concurrent_requests: Annotated[int, Field(ge=1, le=5000)] = 1000
-    """Requests in progress in each router replica; beyond it 429."""
+    """How many requests may be in progress in each router replica; more get 429."""
     autoscaling: Annotated[ScaledByRequests, over(_ROUTER_AUTOSCALING)] = Autoscaling(
         **_ROUTER_AUTOSCALING
     )
@@ -91,7 +92,7 @@ class ServerConfig(Section):
     @model_validator(mode="after")
     def _keys_or_anonymous(self) -> "ServerConfig":
         if self.allow_anonymous and self.requires_keys:
-            raise ValueError("`allow_anonymous` and keys exclude each other; give one of them")
+            raise ValueError("`allow_anonymous` and keys exclude each other; give only one of them")
         return self
 
 

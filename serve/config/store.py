@@ -19,26 +19,27 @@ class StoreConfig(Section):
     """Where smart routing keeps past queries, and how many of them."""
 
     url: str | None = None
-    """`sqlite:///file` on a local disk, or `postgresql://…` for a cluster. A password or the whole
-    URL is written as `${NAME}`, an environment variable; a user, password or name from a
-    variable is percent-encoded. By default a SQLite file of the user's, in `~/.local/state`."""
+    """`sqlite:///file` on a local disk, or `postgresql://…` for a cluster. Write a password, or the
+    whole URL, as `${NAME}`, an environment variable. A user, password or database name from a
+    variable is percent-encoded for you; a whole URL is not. By default a SQLite file of the user
+    who runs the server, in `~/.local/state`."""
     history: tuple[str, ...] = ()
     """Files of past outcomes, imported once, when the store starts."""
     embedding_model: str = DEFAULT_MODEL
     """A sentence-transformers name or a folder. The default is installed with the package."""
     most_queries: Annotated[int, Field(ge=1)] = 1_000_000
-    """The most past queries that are kept. Those without a score go first, except the newest
-    tenth."""
+    """How many past queries are kept. Those without a score are deleted first, except the newest,
+    up to a tenth of this number."""
     most_days: Annotated[float, Field(ge=2)] | None = None
     """How many days a query is kept after it was last asked; at least two, since feedback is
-    accepted for two days. By default for ever."""
+    accepted for two days. By default there is no limit."""
     half_life_days: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """In how many days a score comes to count half as much as a new one, for models that change
-    behind their names. By default scores don't age."""
+    """After how many days a score counts half as much as a new one, for models that change behind
+    their names. By default scores don't age."""
     embedder: Annotated[ScaledByRequests, over(_EMBEDDER_AUTOSCALING)] = Autoscaling(
         **_EMBEDDER_AUTOSCALING
     )
-    """How many replicas the embedder has. The default model has none: the routers embed."""
+    """How many replicas the embedder has. The default model needs none: it runs in the routers."""
 
     @field_validator("history", mode="before")
     @classmethod

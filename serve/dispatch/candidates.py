@@ -39,7 +39,7 @@ def candidates(
     for name in names:
         if name in embedders:
             raise InvalidRequest(
-                f"model '{name}' embeds texts and answers nothing; ask it by POST /v1/embeddings",
+                f"model '{name}' only embeds texts and can't chat; use POST /v1/embeddings for it",
                 param="model" if allowed is None else "models",
             )
         if name not in models:

@@ -43,9 +43,15 @@ class Batch(BaseModel):
     def _lengths_match(self) -> "Batch":
         n = len(self.queries)
         if self.input_tokens is not None and len(self.input_tokens) != n:
-            raise ValueError(f"{n} queries, but {len(self.input_tokens)} input_tokens")
+            raise ValueError(
+                f"there are {n} queries, but {len(self.input_tokens)} input_tokens; give one for "
+                "each query, or leave input_tokens out"
+            )
         if self.models and not isinstance(self.models[0], str) and len(self.models) != n:
-            raise ValueError(f"{n} queries, but {len(self.models)} lists of models")
+            raise ValueError(
+                f"there are {n} queries, but {len(self.models)} lists of models; give one list for "
+                "all queries, or one for each"
+            )
         if self.as_ == "chat":
             if n != 1:
                 raise ValueError('`"as": "chat"` takes one query')
@@ -54,7 +60,7 @@ class Batch(BaseModel):
                     '`"as": "chat"` takes neither input_tokens nor capacities; leave them out'
                 )
         if self.capacities is not None and self.router.floor:
-            raise ValueError("capacities need mode 'mean'")
+            raise ValueError("capacities can only be used with the mode 'mean'")
         return self
 
     @property

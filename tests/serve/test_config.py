@@ -92,7 +92,7 @@ llms:
         ({**HOSTED, "name": "auto"}, "'auto' is the router's own name"),
         ({**HOSTED, "fallbacks": ["b"]}, "fallback 'b' of model 'gpt'"),
         ({**HOSTED, "autoscaling": {"min_replica": 1}}, "autoscaling.min_replica: unknown key"),
-        ({**HOSTED, "autoscaling": {"slo": {"ttft_s": 5}}}, "make no model faster"),
+        ({**HOSTED, "autoscaling": {"slo": {"ttft_s": 5}}}, "slo: only a model that runs here"),
         ({**ENGINE, "autoscaling": {"slo": {}}}, "autoscaling.slo.ttft_s"),
         ({**ENGINE, "autoscaling": {"slo": {"ttft_s": 0}}}, "autoscaling.slo.ttft_s"),
         ({**ENGINE, "autoscaling": {"slo": {"ttft": 5}}}, "autoscaling.slo.ttft: unknown key"),

@@ -201,7 +201,7 @@ def test_a_judge_is_a_model_that_answers_and_has_a_store_for_its_scores() -> Non
     embeds = {**PRICED, "name": "vectors", "task": "embedding"}
     with pytest.raises(ConfigError, match="judge 'vectors' must be a model"):
         load(PRICED, embeds, router={"scoring": {"judge": "vectors"}}, store={})
-    with pytest.raises(ConfigError, match=r"scores need a store .* `llms\.store`"):
+    with pytest.raises(ConfigError, match=r"needs a store for its scores; .* `llms\.store`"):
         load(PRICED, router=judged)
 
 

@@ -13,9 +13,9 @@ class EndpointConfig(HostedConfig):
     hostname: str
     """The server's URL, with or without `/v1`."""
     whole: bool = False
-    """Whether the server is asked for an answer whole if its caller wants it whole, and not always
-    for a stream. That is less work, but then `timeout` and `first_token_timeout` are limits for
-    the whole answer, and one that breaks off can't be continued."""
+    """Whether to ask the server for a whole answer if the caller wants one, instead of always for a
+    stream. That is less work, but then `timeout` and `first_token_timeout` are limits for the whole
+    answer, and one that breaks off can't be continued."""
 
     @property
     def base_url(self) -> str:

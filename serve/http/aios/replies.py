@@ -29,7 +29,7 @@ def whole(answer: Chunk, action: str) -> dict[str, Any]:
     agent gets the calls; one that looks at it learns that they have not been run.
 
     Raises:
-        ProviderError: the model wrote arguments that are no JSON object.
+        ProviderError: the model wrote arguments that are not a JSON object.
     """
     calls = [_tool_call(call) for call in answer.tool_calls]
     text = answer.text if answer.text or not calls else None
@@ -95,6 +95,6 @@ def _tool_call(call: ToolCallDelta) -> dict[str, Any]:
         parameters = None
     if not isinstance(parameters, dict):
         raise ProviderError(
-            f"the model called '{call.name}' with arguments that are no JSON object; ask again"
+            f"the model called '{call.name}' with arguments that are not a JSON object; ask again"
         )
     return {"name": call.name, "parameters": parameters, "id": call.id}

@@ -168,7 +168,7 @@ def _refuse_tools(tools: Any) -> None:
         kind = tool.get("type") if isinstance(tool, dict) else None
         if isinstance(kind, str) and kind != "function":
             raise UnsupportedParameter(
-                f"the tool '{kind[:_QUOTED]}' runs at OpenAI and not here; tools are of the type "
+                f"the tool '{kind[:_QUOTED]}' runs at OpenAI and not here; use tools of the type "
                 "'function', which the caller runs",
                 param=f"tools.{index}",
             )
@@ -187,7 +187,7 @@ def _refuse_items(items: Any) -> None:
                 param=param,
             )
         raise UnsupportedParameter(
-            f"'{param}' is of the type '{kind[:_QUOTED]}', which no model here understands; there "
-            f"are {', '.join(sorted(_ITEMS))}",
+            f"'{param}' is of the type '{kind[:_QUOTED]}', which no model here understands; use "
+            f"one of {', '.join(sorted(_ITEMS))}",
             param=param,
         )

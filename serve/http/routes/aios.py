@@ -28,8 +28,8 @@ router = APIRouter()
 
 @router.post(QUERY, **description.QUERY)
 async def query(request: Request) -> Response:
-    """A query of an agent. What fails after it has been read is told in the reply, which the SDK
-    reads only with status 200."""
+    """An agent's query. If something fails after it has been read, the reply says so, with status
+    200, since the SDK reads no other."""
     asked, deadline = await read(request, parse)
     if asked.request is None:
         return json_response(no_manager(asked.type))
@@ -65,7 +65,8 @@ async def list_llms(request: Request) -> Response:
 
 @router.get("/core/status", **description.CORE_STATUS)
 async def core_status(request: Request) -> Response:
-    """Which of the kernel's parts are active: the LLMs, while any of the caller's can answer."""
+    """Which of the kernel's parts are active: the LLMs, while any of the caller's models can
+    answer."""
     return json_response(_parts(request))
 
 
@@ -108,7 +109,7 @@ async def selected_llms(request: Request) -> Response:
 
 @router.post("/core/llm/setup", **description.SETUP)
 async def set_up_llm(request: Request) -> Response:
-    """The older form's way to select a model."""
+    """How the older SDK selects a model."""
     layer, _ = await read(request, partial(parse_as, SetupBody))
     name = layer.llm_name
     await _select(request, () if name == AUTO else (name,))
@@ -117,7 +118,7 @@ async def set_up_llm(request: Request) -> Response:
 
 @router.post("/core/cleanup", **description.CLEANUP)
 async def clean_up(request: Request) -> Response:
-    """Forgets what the caller has selected; nothing else here is the caller's."""
+    """Clears the caller's selection of models; nothing else is kept for a caller."""
     await _select(request, ())
     return json_response({"status": "success", "message": "No LLM selected"})
 

@@ -29,7 +29,7 @@ def test_a_request_may_be_answered_by_the_models_it_names(
 def test_a_model_that_embeds_is_no_candidate_and_the_caller_is_told_what_to_do() -> None:
     assert candidates(AUTO, None, MODELS, ["vectors"]) == ["own", "gpt"]
     for model, allowed, param in [("vectors", None, "model"), (AUTO, ["gpt", "vectors"], "models")]:
-        with pytest.raises(InvalidRequest, match="ask it by POST /v1/embeddings") as error:
+        with pytest.raises(InvalidRequest, match="use POST /v1/embeddings for it") as error:
             candidates(model, allowed, MODELS, ["vectors"])
         assert error.value.param == param
 

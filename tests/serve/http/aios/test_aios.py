@@ -145,7 +145,7 @@ async def test_the_headers_say_who_answered_and_which_answer_it_was() -> None:
             says(Chunk(tool_calls=(ToolCallDelta(0, "1", "add", "[1"),)), END),
             {"tools": [{"name": "add"}]},
             502,
-            "'add' with arguments that are no JSON object",
+            "'add' with arguments that are not a JSON object",
         ),
     ],
 )
