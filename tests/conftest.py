@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = [
     *("vllm_fixtures", "serve_fixtures", "engine_fixtures", "postgres_fixtures", "plain_fixtures"),
-    *("browser_fixtures", "large_fixtures"),
+    *("browser_fixtures", "large_fixtures", "router_fixtures"),
 ]
 
 TESTS = Path(__file__).parent

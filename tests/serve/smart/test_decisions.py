@@ -2,26 +2,22 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 from keepers import (
     DEAR,
-    ENCODER,
     IDENTITIES,
-    NAME,
     PRICES,
     Store,
-    history,
     question,
-    ready,
     started,
     until,
     vector,
 )
+from router_fixtures import COPIES, Router, chosen, filled
 
 from deployments.contract import ChatRequest
 from deployments.messages import UserMessage
@@ -31,65 +27,9 @@ from serve.routing.forecast import fits
 from serve.routing.prices import Price
 from serve.routing.strategy import BatchQuestion
 from serve.smart import decisions as module
-from serve.smart import keeper
-from serve.smart.client import SharedStore
 from serve.smart.decisions import Busy, Decisions
-from serve.smart.keeper import Keeper
 
-COPIES = "the store", ENCODER
 THREE = {"cheap": Price(1e-7, 4e-7), "middle": Price(1e-6, 4e-6), "dear": Price(1e-5, 4e-5)}
-
-Router = Callable[..., Awaitable[Decisions]]
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("_PERIOD_S", "_BUSY_PERIOD_S"):
-        monkeypatch.setattr(module, name, 0.01)
-    monkeypatch.setattr(module, "_POLICY_TIMEOUT_S", 30)
-    for name in ("_TICK_S", "_RETRY_S", "_FIT_PAUSE_S"):
-        monkeypatch.setattr(keeper, name, 0.01)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-async def router() -> AsyncIterator[Router]:
-    """Makes routers, which no longer follow their store when the test ends."""
-    made = []
-
-    async def make(
-        store: Store,
-        *,
-        prices: dict[str, Price] = PRICES,
-        identities: Mapping[str, str] = IDENTITIES,
-        priors: Mapping[str, float] | None = None,
-        encoder: str = ENCODER,
-        half_life_days: float | None = None,
-    ) -> Decisions:
-        shared = cast("SharedStore", store)
-        decisions = Decisions(
-            shared, encoder, COPIES, identities, priors or {}, half_life_days=half_life_days
-        )
-        made.append(decisions)
-        await decisions.configure(prices, 16, "here", 0.0)
-        return decisions
-
-    yield make
-    for decisions in made:
-        decisions.stop()
-
-
-async def filled(folder: Path, *, here: bool = True) -> Keeper:
-    """The keeper of a store with a history, on the routers' node or on another one."""
-    copies = Folder.of(*COPIES, "here") if here else Folder(folder / "elsewhere")
-    keeper, _ = started(folder, history(folder), copies=copies)
-    await ready(keeper)
-    return keeper
-
-
-async def chosen(decisions: Decisions, text: str = "easy one", **more: Any) -> str:
-    asked = question(text, **{"floor": True, **more})
-    return (await decisions.decide(asked, vector(text))).models[0]
 
 
 def batch(*texts: str) -> tuple[BatchQuestion, Any]:
@@ -302,61 +242,6 @@ async def test_while_new_prices_are_applied_decisions_go_on_by_the_copy(
         assert not ranking.reason.startswith("cold")
         await asyncio.sleep(0)
     await applying
-
-
-async def test_the_first_request_is_weighed_against_past_queries_too(
-    tmp_path: Path, router: Router
-) -> None:
-    decisions = await router(Store(await filled(tmp_path)))
-    # Its own predicted quality is below the requirement, but the mean over past queries is not.
-    assert await chosen(decisions, "hard one", requirement=0.45, floor=False) == "small"
-
-
-async def test_a_request_does_not_wait_long_for_what_is_computed_of_past_queries(
-    tmp_path: Path, router: Router, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_POLICY_TIMEOUT_S", 0.01)
-    decisions = await router(Store(await filled(tmp_path)))
-    computed = threading.Event()
-    decisions._preparer.submit(computed.wait)
-    assert await chosen(decisions, "hard one", requirement=0.45, floor=False) == "large"
-    computed.set()
-
-
-async def moved(decisions: Decisions, text: str, times: int = 20) -> None:
-    """Some requests are decided by their policy."""
-    for _ in range(times):
-        assert (await decisions.decide(question(text), vector(text))).policy == NAME
-
-
-async def test_policies_move_and_routers_share_them(tmp_path: Path, router: Router) -> None:
-    keeper = await filled(tmp_path)
-    first = await router(Store(keeper))
-    await moved(first, "hard one")
-    begun = first._decider.policies[NAME].decisions - 20
-
-    def joint() -> Mapping[str, Any]:
-        shared: Mapping[str, Any] = keeper.policies.to_dict().get(NAME, {"decisions": 0})
-        return shared
-
-    await until(lambda: joint()["decisions"] == begun + 20)
-    assert joint()["multiplier"] == pytest.approx(first._decider.policies[NAME].multiplier)
-    first.stop()
-    # A router that joins goes on from there, and is heard in turn.
-    store = Store(keeper)
-    second = await router(store)
-    await until(lambda: store.reports)
-    await moved(second, "easy one", times=5)
-    await until(lambda: joint()["decisions"] == begun + 25)
-
-
-async def test_policies_for_other_prices_are_not_mixed(tmp_path: Path, router: Router) -> None:
-    keeper = await filled(tmp_path)
-    store = Store(keeper)
-    decisions = await router(store, prices=DEAR)
-    await moved(decisions, "hard one")
-    await until(lambda: any(store.reports))
-    assert keeper.policies.to_dict() == {}
 
 
 async def test_batches_run_beside_the_event_loop_and_only_so_many_wait(
