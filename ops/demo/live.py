@@ -129,7 +129,7 @@ def compared(answers: Mapping[str, Sequence[Answers]]) -> dict[str, Figures]:
 def report(found: Mapping[str, Figures]) -> str:
     """A table with standard errors over the draws, then a line of JSON."""
     lines = [
-        "| | accuracy, of demo-large's | cost, of demo-large's | to demo-large |",
+        "| | accuracy, of demo-large's | cost, of demo-large's | share sent to demo-large |",
         "|---|---|---|---|",
     ]
     lines += [

@@ -140,7 +140,7 @@ def table(name: str, figures: dict[str, Any], goals: dict[str, float]) -> str:
 def _served(rows: list[dict[str, float]]) -> list[str]:
     """What the server held for each requirement, and what probes saved."""
     lines = [
-        "| required | smart held | cascade held | at, of smart's cost | probed |",
+        "| required | smart held | cascade held | cascade's cost, of smart's | probed |",
         "|---|---|---|---|---|",
     ]
     return lines + [
