@@ -57,7 +57,8 @@ def test_as_others_score_more_a_key_may_too() -> None:
 
 
 def test_a_key_whose_only_score_is_taken_back_is_none_that_scores() -> None:
-    bound, scores = KeyBound(), dict[str | None, int].fromkeys(map(str, range(18)), 1)
+    bound = KeyBound()
+    scores: dict[str | None, int] = {f"key {number}": 1 for number in range(18)}
     bound.restart({**scores, "loud": 9})
     bound.count("new")
     assert not bound.admits("loud")
