@@ -46,7 +46,7 @@ class CachedEmbedder:
     async def __call__(self, texts: Sequence[str]) -> Floats32:
         """Embeddings (len(texts), d). Raises whatever `embed` raises; errors are not cached."""
         if not texts:
-            return await self._embed([])
+            return await self._called([])
         keys = [_key(text) for text in texts]
         found = {key: self._recent[key] for key in keys if key in self._recent}
         for key in found:
@@ -91,7 +91,7 @@ class CachedEmbedder:
     ) -> dict[bytes, Floats32]:
         try:
             async with slot:
-                embeddings = await self._embed(list(piece.texts.values()))
+                embeddings = await self._called(list(piece.texts.values()))
         finally:
             self._forget(piece)
         rows = (row.copy() for row in embeddings)  # views would keep the whole batch in memory
@@ -100,6 +100,17 @@ class CachedEmbedder:
         while len(self._recent) > self._size:
             self._recent.popitem(last=False)
         return found
+
+    async def _called(self, texts: list[str]) -> Floats32:
+        """What `embed` gives. It may be cancelled although nobody here is: Ray Serve cancels the
+        calls of a request that is given up, also those that others wait for by now."""
+        try:
+            return await self._embed(texts)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise RuntimeError("the call of the embedding model was cancelled") from None
 
     def _forget(self, piece: _Piece) -> None:
         for key in piece.texts:

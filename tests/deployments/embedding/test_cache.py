@@ -16,7 +16,7 @@ class Counting:
         self.go.set()
         self.begun = asyncio.Event()
         self.calls: list[list[str]] = []
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     async def __call__(self, texts: list[str]) -> np.ndarray:
         self.calls.append(texts)
@@ -97,3 +97,13 @@ async def test_an_error_is_not_cached() -> None:
         await cached(["a"])
     embed.error = None
     assert (await cached(["a"])).tolist() == [[1]]
+
+
+@pytest.mark.parametrize("texts", [["a"], []])
+async def test_a_call_that_is_cancelled_elsewhere_is_an_error_to_those_who_are_not(
+    texts: list[str],
+) -> None:
+    embed = Counting()
+    embed.error = asyncio.CancelledError()
+    with pytest.raises(RuntimeError, match="cancelled"):
+        await CachedEmbedder(embed)(texts)

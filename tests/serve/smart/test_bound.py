@@ -59,8 +59,7 @@ def test_as_others_score_more_a_key_may_too() -> None:
 def test_a_key_whose_only_score_is_taken_back_is_none_that_scores() -> None:
     bound = KeyBound()
     scores: dict[str | None, int] = {f"key {number}": 1 for number in range(18)}
-    scores["loud"] = 9
-    bound.restart(scores)
+    bound.restart({**scores, "loud": 9})
     bound.count("new")
     assert not bound.admits("loud")
     bound.take_back("new")
