@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk, merge
-from deployments.errors import InvalidRequest, LLMError
+from deployments.errors import InvalidRequest, LLMError, ModelUnavailable
 from deployments.telemetry.instruments import RESCUES
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
@@ -21,6 +21,12 @@ from serve.dispatch.rescue import Mode, Rescue, Sent, continuing, restarted, sep
 from serve.handles import Handle
 
 Chunks = Call | AsyncGenerator[Chunk, None]
+
+
+class _Failing(ModelUnavailable):
+    """The model's circuit is open."""
+
+    asked = False
 
 
 class Dispatcher:
@@ -61,11 +67,13 @@ class Dispatcher:
 
     async def once(self, request: ChatRequest, model: str, deadline: float) -> Chunk:
         """The whole answer of one model, which is asked once, and given up on as soon as if another
-        one could take over.
+        one could take over. While its circuit is open, it is asked only as the circuit's probe.
 
         Raises:
             LLMError: it gave none.
         """
+        if not self._calls.admit(model):
+            raise _Failing(f"model '{model}' keeps failing", retry_after=1)
         try:
             call = self._calls.call(model, request, deadline, another_is_left=True)
             return merge([chunk async for chunk in call])
