@@ -77,6 +77,8 @@ class Dispatcher:
         try:
             call = self._calls.call(model, request, deadline, another_is_left=True)
             return merge([chunk async for chunk in call])
+        except Late:
+            raise
         except LLMError as error:
             self._calls.failed(model, error)
             raise
