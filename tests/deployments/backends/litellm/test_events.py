@@ -273,6 +273,26 @@ def test_lines_are_events_where_a_provider_sends_no_empty_ones() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("provider", "endless"),
+    [
+        ("openai", "data: " + "x" * 2000),
+        ("openai", "data: x\n" * 2000),
+        ("hosted_vllm", "data: " + "x" * 2000),
+    ],
+    ids=["line", "lines", "line of LiteLLM's own client"],
+)
+async def test_an_event_without_an_end_is_the_providers_fault(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, provider: str, endless: str
+) -> None:
+    monkeypatch.setattr("deployments.backends.litellm.events._MOST_EVENT_BYTES", 1000)
+    with (
+        serving(streaming(SOME, endless)) as fake,
+        pytest.raises(ProviderError, match="over 1000 bytes"),
+    ):
+        await answer_to(connect(provider, fake.url, model="m"), ask())
+
+
 def test_a_field_that_is_missing_is_none() -> None:
     fields = Fields({"a": {"b": [{"c": 1}]}})
     assert fields.a.b[0].c == 1
