@@ -43,12 +43,13 @@ class Dispatcher:
         availability: Availability,
         circuits: Circuits,
         windows: Mapping[str, int] = MappingProxyType({}),
+        in_flight: dict[str, int] | None = None,
     ) -> None:
         self._models = models
         self._circuits = circuits
         self._windows = windows
-        self._calls = Calls(models, handles, availability, circuits)
-        self.in_flight: Mapping[str, int] = self._calls.in_flight
+        self._calls = Calls(models, handles, availability, circuits, in_flight)
+        self.in_flight = self._calls.in_flight
 
     def is_ready(self, name: str) -> bool:
         """Whether a model can be asked now; see `Calls.is_ready`."""
