@@ -293,6 +293,45 @@ async def test_an_event_without_an_end_is_the_providers_fault(
         await answer_to(connect(provider, fake.url, model="m"), ask())
 
 
+# As JSON may hold them; Python ends a line at each of them.
+LINES = "a\u2028b\u2029c\x85d"
+
+
+def claude_says(text: str) -> list[str]:
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"usage": {"input_tokens": 1, "output_tokens": 1}}},
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": text},
+        },
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"output_tokens": 2},
+        },
+    ]
+    return [f"data: {json.dumps(event, ensure_ascii=False)}\r\n\r\n" for event in events]
+
+
+@pytest.mark.parametrize(
+    ("provider", "events"),
+    [
+        *(
+            (provider, [said("LINES").replace("LINES", LINES), STOP, usage(), DONE])
+            for provider in ("openai", "hosted_vllm", "groq", "openrouter")
+        ),
+        ("anthropic", claude_says(LINES)),
+    ],
+)
+async def test_a_line_ends_only_where_one_does_in_a_stream_of_events(
+    connect: Connect, provider: str, events: list[str]
+) -> None:
+    with serving(streaming(*events)) as fake:
+        given = await answer_to(connect(provider, fake.url, model="m"), ask(max_tokens=9))
+    assert given.text == LINES
+
+
 def test_a_field_that_is_missing_is_none() -> None:
     fields = Fields({"a": {"b": [{"c": 1}]}})
     assert fields.a.b[0].c == 1
