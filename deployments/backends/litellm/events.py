@@ -162,7 +162,9 @@ class Events:
         is_complete = is_counted = False
         try:
             async for event in events:
-                is_counted = is_counted or getattr(event, "usage", None) is not None
+                # Some report a usage without numbers; no prompt has 0 tokens.
+                reported = getattr(getattr(event, "usage", None), "prompt_tokens", None)
+                is_counted = is_counted or bool(reported)
                 if event.choices:
                     choice = event.choices[0]
                     is_complete = is_complete or bool(choice.finish_reason)

@@ -111,6 +111,19 @@ async def test_an_answer_that_is_complete_may_break_off(connect: Connect, provid
     assert answer.text == "some"
 
 
+@pytest.mark.parametrize("provider", ["openai", "groq"])
+@pytest.mark.parametrize("counts", [{}, {"prompt_tokens": None, "completion_tokens": None}])
+async def test_a_usage_without_numbers_counts_as_none(
+    connect: Connect, provider: str, counts: dict[str, Any]
+) -> None:
+    """Else the answer would have cost nothing."""
+    last = f"data: {json.dumps({'choices': [], 'usage': counts})}\n\n"
+    with serving(streaming(SOME, STOP, last, DONE)) as fake:
+        answer = await answer_to(connect(provider, fake.url, model="m"), ask())
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens > 0
+
+
 @pytest.mark.parametrize("provider", CLIENTS)
 async def test_what_came_before_a_failure_is_passed_on(connect: Connect, provider: str) -> None:
     got = []
