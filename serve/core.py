@@ -63,6 +63,8 @@ class Core:
         smart: smart routing, if it is configured.
         kinds: the strategies there are, by their names.
         embedders: the names of models that embed instead.
+        in_flight: counts the calls of each model in progress; another core's, if that one's are to
+            be counted, too.
     """
 
     def __init__(
@@ -75,13 +77,14 @@ class Core:
         smart: "Smart | None",
         kinds: Mapping[str, Kind] = STRATEGIES,
         embedders: Collection[str] = (),
+        in_flight: dict[str, int] | None = None,
     ) -> None:
         self.models = models
         self._embedders = dict.fromkeys(embedders)
         self.prices: Mapping[str, Price] = {}
         self._availability = availability
         self._circuits = circuits
-        self._dispatcher = Dispatcher(models, handles, availability, circuits, windows)
+        self._dispatcher = Dispatcher(models, handles, availability, circuits, windows, in_flight)
         self._ranker = Ranker(availability, Waker(handles))
         self._smart = smart
         if smart is not None:
@@ -108,7 +111,7 @@ class Core:
             await self._smart.configure(settings, prices)
 
     @property
-    def in_flight(self) -> Mapping[str, int]:
+    def in_flight(self) -> dict[str, int]:
         """How many calls of each model are in progress."""
         return self._dispatcher.in_flight
 

@@ -152,7 +152,7 @@ class Embedding:
         plan, attempt, attempts = Attempts([name], self.models, self._circuits.is_open), None, 0
         while True:
             attempt = attempt or Attempt(name)
-            if attempt.wait >= left(deadline):
+            if attempt.wait and attempt.wait >= left(deadline):
                 raise plan.verdict()
             await asyncio.sleep(attempt.wait)
             self._circuits.admit(name)  # if its circuit is open, it is tried: there is no other

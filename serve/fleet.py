@@ -79,6 +79,7 @@ class Fleet:
             windows.known,
             smart,
             embedders=[*embedders, *([own.name] if own else [])],
+            in_flight=None if before is None else before.core.in_flight,
         )
         if before is not None:
             same = [name for name in models if models[name] == before.models.get(name)]

@@ -156,7 +156,9 @@ class _Answer:
         )
 
     def _chunk(self, delta: Any, logprobs: Any) -> Chunk | None:
-        text = self._text.add(_text(_field(delta, "content")))
+        # OpenAI has a field of its own for the words by which a model refuses to answer in JSON.
+        said = _text(_field(delta, "content")) or _text(_optional(delta, "refusal"))
+        text = self._text.add(said)
         reasoning, is_thinking = "", False
         signed: tuple[tuple[str, Any], ...] = ()
         if not isinstance(delta, dict) or not _THOUGHTS.isdisjoint(delta):

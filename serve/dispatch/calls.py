@@ -22,7 +22,8 @@ class Calls:
     """Calls the models through their handles, and records how each call went.
 
     Attributes:
-        in_flight: how many calls to each model are in progress.
+        in_flight: how many calls to each model are in progress, those of others that share the
+            dictionary included.
     """
 
     def __init__(
@@ -31,8 +32,11 @@ class Calls:
         handles: Mapping[str, Handle],
         availability: Availability,
         circuits: Circuits,
+        in_flight: dict[str, int] | None = None,
     ) -> None:
-        self.in_flight = dict.fromkeys(models, 0)
+        self.in_flight = {} if in_flight is None else in_flight
+        for name in models:
+            self.in_flight.setdefault(name, 0)
         self._models = models
         self._availability = availability
         self._circuits = circuits

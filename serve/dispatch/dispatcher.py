@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from deployments.config import ModelConfig
 from deployments.contract import ChatRequest, Chunk, merge
-from deployments.errors import InvalidRequest, LLMError
+from deployments.errors import InvalidRequest, LLMError, ModelUnavailable
 from deployments.telemetry.instruments import RESCUES
 from serve.availability.circuits import Circuits
 from serve.availability.replicas import Availability
@@ -21,6 +21,12 @@ from serve.dispatch.rescue import Mode, Rescue, Sent, continuing, restarted, sep
 from serve.handles import Handle
 
 Chunks = Call | AsyncGenerator[Chunk, None]
+
+
+class _Failing(ModelUnavailable):
+    """The model's circuit is open."""
+
+    asked = False
 
 
 class Dispatcher:
@@ -37,12 +43,13 @@ class Dispatcher:
         availability: Availability,
         circuits: Circuits,
         windows: Mapping[str, int] = MappingProxyType({}),
+        in_flight: dict[str, int] | None = None,
     ) -> None:
         self._models = models
         self._circuits = circuits
         self._windows = windows
-        self._calls = Calls(models, handles, availability, circuits)
-        self.in_flight: Mapping[str, int] = self._calls.in_flight
+        self._calls = Calls(models, handles, availability, circuits, in_flight)
+        self.in_flight = self._calls.in_flight
 
     def is_ready(self, name: str) -> bool:
         """Whether a model can be asked now; see `Calls.is_ready`."""
@@ -61,14 +68,18 @@ class Dispatcher:
 
     async def once(self, request: ChatRequest, model: str, deadline: float) -> Chunk:
         """The whole answer of one model, which is asked once, and given up on as soon as if another
-        one could take over.
+        one could take over. While its circuit is open, it is asked only as the circuit's probe.
 
         Raises:
             LLMError: it gave none.
         """
+        if not self._calls.admit(model):
+            raise _Failing(f"model '{model}' keeps failing", retry_after=1)
         try:
             call = self._calls.call(model, request, deadline, another_is_left=True)
             return merge([chunk async for chunk in call])
+        except Late:
+            raise
         except LLMError as error:
             self._calls.failed(model, error)
             raise

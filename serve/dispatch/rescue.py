@@ -106,7 +106,8 @@ async def restarted(
     """A whole answer, sent after part of another one, `before`.
 
     If it begins with all of that part, only its rest is sent, and `rescue.repeated` is set; if not,
-    all of it is sent, after a blank line.
+    all of it is sent, after a blank line. Where it calls tools and its text is no more than the
+    beginning of that part, only the calls are sent.
     """
     text, calls, joined = "", False, False
     async with aclosing(chunks):
@@ -116,10 +117,11 @@ async def restarted(
                 continue
             text += chunk.text
             calls = calls or bool(chunk.tool_calls)
-            joined = not before.startswith(text) or text == before or bool(chunk.finish_reason)
+            repeats = before.startswith(text)
+            joined = not repeats or text == before or bool(chunk.finish_reason)
             rescue.repeated = joined and bool(before) and text.startswith(before)
-            said = _after(before, text) if joined and text and not calls else ""
-            yield replace(chunk, text=said)
+            is_said = joined and text and not (calls and repeats)
+            yield replace(chunk, text=_after(before, text) if is_said else "")
 
 
 def _after(before: str, text: str) -> str:

@@ -61,12 +61,12 @@ class Live:
         self._histories.push(router, samples, report.in_flight)
         self._gathered.add(router, report.requests)
         self._gauges[router] = _Gauges.of(samples)
+        self._forget_the_silent()
 
     def read(self, life: str, after: int) -> Reading:
         """What is known now, with the requests after the last one that the reader knows."""
         history = self._histories.read()
-        for router in [name for name in self._gauges if name not in self._histories]:
-            del self._gauges[router]
+        self._forget_the_silent()
         queued: dict[str, int] = {}
         for gauges in self._gauges.values():
             for deployment, count in gauges.queued.items():
@@ -78,6 +78,10 @@ class Live:
             frozenset().union(*(gauges.opened for gauges in self._gauges.values())),
             queued,
         )
+
+    def _forget_the_silent(self) -> None:
+        for router in [name for name in self._gauges if name not in self._histories]:
+            del self._gauges[router]
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,15 @@ async def test_a_model_that_is_changed_starts_anew(before: Fleet) -> None:
     assert after.windows.known == {"b": 7}
 
 
+async def test_calls_that_began_before_still_count(before: Fleet) -> None:
+    """Of all models: one that is removed or changed still answers them."""
+    before.core.in_flight.update(a=2, b=3)
+    after = fleet({"a": HOSTED["a"], "c": HOSTED["b"].model_copy(update={"name": "c"})}, before)
+    assert after.core.in_flight == {"a": 2, "b": 3, "c": 0}
+    before.core.in_flight["a"] -= 1
+    assert after.core.in_flight["a"] == 1
+
+
 def open_circuit(of: Fleet, name: str) -> None:
     while not of.circuits.is_open(name):
         of.circuits.failed(name, ProviderError("down"))

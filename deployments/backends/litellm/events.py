@@ -27,6 +27,8 @@ from deployments.errors import ProviderError
 _DONE = b"[DONE]"
 # Seconds to wait for the end of a response after that mark.
 _END_S = 0.1
+# A server that never ends an event would otherwise fill the memory, and take all of the event loop.
+_MOST_EVENT_BYTES = 2**21
 # Seconds between two events of an answer that is wanted whole.
 _PACE_S = 0.25
 _TEXTS = ("content", "reasoning_content", "reasoning")
@@ -160,7 +162,9 @@ class Events:
         is_complete = is_counted = False
         try:
             async for event in events:
-                is_counted = is_counted or getattr(event, "usage", None) is not None
+                # Some report a usage without numbers; no prompt has 0 tokens.
+                reported = getattr(getattr(event, "usage", None), "prompt_tokens", None)
+                is_counted = is_counted or bool(reported)
                 if event.choices:
                     choice = event.choices[0]
                     is_complete = is_complete or bool(choice.finish_reason)
@@ -323,11 +327,19 @@ class _Lines:
         self._is_sse = is_sse
         self._line = b""
         self._event: list[bytes] = []
+        self._event_bytes = 0
 
     def add(self, received: bytes) -> list[bytes]:
-        """The data of the events that are complete."""
+        """The data of the events that are complete.
+
+        Raises:
+            ValueError: an unfinished event has more than `_MOST_EVENT_BYTES`.
+        """
         *lines, self._line = (self._line + received).split(b"\n")
-        return [data for line in lines if (data := self._data(line.strip()))]
+        found = [data for line in lines if (data := self._data(line.strip()))]
+        if self._event_bytes + len(self._line) > _MOST_EVENT_BYTES:
+            raise ValueError(f"an event of the stream has over {_MOST_EVENT_BYTES} bytes")
+        return found
 
     def rest(self) -> list[bytes]:
         """The data of a last event without an end."""
@@ -340,7 +352,9 @@ class _Lines:
         if line:
             if data:
                 self._event.append(data)
+                self._event_bytes += len(data)
             return b""
         data = b"\n".join(self._event)
         self._event.clear()
+        self._event_bytes = 0
         return data

@@ -3,9 +3,10 @@
 Each has its reason. `patch` fails if this version of LiteLLM has no such part.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextvars import ContextVar
 from functools import cache, lru_cache
+from io import IncrementalNewlineDecoder
 from types import MappingProxyType
 from typing import Any
 
@@ -57,6 +58,7 @@ def patch() -> None:
     require(JSONProviderRegistry, "list_providers")
     replace(main, "get_model_info_helper", _model_info_once)
     replace(httpx.Cookies, "extract_cookies", _cookies_if_any)
+    replace(httpx.Response, "aiter_lines", _lines)
     # It keeps 200 clients, one for each key and address, and makes the others again and again.
     replace(litellm.in_memory_llm_clients_cache, "max_size_in_memory", _MOST_CLIENTS)
     require(litellm.in_memory_llm_clients_cache, "cache_dict", "delete_cache")
@@ -197,6 +199,22 @@ def _cookies_if_any(cookies: httpx.Cookies, response: httpx.Response) -> None:
     """Replaces the look for cookies in a response, which takes long where there is none."""
     if "set-cookie" in response.headers:
         _extract_cookies(cookies, response)
+
+
+async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
+    """Replaces the lines of a response, which for httpx also end at U+2028, U+0085 and their like.
+    JSON may hold these as they are, and LiteLLM skips events that are cut in two."""
+    ends = IncrementalNewlineDecoder(None, translate=True)
+    line: list[str] = []
+    async for text in response.aiter_text():
+        first, *others = ends.decode(text).split("\n")
+        line.append(first)
+        for other in others:
+            yield "".join(line)
+            line = [other]
+    line.append(ends.decode("", final=True))
+    if last := "".join(line):
+        yield last
 
 
 def _read_line(

@@ -80,6 +80,12 @@ async def test_a_split_surrogate_pair_is_joined_and_half_a_pair_replaced(
     assert [c.arguments for c in got.tool_calls] == [text, "{}"]
 
 
+async def test_the_words_of_a_refusal_are_the_answers_text() -> None:
+    """OpenAI's models give them so where the answer was to be JSON."""
+    whole = await answer({"refusal": "I can't"}, {"refusal": " help."}, {"refusal": None})
+    assert whole.text == "I can't help."
+
+
 async def test_the_id_of_a_call_is_text_that_a_reply_can_hold() -> None:
     got = await answer(call("{}", "f", id=f"call_{HIGH}"))
     assert [c.id for c in got.tool_calls] == ["call_\ufffd"]

@@ -184,6 +184,25 @@ async def test_one_of_many_concurrent_requests_probes_an_open_circuit() -> None:
     assert models.order.count("a") == 1
 
 
+async def test_one_of_many_probes_of_strategies_asks_a_model_whose_circuit_is_open() -> None:
+    models = Models(a=[says(ProviderError("down"))])
+    for _ in range(5):
+        models.circuits.failed("a", ProviderError("down"))
+    now = time.monotonic() + 11
+    models.circuits._now = lambda: now
+    for _ in range(5):
+        with pytest.raises(LLMError):
+            await models.dispatcher.once(REQUEST, "a", time.monotonic() + 60)
+    assert models.order == "a"
+
+
+async def test_a_deadline_that_passes_within_a_probe_is_no_fault_of_the_model() -> None:
+    models = Models({"circuit": {"failures": 1}}, a=[says("late", END, pause=60)])
+    with pytest.raises(DeadlineExceeded, match="the request's time limit"):
+        await models.dispatcher.once(REQUEST, "a", time.monotonic() + 0.05)
+    assert not models.circuits.is_open("a")
+
+
 async def test_a_model_whose_circuit_has_opened_since_is_passed_over() -> None:
     models = Models(a=[says(ProviderError("x"))], b=[says("no", END)], c=[says("one", END)])
     for _ in range(5):

@@ -54,6 +54,28 @@ async def test_tool_calls_of_a_restarted_answer_pass_unchanged() -> None:
     assert [chunk async for chunk in restarted(written(*chunks), "Well, ", rescue)] == chunks
 
 
+CALL = ToolCallDelta(0, "id", "f", "{}")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "said"),
+    [
+        ([Chunk(text="I look."), Chunk(tool_calls=(CALL,))], "\n\nI look."),
+        ([Chunk(text="I look.", tool_calls=(CALL,))], "\n\nI look."),
+        ([Chunk(tool_calls=(CALL,)), Chunk(text="I "), Chunk(text="look.")], "\n\nI look."),
+        ([Chunk(text="We"), Chunk(tool_calls=(CALL,)), Chunk(text="ak.")], "\n\nWeak."),
+        ([Chunk(text="We"), Chunk(text="ll, yes.", tool_calls=(CALL,))], "yes."),
+        ([Chunk(text="We"), Chunk(tool_calls=(CALL,))], ""),
+    ],
+    ids=["before", "with", "after", "around", "repeated, and more", "repeated in part"],
+)
+async def test_the_text_beside_tool_calls_of_a_restarted_answer_is_not_lost(
+    chunks: list[Chunk], said: str
+) -> None:
+    whole = await after("Well, ", *chunks, END)
+    assert (whole.text, whole.tool_calls) == (said, (CALL,))
+
+
 @pytest.mark.parametrize(
     ("parts", "request_", "can"),
     [

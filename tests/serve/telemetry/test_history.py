@@ -7,6 +7,7 @@ from clocks import Clock
 from deployments.telemetry.conventions import DURATION_BUCKETS
 from deployments.telemetry.samples import Samples, Series
 from serve.telemetry.history import POINTS, Histories, quantile
+from serve.telemetry.live import Live, Report
 from serve.telemetry.recent import MOST, MOST_OF_ROUTER, Gathered, Recent
 
 START = 1_000_000.0
@@ -91,6 +92,15 @@ def test_ten_minutes_are_kept_and_a_model_without_traffic_is_forgotten() -> None
     assert read.begins == pytest.approx(clock.now - 600, abs=8)
     clock.now += 700
     assert histories.read().models == {}
+
+
+def test_nothing_is_kept_of_routers_that_are_gone_also_if_nobody_looks() -> None:
+    clock = Clock(START)
+    live = Live(clock)
+    for number in range(100):
+        live.push(f"Router#{number}", {}, Report({}, []))
+        clock.now += 10
+    assert len(live._gauges) < 5
 
 
 def test_quantiles_are_within_their_buckets_and_unknown_without_counts() -> None:

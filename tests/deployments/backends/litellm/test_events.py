@@ -111,6 +111,19 @@ async def test_an_answer_that_is_complete_may_break_off(connect: Connect, provid
     assert answer.text == "some"
 
 
+@pytest.mark.parametrize("provider", ["openai", "groq"])
+@pytest.mark.parametrize("counts", [{}, {"prompt_tokens": None, "completion_tokens": None}])
+async def test_a_usage_without_numbers_counts_as_none(
+    connect: Connect, provider: str, counts: dict[str, Any]
+) -> None:
+    """Else the answer would have cost nothing."""
+    last = f"data: {json.dumps({'choices': [], 'usage': counts})}\n\n"
+    with serving(streaming(SOME, STOP, last, DONE)) as fake:
+        answer = await answer_to(connect(provider, fake.url, model="m"), ask())
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens > 0
+
+
 @pytest.mark.parametrize("provider", CLIENTS)
 async def test_what_came_before_a_failure_is_passed_on(connect: Connect, provider: str) -> None:
     got = []
@@ -271,6 +284,65 @@ def test_lines_are_events_where_a_provider_sends_no_empty_ones() -> None:
         b'{"b": 2}',
         b'{"c": 3}',
     ]
+
+
+@pytest.mark.parametrize(
+    ("provider", "endless"),
+    [
+        ("openai", "data: " + "x" * 2000),
+        ("openai", "data: x\n" * 2000),
+        ("hosted_vllm", "data: " + "x" * 2000),
+    ],
+    ids=["line", "lines", "line of LiteLLM's own client"],
+)
+async def test_an_event_without_an_end_is_the_providers_fault(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, provider: str, endless: str
+) -> None:
+    monkeypatch.setattr("deployments.backends.litellm.events._MOST_EVENT_BYTES", 1000)
+    with (
+        serving(streaming(SOME, endless)) as fake,
+        pytest.raises(ProviderError, match="over 1000 bytes"),
+    ):
+        await answer_to(connect(provider, fake.url, model="m"), ask())
+
+
+# As JSON may hold them; Python ends a line at each of them.
+LINES = "a\u2028b\u2029c\x85d"
+
+
+def claude_says(text: str) -> list[str]:
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {"usage": {"input_tokens": 1, "output_tokens": 1}}},
+        {
+            "type": "content_block_delta",
+            "index": 0,
+            "delta": {"type": "text_delta", "text": text},
+        },
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"output_tokens": 2},
+        },
+    ]
+    return [f"data: {json.dumps(event, ensure_ascii=False)}\r\n\r\n" for event in events]
+
+
+@pytest.mark.parametrize(
+    ("provider", "events"),
+    [
+        *(
+            (provider, [said("LINES").replace("LINES", LINES), STOP, usage(), DONE])
+            for provider in ("openai", "hosted_vllm", "groq", "openrouter")
+        ),
+        ("anthropic", claude_says(LINES)),
+    ],
+)
+async def test_a_line_ends_only_where_one_does_in_a_stream_of_events(
+    connect: Connect, provider: str, events: list[str]
+) -> None:
+    with serving(streaming(*events)) as fake:
+        given = await answer_to(connect(provider, fake.url, model="m"), ask(max_tokens=9))
+    assert given.text == LINES
 
 
 def test_a_field_that_is_missing_is_none() -> None:

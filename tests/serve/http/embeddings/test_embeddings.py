@@ -246,9 +246,10 @@ async def test_what_stays_wrong_is_told_after_bounded_tries(
     assert len(fake.requests) == tries
 
 
-async def test_a_silent_provider_ends_at_the_requests_deadline() -> None:
+@pytest.mark.parametrize("seconds", ["0.2", "0.000001"], ids=["meanwhile", "before"])
+async def test_a_silent_provider_ends_at_the_requests_deadline(seconds: str) -> None:
     async with serving_models(silent) as (http, _):
-        headers = {"x-request-timeout-seconds": "0.2"}
+        headers = {"x-request-timeout-seconds": seconds}
         with pytest.raises(openai.APIStatusError) as error:
             await client(http).embeddings.create(model="embeds", input="a", extra_headers=headers)
     assert (error.value.status_code, error.value.code) == (504, "timeout")
