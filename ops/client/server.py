@@ -99,7 +99,7 @@ def object_of(response: httpx.Response) -> Json:
 def events_of(response: httpx.Response) -> Iterator[Json]:
     """The JSON objects of a stream of events in OpenAI's form, which must end with `[DONE]`."""
     accept(response)
-    for line in response.iter_lines():
+    for line in _lines(response):
         name, _, data = line.partition(":")
         if name != "data":
             continue
@@ -115,3 +115,12 @@ def events_of(response: httpx.Response) -> Iterator[Json]:
             sys.exit(message_of(event))
         yield event
     sys.exit("the answer broke off")
+
+
+def _lines(response: httpx.Response) -> Iterator[str]:
+    """The lines of a stream of events. `iter_lines` ends one at U+2028 and its like, too, which
+    JSON may hold as they are."""
+    rest = ""
+    for text in response.iter_text():
+        *lines, rest = (rest + text).split("\n")
+        yield from lines

@@ -66,6 +66,16 @@ def test_an_answer_is_printed_as_it_comes(capsys: pytest.CaptureFixture[str]) ->
     assert [message["content"] for message in request.messages] == ["Count.", "7 plus 5?"]
 
 
+@pytest.mark.parametrize("ends_a_line", ["\u2028", "\u2029", "\x85"])
+def test_an_answer_may_hold_any_character_that_ends_a_line_elsewhere(
+    capsys: pytest.CaptureFixture[str], ends_a_line: str
+) -> None:
+    said = f"One{ends_a_line}two"
+    with served(Models(small=[says(said, END)])) as url:
+        ended = Ended(capsys, "ask", "x", "--url", url)
+    assert (ended.code, ended.out) == (0, f"{said}\n"), ended.err
+
+
 def test_why_says_model_reason_and_cost_beside_the_answer(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
