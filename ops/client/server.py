@@ -26,7 +26,8 @@ def connected(url: str) -> Iterator[httpx.Client]:
         url: the server's, with or without "/v1".
 
     Raises:
-        SystemExit: the server can't be reached, or its connection broke off.
+        SystemExit: the server can't be reached, its connection broke off, or what is asked or
+            printed holds characters that can't be written.
     """
     base = _checked(url)
     try:
@@ -41,6 +42,9 @@ def connected(url: str) -> Iterator[httpx.Client]:
         sys.exit(f"{base} did not answer in time")
     except httpx.TransportError as error:
         sys.exit(f"the connection to {base} broke off: {one_line(str(error))}")
+    except UnicodeEncodeError as error:  # bytes of a command line or pipe that are no text
+        character = ascii(error.object[error.start])
+        sys.exit(f"the character {character} can't be written in {error.encoding}")
 
 
 def _checked(url: str) -> str:

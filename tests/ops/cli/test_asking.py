@@ -118,6 +118,17 @@ def test_the_question_may_be_piped_in(
     assert models.asked[0][1].messages[-1]["content"] == "from a\npipe"
 
 
+@pytest.mark.parametrize("command", ["ask", "route"])
+def test_bytes_that_are_no_text_are_refused_in_one_line(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    not_utf_8 = b"caf\xe9".decode(errors="surrogateescape")  # as Python reads a command line
+    with served(Models(small=[says("ok", END)])) as url:
+        ended = Ended(capsys, command, not_utf_8, "--url", url)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == "the character '\\udce9' can't be written in utf-8\n"
+
+
 def test_a_terminal_without_a_question_is_not_waited_for(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
