@@ -78,6 +78,7 @@ def test_a_caller_sees_only_its_models() -> None:
         ([known(models=["none"])], "'team': there is no model 'none'"),
         ([known(), known()], "two keys are called 'team'"),
         ([known(), known("again")], "'team' and 'again' are the same key"),
+        ([known(key="")], "the sha256 of 'team' is that of no text"),
         ([{"name": "env", "key": "${UNSET_KEY}"}], "UNSET_KEY, which is not set"),
         ([{"name": "env", "key": "${WEAK_KEY}"}], "WEAK_KEY, which holds fewer than 32"),
         ([{"name": "env", "key": "${ODD_KEY}"}], "ODD_KEY, which holds white space"),
