@@ -4,7 +4,6 @@ Field names and meanings are those of OpenAI's chat completions API
 (https://platform.openai.com/docs/api-reference/chat/create).
 """
 
-import json
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -143,12 +142,6 @@ class ChatRequest(BaseModel):
 
     # Private, so that no caller can set it.
     _extra: Mapping[str, Any] = PrivateAttr(default_factory=dict)
-
-    @field_validator("chat_template_kwargs")
-    @classmethod
-    def _options_are_json(cls, options: dict[str, Any] | None) -> dict[str, Any] | None:
-        json.dumps(options, allow_nan=False)
-        return options
 
     @field_validator("top_k")
     @classmethod

@@ -211,6 +211,17 @@ def test_marks_for_the_cache_are_kept() -> None:
     assert chat.extra[CACHED_TOOLS] == {1: SHORT}
 
 
+def test_a_number_that_could_not_be_sent_on_is_refused() -> None:
+    """A provider's library would fail with it, which would count as the model's failure."""
+    body = (
+        b'{"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": ['
+        b'{"type": "text", "text": "a", "cache_control": {"ttl": 1e400}}]}]}'
+    )
+    with pytest.raises(InvalidRequest, match="not JSON compliant") as raised:
+        parse(body)
+    assert raised.value.param == "messages.0.content.0.cache_control"
+
+
 def test_a_mark_on_the_request_is_on_its_last_part() -> None:
     chat = read("Hello", cache_control=SHORT).chat
     assert chat.messages[-1]["content"] == [
