@@ -154,6 +154,7 @@ def block(type: str, **fields: Any) -> dict[str, Any]:
 
 
 PDF = block("base64", media_type="application/pdf", data="JVBERi0=")
+FILE = block("url", url="file:///etc/passwd")
 
 
 @pytest.mark.parametrize(
@@ -170,6 +171,10 @@ PDF = block("base64", media_type="application/pdf", data="JVBERi0=")
         (
             block("tool_result", tool_use_id="1", content=[block("document", source=PDF)]),
             "messages.0.content.0.content.0.source.media_type",
+        ),
+        (
+            block("tool_result", tool_use_id="1", content=[block("image", source=FILE)]),
+            "messages.0.content.0.content.0.source.url",
         ),
     ],
 )
