@@ -1,8 +1,9 @@
 """JSON of any shape from a caller, such as a schema: bounded before anything reads it."""
 
+import json
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 _MOST_VALUES, _MOST_LEVELS = 20_000, 64
@@ -37,4 +38,10 @@ def at_most(values: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-FreeForm = Annotated[dict[str, Any], at_most(_MOST_VALUES)]
+def _is_json_again(value: dict[str, Any]) -> dict[str, Any]:
+    # 1e400 is valid JSON, but is read as infinity, which is not.
+    json.dumps(value, allow_nan=False)
+    return value
+
+
+FreeForm = Annotated[dict[str, Any], at_most(_MOST_VALUES), AfterValidator(_is_json_again)]

@@ -33,8 +33,11 @@ def _is_image_url(url: str) -> str:
     return url
 
 
+ImageAddress = Annotated[str, AfterValidator(_is_image_url)]
+
+
 class ImageURL(TypedDict):
-    url: Annotated[str, AfterValidator(_is_image_url)]
+    url: ImageAddress
     detail: NotRequired[Literal["auto", "low", "high"] | None]
 
 

@@ -4,7 +4,6 @@ Field names and meanings are those of OpenAI's chat completions API
 (https://platform.openai.com/docs/api-reference/chat/create).
 """
 
-import json
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -95,11 +94,11 @@ class ChatRequest(BaseModel):
     n: Literal[1] | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
 
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, lt=2**63)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, lt=2**63)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
@@ -143,12 +142,6 @@ class ChatRequest(BaseModel):
 
     # Private, so that no caller can set it.
     _extra: Mapping[str, Any] = PrivateAttr(default_factory=dict)
-
-    @field_validator("chat_template_kwargs")
-    @classmethod
-    def _options_are_json(cls, options: dict[str, Any] | None) -> dict[str, Any] | None:
-        json.dumps(options, allow_nan=False)
-        return options
 
     @field_validator("top_k")
     @classmethod

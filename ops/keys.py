@@ -1,8 +1,10 @@
 """Creates an API key: prints it once, with the entry that goes into the configuration."""
 
 import json
+import sys
 
 import yaml
+from pydantic import ValidationError
 
 from ops.cli.app import alone
 from serve.access.keys import hash_of, new_key
@@ -16,9 +18,17 @@ def create(name: str, *, metrics: bool, as_json: bool) -> None:
         name: the key's name in the configuration.
         metrics: let it read `GET /metrics`.
         as_json: print JSON.
+
+    Raises:
+        SystemExit: no key can be called so.
     """
     key = new_key()
-    config = KeyConfig(name=name, sha256=hash_of(key).hex(), metrics=metrics)
+    try:
+        config = KeyConfig(name=name, sha256=hash_of(key).hex(), metrics=metrics)
+    except ValidationError:
+        sys.exit(
+            "a key's name is 1 to 100 characters of printable ASCII, with no space at its ends"
+        )
     entry = config.model_dump(exclude_none=True, exclude_defaults=True)
     if as_json:
         print(json.dumps({"key": key, "entry": entry}, indent=2))

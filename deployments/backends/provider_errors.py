@@ -102,19 +102,20 @@ def explain(
     )
     # The longest first, since one may be the beginning of another.
     secrets = sorted((value for value in (secret, *_secrets()) if value), key=len, reverse=True)
-    quoted = "" if kind in _UNQUOTED else _without(secrets, reason).strip()[:_QUOTED]
+    quoted = "" if kind in _UNQUOTED else _quotable(reason, secrets).strip()[:_QUOTED]
     if param is not None:
-        param = _without(secrets, str(param))[:_QUOTED]
+        param = _quotable(str(param), secrets)[:_QUOTED]
     message = f"model '{model}' {happened}" + (f": {quoted}" if quoted else "")
     if advice:
         message = f"{message.rstrip('.')}; {advice}"
     return kind(message, param=param, retry_after=_retry_after(headers or {}))
 
 
-def _without(secrets: Sequence[str], said: str) -> str:
+def _quotable(said: str, secrets: Sequence[str]) -> str:
     for secret in secrets:
         said = said.replace(secret, "…")
-    return said
+    # JSON can hold half of a surrogate pair, which no response of ours can.
+    return said.encode(errors="replace").decode()
 
 
 def _secrets() -> list[str]:

@@ -26,7 +26,8 @@ def connected(url: str) -> Iterator[httpx.Client]:
         url: the server's, with or without "/v1".
 
     Raises:
-        SystemExit: the server can't be reached, or its connection broke off.
+        SystemExit: the server can't be reached, its connection broke off, or what is asked or
+            printed holds characters that can't be written.
     """
     base = _checked(url)
     try:
@@ -41,6 +42,9 @@ def connected(url: str) -> Iterator[httpx.Client]:
         sys.exit(f"{base} did not answer in time")
     except httpx.TransportError as error:
         sys.exit(f"the connection to {base} broke off: {one_line(str(error))}")
+    except UnicodeEncodeError as error:  # bytes of a command line or pipe that are no text
+        character = ascii(error.object[error.start])
+        sys.exit(f"the character {character} can't be written in {error.encoding}")
 
 
 def _checked(url: str) -> str:
@@ -99,7 +103,7 @@ def object_of(response: httpx.Response) -> Json:
 def events_of(response: httpx.Response) -> Iterator[Json]:
     """The JSON objects of a stream of events in OpenAI's form, which must end with `[DONE]`."""
     accept(response)
-    for line in response.iter_lines():
+    for line in _lines(response):
         name, _, data = line.partition(":")
         if name != "data":
             continue
@@ -115,3 +119,12 @@ def events_of(response: httpx.Response) -> Iterator[Json]:
             sys.exit(message_of(event))
         yield event
     sys.exit("the answer broke off")
+
+
+def _lines(response: httpx.Response) -> Iterator[str]:
+    """The lines of a stream of events. `iter_lines` ends one at U+2028 and its like, too, which
+    JSON may hold as they are."""
+    rest = ""
+    for text in response.iter_text():
+        *lines, rest = (rest + text).split("\n")
+        yield from lines

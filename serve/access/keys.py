@@ -40,8 +40,8 @@ class Keys:
     """The keys of a replica, which keeps only their hashes.
 
     Raises:
-        ConfigError: a key's variable is not set or holds no valid key, two keys are the same, or
-            the keys file is wrong.
+        ConfigError: a key's variable is not set or holds no valid key, two keys are the same or
+            one is empty, or the keys file is wrong.
     """
 
     def __init__(self, config: ServerConfig, models: Collection[str]) -> None:
@@ -80,6 +80,11 @@ def _by_hash(keys: Sequence[KeyConfig]) -> list[tuple[bytes, Caller]]:
     callers: dict[bytes, Caller] = {}
     for key in keys:
         known = hash_of(resolve(key)) if key.sha256 is None else bytes.fromhex(key.sha256)
+        if known == hash_of(""):
+            raise ConfigError(
+                f"server.keys: the sha256 of '{key.name}' is that of no text at all, which would "
+                "let in everyone without a key; python -m ops.keys makes a key"
+            )
         if known in callers:
             raise ConfigError(
                 f"server.keys: '{callers[known].name}' and '{key.name}' are the same key"

@@ -1,5 +1,6 @@
 """What every front end does with a request: it reads it, asks the core, and says who answered."""
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -17,6 +18,9 @@ from serve.smart.queries import query_of
 
 Asked = TypeVar("Asked", bound=Request)
 Parsed = TypeVar("Parsed")
+
+# What a header's value can't hold; a strategy of the user's may give any text as its reason.
+_NOT_IN_HEADERS = re.compile(r"[^ -~]+")
 
 
 async def ask(http: HTTPRequest, parse: Callable[[bytes], Asked]) -> tuple[Asked, Answer]:
@@ -75,7 +79,7 @@ def headers_of(answer: Answer) -> dict[str, str]:
         "x-router-attempts": str(answer.attempts),
     }
     if answer.reason:
-        headers["x-router-reason"] = answer.reason
+        headers["x-router-reason"] = _NOT_IN_HEADERS.sub("?", answer.reason).strip()
     if (cost := answer.cost) is not None:
         headers["x-router-cost"] = f"{cost:.9g}"
     return headers

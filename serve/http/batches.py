@@ -34,7 +34,7 @@ class Batch(BaseModel):
     )
     input_tokens: Annotated[list[Number], Field(max_length=MOST_QUERIES)] | None = None
     capacities: (
-        Annotated[dict[str, Annotated[int, Field(ge=0)]], at_most(MOST_CAPACITIES)] | None
+        Annotated[dict[str, Annotated[int, Field(ge=0, lt=2**63)]], at_most(MOST_CAPACITIES)] | None
     ) = None
     router: RouterOptions = RouterOptions()
     as_: Annotated[Literal["batch", "chat"], Field(alias="as")] = "batch"

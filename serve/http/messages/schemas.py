@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from deployments.free_form import FreeForm
-from deployments.messages import MOST_MESSAGES, MOST_PARTS, MOST_TOOLS
+from deployments.messages import MOST_MESSAGES, MOST_PARTS, MOST_TOOLS, ImageAddress
 from deployments.request import Label, StopString
 from serve.request import RouterOptions, RoutingWishes
 
@@ -43,7 +43,7 @@ class Base64Image(_Given):
 
 class ImageURL(_Given):
     type: Literal["url"]
-    url: str
+    url: ImageAddress
 
 
 class Image(_Given):

@@ -10,7 +10,7 @@ from itertools import chain
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.errors import (
@@ -90,6 +90,8 @@ class Gate:
             except LLMError as error:
                 # The gate's own error: the application handles those that it raises.
                 await error_response(error, scope)(scope, receive, send)
+            except ClientDisconnect:
+                pass  # in the middle of its body: nobody is left to respond to, and nothing failed
         else:
             await send({"type": "websocket.close", "code": 1008})
 

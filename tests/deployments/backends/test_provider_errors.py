@@ -33,6 +33,13 @@ def test_a_key_that_begins_like_another_is_removed_whole(
     assert message.endswith("key …")
 
 
+def test_half_an_emoji_in_a_reason_is_replaced() -> None:
+    """No response could hold it: a stream would end without its error."""
+    error = explain(InvalidRequest, "ours", "half \ud83d", param="a.\ud83d")
+    assert error.message.endswith("half ?")
+    assert error.param == "a.?"
+
+
 def test_an_unknown_error_shows_only_its_type(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -66,6 +66,16 @@ def test_an_answer_is_printed_as_it_comes(capsys: pytest.CaptureFixture[str]) ->
     assert [message["content"] for message in request.messages] == ["Count.", "7 plus 5?"]
 
 
+@pytest.mark.parametrize("ends_a_line", ["\u2028", "\u2029", "\x85"])
+def test_an_answer_may_hold_any_character_that_ends_a_line_elsewhere(
+    capsys: pytest.CaptureFixture[str], ends_a_line: str
+) -> None:
+    said = f"One{ends_a_line}two"
+    with served(Models(small=[says(said, END)])) as url:
+        ended = Ended(capsys, "ask", "x", "--url", url)
+    assert (ended.code, ended.out) == (0, f"{said}\n"), ended.err
+
+
 def test_why_says_model_reason_and_cost_beside_the_answer(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -106,6 +116,17 @@ def test_the_question_may_be_piped_in(
     with served(models) as url:
         assert Ended(capsys, "ask", *given, "--url", url).out == "ok\n"
     assert models.asked[0][1].messages[-1]["content"] == "from a\npipe"
+
+
+@pytest.mark.parametrize("command", ["ask", "route"])
+def test_bytes_that_are_no_text_are_refused_in_one_line(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    not_utf_8 = b"caf\xe9".decode(errors="surrogateescape")  # as Python reads a command line
+    with served(Models(small=[says("ok", END)])) as url:
+        ended = Ended(capsys, command, not_utf_8, "--url", url)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == "the character '\\udce9' can't be written in utf-8\n"
 
 
 def test_a_terminal_without_a_question_is_not_waited_for(

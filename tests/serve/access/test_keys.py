@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ops.keys import create
 from serve.access.keys import ANYONE, Keys, hash_of, new_key
 from serve.access.quotas import Windows
 from serve.config import ConfigError, ServerConfig
@@ -78,6 +79,7 @@ def test_a_caller_sees_only_its_models() -> None:
         ([known(models=["none"])], "'team': there is no model 'none'"),
         ([known(), known()], "two keys are called 'team'"),
         ([known(), known("again")], "'team' and 'again' are the same key"),
+        ([known(key="")], "the sha256 of 'team' is that of no text"),
         ([{"name": "env", "key": "${UNSET_KEY}"}], "UNSET_KEY, which is not set"),
         ([{"name": "env", "key": "${WEAK_KEY}"}], "WEAK_KEY, which holds fewer than 32"),
         ([{"name": "env", "key": "${ODD_KEY}"}], "ODD_KEY, which holds white space"),
@@ -127,6 +129,15 @@ def test_a_new_key_is_shown_once_with_its_entry_for_the_server(options: list[str
     assert caller
     assert caller.name == "team"
     assert caller.metrics == bool(options)
+
+
+@pytest.mark.parametrize("name", ["", " team", "équipe", "x" * 101])
+def test_a_name_that_no_key_can_have_is_refused_in_one_line(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="a key's name is 1 to 100 characters"):
+        create(name, metrics=False, as_json=False)
+    assert not capsys.readouterr().out
 
 
 def test_a_key_may_make_its_number_of_requests_per_minute() -> None:

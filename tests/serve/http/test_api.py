@@ -13,6 +13,7 @@ from deployments.errors import ProviderError, RateLimited
 from serve.access.keys import hash_of, new_key
 from serve.core import Core
 from serve.routing.prices import Price
+from serve.routing.strategy import Question, Ranking
 
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "Count."}]}
 PATH = "/v1/chat/completions"
@@ -39,6 +40,22 @@ async def test_a_whole_answer_is_a_completion_and_its_headers_say_what_gave_it()
         "x-router-attempts": "2",
         "x-router-cost": "8",
     }
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_reason_that_no_header_can_hold_is_told_in_ascii(stream: bool) -> None:
+    class Outspoken:
+        async def rank(self, question: Question) -> Ranking:
+            return Ranking(["a"], reason="one → two\r\nset-cookie: three ")
+
+    models = Models(a=[says("one", END)])
+    core = await models.core(Outspoken())
+    async with api_client(core, models) as http:
+        reply = await http.post(PATH, json={**BODY, "stream": stream})
+    assert reply.status_code == 200
+    assert reply.headers["x-router-reason"] == "one ? two?set-cookie: three"
+    assert "set-cookie" not in reply.headers
+    assert core.in_flight == {"a": 0}
 
 
 async def test_a_stream_is_events_that_end_with_done() -> None:

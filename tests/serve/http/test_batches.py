@@ -26,6 +26,12 @@ def test_a_batch_has_limits() -> None:
         Batch(queries=["q"] * (MOST_QUERIES + 1))
 
 
+def test_a_capacity_is_a_number_to_compute_with() -> None:
+    Batch(queries=["q"], capacities={"a": 2**63 - 1})
+    with pytest.raises(ValidationError):
+        Batch(queries=["q"], capacities={"a": 10**400})
+
+
 @pytest.mark.parametrize("models", [["a", "b"], None])
 def test_one_list_of_models_applies_to_all_queries(models: list[str] | None) -> None:
     names = tuple(models) if models else None

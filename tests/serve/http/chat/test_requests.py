@@ -48,6 +48,9 @@ def nested(depth: int) -> dict[str, Any]:
         ),
         (body(max_tokens=-1), "max_tokens"),
         (body(max_tokens=0), "max_tokens"),
+        (body(max_tokens=10**400), "max_tokens"),  # no float: nothing could compute with it
+        (body(max_completion_tokens=10**400), "max_completion_tokens"),
+        (body(top_k=10**400), "top_k"),
         (body(max_completion_tokens="5"), "max_completion_tokens"),
         (body(temperature=3), "temperature"),
         (body(top_p=0), "top_p"),

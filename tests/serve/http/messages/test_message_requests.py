@@ -154,6 +154,7 @@ def block(type: str, **fields: Any) -> dict[str, Any]:
 
 
 PDF = block("base64", media_type="application/pdf", data="JVBERi0=")
+FILE = block("url", url="file:///etc/passwd")
 
 
 @pytest.mark.parametrize(
@@ -170,6 +171,10 @@ PDF = block("base64", media_type="application/pdf", data="JVBERi0=")
         (
             block("tool_result", tool_use_id="1", content=[block("document", source=PDF)]),
             "messages.0.content.0.content.0.source.media_type",
+        ),
+        (
+            block("tool_result", tool_use_id="1", content=[block("image", source=FILE)]),
+            "messages.0.content.0.content.0.source.url",
         ),
     ],
 )
@@ -209,6 +214,17 @@ def test_marks_for_the_cache_are_kept() -> None:
         [{"type": "text", "text": "a", "cache_control": SHORT}],
     ]
     assert chat.extra[CACHED_TOOLS] == {1: SHORT}
+
+
+def test_a_number_that_could_not_be_sent_on_is_refused() -> None:
+    """A provider's library would fail with it, which would count as the model's failure."""
+    body = (
+        b'{"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": ['
+        b'{"type": "text", "text": "a", "cache_control": {"ttl": 1e400}}]}]}'
+    )
+    with pytest.raises(InvalidRequest, match="not JSON compliant") as raised:
+        parse(body)
+    assert raised.value.param == "messages.0.content.0.cache_control"
 
 
 def test_a_mark_on_the_request_is_on_its_last_part() -> None:

@@ -257,6 +257,22 @@ async def test_a_disconnect_frees_the_slot() -> None:
         assert (await http.get("/who")).status_code == 200
 
 
+async def test_a_client_that_leaves_before_its_body_has_come_is_no_failure() -> None:
+    begun = {"type": "http.request", "body": b"{", "more_body": True}
+    messages = iter([begun, {"type": "http.disconnect"}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/read", "query_string": b"", "headers": []}
+    await guarded(allow_anonymous=True)(scope, receive, send)
+    assert not sent
+
+
 async def test_bodies_are_limited_together_even_if_they_arrive_slowly() -> None:
     app = guarded(max_body_bytes=1024, max_total_body_bytes=2048)
     go_on = asyncio.Event()
