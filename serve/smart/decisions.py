@@ -116,6 +116,7 @@ class Decisions:
     async def plan(self, question: Question, embedding: Floats32 | None) -> Ranking | Probing:
         """What to do first for one request; see `CascadeDecider.plan`."""
         await self._asked(self._decider.with_probes(question))
+        # Anew: after a wait, other pairs may be worth it.
         return self._decider.plan(self._decider.with_probes(question), embedding)
 
     async def _asked(self, question: Question) -> None:
