@@ -152,21 +152,24 @@ async def test_of_a_key_that_scores_far_more_than_many_others_a_part_is_learned(
     assert actor._keeper.store.database.owners.scores()["loud"] == 2
 
 
-async def test_scores_that_a_key_sends_at_once_are_bounded_as_if_one_by_one(started: Start) -> None:
+async def with_scores_of_20_keys(started: Start) -> Any:
+    """An actor that bounds each key's scores, since so many keys have given one."""
     actor = await started()
     for number in range(20):
         await actor.learn([AnswerRecord(str(number), "small", key=f"key {number}")])
         await actor.feedback(str(number), 1.0, f"key {number}")
+    return actor
+
+
+async def test_scores_that_a_key_sends_at_once_are_bounded_as_if_one_by_one(started: Start) -> None:
+    actor = await with_scores_of_20_keys(started)
     await actor.learn([AnswerRecord(f"loud {n}", "small", key="loud") for n in range(40)])
     told = await asyncio.gather(*(actor.feedback(f"loud {n}", 0.0, "loud") for n in range(40)))
     assert sum(feedback.scored is not None for feedback in told) == 2
 
 
 async def test_a_score_that_replaces_another_counts_once(started: Start) -> None:
-    actor = await started()
-    for number in range(20):
-        await actor.learn([AnswerRecord(str(number), "small", key=f"key {number}")])
-        await actor.feedback(str(number), 1.0, f"key {number}")
+    actor = await with_scores_of_20_keys(started)
     await actor.learn([AnswerRecord(f"loud {n}", "small", key="loud") for n in range(2)])
     for score in (0.0, 0.5, 1.0):
         assert (await actor.feedback("loud 0", score, "loud")).scored is not None
@@ -174,10 +177,7 @@ async def test_a_score_that_replaces_another_counts_once(started: Start) -> None
 
 
 async def test_the_scores_of_keys_are_counted_on_after_a_restart(started: Start) -> None:
-    actor = await started()
-    for number in range(20):
-        await actor.learn([AnswerRecord(str(number), "small", key=f"key {number}")])
-        await actor.feedback(str(number), 1.0, f"key {number}")
+    actor = await with_scores_of_20_keys(started)
     await actor.learn([AnswerRecord(f"loud {n}", "small", key="loud") for n in range(3)])
     await actor.feedback("loud 0", 1.0, "loud")
     await actor.feedback("loud 1", 1.0, "loud")

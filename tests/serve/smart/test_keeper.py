@@ -273,12 +273,18 @@ async def score(keeper: Keeper, texts: Sequence[str]) -> None:
     await until(lambda: len(published(keeper)) == before + len(texts))
 
 
-async def test_scores_of_before_a_restart_count_towards_a_refit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def fitted_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keeper:
+    """The keeper of a small store, which fits anew after 5 new scores."""
     monkeypatch.setattr(refitting, "_FEWEST", 5)
     keeper, _ = started(tmp_path, history(tmp_path, rows=20))
     await ready(keeper)
+    return keeper
+
+
+async def test_scores_of_before_a_restart_count_towards_a_refit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = await fitted_often(tmp_path, monkeypatch)
     await score(keeper, ["new 1", "new 2", "new 3"])
     before = keeper.manifest
     await keeper.close()
@@ -292,9 +298,7 @@ async def test_scores_of_before_a_restart_count_towards_a_refit(
 async def test_a_fit_that_fails_is_not_repeated_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refitting, "_FEWEST", 5)
-    keeper, _ = started(tmp_path, history(tmp_path, rows=20))
-    await ready(keeper)
+    keeper = await fitted_often(tmp_path, monkeypatch)
     failures: list[Path] = []
 
     def fail(file: Path, fitted: Refit) -> None:
@@ -313,9 +317,7 @@ async def test_a_fit_that_fails_is_not_repeated_at_once(
 
 
 async def test_enough_scores_cause_a_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refitting, "_FEWEST", 5)
-    keeper, _ = started(tmp_path, history(tmp_path, rows=20))
-    await ready(keeper)
+    keeper = await fitted_often(tmp_path, monkeypatch)
     assert keeper.store is not None
     before = keeper.manifest
     assert before is not None
@@ -336,9 +338,7 @@ async def test_enough_scores_cause_a_refit(tmp_path: Path, monkeypatch: pytest.M
 async def test_a_history_that_is_new_after_a_restart_causes_a_refit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refitting, "_FEWEST", 5)
-    keeper, _ = started(tmp_path, history(tmp_path, rows=20))
-    await ready(keeper)
+    keeper = await fitted_often(tmp_path, monkeypatch)
     await keeper.close()
     again, _ = started(tmp_path, history(tmp_path, rows=30))
     await ready(again)

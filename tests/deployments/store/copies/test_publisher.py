@@ -239,13 +239,19 @@ def test_copies_are_published_while_segments_join_and_can_be_gone_on_from(
     assert seen == [expected, expected]
 
 
-def test_too_many_changes_that_can_not_be_published_are_dropped_and_all_is_read_anew(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def with_too_many_changes(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> Publisher:
+    """A publisher that has dropped changes, of 6 queries."""
     monkeypatch.setattr(module, "_MOST_WAITING", 5)
     publisher = opened(folder)
     for number in range(6):
         publisher.put(batch([number], 1.0))
+    return publisher
+
+
+def test_too_many_changes_that_can_not_be_published_are_dropped_and_all_is_read_anew(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = with_too_many_changes(folder, monkeypatch)
     assert publisher.must_rebuild
     publisher.rebuild(iter([batch(range(6), 1.0)]))
     assert not publisher.must_rebuild
@@ -255,10 +261,7 @@ def test_too_many_changes_that_can_not_be_published_are_dropped_and_all_is_read_
 def test_changes_that_were_dropped_are_still_due_if_reading_all_anew_fails(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_WAITING", 5)
-    publisher = opened(folder)
-    for number in range(6):
-        publisher.put(batch([number], 1.0))
+    publisher = with_too_many_changes(folder, monkeypatch)
 
     def fail(*arguments: Any, **more: Any) -> Segment:
         raise OSError("no space left on device")
